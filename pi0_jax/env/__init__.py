@@ -1,0 +1,1 @@
+"""Simulators as pure functions of a state value; imports neither jax nor torch."""

@@ -1,0 +1,123 @@
+"""What a task is: a pure function of a state value. Any engine that maps functions can run it.
+
+A simulator carries nothing from one call to the next: `run` takes the whole state and gives the
+next one. So a worker that dies loses no episode, K rollouts of a group start from copies of one
+value, and any idle worker can take any job of any episode.
+
+Axis letters: t control step, f video frame, c camera, h height, w width.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from pi0_jax.episode import RawObs, digest
+
+
+@dataclass(frozen=True)
+class SimState:
+    """All that a simulator carries from one control step to the next (about 10 kB), picklable.
+
+    Attributes:
+        arrays: name -> array; the names belong to the simulator that made it.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def hash(self) -> str:
+        """Digest by which an initial state is known to the sampler."""
+        return digest([self.arrays[name] for name in sorted(self.arrays)])
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where a chunk ended and the policy may look again.
+
+    Attributes:
+        state: the simulator's state there.
+        obs: what the policy sees there; None after success, when nobody looks.
+        success: the task's predicate, checked after every control step; it ends the chunk.
+        proprio: float32[t, 8], proprioception before each executed step.
+        actions: float32[t, 7], the executed actions (clipped to [-1, 1]).
+        frames: uint8[f, h, w, 3], pictures for a video, upright; empty if not asked for.
+    """
+
+    state: SimState
+    obs: RawObs | None
+    success: bool
+    proprio: np.ndarray
+    actions: np.ndarray
+    frames: np.ndarray
+
+
+class Simulator(Protocol):
+    """One built simulator. Lives in one worker process and holds no episode."""
+
+    def start(self, seed: int) -> Boundary:
+        """Places the objects from `seed`, lets them settle, and looks once (t = 0)."""
+        ...
+
+    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
+        """Executes float32[t, 7] actions from `state`; renders once, at the end.
+
+        Stops early at success. With `frame_every` n > 0 also takes a video frame every n steps;
+        that never changes the physics. Bit-identical for equal arguments, in any process.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the GL context."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A frozen, hashable, picklable description that can build its simulator in any process."""
+
+    @property
+    def name(self) -> str:
+        """Unique over suites, usable as a file name."""
+        ...
+
+    @property
+    def instruction(self) -> str:
+        """The language instruction given to the policy."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Control steps after which an episode has failed."""
+        ...
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras in the order of `RawObs.images`."""
+        ...
+
+    def build(self) -> Simulator:
+        """Builds the simulator; called once a worker and task."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """`function(simulator of task, *args)`, run by any worker; `function` is module-level."""
+
+    task: Task
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+def start(simulator: Simulator, seed: int) -> Boundary:
+    """Job function: the initial state of `seed`."""
+    return simulator.start(seed)
+
+
+def run(
+    simulator: Simulator, state: SimState, actions: np.ndarray, frame_every: int = 0
+) -> Boundary:
+    """Job function: one action chunk from a state."""
+    return simulator.run(state, actions, frame_every)

@@ -1,0 +1,1 @@
+"""Parameters, optimizer, update step and checkpoints; knows nothing of robots."""
