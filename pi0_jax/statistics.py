@@ -1,0 +1,159 @@
+"""Success rates with their uncertainty: Wilson intervals and the rows of results.json."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast, get_args
+
+from pi0_jax.errors import InputError
+
+Phase = Literal["sft", "rl", "eval"]
+
+
+def wilson(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of a success rate, as fractions in [0, 1].
+
+    With p = successes / n it is the set of rates q with |p - q| <= z sqrt(q (1 - q) / n):
+
+        (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n)
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association 22 (1927), 209-212. Unlike p ± z sqrt(p (1 -
+    p) / n) it has a width at 0 and 100 % and keeps its coverage at a few dozen episodes.
+
+    Args:
+        successes: number of successful episodes.
+        episodes: number of episodes n; of none nothing is known, and the interval is (0, 1).
+        z: normal quantile; 1.96 gives 95 %.
+
+    Raises:
+        ValueError: unless 0 <= successes <= episodes.
+    """
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"expected 0 <= successes <= episodes, got {successes} of {episodes}")
+    if episodes == 0:
+        return 0.0, 1.0
+    rate = successes / episodes
+    spread = z * z / episodes
+    middle = (rate + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * rate * (1 - rate) + spread * spread / 4) / (1 + spread)
+    # Rounding leaves -1e-17 at 0 successes; a rate is never outside [0, 1].
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured success rate: a row of results.json.
+
+    Attributes:
+        phase: the part of the run after which it was measured.
+        arm: what was trained, such as "base", "continued_sft", "ript" or "filtered_bc".
+        task: name of the task.
+        guidance: guidance scale the policy acted with; None for a policy without condition.
+        successes: successful episodes.
+        episodes: valid episodes; those that the simulator spoiled are not counted.
+    """
+
+    phase: Phase
+    arm: str
+    task: str
+    guidance: float | None
+    successes: int
+    episodes: int
+
+    def __post_init__(self):
+        wilson(self.successes, self.episodes)  # raises where the counts cannot be
+
+    @property
+    def rate(self) -> float:
+        """Success rate in [0, 1]; NaN without an episode."""
+        return self.successes / self.episodes if self.episodes else math.nan
+
+    @property
+    def wilson_low(self) -> float:
+        """Lower end of the 95 % Wilson interval."""
+        return wilson(self.successes, self.episodes)[0]
+
+    @property
+    def wilson_high(self) -> float:
+        """Upper end of the 95 % Wilson interval."""
+        return wilson(self.successes, self.episodes)[1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as results.json carries it; a rate that does not exist is null there."""
+        rate = self.rate if self.episodes else None
+        ends = {"wilson_low": self.wilson_low, "wilson_high": self.wilson_high}
+        return {**asdict(self), "rate": rate, **ends}
+
+
+def row_from_dict(entry: Mapping[str, Any]) -> Row:
+    """Reads what `Row.as_dict` gave; rate and interval are computed again from the counts.
+
+    Raises:
+        InputError: a field is missing or the counts cannot be.
+    """
+    try:
+        phase, guidance = entry["phase"], entry["guidance"]
+        if phase not in get_args(Phase):
+            raise ValueError(f"unknown phase {phase!r}")
+        return Row(
+            phase=cast(Phase, phase),
+            arm=str(entry["arm"]),
+            task=str(entry["task"]),
+            guidance=None if guidance is None else float(guidance),
+            successes=int(entry["successes"]),
+            episodes=int(entry["episodes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"expected a row of results.json, got {dict(entry)}: {error!r}") from error
+
+
+def pool_tasks(rows: Sequence[Row]) -> list[Row]:
+    """Adds up the tasks of each (phase, arm, guidance), in order of first appearance."""
+    groups: dict[tuple[Phase, str, float | None], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.phase, row.arm, row.guidance), []).append(row)
+    return [_sum(group) for group in groups.values()]
+
+
+def _sum(rows: Sequence[Row]) -> Row:
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    return Row(
+        phase=rows[0].phase,
+        arm=rows[0].arm,
+        task=tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks",
+        guidance=rows[0].guidance,
+        successes=sum(row.successes for row in rows),
+        episodes=sum(row.episodes for row in rows),
+    )
+
+
+_HEADER = ("phase", "arm", "task", "guidance", "success", "rate", "95 % interval")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned plain text for a console: a header, then one line a row; no line end at the end."""
+    cells = [_HEADER, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(_aligned(line, widths).rstrip() for line in cells)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The same table in GitHub's markdown; a pipe in a name is escaped."""
+    rules = [("---",) * 3 + ("---:",) * 4]
+    lines = [_HEADER, *rules, *map(_cells, rows)]
+    return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in x)} |" for x in lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    guidance = "-" if row.guidance is None else f"{row.guidance:g}"
+    rate = f"{row.rate:.1%}" if row.episodes else "-"
+    interval = f"[{row.wilson_low:.1%}, {row.wilson_high:.1%}]"
+    counts = f"{row.successes}/{row.episodes}"
+    return row.phase, row.arm, row.task, guidance, counts, rate, interval
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Names to the left, numbers to the right."""
+    pairs = enumerate(zip(cells, widths, strict=True))
+    return "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in pairs)
