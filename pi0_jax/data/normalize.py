@@ -1,0 +1,143 @@
+"""Normalisation statistics: computing, applying, inverting, and openpi's norm_stats.json.
+
+Axis letters: n sample, d dimension.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.errors import InputError
+
+# Keeps a constant dimension finite (openpi `transforms.Normalize`).
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Statistics of one quantity.
+
+    Attributes:
+        mean: float64[d].
+        std: float64[d].
+        q01: float64[d], 1 % quantile; None where a file has none.
+        q99: float64[d], 99 % quantile; None where a file has none.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    q01: np.ndarray | None = None
+    q99: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class NormStats:
+    """Statistics of raw proprioception and of (delta or absolute) actions."""
+
+    state: Stats
+    actions: Stats
+
+
+def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
+    """Exact statistics of float[n, d].
+
+    Args:
+        values: all samples.
+        std_floor: smallest standard deviation, in the unit of the values. A dimension that
+            hardly moves would otherwise turn rounding into large normalised values.
+
+    Raises:
+        InputError: no sample, or a value that is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        raise InputError(f"statistics need finite samples, got shape {values.shape}")
+    q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
+    return Stats(values.mean(0), np.maximum(values.std(0), std_floor), q01, q99)
+
+
+def z_score(x: np.ndarray, stats: Stats) -> np.ndarray:
+    """(x - mean) / (std + 1e-6); statistics wider than x are cut to it."""
+    d = x.shape[-1]
+    _check_width(stats, d)
+    return (x - stats.mean[:d]) / (stats.std[:d] + EPSILON)
+
+
+def undo_z_score(x: np.ndarray, stats: Stats) -> np.ndarray:
+    """Inverse of `z_score`; dimensions of x beyond the statistics pass through."""
+    mean, std = _pad(stats.mean, x.shape[-1], 0.0), _pad(stats.std, x.shape[-1], 1.0 - EPSILON)
+    return x * (std + EPSILON) + mean
+
+
+def quantile(x: np.ndarray, stats: Stats) -> np.ndarray:
+    """Maps [q01, q99] to [-1, 1]; statistics wider than x are cut to it."""
+    low, high = _quantiles(stats)
+    d = x.shape[-1]
+    _check_width(stats, d)
+    return (x - low[:d]) / (high[:d] - low[:d] + EPSILON) * 2.0 - 1.0
+
+
+def undo_quantile(x: np.ndarray, stats: Stats) -> np.ndarray:
+    """Inverse of `quantile`; dimensions of x beyond the statistics pass through."""
+    low, high = _quantiles(stats)
+    d = x.shape[-1]
+    low, high = _pad(low, d, -1.0), _pad(high, d, 1.0 - EPSILON)
+    return (x + 1.0) / 2.0 * (high - low + EPSILON) + low
+
+
+def save_norm_stats(path: Path, stats: NormStats) -> None:
+    """Writes openpi's norm_stats.json."""
+    named = {"state": stats.state, "actions": stats.actions}
+    plain = {
+        name: {k: v.tolist() for k, v in asdict(part).items() if v is not None}
+        for name, part in named.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"norm_stats": plain}, indent=1) + "\n")
+
+
+def load_norm_stats(path: Path) -> NormStats:
+    """Reads openpi's norm_stats.json.
+
+    Raises:
+        InputError: no such file, no JSON, or a missing or misshapen entry, named.
+    """
+    try:
+        entries = json.loads(path.read_text())["norm_stats"]
+        return NormStats(*(_parse(entries[name], name) for name in ("state", "actions")))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; a policy needs its statistics") from error
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{path}: expected openpi's norm_stats.json: {error}") from error
+
+
+def _parse(entry: dict[str, Any], name: str) -> Stats:
+    arrays = {
+        key: np.asarray(entry[key], np.float64)
+        for key in ("mean", "std", "q01", "q99")
+        if entry.get(key) is not None
+    }
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) != 1 or len(*shapes) != 1:
+        raise ValueError(f"{name}: mean, std and quantiles must be equally long lists: {shapes}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError(f"{name}: a statistic is not finite")
+    return Stats(**arrays)
+
+
+def _quantiles(stats: Stats) -> tuple[np.ndarray, np.ndarray]:
+    if stats.q01 is None or stats.q99 is None:
+        raise InputError("quantile normalisation needs q01 and q99; these statistics have none")
+    return stats.q01, stats.q99
+
+
+def _check_width(stats: Stats, d: int) -> None:
+    if len(stats.mean) < d:
+        raise InputError(f"statistics of width {len(stats.mean)} do not cover {d} dimensions")
+
+
+def _pad(values: np.ndarray, d: int, fill: float) -> np.ndarray:
+    return np.concatenate([values[:d], np.full(max(0, d - len(values)), fill)])

@@ -1,0 +1,116 @@
+"""RawObs to Observation, and actions back: the ONE path of training, rollout and evaluation.
+
+Order as in openpi: delta, normalise, resize, tokenise, zero-pad. So padding is exactly 0.
+
+Axis letters: b batch, c camera, h w image, H horizon, e robot's own dimension, d padded dimension.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pi0_jax.data import normalize
+from pi0_jax.data.normalize import NormStats, Stats
+from pi0_jax.data.tokenizer import Tokenizer, pad_prompt
+from pi0_jax.episode import RawObs
+from pi0_jax.types import Observation
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """Everything that a policy folder says about its inputs and outputs.
+
+    Attributes:
+        image_size: pixels the network wants.
+        padded_dim: d, the network's state and action dimension.
+        prompt_length: the network's prompt tokens.
+        tokenizer: of the prompt.
+        stats: of raw states and of actions (after the delta, where there is one).
+        action_dim: e, actions of the robot.
+        delta_dims: leading action dimensions stored relative to the state; 0 for none. The
+            checkpoint `pi0_libero` wants 6, although LIBERO's actions are deltas already.
+        quantile: normalise by quantiles instead of z-scores.
+    """
+
+    image_size: int
+    padded_dim: int
+    prompt_length: int
+    tokenizer: Tokenizer
+    stats: NormStats
+    action_dim: int
+    delta_dims: int = 0
+    quantile: bool = False
+
+    def observe(self, observations: Sequence[RawObs]) -> Observation:
+        """Stacks raw observations into host arrays, all cameras present."""
+        images = np.stack([self.images(obs.images) for obs in observations])
+        prompts = [self.prompt(obs.prompt) for obs in observations]
+        return Observation(
+            images=images,
+            image_mask=np.ones(images.shape[:2], bool),
+            state=self.state(np.stack([obs.state for obs in observations])),
+            prompt=np.stack([ids for ids, _ in prompts]),
+            prompt_mask=np.stack([mask for _, mask in prompts]),
+        )
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        """uint8[c, h, w, 3] to uint8[c, size, size, 3]."""
+        return np.stack([resize_with_pad(image, self.image_size) for image in images])
+
+    def prompt(self, prompt: str) -> tuple[np.ndarray, np.ndarray]:
+        """int32[t] ids and bool[t] mask."""
+        return pad_prompt(self.tokenizer.encode(prompt), self.prompt_length)
+
+    def state(self, state: np.ndarray) -> np.ndarray:
+        """float[..., e] to normalised float32[..., d]."""
+        return self._pad(self._normalize(state, self.stats.state))
+
+    def actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Robot actions float[..., H, e] at raw state float[..., e'] to float32[..., H, d]."""
+        relative = actions - self._offset(state)
+        return self._pad(self._normalize(relative, self.stats.actions))
+
+    def robot_actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Inverse of `actions`: float32[..., H, d] to float32[..., H, e]."""
+        undo = normalize.undo_quantile if self.quantile else normalize.undo_z_score
+        own = undo(np.asarray(actions, np.float64), self.stats.actions)[..., : self.action_dim]
+        return (own + self._offset(state)).astype(np.float32)
+
+    def _offset(self, state: np.ndarray) -> np.ndarray:
+        """float[..., 1, e]: what a delta is relative to; 0 in absolute dimensions."""
+        offset = np.zeros((*state.shape[:-1], 1, self.action_dim))
+        offset[..., 0, : self.delta_dims] = state[..., : self.delta_dims]
+        return offset
+
+    def _normalize(self, x: np.ndarray, stats: Stats) -> np.ndarray:
+        apply = normalize.quantile if self.quantile else normalize.z_score
+        return apply(np.asarray(x, np.float64), stats)
+
+    def _pad(self, x: np.ndarray) -> np.ndarray:
+        padded = np.zeros((*x.shape[:-1], self.padded_dim), np.float32)
+        padded[..., : x.shape[-1]] = x
+        return padded
+
+
+def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
+    """Keeps the aspect, centres on black; an odd pixel goes to the bottom or right.
+
+    Args:
+        image: uint8[h, w, 3].
+        size: side of the result.
+
+    Returns:
+        uint8[size, size, 3], bilinear with antialiasing (PIL, as openpi's client).
+    """
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    ratio = max(height, width) / size
+    new_height, new_width = int(height / ratio), int(width / ratio)
+    resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
+    padded = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    padded[top : top + new_height, left : left + new_width] = np.asarray(resized)
+    return padded

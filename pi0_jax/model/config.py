@@ -1,0 +1,152 @@
+"""The sizes of a pi0 in one frozen value, and the named presets."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pi0_jax.errors import InputError
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """SigLIP image tower. Defaults: So400m/14 at 224 px, as in PaliGemma."""
+
+    image_size: int = 224
+    patch_size: int = 14
+    width: int = 1152
+    depth: int = 27
+    mlp_dim: int = 4304
+    num_heads: int = 16
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image: (image_size / patch_size) squared."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """What the two experts do not share: residual width and MLP width."""
+
+    width: int
+    mlp_dim: int
+
+
+@dataclass(frozen=True)
+class Pi0Config:
+    """Architecture of pi0. Defaults: the published model (3,238,048,528 parameters).
+
+    Depth, heads and head dimension are common to both experts, because every layer's attention
+    runs over both. `heads * head_dim` need not equal a width.
+
+    Attributes:
+        vision: the image tower.
+        vlm: expert 0, images and prompt (Gemma-2B).
+        action: expert 1, state and actions (300M).
+        depth: layers of both experts.
+        num_heads: query heads.
+        num_kv_heads: key/value heads; divides num_heads.
+        head_dim: dimension of a head, even.
+        vocab_size: rows of the token embedding.
+        action_dim: padded dimension d of state and actions.
+        action_horizon: actions H in a chunk.
+        prompt_length: padded prompt tokens t.
+        compute_dtype: dtype of activations in both towers. Projections of state and actions,
+            norms' statistics, softmax and the output are float32 always.
+    """
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    vlm: ExpertConfig = field(default_factory=lambda: ExpertConfig(2048, 16384))
+    action: ExpertConfig = field(default_factory=lambda: ExpertConfig(1024, 4096))
+    depth: int = 18
+    num_heads: int = 8
+    num_kv_heads: int = 1
+    head_dim: int = 256
+    vocab_size: int = 257152
+    action_dim: int = 32
+    action_horizon: int = 50
+    prompt_length: int = 48
+    compute_dtype: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        """Checks what must divide what.
+
+        Raises:
+            InputError: with the field, what it must satisfy and what it is.
+        """
+        vision = self.vision
+        for holds, message in (
+            (
+                vision.image_size % vision.patch_size == 0,
+                f"vision.image_size must be a multiple of vision.patch_size, got "
+                f"{vision.image_size} and {vision.patch_size}",
+            ),
+            (
+                vision.width % vision.num_heads == 0,
+                f"vision.width must be a multiple of vision.num_heads, got "
+                f"{vision.width} and {vision.num_heads}",
+            ),
+            (
+                self.num_heads % self.num_kv_heads == 0,
+                f"num_heads must be a multiple of num_kv_heads, got "
+                f"{self.num_heads} and {self.num_kv_heads}",
+            ),
+            (self.head_dim % 2 == 0, f"head_dim must be even (RoPE), got {self.head_dim}"),
+            (self.action.width % 2 == 0, f"action.width must be even, got {self.action.width}"),
+            (
+                self.compute_dtype in DTYPES,
+                f"compute_dtype must be one of {DTYPES}, got {self.compute_dtype!r}",
+            ),
+        ):
+            if not holds:
+                raise InputError(f"model config: {message}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Pi0Config":
+        """Builds a config from nested plain values, as in config.json or a ConfigDict.
+
+        Raises:
+            InputError: an unknown or ill-typed field, named.
+        """
+        parts = {"vision": VisionConfig, "vlm": ExpertConfig, "action": ExpertConfig}
+        try:
+            built = {k: parts[k](**v) if k in parts else v for k, v in values.items()}
+            return cls(**built)
+        except TypeError as error:
+            raise InputError(f"model config: {error}; known: {_field_names(cls)}") from error
+
+    def to_json(self) -> str:
+        """Canonical JSON of all fields."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def _field_names(cls: type) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(cls))
+
+
+def pi0() -> Pi0Config:
+    """The published pi0: SigLIP So400m/14, Gemma-2B, 300M action expert."""
+    return Pi0Config()
+
+
+def tiny() -> Pi0Config:
+    """Everything of pi0 at a size a CPU trains from scratch in a minute (about 0.7 M)."""
+    return Pi0Config(
+        vision=VisionConfig(
+            image_size=64, patch_size=32, width=96, depth=1, mlp_dim=192, num_heads=4
+        ),
+        vlm=ExpertConfig(width=96, mlp_dim=192),
+        action=ExpertConfig(width=64, mlp_dim=128),
+        depth=2,
+        num_heads=4,
+        num_kv_heads=1,
+        head_dim=16,
+        vocab_size=260,
+        action_dim=8,
+        action_horizon=16,
+        prompt_length=16,
+        compute_dtype="float32",
+    )

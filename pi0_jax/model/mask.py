@@ -1,0 +1,51 @@
+"""Who may attend to whom, and at which position: the only place that decides it.
+
+Axis letters: b batch, c camera, t prompt token, p prefix token, s query and u key of the suffix.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.types import Observation
+
+
+def prefix_mask(obs: Observation, tokens_per_image: int) -> jax.Array:
+    """bool[b, p]: images in camera order, then the prompt; False where nothing real stands.
+
+    Every real prefix token sees every real prefix token (one bidirectional block). Rows of
+    unreal tokens hold garbage that nothing reads, so masking keys is enough.
+    """
+    images = jnp.repeat(obs.image_mask, tokens_per_image, axis=1)
+    return jnp.concatenate([images, obs.prompt_mask], axis=1)
+
+
+def positions(mask: jax.Array) -> jax.Array:
+    """int32[b, p]: an unreal token takes up no position, so an absent camera shifts nothing.
+
+    mask       1 1 0 0 1 1
+    position   0 1 1 1 2 3
+    """
+    return jnp.cumsum(mask, axis=1) - 1
+
+
+def suffix_positions(prefix: jax.Array, length: int) -> jax.Array:
+    """int32[b, s]: the suffix counts on behind the last real prefix token."""
+    return jnp.sum(prefix, axis=1, keepdims=True) + jnp.arange(length)
+
+
+def suffix_mask(horizon: int) -> jax.Array:
+    """bool[s, u] within the suffix: one state token, then `horizon` action tokens.
+
+    The state is computed without looking at the noisy actions, which see everything (openpi's
+    prefix-LM mask with ar = 1, 1, 0, 0, ...). For three actions, row = query, column = key:
+
+              state a0 a1 a2
+        state   1   0  0  0
+        a0      1   1  1  1
+        a1      1   1  1  1
+        a2      1   1  1  1
+
+    Every suffix token also sees every real prefix token; the prefix never sees the suffix.
+    """
+    block = (jnp.arange(1 + horizon) > 0).astype(jnp.int32)
+    return block[None, :] <= block[:, None]

@@ -1,0 +1,200 @@
+"""pi0: a prefix of images and prompt, and the velocity field of an action chunk behind it.
+
+    prefix   = image tokens, prompt tokens           expert 0, once an observation
+    suffix   = state token, H action tokens          expert 1, once a flow step and branch
+
+The condition `is_positive` enters in the action tokens alone, behind the prefix. So both guidance
+branches, and several noise/time samples, are suffix rows r over one prefix cache.
+
+Axis letters: b batch, c camera, p prefix token, r suffix row, s suffix token (1 + H), H horizon,
+d padded action dimension, w width of the action expert, l layer.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.model import gemma, mask, siglip
+from pi0_jax.model.config import Pi0Config
+from pi0_jax.types import Observation, PrefixCache
+
+Params = dict[str, Any]
+
+UNCONDITIONAL, POSITIVE = 0, 1
+"""Rows of `cond_embed`: any behaviour, and behaviour of successful episodes."""
+
+
+@dataclass(frozen=True)
+class Pi0:
+    """The network as pure functions of a parameter tree.
+
+    The tree is the official one, leaf for leaf (`PaliGemma/llm`, `PaliGemma/img`, `state_proj`,
+    `action_in_proj`, `action_time_mlp_in`, `action_time_mlp_out`, `action_out_proj`), plus
+    `cond_embed` float32[2, w], zero at first: a converted checkpoint acts as it did.
+    """
+
+    config: Pi0Config
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Compute dtype of both towers."""
+        return jnp.dtype(self.config.compute_dtype)
+
+    def init(self, rng: jax.Array) -> Params:
+        """Random float32 parameters; `cond_embed` is zero."""
+        c = self.config
+        llm_rng, img_rng, *rngs = jax.random.split(rng, 7)
+        width = c.action.width
+        return {
+            "PaliGemma": {
+                "llm": gemma.init(c, llm_rng),
+                "img": siglip.init(c.vision, c.vlm.width, img_rng),
+            },
+            "state_proj": _init_dense(rngs[0], c.action_dim, width),
+            "action_in_proj": _init_dense(rngs[1], c.action_dim, width),
+            "action_time_mlp_in": _init_dense(rngs[2], 2 * width, width),
+            "action_time_mlp_out": _init_dense(rngs[3], width, width),
+            "action_out_proj": _init_dense(rngs[4], width, c.action_dim),
+            "cond_embed": jnp.zeros((2, width)),
+        }
+
+    def embed_prefix(self, params: Params, obs: Observation) -> tuple[jax.Array, jax.Array]:
+        """Tokens [b, p, vlm width] of images and prompt, and their mask bool[b, p]."""
+        images = scale_images(obs.images)
+        batch, cameras = images.shape[:2]
+        flat = images.reshape(-1, *images.shape[2:])
+        seen = siglip.encode(params["PaliGemma"]["img"], self.config.vision, flat, self.dtype)
+        seen = seen.reshape(batch, cameras * seen.shape[1], seen.shape[2])
+        said = gemma.embed_tokens(params["PaliGemma"]["llm"], obs.prompt, self.dtype)
+        tokens = jnp.concatenate([seen, said], axis=1)
+        return tokens, mask.prefix_mask(obs, self.config.vision.num_tokens)
+
+    def encode_prefix(self, params: Params, obs: Observation) -> PrefixCache:
+        """Keys and values of every layer for the suffix to attend to."""
+        x, valid = self.embed_prefix(params, obs)
+        positions = mask.positions(valid)
+        layer = gemma.DecoderLayer(self.config, self.config.vlm)
+
+        def full(p: Params, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
+            attended = gemma.attend(q[:, None], (k, v, valid[:, None]))[:, 0]
+            return layer.apply({"params": p}, x, attended, method="finish"), (k, v)
+
+        def last(p: Params, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            # Nothing reads the last layer's output: its queries and MLP are never computed.
+            return x, layer.apply({"params": p}, x, positions, method="key_value")
+
+        def step(x: jax.Array, layer_in: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
+            p, is_last = layer_in
+            return jax.lax.cond(is_last, last, full, p, x)
+
+        is_last = jnp.arange(self.config.depth) == self.config.depth - 1
+        layers = gemma.expert_layers(params["PaliGemma"]["llm"], expert=0)
+        _, (k, v) = jax.lax.scan(step, x, (layers, is_last))
+        return PrefixCache(k=k, v=v, mask=valid)
+
+    def embed_suffix(
+        self,
+        params: Params,
+        state: jax.Array,
+        x_t: jax.Array,
+        time: jax.Array,
+        condition: jax.Array | None,
+    ) -> jax.Array:
+        """State and action tokens, float32[b, r, s, w]; arguments as in `velocity`."""
+        rows = x_t.shape[1]
+        state_token = _dense(params["state_proj"], state)[:, None, None]  # [b, 1, 1, w]
+        action = _dense(params["action_in_proj"], x_t)  # [b, r, H, w]
+        if condition is not None:
+            # The only place where the condition enters.
+            action += params["cond_embed"].astype(jnp.float32)[condition][:, :, None]
+        clock = jnp.broadcast_to(time_embedding(time, action.shape[-1])[:, :, None], action.shape)
+        hidden = _dense(params["action_time_mlp_in"], jnp.concatenate([action, clock], axis=-1))
+        action = _dense(params["action_time_mlp_out"], jax.nn.swish(hidden))
+        return jnp.concatenate([jnp.repeat(state_token, rows, axis=1), action], axis=2)
+
+    def decode_suffix(self, params: Params, cache: PrefixCache, tokens: jax.Array) -> jax.Array:
+        """Suffix tokens [b, r, s, w] through the action expert and its final norm."""
+        llm = params["PaliGemma"]["llm"]
+        batch, rows, length = tokens.shape[:3]
+        positions = mask.suffix_positions(cache.mask, length)[:, None]
+        positions = jnp.broadcast_to(positions, (batch, rows, length))
+        own_mask = mask.suffix_mask(self.config.action_horizon)
+        layer = gemma.DecoderLayer(self.config, self.config.action)
+
+        def step(x: jax.Array, layer_in: tuple[Params, jax.Array, jax.Array]) -> Any:
+            p, prefix_k, prefix_v = layer_in
+            q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
+            prefix = prefix_k, prefix_v, cache.mask[:, None]
+            attended = gemma.attend(q, prefix, (k, v, own_mask))
+            return layer.apply({"params": p}, x, attended, method="finish"), None
+
+        layers = gemma.expert_layers(llm, expert=1)
+        x, _ = jax.lax.scan(step, tokens.astype(self.dtype), (layers, cache.k, cache.v))
+        return gemma.final_norm(llm, 1, x)
+
+    def velocity(
+        self,
+        params: Params,
+        cache: PrefixCache,
+        state: jax.Array,
+        x_t: jax.Array,
+        time: jax.Array,
+        condition: jax.Array | None = None,
+    ) -> jax.Array:
+        """The velocity d x_t / d t of noisy action chunks.
+
+        Args:
+            params: parameter tree.
+            cache: of the observations' prefixes.
+            state: float32[b, d], normalised.
+            x_t: float32[b, r, H, d].
+            time: float32[b, r] in [0, 1]; 1 is pure noise.
+            condition: int32[b, r] of UNCONDITIONAL or POSITIVE; None leaves the embedding out,
+                as in a policy that never saw an outcome.
+
+        Returns:
+            float32[b, r, H, d].
+        """
+        tokens = self.embed_suffix(params, state, x_t, time, condition)
+        decoded = self.decode_suffix(params, cache, tokens)
+        actions = decoded[:, :, -self.config.action_horizon :].astype(jnp.float32)
+        return _dense(params["action_out_proj"], actions)
+
+
+def scale_images(images: jax.Array) -> jax.Array:
+    """uint8 to float32 in [-1, 1]; float32 passes through unchanged."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255.0 * 2.0 - 1.0
+    return images
+
+
+def time_embedding(time: jax.Array, width: int) -> jax.Array:
+    """Sinusoids of flow time: [sin, cos] with periods from 4e-3 to 4, geometric.
+
+    Args:
+        time: float32[...].
+        width: even.
+
+    Returns:
+        float32[..., width] (openpi `posemb_sincos`; phases reach 1571 rad, in float32).
+    """
+    shortest, longest = 4e-3, 4.0
+    fraction = jnp.linspace(0.0, 1.0, width // 2)
+    period = shortest * (longest / shortest) ** fraction
+    phase = time[..., None] * (1.0 / period * 2 * math.pi)
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+
+
+def _dense(layer: Params, x: jax.Array) -> jax.Array:
+    """X W + b in float32, whatever dtype the parameters are held in."""
+    kernel, bias = layer["kernel"].astype(jnp.float32), layer["bias"].astype(jnp.float32)
+    return x @ kernel + bias
+
+
+def _init_dense(rng: jax.Array, fan_in: int, width: int) -> Params:
+    kernel = jax.random.normal(rng, (fan_in, width)) * fan_in**-0.5
+    return {"kernel": kernel, "bias": jnp.zeros(width)}

@@ -1,0 +1,109 @@
+"""SigLIP image tower (ViT without class token or pooling head), as in PaliGemma.
+
+Parameter names and axes are those of the official tree; `encoderblock` stacks the layers.
+
+Axis letters: b image, h w patch row and column, y x pixel within a patch, c colour, p patch,
+d width, o output width, l layer.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.model.config import VisionConfig
+
+Params = dict[str, Any]
+
+
+class MlpBlock(nn.Module):
+    """Two dense layers with tanh-approximated GELU."""
+
+    mlp_dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, p, d] to [b, p, d]."""
+        width = x.shape[-1]
+        x = nn.gelu(nn.Dense(self.mlp_dim, dtype=self.dtype)(x))
+        return nn.Dense(width, dtype=self.dtype)(x)
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm transformer block with full attention."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, p, d] to [b, p, d]."""
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        x = x + nn.MultiHeadDotProductAttention(self.config.num_heads, dtype=self.dtype)(y, y)
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        return x + MlpBlock(self.config.mlp_dim, self.dtype)(y)
+
+
+def encode(params: Params, config: VisionConfig, images: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Image tokens.
+
+    Args:
+        params: the `img` subtree.
+        config: sizes.
+        images: float32[b, size, size, 3] in [-1, 1].
+        dtype: compute dtype of the transformer; patches and positions are float32.
+
+    Returns:
+        [b, p, o] in `dtype`; the head's output enters the language model unscaled.
+    """
+    block = EncoderBlock(config, dtype)
+
+    def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        return block.apply({"params": layer_params}, x), None
+
+    x = _embed_patches(params, images).astype(dtype)
+    encoder = params["Transformer"]
+    x, _ = jax.lax.scan(layer, x, encoder["encoderblock"])
+    x = nn.LayerNorm(dtype=dtype).apply({"params": encoder["encoder_norm"]}, x)
+    head = params["head"]
+    return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)
+
+
+def _embed_patches(params: Params, images: jax.Array) -> jax.Array:
+    """float32[b, size, size, 3] to [b, p, d]: a strided convolution is one matrix product."""
+    kernel = params["embedding"]["kernel"].astype(jnp.float32)  # [y, x, c, d]
+    batch, height, width, colours = images.shape
+    size = kernel.shape[0]
+    patches = images.reshape(batch, height // size, size, width // size, size, colours)
+    embedded = jnp.einsum("bhywxc,yxcd->bhwd", patches, kernel)
+    tokens = embedded.reshape(batch, -1, kernel.shape[-1]) + params["embedding"]["bias"]
+    return tokens + params["pos_embedding"]
+
+
+def init(config: VisionConfig, output_width: int, rng: jax.Array) -> Params:
+    """Random parameters in the official tree, float32."""
+    patch_rng, position_rng, blocks_rng, head_rng = jax.random.split(rng, 4)
+    width, patch = config.width, config.patch_size
+    block = EncoderBlock(config, jnp.dtype("float32"))
+    blocks = jax.vmap(lambda key: block.init(key, jnp.zeros((1, 1, width)))["params"])(
+        jax.random.split(blocks_rng, config.depth)
+    )
+    lecun = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
+    return {
+        "embedding": {
+            "kernel": lecun(patch_rng, (patch, patch, 3, width)),
+            "bias": jnp.zeros(width),
+        },
+        "pos_embedding": jax.random.normal(position_rng, (1, config.num_tokens, width))
+        * width**-0.5,
+        "Transformer": {
+            "encoderblock": blocks,
+            "encoder_norm": {"scale": jnp.ones(width), "bias": jnp.zeros(width)},
+        },
+        "head": {
+            "kernel": nn.initializers.lecun_normal()(head_rng, (width, output_width)),
+            "bias": jnp.zeros(output_width),
+        },
+    }

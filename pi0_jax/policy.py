@@ -1,0 +1,132 @@
+"""A policy: parameters + model + transforms = act(list of RawObs) -> action chunks.
+
+Axis letters: b batch, r suffix row, H action horizon, d padded action dimension, e robot's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pi0_jax.data.transforms import Transforms
+from pi0_jax.episode import RawObs
+from pi0_jax.model import flow
+from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.policy_folder import PolicyFolder
+from pi0_jax.types import Observation
+
+# Observations are padded up to one of these sizes, so that few programs are compiled.
+BATCH_SIZES = (1, 8, 64)
+
+
+@partial(jax.jit, static_argnames=("model", "conditions"))
+def sample(
+    model: Pi0,
+    conditions: tuple[int, ...],
+    params: Any,
+    obs: Observation,
+    noise: jax.Array,
+    num_steps: jax.Array | int,
+    guidance: jax.Array | float,
+) -> jax.Array:
+    """Draws one normalised action chunk an observation.
+
+    Args:
+        model: the network.
+        conditions: the branches to run; with both, in the order (UNCONDITIONAL, POSITIVE), they
+            are two suffix rows over one prefix cache and are mixed in every Euler step.
+        params: parameter tree.
+        obs: batch b.
+        noise: float32[b, H, d], x at t = 1.
+        num_steps: Euler steps.
+        guidance: scale s of v_uncond + s (v_cond - v_uncond); read with both branches only.
+
+    Returns:
+        float32[b, H, d].
+    """
+    cache = model.encode_prefix(params, obs)
+    condition = jnp.broadcast_to(jnp.array(conditions), (noise.shape[0], len(conditions)))
+
+    def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
+        rows = [jnp.repeat(x, len(conditions), axis=1) for x in (x_t, time)]
+        v = model.velocity(params, cache, jnp.asarray(obs.state), *rows, condition)
+        if len(conditions) == 1:
+            return v
+        return flow.guide(v[:, :1], v[:, 1:], guidance)
+
+    return flow.euler(velocity, noise[:, None], num_steps)[:, 0]
+
+
+def branches(guidance: float) -> tuple[int, ...]:
+    """The conditions that a guidance scale needs: at 0 and 1 a single branch is the answer."""
+    if guidance == 0.0:
+        return (UNCONDITIONAL,)
+    if guidance == 1.0:
+        return (POSITIVE,)
+    return (UNCONDITIONAL, POSITIVE)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What acts: holds no episode and no random state.
+
+    Attributes:
+        model: the network.
+        params: parameter tree on the device.
+        transforms: inputs and outputs.
+        guidance: scale s of classifier-free guidance.
+        num_steps: Euler steps.
+    """
+
+    model: Pi0
+    params: Any
+    transforms: Transforms
+    guidance: float = 1.0
+    num_steps: int = 10
+
+    @classmethod
+    def from_folder(cls, folder: PolicyFolder, guidance: float = 1.0) -> "Policy":
+        """Puts a policy folder's parameters on the default device."""
+        params = jax.device_put(folder.params)
+        return cls(Pi0(folder.spec.model), params, folder.transforms, guidance)
+
+    def with_params(self, params: Any) -> "Policy":
+        """The same policy with other parameters; nothing compiles again."""
+        return replace(self, params=params)
+
+    def act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
+        """Action chunks in the robot's units, clipped to [-1, 1].
+
+        Args:
+            observations: b of them, each with all cameras.
+            noise: float32[b, H, d]; equal noise gives equal actions, whatever the batch.
+
+        Returns:
+            float32[b, H, e].
+        """
+        largest = BATCH_SIZES[-1]
+        chunks = [
+            self._act(observations[i : i + largest], noise[i : i + largest])
+            for i in range(0, len(observations), largest)
+        ]
+        return np.concatenate(chunks)
+
+    def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
+        count = len(observations)
+        size = next(size for size in BATCH_SIZES if size >= count)
+        obs, noise = jax.tree.map(
+            lambda x: np.concatenate([x, np.repeat(x[-1:], size - count, axis=0)]),
+            (self.transforms.observe(observations), noise),
+        )
+        obs, noise = jax.device_put((obs, noise))
+        conditions = branches(self.guidance)
+        chunk = sample(
+            self.model, conditions, self.params, obs, noise, self.num_steps, self.guidance
+        )
+        raw_state = np.stack([o.state for o in observations])
+        actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
+        return np.clip(actions, -1.0, 1.0)

@@ -1,0 +1,90 @@
+"""Schedule, freezing and learning rates by path, and the optax chain."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+
+from pi0_jax.errors import InputError
+
+Params = dict[str, jax.Array]
+"""Flat parameters: slash-joined path -> leaf."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay.
+
+    Attributes:
+        learning_rate: peak.
+        warmup_steps: linear warm-up from 0.
+        final_fraction: the cosine ends at this fraction of the peak.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        weight_decay: decoupled, of trained leaves.
+        clip_norm: global gradient norm.
+        rules: (path regex, learning-rate multiplier) pairs; the first that matches a whole path
+            decides, and multiplier 0 freezes. A path that none matches has multiplier 1.
+    """
+
+    learning_rate: float
+    warmup_steps: int
+    final_fraction: float = 0.1
+    b1: float = 0.9
+    b2: float = 0.95
+    weight_decay: float = 1e-10
+    clip_norm: float = 1.0
+    rules: tuple[tuple[str, float], ...] = ()
+
+
+def multiplier(path: str, rules: tuple[tuple[str, float], ...]) -> float:
+    """The learning-rate multiplier of one parameter; 0 means frozen."""
+    return next((factor for regex, factor in rules if re.fullmatch(regex, path)), 1.0)
+
+
+def check_rules(paths: list[str], rules: tuple[tuple[str, float], ...]) -> None:
+    """Every rule decides at least one path, and something is trained.
+
+    Raises:
+        InputError: a rule that matches nothing (a misspelt path), or everything is frozen.
+    """
+    for regex, _ in rules:
+        if not any(re.fullmatch(regex, path) for path in paths):
+            raise InputError(f"optimizer rule {regex!r} matches no parameter, e.g. {paths[0]!r}")
+    if not any(multiplier(path, rules) for path in paths):
+        raise InputError("every parameter is frozen: nothing to train")
+
+
+def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
+    """Step -> learning rate: linear warm-up, then cosine to the final fraction."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=max(total_steps, config.warmup_steps + 1),
+        end_value=config.learning_rate * config.final_fraction,
+    )
+
+
+def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, AdamW, then the multiplier of each path. Acts on flat parameters."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            learning_rate(config, total_steps),
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+        ),
+        _scale_by_path(config.rules),
+    )
+
+
+def _scale_by_path(rules: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    def scale(updates: Any, params: Any) -> Params:
+        del params
+        return {path: update * multiplier(path, rules) for path, update in updates.items()}
+
+    return optax.stateless(scale)

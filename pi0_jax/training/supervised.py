@@ -1,0 +1,52 @@
+"""Plain flow matching on demonstrations: the loss of supervised fine-tuning."""
+
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.model import flow
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.training.step import Loss, Metrics, Params
+from pi0_jax.types import Batch
+
+
+def flow_matching_loss(model: Pi0, time_samples: int) -> Loss:
+    """Conditional flow matching without a condition (pi0, arXiv 2410.24164, equation 1).
+
+    The condition embedding is left out, so it stays zero, and the policy that comes out acts
+    alike at every guidance scale.
+
+    Args:
+        model: the network.
+        time_samples: noise/time draws an observation; they share one prefix pass.
+    """
+
+    def loss(params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        actions, noise, time = draw(rng, jnp.asarray(batch.actions), time_samples)
+        x_t = flow.interpolate(actions, noise, time)
+        cache = model.encode_prefix(params, batch.obs)
+        v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time)
+        error = flow.matching_error(v, actions, noise)
+        return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
+
+    return loss
+
+
+def draw(
+    rng: jax.Array, actions: jax.Array, time_samples: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Noise and time for every suffix row.
+
+    Args:
+        rng: key.
+        actions: float32[b, H, d].
+        time_samples: rows r.
+
+    Returns:
+        actions and noise float32[b, r, H, d], time float32[b, r].
+    """
+    noise_rng, time_rng = jax.random.split(rng)
+    batch, horizon, dim = actions.shape
+    shape = (batch, time_samples, horizon, dim)
+    noise = jax.random.normal(noise_rng, shape)
+    time = flow.sample_time(time_rng, shape[:2])
+    return jnp.broadcast_to(actions[:, None], shape), noise, time

@@ -1,0 +1,66 @@
+"""Device values: what goes into the model and what it hands from prefix to suffix.
+
+Axis letters: b batch, c camera, h w image, d padded state/action dimension, t prompt token,
+p prefix token, H action horizon, l layer, k key/value head, e head dimension.
+"""
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+"""Host array before `device_put`, device array after."""
+
+
+@flax.struct.dataclass
+class Observation:
+    """A batch of observations, ready for the network.
+
+    A camera that a robot does not have is absent: it costs nothing and changes nothing.
+
+    Attributes:
+        images: uint8[b, c, h, w, 3] (scaled to [-1, 1] inside jit), or float32 already scaled.
+        image_mask: bool[b, c], False for a camera that is missing in this sample.
+        state: float32[b, d], normalised and zero-padded.
+        prompt: int32[b, t], token ids, padded with 0.
+        prompt_mask: bool[b, t], True for real tokens.
+    """
+
+    images: Array
+    image_mask: Array
+    state: Array
+    prompt: Array
+    prompt_mask: Array
+
+
+@flax.struct.dataclass
+class Batch:
+    """Training windows: what was seen, what was done from there, and how much it counts.
+
+    Attributes:
+        obs: the observation at the start of each window.
+        actions: float32[b, H, d], normalised and zero-padded.
+        action_mask: bool[b, H], False behind the end of the episode.
+        weight: float32[b], weight w(A) of the conditional branch; 0 for windows that are not
+            positive. The unconditional branch counts every window once.
+    """
+
+    obs: Observation
+    actions: Array
+    action_mask: Array
+    weight: Array
+
+
+@flax.struct.dataclass
+class PrefixCache:
+    """Keys and values of images and prompt, computed once an observation.
+
+    Attributes:
+        k: [l, b, p, k, e], rotated keys.
+        v: [l, b, p, k, e], values.
+        mask: bool[b, p], which prefix tokens are real.
+    """
+
+    k: jax.Array
+    v: jax.Array
+    mask: jax.Array
