@@ -1,0 +1,105 @@
+"""Rollouts as mp4 files that every browser plays, with captions below the picture.
+
+Axis letters: t video frame, h height, w width.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Twelve pixels is the smallest type that survives H.264; 256 px hold some 35 letters of it.
+_FONT_PX = 13
+_LINE_PX = 18
+_MARGIN_PX = 8
+# Below this width a caption has no room: small pictures are repeated pixel by pixel.
+_CAPTION_WIDTH_PX = 192
+_BACKGROUND = (18, 20, 24)
+_INK = (238, 240, 243)
+_INK_BELOW = (165, 171, 180)
+
+
+def write_video(
+    path: Path, frames: np.ndarray, fps: float, captions: Sequence[str] | None = None
+) -> None:
+    r"""Writes an H.264 mp4 (yuv420p, index first, so that it plays while it loads).
+
+    A strip below the pictures carries the captions, so they hide nothing; its height is that of
+    the longest caption. Odd sizes grow by one pixel, as yuv420p demands. The file appears under
+    its name only when it is whole.
+
+    Args:
+        path: where to write; parent folders are made.
+        frames: uint8[t, h, w, 3] RGB, t > 0.
+        fps: frames per second of playing.
+        captions: t texts such as "lift · step 12\nsuccess"; the first line is bright, lines
+            below it are dimmed, and a line too long is cut with an ellipsis.
+
+    Raises:
+        ValueError: the frames have another shape or dtype, or captions another length.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise ValueError(f"expected uint8[t, h, w, 3] frames, got {frames.dtype}{frames.shape}")
+    if captions is not None:
+        frames = _captioned(frames, captions)
+    frames = _even(frames)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The container is chosen by the suffix, so the partial file keeps it.
+    partial = path.with_name(f".{path.stem}.partial.mp4")
+    faststart = {"movflags": "+faststart"}
+    plugin: Any = "pyav"  # imopen's annotation knows only plugin classes
+    with iio.imopen(partial, "w", plugin=plugin, options=faststart) as file:
+        file.write(frames, codec="libx264", fps=fps, out_pixel_format="yuv420p")
+    partial.replace(path)
+
+
+def read_video(path: Path) -> np.ndarray:
+    """All frames of a video, uint8[t, h, w, 3] RGB."""
+    return iio.imread(path, plugin="pyav")
+
+
+def _even(frames: np.ndarray) -> np.ndarray:
+    """uint8[t, h, w, 3] -> the same with its last row and column repeated up to an even size."""
+    _, height, width, _ = frames.shape
+    return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _captioned(frames: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """uint8[t, h, w, 3] -> uint8[t, h·n + strip, w·n, 3], n = 1 for pictures wide enough."""
+    if len(captions) != len(frames):
+        raise ValueError(f"expected {len(frames)} captions, one a frame, got {len(captions)}")
+    times = -(-_CAPTION_WIDTH_PX // frames.shape[2])
+    frames = frames.repeat(times, axis=1).repeat(times, axis=2)
+    lines = max(len(caption.split("\n")) for caption in captions)
+    width, height = frames.shape[2], _MARGIN_PX + lines * _LINE_PX
+    strips = np.stack([_strip(caption, width, height) for caption in captions])
+    return np.concatenate([frames, strips], axis=1)
+
+
+def _strip(caption: str, width: int, height: int) -> np.ndarray:
+    """uint8[height, width, 3]: one caption, light on dark."""
+    image = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=_FONT_PX)
+    for index, line in enumerate(caption.split("\n")):
+        top = _MARGIN_PX // 2 + index * _LINE_PX
+        text = _fit(draw, line, font, width - 2 * _MARGIN_PX)
+        ink = _INK_BELOW if index else _INK
+        # "lm": left, middle of the line, whatever the letters.
+        draw.text((_MARGIN_PX, top + _LINE_PX / 2), text, ink, font, anchor="lm")
+    return np.asarray(image)
+
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> str:
+    """The text, cut to `width` pixels with an ellipsis where it is longer."""
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(text + "…", font) > width:
+        text = text[:-1]
+    return text.rstrip() + "…"

@@ -1,0 +1,217 @@
+"""What a run says while it works: metrics.jsonl, an optional W&B mirror, a progress line."""
+
+import importlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from pi0_jax.errors import InputError
+
+
+class MetricsWriter:
+    """Appends one flat JSON object a line to metrics.jsonl.
+
+    Each line carries `step`, `phase`, the scalars given, `time` (Unix seconds) and `elapsed`
+    (seconds that the run has worked, pauses between interruption and resumption left out).
+
+    Attributes:
+        path: the file written to.
+    """
+
+    def __init__(self, path: Path, wandb_project: str | None = None):
+        """Opens the file for appending; what an earlier process wrote stays.
+
+        Args:
+            path: the file; parent folders are made.
+            wandb_project: mirror every line to a new W&B run in this project, named after the
+                run folder.
+
+        Raises:
+            InputError: a W&B project is given and wandb is not installed.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._wandb = _start_wandb(wandb_project, path.parent) if wandb_project else None
+        self._file = path.open("a+b")
+        _drop_half_line(self._file)
+        earlier = read_metrics(path)
+        self._start = time.monotonic() - (earlier[-1].get("elapsed") or 0.0 if earlier else 0.0)
+
+    def write(self, step: int, phase: str, **scalars: Any) -> None:
+        """Writes one line and hands it to the system; NaN and infinity become null.
+
+        Args:
+            step: counter of optimizer steps (or episodes, in a phase without training).
+            phase: "demonstrations", "sft", "rl" or "eval".
+            **scalars: numbers, strings, None, or arrays without axes.
+        """
+        values = {name: _plain(value) for name, value in scalars.items()}
+        clocks = {
+            "time": round(time.time(), 3),
+            "elapsed": round(time.monotonic() - self._start, 3),
+        }
+        line = {"step": _plain(step), "phase": phase, **values, **clocks}
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        if self._wandb is not None:
+            # W&B drops lines whose step goes back, and every phase counts from 0: so the step is
+            # a value like the others.
+            self._wandb.log({f"{phase}/{name}": value for name, value in line.items()})
+
+    def close(self) -> None:
+        """Closes the file and ends the W&B run."""
+        self._file.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a crash cut short is left out.
+
+    A file that does not exist has no lines.
+
+    Raises:
+        InputError: a line before the last is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [_parse(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
+
+
+class Progress:
+    """A line that tells how far a phase is: on a terminal in place, in a log now and then.
+
+    Example: `rl rollouts  31/48  65 %  0:42  left 0:23  ok 20/31`
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        total: int,
+        stream: TextIO,
+        *,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Starts the clock; writes nothing yet.
+
+        Args:
+            phase: what is being done.
+            total: units of work in all.
+            stream: where to write, usually sys.stderr.
+            done: units that an earlier process did; they do not count for the time left.
+            clock: seconds, for tests.
+        """
+        self._phase, self._total, self._stream, self._clock = phase, total, stream, clock
+        self._first, self._done, self._text = done, done, ""
+        self._start = clock()
+        self._terminal = stream.isatty()
+        # An eye follows ten pictures a second; a log file needs a line only now and then.
+        self._interval_s = 0.1 if self._terminal else 15.0
+        self._shown = -math.inf
+
+    def update(self, done: int, text: str = "") -> None:
+        """Shows `done` units and a free text, unless the last line is too fresh.
+
+        Args:
+            done: units done so far, those of earlier processes included.
+            text: anything short, such as "ok 31/48" or "loss 0.213".
+        """
+        self._done, self._text = done, text
+        if self._clock() - self._shown >= self._interval_s:
+            self._show()
+
+    def close(self) -> None:
+        """Shows the last state, whether shown before or not, and ends the line."""
+        self._show()
+        if self._terminal:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _show(self) -> None:
+        self._shown = self._clock()
+        line = self._line()
+        if self._terminal:
+            # One column stays free: a full line would wrap and the return would miss its start.
+            columns = shutil.get_terminal_size().columns - 1
+            line = f"\r{line[:columns]}\x1b[K"
+        self._stream.write(line if self._terminal else line + "\n")
+        self._stream.flush()
+
+    def _line(self) -> str:
+        elapsed, worked = self._clock() - self._start, self._done - self._first
+        share = self._done / self._total if self._total else 1.0
+        parts = [self._phase, f"{self._done}/{self._total}", f"{share:.0%}", duration(elapsed)]
+        if worked > 0 and self._done < self._total:
+            left = elapsed * (self._total - self._done) / worked
+            parts.append(f"left {duration(left)}")
+        return "  ".join([*parts, self._text]).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of Python, NumPy or JAX as JSON can carry it."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}")
+    return value
+
+
+def _drop_half_line(file: Any) -> None:
+    """Cuts what follows the last line end, so that the next line does not grow onto it."""
+    file.seek(0)
+    content = file.read()
+    file.truncate(content.rfind(b"\n") + 1)
+
+
+def _start_wandb(project: str, run_dir: Path) -> Any:
+    try:
+        wandb = importlib.import_module("wandb")
+    except ImportError as error:
+        raise InputError(
+            f"W&B project {project!r} is asked for but wandb is not installed: "
+            "run `pip install wandb`, or leave the project empty"
+        ) from error
+    return wandb.init(project=project, name=run_dir.name, dir=str(run_dir))
