@@ -1,0 +1,163 @@
+"""The simulator of `lift.LiftTask`; lives in a worker process."""
+
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.panda import ACTION_DIM, PandaArm, controller_config
+from pi0_jax.env.panda import robosuite as suite
+from pi0_jax.env.pictures import VIDEO_SIZE, Pictures
+from pi0_jax.episode import RawObs
+
+SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
+_SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
+_DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
+
+
+class LiftSimulator:
+    """One robosuite Lift; implements `base.Simulator`, and `expert.Privileged` for the expert."""
+
+    def __init__(self, task: LiftTask) -> None:
+        self._task = task
+        # robosuite draws the size of the cube when it builds the model: the same everywhere.
+        np.random.seed(0)
+        self._env = _make(task.placement)
+        self._env.reset()
+        self._arm = PandaArm(self._env)
+        self._pictures = Pictures(self._arm.model, task.cameras, task.image_size)
+
+    def start(self, seed: int) -> Boundary:
+        """Places the cube from `seed`, lets it settle, and looks once (t = 0)."""
+        # robosuite places objects and moves the arm by the global generator.
+        np.random.seed(seed)
+        self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
+        self._env.reset()
+        self._env.step(_SETTLE)
+        self._arm.take_over()
+        self._arm.look()
+        for _ in range(SETTLE_STEPS - 1):
+            self.step(_SETTLE)
+        return self._boundary([], [], [], success=False)
+
+    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
+        """Executes float32[t, 7] actions from `state`; renders once, at the end.
+
+        Stops early at success. With `frame_every` n > 0 a video frame is taken after every n-th
+        step, and after the one that succeeds.
+
+        Raises:
+            ValueError: actions are not finite or have another shape.
+        """
+        actions = np.asarray(actions)
+        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
+            raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
+        self._arm.load(state.arrays)
+        proprio, executed, frames, success = [], [], [], False
+        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32), start=1):
+            proprio.append(self.proprio())
+            executed.append(action)
+            success = self.step(action)
+            if frame_every and (success or count % frame_every == 0):
+                frames.append(self._pictures.video_frame(self._arm.data))
+            if success:
+                break
+        return self._boundary(proprio, executed, frames, success)
+
+    def close(self) -> None:
+        """Frees the GL contexts."""
+        self._pictures.close()
+
+    def step(self, action: np.ndarray) -> bool:
+        """One control step of float[7] in [-1, 1]; returns robosuite's own success predicate."""
+        self._arm.act(np.asarray(action, np.float64))
+        # Asked where robosuite asks it: before the poses of the last 2 ms are brought up to date.
+        success = bool(self._env._check_success())
+        self._arm.look()
+        return success
+
+    def proprio(self) -> np.ndarray:
+        """float32[8] of the present state: position [m], axis-angle [rad], fingers [m].
+
+        The rotation is that of the gripper relative to pointing straight down: the raw
+        axis-angle of a hanging gripper has angle pi, where it jumps from v to -v.
+        """
+        turn = _axis_angle(self._arm.rotation @ _DOWN.T)
+        return np.concatenate([self._arm.position, turn, self._arm.fingers]).astype(np.float32)
+
+    def images(self) -> np.ndarray:
+        """uint8[c, h, w, 3] of the present state, as in `RawObs`."""
+        return self._pictures.observe(self._arm.data)
+
+    def object_position(self, name: str) -> np.ndarray:
+        """float64[3], m: centre of the object `name` ("cube"), world frame."""
+        return self._arm.data.body(f"{name}_main").xpos.copy()
+
+    def object_rotation(self, name: str) -> np.ndarray:
+        """float64[3, 3]: orientation of the object `name` ("cube"), world frame."""
+        return self._arm.data.body(f"{name}_main").xmat.reshape(3, 3).copy()
+
+    def save(self) -> SimState:
+        """The present state as a value."""
+        return SimState(self._arm.save())
+
+    def _boundary(
+        self,
+        proprio: list[np.ndarray],
+        actions: list[np.ndarray],
+        frames: list[np.ndarray],
+        success: bool,
+    ) -> Boundary:
+        obs = None
+        if not success:
+            obs = RawObs(self.images(), self.proprio(), self._task.instruction)
+        return Boundary(
+            state=self.save(),
+            obs=obs,
+            success=success,
+            proprio=np.array(proprio, np.float32).reshape(-1, 8),
+            actions=np.array(actions, np.float32).reshape(-1, ACTION_DIM),
+            frames=np.array(frames, np.uint8).reshape(-1, VIDEO_SIZE, VIDEO_SIZE, 3),
+        )
+
+
+def _make(placement: float) -> Any:
+    """robosuite's environment without observables, rendering or horizon."""
+    from robosuite.utils.placement_samplers import UniformRandomSampler
+
+    sampler = UniformRandomSampler(
+        name="ObjectSampler",
+        x_range=[-placement, placement],
+        y_range=[-placement, placement],
+        rotation=None,
+        ensure_object_boundary_in_range=False,
+        ensure_valid_placement=True,
+        reference_pos=np.array([0, 0, 0.8]),  # the table's top
+        z_offset=0.01,
+    )
+    env = suite.make(
+        "Lift",
+        robots="Panda",
+        controller_configs=controller_config(),
+        placement_initializer=sampler,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        use_object_obs=False,
+        control_freq=20,
+        ignore_done=True,
+        hard_reset=False,
+    )
+    for observable in env._observables.values():
+        observable._enabled = False
+    return env
+
+
+def _axis_angle(rotation: np.ndarray) -> np.ndarray:
+    """float64[3] rad, angle at most pi, of a rotation matrix float64[3, 3]."""
+    quat, vector = np.empty(4), np.empty(3)
+    mujoco.mju_mat2Quat(quat, rotation.ravel())
+    # q and -q are one rotation; the one with w >= 0 has an angle of at most pi.
+    mujoco.mju_quat2Vel(vector, quat if quat[0] >= 0 else -quat, 1.0)
+    return vector
