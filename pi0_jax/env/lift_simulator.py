@@ -124,7 +124,7 @@ class LiftSimulator:
 
 
 def _make(placement: float) -> Any:
-    """robosuite's environment without observables, rendering or horizon."""
+    """The environment without observables, rendering or horizon."""
     from robosuite.utils.placement_samplers import UniformRandomSampler
 
     sampler = UniformRandomSampler(

@@ -1,4 +1,4 @@
-"""One Panda arm under robosuite's OSC_POSE: its control step, bit for bit, at a quarter of the cost.
+"""One Panda arm under OSC_POSE: the control step of robosuite, bit for bit, at a third of the cost.
 
 A control step (50 ms) is 25 physics steps of 2 ms. robosuite runs MuJoCo's forward pass three
 times in each of them (`sim.forward`, `Controller.update`, `sim.step`) and polls every observable.
@@ -35,13 +35,14 @@ _orientation_error = control_utils.orientation_error
 
 
 def controller_config() -> dict[str, Any]:
-    """robosuite's default OSC_POSE: an action of 1 means 5 cm or 0.5 rad."""
+    """The default OSC_POSE: an action of 1 means 5 cm or 0.5 rad."""
     return robosuite.load_controller_config(default_controller="OSC_POSE")
 
 
 @numba.njit(cache=True)
 def _arm_torques(
-    jac_pos, jac_ori, mass, qpos, qvel, bias, arm, position, rotation, goal_pos, goal_ori, posture, kp, kd
+    jac_pos, jac_ori, mass, qpos, qvel, bias, arm, position, rotation,
+    goal_pos, goal_ori, posture, kp, kd,
 ):  # fmt: skip
     """float64[7] joint torques: robosuite's `OperationalSpaceController.run_controller`.
 
