@@ -1,0 +1,138 @@
+"""A point-mass task in plain NumPy, with the interface of the real ones: for tests and dry runs.
+
+A hand moves in a square towards a target. The prompt, images and state have the shapes of a robot
+task, an episode costs microseconds, and success depends on the actions as it does on a robot.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.episode import RawObs
+
+ACTION_DIM = 7
+_RED, _BLUE = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.3, 1.0])
+_SPOT = 0.12  # standard deviation of a painted spot; the square has side 2
+
+
+@dataclass(frozen=True)
+class ScriptedTask:
+    """Bring the hand to the target. Action 0 and 1 move it by `speed` each; the rest is ignored.
+
+    Attributes:
+        name: unique over suites.
+        instruction: given to the policy.
+        max_steps: steps after which an episode has failed.
+        image_size: height and width [px].
+        tolerance: distance to the target that is success; the square has side 2.
+        speed: distance of one step under an action of 1.
+    """
+
+    name: str = "scripted"
+    instruction: str = "reach the red dot"
+    max_steps: int = 24
+    image_size: int = 32
+    tolerance: float = 0.15
+    speed: float = 0.1
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The second camera travels with the hand."""
+        return ("fixed", "hand")
+
+    def build(self) -> "ScriptedSimulator":
+        """Builds the simulator, which is free."""
+        return ScriptedSimulator(self)
+
+
+class ScriptedSimulator:
+    """A `base.Simulator` and an `expert.Privileged` of one `ScriptedTask`.
+
+    Its state is `hand` and `target`, float64[2] each in [-1, 1].
+    """
+
+    def __init__(self, task: ScriptedTask) -> None:
+        self.task = task
+        self._hand = np.zeros(2)
+        self._target = np.zeros(2)
+
+    def start(self, seed: int) -> Boundary:
+        """Draws hand and target from `seed`, and looks."""
+        rng = np.random.default_rng(seed)
+        self._hand, self._target = rng.uniform(-1, 1, (2, 2))
+        return self._boundary([], [], [], success=False)
+
+    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
+        """Executes float32[t, 7] actions from `state`; stops at success.
+
+        Raises:
+            ValueError: actions are not finite or have another shape.
+        """
+        actions = np.asarray(actions)
+        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
+            raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
+        self._hand, self._target = state.arrays["hand"].copy(), state.arrays["target"].copy()
+        proprio, executed, frames, success = [], [], [], False
+        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32), start=1):
+            proprio.append(self.proprio())
+            executed.append(action)
+            success = self.step(action)
+            if frame_every and (success or count % frame_every == 0):
+                frames.append(self.images()[0])
+            if success:
+                break
+        return self._boundary(proprio, executed, frames, success)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def step(self, action: np.ndarray) -> bool:
+        """Moves the hand by one action, float[7]; returns whether it is at the target."""
+        move = self.task.speed * np.asarray(action[:2], np.float64)
+        self._hand = np.clip(self._hand + move, -1, 1)
+        return bool(np.linalg.norm(self._hand - self._target) < self.task.tolerance)
+
+    def proprio(self) -> np.ndarray:
+        """float32[8]: the hand's position, then zeros."""
+        return np.concatenate([self._hand, np.zeros(6)]).astype(np.float32)
+
+    def images(self) -> np.ndarray:
+        """uint8[2, h, w, 3]: target (red) and hand (blue), seen from the square and the hand."""
+        fixed = self._paint(self._hand, self._target)
+        moving = self._paint(np.zeros(2), (self._target - self._hand) / 2)
+        return np.stack([fixed, moving])
+
+    def save(self) -> SimState:
+        """The present state as a value."""
+        return SimState({"hand": self._hand.copy(), "target": self._target.copy()})
+
+    def _paint(self, hand: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """uint8[h, w, 3]: two round spots on white, their centres in [-1, 1]."""
+        axis = np.linspace(-1, 1, self.task.image_size)
+        image = np.ones((len(axis), len(axis), 3))
+        for centre, colour in ((target, _RED), (hand, _BLUE)):
+            square = (axis[None, :] - centre[0]) ** 2 + (axis[:, None] - centre[1]) ** 2
+            cover = np.exp(-square / (2 * _SPOT**2))[..., None]
+            image = image * (1 - cover) + colour * cover
+        return np.round(255 * image).astype(np.uint8)
+
+    def _boundary(
+        self,
+        proprio: list[np.ndarray],
+        actions: list[np.ndarray],
+        frames: list[np.ndarray],
+        success: bool,
+    ) -> Boundary:
+        size = self.task.image_size
+        obs = None
+        if not success:
+            obs = RawObs(self.images(), self.proprio(), self.task.instruction)
+        return Boundary(
+            state=self.save(),
+            obs=obs,
+            success=success,
+            proprio=np.array(proprio, np.float32).reshape(-1, 8),
+            actions=np.array(actions, np.float32).reshape(-1, ACTION_DIM),
+            frames=np.array(frames, np.uint8).reshape(-1, size, size, 3),
+        )
