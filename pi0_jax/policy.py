@@ -89,10 +89,12 @@ class Policy:
     num_steps: int = 10
 
     @classmethod
-    def from_folder(cls, folder: PolicyFolder, guidance: float = 1.0) -> "Policy":
+    def from_folder(
+        cls, folder: PolicyFolder, guidance: float = 1.0, num_steps: int = 10
+    ) -> "Policy":
         """Puts a policy folder's parameters on the default device."""
         params = jax.device_put(folder.params)
-        return cls(Pi0(folder.spec.model), params, folder.transforms, guidance)
+        return cls(Pi0(folder.spec.model), params, folder.transforms, guidance, num_steps)
 
     def with_params(self, params: Any) -> "Policy":
         """The same policy with other parameters; nothing compiles again."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
@@ -129,6 +128,18 @@ def load_policy(path: Path) -> PolicyFolder:
     return PolicyFolder(spec, params, stats, path)
 
 
+def check_task(spec: PolicySpec, cameras: tuple[str, ...]) -> None:
+    """The policy was made for the cameras of this task.
+
+    Raises:
+        InputError: other cameras, or another number or order of them.
+    """
+    if spec.cameras != cameras:
+        raise InputError(
+            f"the policy expects the cameras {list(spec.cameras)}, the task has {list(cameras)}"
+        )
+
+
 def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None:
     """Every leaf of the architecture is there, in its shape, finite, and nothing else is.
 
@@ -181,7 +192,7 @@ def param_count(params: Any) -> int:
 def init_policy(spec: PolicySpec, stats: NormStats, seed: int) -> PolicyFolder:
     """A policy with random float32 parameters, for training from scratch."""
     params = jax.jit(Pi0(spec.model).init)(jax.random.key(seed))
-    return PolicyFolder(spec, jax.tree.map(jnp.asarray, params), stats)
+    return PolicyFolder(spec, jax.device_get(params), stats)
 
 
 def _load_spec(path: Path) -> PolicySpec:

@@ -150,3 +150,17 @@ def tiny() -> Pi0Config:
         prompt_length=16,
         compute_dtype="float32",
     )
+
+
+PRESETS = {"pi0": pi0, "tiny": tiny}
+
+
+def preset(name: str) -> Pi0Config:
+    """A preset by name.
+
+    Raises:
+        InputError: no such preset; the known ones are listed.
+    """
+    if name not in PRESETS:
+        raise InputError(f"model preset must be one of {sorted(PRESETS)}, got {name!r}")
+    return PRESETS[name]()

@@ -1,0 +1,81 @@
+"""A tiny pi0 learns robosuite's Lift from scratch, then improves itself by RIPT, on a CPU.
+
+python train.py --config configs/demo.py --workdir runs/demo
+python train.py --config configs/demo.py:full --workdir runs/demo_full   # adds filtered BC
+
+The demonstrations are of mixed quality on purpose: every one has a constant grasp offset of its
+own, and failures are kept. With clean ones, more imitation does as well as RL.
+"""
+
+from ml_collections import ConfigDict
+
+SFT_RULES = (("cond_embed", 0.0),)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Settings of the demo; `full` adds the filtered behaviour cloning baseline."""
+    if arg not in ("", "full"):
+        raise ValueError(f"configs/demo.py takes no argument or 'full', got {arg!r}")
+    config = ConfigDict()
+    config.seed = 0
+    config.suite = "lift"
+    # workers 0: one for every core.
+    config.pool = ConfigDict({"workers": 0, "timeout_s": 60.0})
+    config.task = ConfigDict({"placement": 0.06, "image_size": 64, "max_steps": 48})
+    config.init = ConfigDict({"checkpoint": ""})
+    config.model = "tiny"
+    config.execute_steps = 16
+    config.demonstrations = ConfigDict({"episodes": 300, "first_seed": 0, "std_floor": 0.1})
+    config.sft = ConfigDict({"steps": 1200, "batch_size": 64, "time_samples": 2})
+    config.sft.optimizer = _adamw(learning_rate=2e-3, warmup_steps=50, final_fraction=0.05)
+    config.sft.optimizer.rules = SFT_RULES
+    config.rl = _ript()
+    # A baseline is the same loop with these keys of `rl` replaced; continued_sft has no rollouts.
+    config.baselines = ConfigDict({"continued_sft": {"groups_per_step": 0}})
+    if arg == "full":
+        config.baselines.filtered_bc = ConfigDict(
+            {"success_weight": True, "alpha": 0.0, "dynamic_sampling": False, "demo_fraction": 0.0}
+        )
+    config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_steps": 10})
+    config.eval.videos = 2
+    config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
+    return config
+
+
+def _ript() -> ConfigDict:
+    rl = ConfigDict(
+        {
+            "iterations": 16,
+            "group_size": 8,
+            "groups_per_step": 16,
+            "max_groups": 16,
+            "first_seed": 200_000,
+            "dynamic_sampling": True,
+            "success_weight": False,
+            "a_max": 5.0,
+            "hard": False,
+            "alpha": 0.1,
+            "guidance": 1.0,
+            "updates_per_step": 80,
+            "batch_size": 64,
+            "time_samples": 2,
+            "demo_fraction": 0.25,
+        }
+    )
+    rl.optimizer = _adamw(learning_rate=7e-4, warmup_steps=20, final_fraction=0.2)
+    rl.optimizer.rules = (("cond_embed", 20.0),)
+    return rl
+
+
+def _adamw(learning_rate: float, warmup_steps: int, final_fraction: float) -> ConfigDict:
+    return ConfigDict(
+        {
+            "learning_rate": learning_rate,
+            "warmup_steps": warmup_steps,
+            "final_fraction": final_fraction,
+            "b1": 0.9,
+            "b2": 0.95,
+            "weight_decay": 1e-10,
+            "clip_norm": 1.0,
+        }
+    )

@@ -1,0 +1,102 @@
+"""Command line of train.py and eval.py: one flag grammar, and exit codes that mean something.
+
+0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from pi0_jax.errors import InputError
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py[:ARG]")
+WORKDIR = flags.DEFINE_string("workdir", None, "run folder to make or to resume")
+RESUME = flags.DEFINE_bool("resume", False, "continue the run in --workdir")
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Parses the command line, runs `main`, and exits."""
+    try:
+        parse(sys.argv)
+        main()
+    except InputError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command with --resume to continue", 130)
+    sys.exit(0)
+
+
+def parse(argv: list[str]) -> None:
+    """Parses flags; every mistake becomes one line that names it.
+
+    Raises:
+        InputError: unknown flag or key (with the nearest valid one), ill-typed value, no config.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        raise InputError(" ".join(str(error).split())) from error
+    except (AttributeError, KeyError) as error:
+        raise InputError(_unknown_key(argv, str(error))) from error
+    except (OSError, SyntaxError, TypeError, ValueError) as error:
+        raise InputError(f"--config: {error}") from error
+    if len(rest) > 1:
+        raise InputError(f"unexpected argument {rest[1]!r}; flags begin with --")
+    if CONFIG.value is None:
+        raise InputError("--config is missing, e.g. --config configs/demo.py")
+
+
+def workdir() -> Path:
+    """The folder named by --workdir.
+
+    Raises:
+        InputError: the flag is missing.
+    """
+    if not WORKDIR.value:
+        raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
+    return Path(WORKDIR.value)
+
+
+def _unknown_key(argv: list[str], message: str) -> str:
+    """Names the misspelt --config.KEY and the valid key nearest to it."""
+    known = sorted(_keys(_default_config(argv)))
+    for argument in argv:
+        key = argument.lstrip("-").split("=")[0].removeprefix("config.")
+        if argument.startswith("--config.") and known and key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            return f"unknown config key {key!r}; the nearest valid key is {near!r}"
+    return f"--config: {message}"
+
+
+def _default_config(argv: list[str]) -> Any:
+    """The config without overrides, to list its keys."""
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    keep = [a for i, a in enumerate(argv) if _is_config(a, argv[i - 1] if i else "")]
+    try:
+        values([argv[0], *keep])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return config.value
+
+
+def _is_config(argument: str, before: str) -> bool:
+    return argument.startswith("--config=") or "--config" in (argument, before)
+
+
+def _keys(config: Any, prefix: str = "") -> Iterable[str]:
+    if not isinstance(config, ConfigDict):
+        return
+    for name in config:
+        yield f"{prefix}{name}"
+        yield from _keys(config[name], f"{prefix}{name}.")
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(code)

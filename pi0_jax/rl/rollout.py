@@ -1,0 +1,198 @@
+"""Policy x simulator pool x a finite plan -> episodes.
+
+The policy is asked in batches, for whatever episodes are at a chunk boundary; meanwhile the pool
+works on the others. An episode depends on its parameters, initial state and noise alone, never on
+which worker ran which chunk, or on who else was in the batch.
+
+Axis letters: t control step, H action horizon, d padded action dimension.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pi0_jax.env.base import Boundary, Job, Task, run, start
+from pi0_jax.env.pool import Done, SimulatorPool
+from pi0_jax.episode import Episode, Group
+from pi0_jax.policy import Policy
+
+Report = Callable[[Sequence[Episode]], None]
+"""Called with all episodes that have ended so far."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One episode to be run.
+
+    Attributes:
+        task: what to do.
+        seed: of the initial state.
+        first: the initial state and the first observation.
+        rollout: which of the K rollouts from that state; it changes the noise only.
+    """
+
+    task: Task
+    seed: int
+    first: Boundary
+    rollout: int = 0
+
+
+@dataclass
+class _Live:
+    """An episode in progress: everything the boundaries have told so far."""
+
+    plan: Plan
+    at: Boundary
+    images: list[np.ndarray] = field(default_factory=list)
+    image_steps: list[int] = field(default_factory=list)
+    parts: list[Boundary] = field(default_factory=list)
+    steps: int = 0
+
+    def look(self) -> None:
+        """Keeps the observation that the policy is about to see."""
+        assert self.at.obs is not None
+        self.images.append(self.at.obs.images)
+        self.image_steps.append(self.steps)
+
+    def advance(self, boundary: Boundary) -> bool:
+        """Takes the end of a chunk; True while the episode goes on."""
+        self.at = boundary
+        self.parts.append(boundary)
+        self.steps += len(boundary.actions)
+        return not boundary.success and self.steps < self.plan.task.max_steps
+
+    def episode(self, policy_step: int, error: str | None) -> Episode:
+        """The finished episode. A look whose chunk was lost to an error is left out."""
+        looks = len(self.parts)
+        image_steps = np.array(self.image_steps[:looks], np.int32)
+        images = np.stack(self.images)[:looks] if self.images else np.zeros((0,), np.uint8)
+        return Episode(
+            task=self.plan.task.name,
+            prompt=self.plan.task.instruction,
+            init_hash=self.plan.first.state.hash,
+            seed=self.plan.seed,
+            images=images,
+            image_steps=image_steps,
+            state=_join([part.proprio for part in self.parts], 8),
+            actions=_join([part.actions for part in self.parts], 7),
+            chunk_start=np.isin(np.arange(self.steps), image_steps),
+            success=self.at.success and error is None,
+            policy_step=policy_step,
+            error=error,
+        )
+
+
+def plan_states(
+    pool: SimulatorPool, states: Sequence[tuple[Task, int]], rollouts: int = 1
+) -> list[Plan]:
+    """Starts every (task, seed) once and plans `rollouts` episodes from copies of its state."""
+    firsts = pool.map([Job(task, start, (seed,)) for task, seed in states])
+    return [
+        Plan(task, seed, first, rollout)
+        for (task, seed), first in zip(states, firsts, strict=True)
+        for rollout in range(rollouts)
+    ]
+
+
+def collect(
+    policy: Policy,
+    pool: SimulatorPool,
+    plans: Sequence[Plan],
+    execute_steps: int,
+    policy_step: int,
+    report: Report = lambda episodes: None,
+) -> list[Episode]:
+    """Runs every plan to its end.
+
+    Args:
+        policy: what acts.
+        pool: where the simulators are.
+        plans: episodes to run.
+        execute_steps: actions executed of each chunk.
+        policy_step: recorded with the episodes, and part of their noise.
+        report: for a progress line.
+
+    Returns:
+        One episode a plan, in their order. A plan whose simulator failed for good gives an
+        episode with `error` set, which is neither success nor failure of the policy.
+    """
+    live = [_Live(plan, plan.first) for plan in plans]
+    ended: dict[int, Episode] = {}
+    ready = list(range(len(live)))
+    running: dict[int, int] = {}  # ticket -> index into live
+    while ready or running:
+        if ready and pool.backlog < pool.workers:
+            running |= _act(policy, pool, live, ready, execute_steps, policy_step)
+            ready = []
+        for done in pool.gather():
+            index = running.pop(done.ticket)
+            if _goes_on(live[index], done):
+                ready.append(index)
+            else:
+                ended[index] = live[index].episode(policy_step, done.error)
+                report(list(ended.values()))
+    return [ended[index] for index in range(len(live))]
+
+
+def group_by_state(episodes: Sequence[Episode]) -> list[Group]:
+    """Groups of equal task and initial state, in order of appearance, without errors."""
+    groups: dict[tuple[str, str], list[Episode]] = {}
+    for episode in episodes:
+        if episode.error is None:
+            groups.setdefault((episode.task, episode.init_hash), []).append(episode)
+    return [Group(tuple(members)) for members in groups.values()]
+
+
+def replay(
+    pool: SimulatorPool, task: Task, episodes: Sequence[Episode], frame_every: int
+) -> list[np.ndarray]:
+    """Video frames uint8[f, h, w, 3] of episodes, by executing their actions again.
+
+    A simulator is a pure function: the replay is the episode, so nothing is filmed in advance.
+    """
+    firsts = pool.map([Job(task, start, (episode.seed,)) for episode in episodes])
+    jobs = [
+        Job(task, run, (first.state, episode.actions, frame_every))
+        for first, episode in zip(firsts, episodes, strict=True)
+    ]
+    return [boundary.frames for boundary in pool.map(jobs)]
+
+
+def _act(
+    policy: Policy,
+    pool: SimulatorPool,
+    live: list[_Live],
+    ready: list[int],
+    execute_steps: int,
+    policy_step: int,
+) -> dict[int, int]:
+    """One batched policy call for the ready episodes; submits their chunks."""
+    for index in ready:
+        live[index].look()
+    observations = [live[index].at.obs for index in ready]
+    noise = np.stack([_noise(policy, live[index], policy_step) for index in ready])
+    chunks = policy.act([obs for obs in observations if obs is not None], noise)
+    tickets = {}
+    for index, chunk in zip(ready, chunks, strict=True):
+        episode = live[index]
+        steps = min(execute_steps, episode.plan.task.max_steps - episode.steps)
+        job = Job(episode.plan.task, run, (episode.at.state, chunk[:steps]))
+        tickets[pool.submit(job)] = index
+    return tickets
+
+
+def _noise(policy: Policy, episode: _Live, policy_step: int) -> np.ndarray:
+    """float32[H, d] that belongs to one chunk of one episode."""
+    config = policy.model.config
+    key = (episode.plan.seed, episode.plan.rollout, policy_step, episode.steps)
+    shape = (config.action_horizon, config.action_dim)
+    return np.random.default_rng(key).standard_normal(shape, np.float32)
+
+
+def _goes_on(episode: _Live, done: Done) -> bool:
+    return done.error is None and episode.advance(done.result)
+
+
+def _join(parts: list[np.ndarray], width: int) -> np.ndarray:
+    return np.concatenate([np.zeros((0, width), np.float32), *parts])

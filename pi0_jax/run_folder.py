@@ -1,0 +1,146 @@
+"""The run folder: where a run's config, metrics, checkpoints, episodes and results lie.
+
+config.json   metrics.jsonl   results.json   report.html
+checkpoints/<arm>/<step>/   episodes/   videos/   frames/   policy/
+"""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pi0_jax.env.suite import Suite
+from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
+from pi0_jax.statistics import Row, row_from_dict
+from pi0_jax.writers import MetricsWriter, Progress
+
+BASE, RIPT = "base", "ript"
+"""Arms whose checkpoints are the run's own: one follows the other."""
+
+_VERSIONED = ("pi0_jax", "jax", "mujoco", "robosuite", "numpy")
+
+
+class RunFolder:
+    """One run on disk. Everything is written when it is known, so an interruption loses little.
+
+    Attributes:
+        path: the folder.
+        metrics: the open metrics.jsonl.
+        rows: results so far, in order.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], resume: bool):
+        """Makes the folder, or opens it to continue.
+
+        Args:
+            path: --workdir.
+            config: the resolved config as plain values.
+            resume: continue what lies there.
+
+        Raises:
+            InputError: the folder holds a run and `resume` is not set, or the other way round,
+                or the run there had another config.
+        """
+        stored = path / "config.json"
+        _check(path, stored, config, resume)
+        path.mkdir(parents=True, exist_ok=True)
+        if not stored.exists():
+            stored.write_text(_json({"command": sys.argv, "config": config}))
+        self.path = path
+        self.metrics = MetricsWriter(path / "metrics.jsonl")
+        self._results = path / "results.json"
+        self.rows: list[Row] = []
+        self.protocol: dict[str, Any] = {}
+        if self._results.exists():
+            self.rows = [row_from_dict(r) for r in json.loads(self._results.read_text())["rows"]]
+
+    def checkpoints(self, arm: str) -> Path:
+        """Folder of an arm's checkpoints; a baseline's lie apart from the run's own."""
+        own = arm in (BASE, RIPT)
+        return self.path / ("." if own else f"baselines/{arm}") / "checkpoints"
+
+    def episodes(self, name: str) -> Path:
+        """File of some episodes, such as "demonstrations" or "ript/003"."""
+        return self.path / "episodes" / f"{name}.npz"
+
+    def add_rows(self, rows: Sequence[Row]) -> None:
+        """Appends results and writes results.json."""
+        self.rows += rows
+        results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
+        partial = self._results.with_suffix(".partial")
+        partial.write_text(_json(results))
+        partial.replace(self._results)
+
+    def has_row(self, arm: str, guidance: float | None) -> bool:
+        """Whether this arm has been evaluated at this guidance scale."""
+        return any(row.arm == arm and row.guidance == guidance for row in self.rows)
+
+    def log(self, step: int, phase: str, arm: str, **values: Any) -> None:
+        """One line of metrics.jsonl."""
+        self.metrics.write(step, phase, arm=arm, **values)
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches, with the time of day."""
+        sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
+
+    def progress(self, phase: str, total: int, done: int = 0) -> Progress:
+        """A progress line on the console."""
+        return Progress(phase, total, sys.stderr, done=done)
+
+
+def success_text(episodes: Sequence[Episode]) -> str:
+    """Live success of what has ended so far, such as "ok 31/48"."""
+    errors = sum(episode.error is not None for episode in episodes)
+    text = f"ok {sum(e.success for e in episodes)}/{len(episodes) - errors}"
+    return f"{text}, {errors} errors" if errors else text
+
+
+def protocol(suite: Suite, config: ConfigDict, renderer: str) -> dict[str, Any]:
+    """Everything that a success rate depends on, to be stored beside it."""
+    return {
+        "suite": suite.name,
+        "tasks": [{"name": t.name, "max_steps": t.max_steps, "task": repr(t)} for t in suite.tasks],
+        "initial_states": [config.first_seed, config.first_seed + config.episodes],
+        "num_steps": config.num_steps,
+        "renderer": renderer,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions that can change a result."""
+    found = {name: metadata.version(name) for name in _VERSIONED}
+    return {"python": platform.python_version(), **found}
+
+
+def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--workdir {path}: is a file; name a folder")
+    if resume and not stored.exists():
+        raise InputError(f"--workdir {path}: expected a run to resume, found none")
+    if not stored.exists():
+        return
+    if not resume:
+        raise InputError(
+            f"--workdir {path}: holds a run already; add --resume to continue it, or choose "
+            "another folder"
+        )
+    before = json.loads(stored.read_text())["config"]
+    after = json.loads(json.dumps(config))
+    changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    if changed:
+        raise InputError(
+            f"--workdir {path}: the run there has another config (section {', '.join(changed)}); "
+            "resume with the same one, or choose another folder"
+        )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"

@@ -1,0 +1,76 @@
+"""One Orbax step folder: training state, and what the host must remember with it.
+
+checkpoints/<step>/state/      Orbax: step, parameters, optimizer state
+checkpoints/<step>/host.json   phase, data position, RL sampler
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pi0_jax.errors import InputError
+from pi0_jax.storage import load_tree, save_tree
+from pi0_jax.training.step import TrainState
+
+
+def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> None:
+    """Writes `folder/<step>`, which appears only when whole, then drops older steps.
+
+    Args:
+        folder: of all checkpoints of one run or arm.
+        step: global optimizer step.
+        state: device values; optimizer states are saved as a list of leaves.
+        host: JSON values.
+    """
+    partial, target = folder / f"{step}.partial", folder / str(step)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_tree(partial / "state", _leaves(state))
+    (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    for older in steps(folder)[:-1]:
+        shutil.rmtree(folder / str(older))
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the whole checkpoints in a folder, ascending."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def latest(folder: Path) -> dict[str, Any] | None:
+    """What the host remembered at the newest checkpoint; None without one."""
+    found = steps(folder)
+    return json.loads((folder / str(found[-1]) / "host.json").read_text()) if found else None
+
+
+def restore(folder: Path, like: TrainState) -> TrainState:
+    """The newest checkpoint's training state.
+
+    Args:
+        folder: of all checkpoints of one run or arm.
+        like: a state of the same model and optimizer.
+
+    Raises:
+        InputError: there is none, or it belongs to another model or optimizer.
+    """
+    found = steps(folder)
+    if not found:
+        raise InputError(f"{folder}: expected a checkpoint, found none")
+    path = folder / str(found[-1])
+    saved, wanted = load_tree(path / "state"), _leaves(like)
+    shapes, wanted_shapes = (jax.tree.map(np.shape, tree) for tree in (saved, wanted))
+    if shapes != wanted_shapes:
+        raise InputError(f"{path}: belongs to another model or optimizer than the config's")
+    leaves = [saved[name] for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(leaf) for leaf in leaves])
+
+
+def _leaves(state: TrainState) -> dict[str, Any]:
+    """Flat and by position: optax states are tuples, which Orbax would give back as lists."""
+    return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}

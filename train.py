@@ -1,0 +1,202 @@
+"""Train pi0: demonstrations -> supervised flow matching -> RIPT -> evaluation -> report.
+
+python train.py --config configs/demo.py --workdir runs/demo [--resume] [--config.KEY=VALUE ...]
+"""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from pi0_jax.report import write_report
+
+from pi0_jax import cli
+from pi0_jax.data.normalize import NormStats, compute_stats
+from pi0_jax.data.windows import count, cut_windows, take
+from pi0_jax.env.gl import choose_renderer
+from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.suite import make_suite
+from pi0_jax.episode import Episode, load_episodes, save_episodes
+from pi0_jax.model.config import preset
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.policy import Policy
+from pi0_jax.policy_folder import (
+    PolicyFolder,
+    PolicySpec,
+    check_task,
+    init_policy,
+    load_policy,
+    param_count,
+    save_policy,
+)
+from pi0_jax.rl.evaluate import evaluate, rows
+from pi0_jax.rl.film import film
+from pi0_jax.rl.improve import improve
+from pi0_jax.rl.ript import RiptConfig
+from pi0_jax.run_folder import BASE, RIPT, RunFolder, protocol, success_text, versions
+from pi0_jax.session import Session
+from pi0_jax.statistics import table
+from pi0_jax.training import checkpoint
+from pi0_jax.training.fit import fit, prepare
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.supervised import flow_matching_loss
+from pi0_jax.types import Batch
+
+
+def main() -> None:
+    """Runs every stage that the run folder does not hold yet."""
+    config = cli.CONFIG.value
+    suite = make_suite(config.suite, config.task.to_dict())
+    run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value)
+    workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
+    run.protocol = protocol(suite, config.eval, renderer)
+    run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
+    with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
+        session = Session(run, suite, pool, config.seed)
+        demos = demonstrations(session, config.demonstrations)
+        base = base_policy(session, config, demos)
+        measure(session, config.eval, BASE, base, (1.0,))
+        for name in config.baselines:
+            trained = train_arm(session, config, name, base, demos)
+            measure(session, config.eval, name, trained, (1.0,))
+        final = train_arm(session, config, RIPT, base, demos)
+        measure(session, config.eval, RIPT, final, config.eval.guidance)
+        film(session, (BASE, RIPT), config.eval.videos)
+    export(run, final)
+    run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
+    run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
+
+
+def demonstrations(session: Session, config: ConfigDict) -> list[Episode]:
+    """Scripted episodes, failures kept; made once and stored."""
+    path = session.run.episodes("demonstrations")
+    if not path.exists():
+        seeds = range(config.first_seed, config.first_seed + config.episodes)
+        with session.run.progress("demonstrations", len(seeds)) as progress:
+            episodes = session.pool.map(
+                session.suite.demonstrations(seeds),
+                lambda done: progress.update(len(done), success_text(done)),
+            )
+        save_episodes(path, episodes)
+    return load_episodes(path)
+
+
+def base_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> PolicyFolder:
+    """The policy before RL: a given checkpoint or a fresh one, after supervised training."""
+    path = session.run.path / BASE
+    if not path.exists():
+        start = initial_policy(session, config, demos)
+        session.run.say(f"policy: {param_count(start.params):,} parameters")
+        trained = supervise(session, BASE, start, demos, config.sft.to_dict())
+        save_policy(path, trained, {"made_by": "train.py", "versions": versions()})
+    return load_policy(path)
+
+
+def initial_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> PolicyFolder:
+    """The checkpoint that the config names, or random parameters and the demos' statistics."""
+    task = session.suite.tasks[0]
+    if config.init.checkpoint:
+        policy = load_policy(Path(config.init.checkpoint))
+        check_task(policy.spec, task.cameras)
+        return policy
+    floor = config.demonstrations.std_floor
+    stats = NormStats(
+        state=compute_stats(np.concatenate([episode.state for episode in demos])),
+        actions=compute_stats(np.concatenate([episode.actions for episode in demos]), floor),
+    )
+    spec = PolicySpec(
+        model=preset(config.model),
+        cameras=task.cameras,
+        action_dim=demos[0].actions.shape[1],
+        execute_steps=config.execute_steps,
+        tokenizer="bytes",
+    )
+    return init_policy(spec, stats, config.seed)
+
+
+def train_arm(
+    session: Session, config: ConfigDict, name: str, base: PolicyFolder, demos: list[Episode]
+) -> PolicyFolder:
+    """One way to spend the same number of optimizer steps on the base policy."""
+    overrides = {} if name == RIPT else config.baselines[name].to_dict()
+    values = config.rl.to_dict() | overrides
+    optimizer = values.pop("optimizer")
+    ript = RiptConfig(**values)
+    if not ript.groups_per_step:
+        steps = ript.iterations * ript.updates_per_step
+        frozen = {"rules": config.sft.optimizer.rules}
+        sft = config.sft.to_dict() | {"steps": steps, "optimizer": optimizer | frozen}
+        return supervise(session, name, base, demos, sft)
+    first_step = config.sft.steps
+    return improve(session, name, base, demos, ript, OptimizerConfig(**optimizer), first_step)
+
+
+def supervise(
+    session: Session, arm: str, start: PolicyFolder, demos: list[Episode], values: dict[str, Any]
+) -> PolicyFolder:
+    """Flow matching on the demonstrations' windows; `values` are those of config.sft."""
+    run, folder, steps = session.run, session.run.checkpoints(arm), values["steps"]
+    model = start.spec.model
+    windows = cut_windows(demos, [0.0] * len(demos), start.transforms, model.action_horizon)
+    loss = flow_matching_loss(Pi0(model), values["time_samples"])
+    state, update = prepare(start.params, loss, OptimizerConfig(**values["optimizer"]), steps)
+    if checkpoint.latest(folder):
+        state = checkpoint.restore(folder, state)
+
+    def batch_of(step: int) -> Batch:
+        indices = session.rng(1, step).integers(count(windows), size=values["batch_size"])
+        return take(windows, indices)
+
+    with run.progress(f"{arm}: supervised", steps, done=int(state.step)) as progress:
+
+        def log(step: int, metrics: dict[str, float]) -> None:
+            run.log(step, "sft", arm, **metrics)
+            progress.update(step, f"loss {metrics['loss']:.4f}")
+
+        key = jax.random.key(session.seed)
+        state = fit(state, update, batch_of, steps, key, log_every=20, log=log)
+    checkpoint.save(folder, steps, state, {"phase": "sft"})
+    return dataclasses.replace(start, params=jax.device_get(state.params))
+
+
+def measure(
+    session: Session,
+    config: ConfigDict,
+    arm: str,
+    folder: PolicyFolder,
+    scales: tuple[float, ...],
+) -> None:
+    """Evaluates an arm at some guidance scales on initial states that nothing was trained on."""
+    run = session.run
+    seeds = range(config.first_seed, config.first_seed + config.episodes)
+    for scale in scales:
+        if run.has_row(arm, scale):
+            continue
+        policy = Policy.from_folder(folder, scale, config.num_steps)
+        steps = folder.spec.execute_steps
+        with run.progress(f"{arm}: evaluation at guidance {scale:g}", len(seeds)) as progress:
+            episodes = evaluate(
+                policy,
+                session.pool,
+                session.suite.tasks,
+                seeds,
+                steps,
+                lambda done: progress.update(len(done), success_text(done)),
+            )
+        save_episodes(run.episodes(f"eval/{arm}_{scale:g}"), episodes)
+        run.add_rows(rows(episodes, "sft" if arm == BASE else "rl", arm, scale))
+
+
+def export(run: RunFolder, final: PolicyFolder) -> None:
+    """Writes the improved policy, in place of one that an interrupted run left."""
+    path = run.path / "policy"
+    shutil.rmtree(path, ignore_errors=True)
+    save_policy(path, final, {"made_by": "train.py", "versions": versions()})
+
+
+if __name__ == "__main__":
+    cli.launch(main)
