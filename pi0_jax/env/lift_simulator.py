@@ -1,11 +1,16 @@
 """The simulator of `lift.LiftTask`; lives in a worker process."""
 
+# mujoco is an extension module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Iterator
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.env.expert import ExpertStyle, lift
 from pi0_jax.env.lift import LiftTask
 from pi0_jax.env.panda import ACTION_DIM, PandaArm, controller_config
 from pi0_jax.env.panda import robosuite as suite
@@ -18,10 +23,10 @@ _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight
 
 
 class LiftSimulator:
-    """One robosuite Lift; implements `base.Simulator`, and `expert.Privileged` for the expert."""
+    """One robosuite Lift: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
 
     def __init__(self, task: LiftTask) -> None:
-        self._task = task
+        self.task = task
         # robosuite draws the size of the cube when it builds the model: the same everywhere.
         np.random.seed(0)
         self._env = _make(task.placement)
@@ -95,9 +100,9 @@ class LiftSimulator:
         """float64[3], m: centre of the object `name` ("cube"), world frame."""
         return self._arm.data.body(f"{name}_main").xpos.copy()
 
-    def object_rotation(self, name: str) -> np.ndarray:
-        """float64[3, 3]: orientation of the object `name` ("cube"), world frame."""
-        return self._arm.data.body(f"{name}_main").xmat.reshape(3, 3).copy()
+    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Actions, float64[7], that lift the cube as well as `style` says."""
+        return lift(self, style, rng)
 
     def save(self) -> SimState:
         """The present state as a value."""
@@ -112,7 +117,7 @@ class LiftSimulator:
     ) -> Boundary:
         obs = None
         if not success:
-            obs = RawObs(self.images(), self.proprio(), self._task.instruction)
+            obs = RawObs(self.images(), self.proprio(), self.task.instruction)
         return Boundary(
             state=self.save(),
             obs=obs,

@@ -10,6 +10,9 @@ From one control step to the next the controller carries the orientation it hold
 does not turn keeps it), the posture its null space is drawn to, and the gripper's integrator.
 """
 
+# mujoco is an extension module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 import sys
 from collections.abc import Mapping
 from types import ModuleType

@@ -4,6 +4,9 @@ The policy's pictures draw the arm by its collision shapes: 5k faces instead of 
 of 66 ms for two cameras; objects and fingers look the same. Video frames show the real meshes.
 """
 
+# mujoco is an extension module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Sequence
 
 import mujoco

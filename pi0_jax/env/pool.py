@@ -8,7 +8,7 @@ simulator; it is never a failure of the policy.
 import collections
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -38,7 +38,7 @@ class Done:
     error: str | None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pending:
     """A job on its way: `failures` attempts have gone wrong, the last on worker `shunned`."""
 
@@ -60,7 +60,10 @@ class _Seat:
         self.ready = False
         self.task: Any = None
         self.current: _Pending | None = None
-        self.deadline = time.monotonic() + START_TIMEOUT_S
+        self._limit(START_TIMEOUT_S)
+
+    def _limit(self, seconds: float) -> None:
+        self.limit_s, self.deadline = seconds, time.monotonic() + seconds
 
     def replace(self) -> None:
         """Ends the process, whatever it is doing, and starts another."""
@@ -76,7 +79,7 @@ class _Seat:
     def give(self, pending: _Pending, timeout_s: float) -> None:
         """Hands a job to the process."""
         builds = self.task != pending.job.task
-        self.deadline = time.monotonic() + timeout_s + BUILD_TIMEOUT_S * builds
+        self._limit(timeout_s + BUILD_TIMEOUT_S * builds)
         self.task, self.current = pending.job.task, pending
         self.process.send(pending.job)
 
@@ -110,6 +113,11 @@ class SimulatorPool:
         self.close()
 
     @property
+    def workers(self) -> int:
+        """Number of worker processes."""
+        return len(self._seats)
+
+    @property
     def backlog(self) -> int:
         """Number of jobs not yet handed to a worker."""
         return len(self._queue)
@@ -137,8 +145,14 @@ class SimulatorPool:
             if done or over or not self._outstanding:
                 return done
 
-    def map(self, jobs: Iterable[Job]) -> list[Any]:
+    def map(
+        self, jobs: Iterable[Job], report: Callable[[list[Any]], None] = lambda results: None
+    ) -> list[Any]:
         """Results of all jobs in their order. For a pool with nothing else under way.
+
+        Args:
+            jobs: to run.
+            report: called with the results so far, in the order in which they came.
 
         Raises:
             RuntimeError: a job failed more than `retries` times; with its error.
@@ -150,6 +164,7 @@ class SimulatorPool:
                 if done.error is not None:
                     raise RuntimeError(done.error)
                 results[done.ticket] = done.result
+            report(list(results.values()))
         return [results[ticket] for ticket in tickets]
 
     def close(self) -> None:
@@ -164,17 +179,19 @@ class SimulatorPool:
 
     def _poll(self, end: float | None) -> None:
         """Waits until something happens or is overdue, and deals with it."""
-        deadlines = [seat.deadline for seat in self._seats if not seat.idle]
-        until = min([*deadlines, *([] if end is None else [end])], default=time.monotonic())
-        by_connection = {seat.process.connection: seat for seat in self._seats}
-        pause = max(0.0, until - time.monotonic()) if self._outstanding else 0.0
-        for connection in wait(list(by_connection), pause):
-            self._receive(by_connection[connection])
+        now = time.monotonic()
+        moments = [seat.deadline for seat in self._seats if not seat.idle]
+        until = min(moments + ([] if end is None else [end])) if self._outstanding else now
+        seats: dict[Any, _Seat] = {seat.process.connection: seat for seat in self._seats}
+        for connection in wait(list(seats), max(0.0, until - now)):
+            self._receive(seats[connection])
         now = time.monotonic()
         for seat in self._seats:
             # An answer that is already there counts, however late it is read.
             if not seat.idle and now > seat.deadline and not seat.process.connection.poll():
-                self._lost(seat, f"no answer in time from worker {seat.process.pid}")
+                self._lost(
+                    seat, f"worker {seat.process.pid} hangs: no answer in {seat.limit_s:g} s"
+                )
         self._dispatch()
 
     def _receive(self, seat: _Seat) -> None:

@@ -1,7 +1,9 @@
 """The parent's end of one worker process: start, talk, kill."""
 
+import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from typing import Any
 
 from pi0_jax.env.base import Job
 
+_MESSAGE_TIMEOUT_S = 10
 _THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
 
@@ -57,6 +60,9 @@ class WorkerProcess:
                 stderr=self._log,
                 start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
             )
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            # A worker stopped in the middle of a message must not stop the parent with it.
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _MESSAGE_TIMEOUT_S, 0))
         self.connection = Connection(ours.detach())
 
     @property
@@ -65,24 +71,27 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, job: Job) -> None:
-        """Sends a job; a process that is gone is noticed by `receive`."""
-        try:
+        """Sends a job. That the process is gone or stopped shows later: no reply comes."""
+        with contextlib.suppress(OSError):
             self.connection.send(job)
-        except BrokenPipeError:
-            return
 
     def receive(self) -> Reply:
         """The next reply.
 
         Raises:
-            WorkerDiedError: the process ended.
+            WorkerDiedError: the process ended, or stopped in the middle of its reply.
         """
         try:
             return self.connection.recv()
         except (EOFError, OSError) as error:
-            code = self._process.wait()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise WorkerDiedError(f"worker {self.pid} ended ({how})") from error
+            raise WorkerDiedError(f"worker {self.pid} ended ({self._end()})") from error
+
+    def _end(self) -> str:
+        try:
+            code = self._process.wait(_MESSAGE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return "it stopped in the middle of its answer"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def last_words(self) -> str:
         """The last line the process wrote to stdout or stderr; empty if there is none."""

@@ -4,11 +4,13 @@ A hand moves in a square towards a target. The prompt, images and state have the
 task, an episode costs microseconds, and success depends on the actions as it does on a robot.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.episode import RawObs
 
 ACTION_DIM = 7
@@ -102,6 +104,14 @@ class ScriptedSimulator:
         fixed = self._paint(self._hand, self._target)
         moving = self._paint(np.zeros(2), (self._target - self._hand) / 2)
         return np.stack([fixed, moving])
+
+    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Actions, float64[7], to the target displaced by the style's offset."""
+        goal = self._target + rng.normal(0, style.offset_sigma, 2)
+        speed = rng.uniform(*style.speed)
+        while True:
+            move = np.clip((goal - self._hand) / self.task.speed, -speed, speed)
+            yield np.concatenate([move, np.zeros(ACTION_DIM - 2)])
 
     def save(self) -> SimState:
         """The present state as a value."""
