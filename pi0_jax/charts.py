@@ -1,0 +1,231 @@
+"""Line charts with error bars as inline SVG text, and how numbers are written.
+
+Colours, type and dark mode come from the page's stylesheet (report.css) by class name, so a chart
+is only geometry and words. Every mark carries a <title>, which browsers show on hover.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+# Units of the viewBox; the page shows a chart at about its natural size.
+_WIDTH, _HEIGHT = 400, 236
+_LEFT, _TOP, _BOTTOM = 46, 12, 40
+# Text is measured by rule of thumb: an SVG cannot wrap, and a generous margin hurts nobody.
+_LETTER_PX = 7.2
+_LABEL_GAP_PX = 14
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a curve; `low` and `high` are the ends of its error bar, if it has one."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve.
+
+    Attributes:
+        label: written at its right end.
+        points: in order of x; a y that is not finite interrupts the curve.
+        colour: 0 is the page's accent, 1 to 4 are quieter.
+        dashed: for references and second quantities.
+        markers: whether single points are drawn; without, they only answer to the pointer.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    colour: int = 0
+    dashed: bool = False
+    markers: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where data lies in a chart: ranges in data units, `right` in pixels of the viewBox."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    right: float
+
+    def x(self, value: float) -> float:
+        """Horizontal pixel of a data value."""
+        share = (value - self.x_low) / (self.x_high - self.x_low)
+        return _LEFT + share * (self.right - _LEFT)
+
+    def y(self, value: float) -> float:
+        """Vertical pixel of a data value; pixels count downward."""
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """About `count` round values (1, 2, 2.5 or 5 times a power of ten) within [low, high]."""
+    step = _round_up((high - low) / count)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands with a thin space, no exponent below a million."""
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.2e}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    text = f"{value:,.{digits}f}".replace(",", "\u2009")
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "\u2212")
+
+
+def percent(value: float) -> str:
+    """A fraction as whole per cent, with a narrow space that does not break."""
+    return f"{value:.0%}".replace("%", "\u202f%")
+
+
+def line_chart(
+    title: str, series: Sequence[Series], x_label: str, y_label: str, *, fractions: bool = False
+) -> str:
+    """One <svg> with axes, light grid, curves, and labels at the curves' ends.
+
+    Args:
+        title: for readers that do not see; the page writes its own heading.
+        series: curves; without a finite point the chart only says that there is no data.
+        x_label: name of the horizontal axis, with its unit.
+        y_label: name of the vertical axis, with its unit.
+        fractions: y is a fraction, shown from 0 to 100 %.
+    """
+    shown = [(p.x, p.y) for one in series for p in one.points if math.isfinite(p.y)]
+    if not shown:
+        return f'<p class="none">{escape(title)}: no values yet</p>'
+    frame = _frame(series, shown, fractions)
+    written = percent if fractions else number
+    parts = [
+        _grid(frame, written, whole_x=all(float(x).is_integer() for x, _ in shown)),
+        _text(_LEFT + (frame.right - _LEFT) / 2, _HEIGHT - 6, x_label, "axis middle"),
+        *(_curve(one, frame, x_label, written) for one in series),
+        _labels(series, frame) if len(series) > 1 else "",
+    ]
+    label = escape(f"{title}: {y_label} against {x_label}", quote=True)
+    view = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    return f'<svg class="chart" role="img" aria-label="{label}" {view}>{"".join(parts)}</svg>'
+
+
+def _round_up(step: float) -> float:
+    """The next of 1, 2, 2.5, 5, 10 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= step * (1 - 1e-9))
+
+
+def _frame(
+    series: Sequence[Series], shown: Sequence[tuple[float, float]], fractions: bool
+) -> Frame:
+    """Ranges that hold all points and error bars; y contains 0, so that heights compare."""
+    x_low, x_high = min(x for x, _ in shown), max(x for x, _ in shown)
+    ends = [end for one in series for p in one.points for end in (p.low, p.high) if end is not None]
+    values = [y for _, y in shown] + ends
+    y_low, y_high = (0.0, 1.0) if fractions else (min(0.0, *values), max(0.0, *values))
+    if y_low == y_high:
+        y_high = y_low + 1.0
+    step = _round_up((y_high - y_low) / 4)
+    y_low, y_high = math.floor(y_low / step) * step, math.ceil(y_high / step - 1e-9) * step
+    longest = max(len(one.label) for one in series) if len(series) > 1 else 0
+    right = _WIDTH - max(14.0, min(150.0, longest * _LETTER_PX + 14))
+    # A single x has no width: half a unit to both sides puts it in the middle.
+    margin = 0.5 if x_low == x_high else 0.02 * (x_high - x_low)
+    return Frame(x_low - margin, x_high + margin, y_low, y_high, right)
+
+
+def _text(x: float, y: float, text: str, name: str) -> str:
+    return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+def _grid(frame: Frame, written: Callable[[float], str], *, whole_x: bool) -> str:
+    lines = []
+    for value in ticks(frame.y_low, frame.y_high):
+        y = frame.y(value)
+        name = "zero" if value == 0 else "grid"
+        lines.append(
+            f'<line class="{name}" x1="{_LEFT}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        lines.append(_text(_LEFT - 7, y + 4, written(value), "tick end"))
+    for value in ticks(frame.x_low, frame.x_high, 5):
+        if whole_x and not math.isclose(value, round(value), abs_tol=1e-9):
+            continue
+        lines.append(_text(frame.x(value), _HEIGHT - _BOTTOM + 16, number(value), "tick middle"))
+    return "".join(lines)
+
+
+def _curve(series: Series, frame: Frame, x_label: str, written: Callable[[float], str]) -> str:
+    finite = [point for point in series.points if math.isfinite(point.y)]
+    # A dot larger than the line where single values count; otherwise an unseen one for hovering.
+    radius = 3.5 if series.markers or len(finite) == 1 else 5
+    name = "dot" if radius == 3.5 else "hover"
+    parts = [f'<path d="{_path(series.points, frame)}"/>']
+    for point in finite:
+        parts.append(_error_bar(point, frame))
+        label = f"{series.label}: {written(point.y)}{_interval(point, written)}"
+        where = f"{x_label} {number(point.x)}"
+        parts.append(
+            f'<circle class="{name}" cx="{frame.x(point.x):.1f}" cy="{frame.y(point.y):.1f}" '
+            f'r="{radius}"><title>{escape(label)} ({escape(where)})</title></circle>'
+        )
+    dashed = " dashed" if series.dashed else ""
+    return f'<g class="c{series.colour}{dashed}">{"".join(parts)}</g>'
+
+
+def _path(points: Sequence[Point], frame: Frame) -> str:
+    """SVG path commands; after a gap the pen is set down anew."""
+    commands, pen = [], "M"
+    for point in points:
+        if not math.isfinite(point.y):
+            pen = "M"
+            continue
+        commands.append(f"{pen}{frame.x(point.x):.1f} {frame.y(point.y):.1f}")
+        pen = "L"
+    return "".join(commands)
+
+
+def _error_bar(point: Point, frame: Frame) -> str:
+    if point.low is None or point.high is None:
+        return ""
+    x, low, high = frame.x(point.x), frame.y(point.low), frame.y(point.high)
+    return f'<path class="error" d="M{x:.1f} {low:.1f}L{x:.1f} {high:.1f}"/>'
+
+
+def _interval(point: Point, written: Callable[[float], str]) -> str:
+    if point.low is None or point.high is None:
+        return ""
+    return f" [{written(point.low)}, {written(point.high)}]"
+
+
+def _labels(series: Sequence[Series], frame: Frame) -> str:
+    """Names at the curves' last points, pushed apart where they would overlap."""
+    ends = []
+    for one in series:
+        finite = [point for point in one.points if math.isfinite(point.y)]
+        if finite:
+            ends.append((frame.y(finite[-1].y), one))
+    ends.sort(key=lambda end: end[0])
+    heights = _spread([y for y, _ in ends], _TOP, _HEIGHT - _BOTTOM)
+    return "".join(
+        _text(frame.right + 8, y + 4, one.label, f"label c{one.colour}")
+        for y, (_, one) in zip(heights, ends, strict=True)
+    )
+
+
+def _spread(heights: Sequence[float], low: float, high: float) -> list[float]:
+    """Sorted heights, at least one line of text apart, within [low, high] where they fit."""
+    spread: list[float] = []
+    for height in heights:
+        spread.append(max(height, spread[-1] + _LABEL_GAP_PX) if spread else max(height, low))
+    ceiling = high
+    for index in reversed(range(len(spread))):
+        spread[index] = min(spread[index], ceiling)
+        ceiling = spread[index] - _LABEL_GAP_PX
+    return spread

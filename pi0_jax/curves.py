@@ -1,0 +1,100 @@
+"""Which learning curves a run has: lines of metrics.jsonl -> charts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pi0_jax.charts import Point, Series, line_chart
+from pi0_jax.run_data import arm_name, main_arm
+
+# More points than this are not seen in a chart of 400 px; each is then the mean of neighbours.
+_POINTS = 120
+Lines = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one chart shows: `keys` maps keys of metrics.jsonl to names of the curves."""
+
+    title: str
+    phase: str
+    keys: Mapping[str, str]
+    y_label: str
+    x: str = "step"
+    fractions: bool = False
+
+
+_LOSSES = {"loss_cond": "conditional", "loss_uncond": "unconditional", "loss": "total"}
+_GROUPS = {"groups_tried": "tried", "groups_accepted": "accepted"}
+_CURVES = (
+    Curve("Rollout success", "rl", {"rollout_success": ""}, "success", "iteration", True),
+    Curve("Groups with mixed outcomes", "rl", _GROUPS, "groups", "iteration"),
+    Curve("Loss, reinforcement", "rl", _LOSSES, "flow-matching loss"),
+    Curve("Loss, supervised", "sft", {"loss": ""}, "flow-matching loss"),
+    Curve("Guidance gap", "rl", {"guidance_gap": ""}, "|v cond - v uncond|"),
+    Curve("Gradient norm, reinforcement", "rl", {"grad_norm": ""}, "norm"),
+    Curve("Gradient norm, supervised", "sft", {"grad_norm": ""}, "norm"),
+    Curve("Training windows", "rl", {"windows": ""}, "windows", "iteration"),
+    Curve(
+        "Weight of positive windows", "rl", {"positive_weight_mean": ""}, "mean weight", "iteration"
+    ),
+    Curve("Simulator speed", "rl", {"env_steps_per_s": ""}, "steps / s", "iteration"),
+)
+
+
+def learning_curves(lines: Lines) -> list[tuple[str, str]]:
+    """(title, svg) of every chart that has at least one value."""
+    charts = []
+    for curve in _CURVES:
+        series = _series(curve, [line for line in lines if line.get("phase") == curve.phase])
+        if series:
+            x_label = "iteration" if curve.x == "iteration" else "optimizer step"
+            svg = line_chart(curve.title, series, x_label, curve.y_label, fractions=curve.fractions)
+            charts.append((curve.title, svg))
+    return charts
+
+
+def _series(curve: Curve, lines: Lines) -> list[Series]:
+    """One series for each arm and key that has values; the run's own arm in the accent colour."""
+    arms = list(dict.fromkeys(str(line.get("arm") or "") for line in lines))
+    first = main_arm(arms)
+    arms.sort(key=lambda arm: arm != first)
+    series = []
+    for colour, arm in enumerate(arms):
+        of_arm = [line for line in lines if str(line.get("arm") or "") == arm]
+        for index, (key, name) in enumerate(curve.keys.items()):
+            points = _points(of_arm, curve.x, key)
+            if any(math.isfinite(point.y) for point in points):
+                words = [arm_name(arm)] if len(arms) > 1 or not name else []
+                label = " ".join([*words, name]).strip()
+                series.append(Series(label, points, min(colour + index // 2, 4), index % 2 == 1))
+    return series
+
+
+def _points(lines: Lines, x: str, key: str) -> tuple[Point, ...]:
+    """Values in order of x. A resumed run repeats steps since its checkpoint: the last one holds.
+
+    A null, which stands for NaN, is kept as a gap; lines without the key say nothing.
+    """
+    values: dict[float, float] = {}
+    for line in lines:
+        place = line.get(x, line.get("step"))
+        if key in line and isinstance(place, int | float):
+            value = line[key]
+            values[place] = float(value) if isinstance(value, int | float) else math.nan
+    return _thin([Point(place, values[place]) for place in sorted(values)])
+
+
+def _thin(points: Sequence[Point]) -> tuple[Point, ...]:
+    """At most `_POINTS` points, each the mean of as many neighbours as needed."""
+    size = -(-len(points) // _POINTS)
+    if size <= 1:
+        return tuple(points)
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    return tuple(_mean(part) for part in parts)
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    x = sum(point.x for point in points) / len(points)
+    return Point(round(x), sum(point.y for point in points) / len(points))

@@ -1,0 +1,233 @@
+"""report.html: a run folder as one page that opens from disk, without network or library.
+
+Everything is in the page but videos and pictures, which are relative links. All text that comes
+from the run is escaped; parts that the run lacks are left out and named at the top.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import quote
+
+from pi0_jax.bars import stacked_bar
+from pi0_jax.curves import learning_curves
+from pi0_jax.run_data import RunData, arm_name, outcome, read_run
+from pi0_jax.statistics import Row
+from pi0_jax.success import guidance_chart, success_table
+from pi0_jax.writers import duration
+
+_HERE = Path(__file__).parent
+_WORK = {"seconds_rollout": "rollouts", "seconds_train": "training", "seconds_eval": "evaluation"}
+_PHASES = {"demonstrations": "Demonstrations", "sft": "Supervised training"}
+_PHASES |= {"rl": "Reinforcement learning", "eval": "Evaluation"}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Builds `run_dir`/report.html from what lies in the run folder and gives its path.
+
+    Read are config.json, metrics.jsonl, results.json, videos/*.mp4 with videos/index.json and
+    frames/*.png with frames/index.json; each may be missing. An earlier report is replaced.
+
+    Raises:
+        InputError: the folder does not exist, or a file in it is not what its name says.
+    """
+    run = read_run(run_dir)
+    sections = [
+        _results(run.rows),
+        _guidance(run.rows),
+        _curves(run),
+        _time(run.metrics),
+        _frames(run),
+        _videos(run),
+        _settings(run),
+    ]
+    page = Template((_HERE / "report.html").read_text()).substitute(
+        name=escape(_name(run)),
+        style=(_HERE / "report.css").read_text(),
+        eyebrow=escape(_eyebrow(run)),
+        outcome=_emphasised(outcome(run.rows)),
+        missing=_missing(run.missing),
+        sections="\n".join(filter(None, sections)),
+        footer=f"Written by pi0_jax from {escape(str(run_dir.resolve()))}",
+    )
+    path, partial = run_dir / "report.html", run_dir / ".report.partial.html"
+    partial.write_text(page)
+    partial.replace(path)
+    return path
+
+
+def _name(run: RunData) -> str:
+    return str(run.config.get("name") or run.path.resolve().name)
+
+
+def _eyebrow(run: RunData) -> str:
+    """What the run is, when it was, how long it worked."""
+    phases = [*(line.get("phase") for line in run.metrics), *(row.phase for row in run.rows)]
+    parts = [" → ".join(name for phase, name in _PHASES.items() if phase in phases)]
+    if run.metrics and "time" in run.metrics[0]:
+        date = datetime.fromtimestamp(run.metrics[0]["time"], UTC)
+        parts.append(f"{date.day} {date:%B %Y}")
+    if run.metrics and "elapsed" in run.metrics[-1]:
+        parts.append(_worked(run.metrics[-1]["elapsed"]))
+    return " · ".join(filter(None, parts))
+
+
+def _worked(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _emphasised(sentences: str) -> str:
+    """Escapes the outcome, sets rates in bold and intervals small, the second sentence apart."""
+    html = re.sub(r"(\d+\u202f%) (\[\d+, \d+\])", r"<b>\1</b> <small>\2</small>", escape(sentences))
+    first, mark, second = html.partition(". For comparison")
+    if not mark:
+        return html
+    return f'{first}.</p><p class="second">For comparison{second}'
+
+
+def _missing(missing: Sequence[str]) -> str:
+    if not missing:
+        return ""
+    return f'<p class="missing">Not there yet: {escape(", ".join(missing))}.</p>'
+
+
+def _section(title: str, body: str, note: str = "") -> str:
+    """A section of the page; `body` is HTML, title and note are text."""
+    if not body:
+        return ""
+    intro = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{intro}{body}</section>"
+
+
+def _results(rows: Sequence[Row]) -> str:
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    what = f"all {len(tasks)} tasks together" if len(tasks) > 1 else "".join(tasks)
+    note = (
+        f"Share of episodes in which the task succeeded, {what}. Bars: 95\u202f% Wilson interval."
+    )
+    return _section("Success", success_table(rows), note)
+
+
+def _guidance(rows: Sequence[Row]) -> str:
+    note = "Error bars: 95\u202f% Wilson intervals. Dashed: arms measured at one scale."
+    return _section("Guidance", guidance_chart(rows), note)
+
+
+def _curves(run: RunData) -> str:
+    cards = (
+        f'<figure class="card"><h3>{escape(title)}</h3>{svg}</figure>'
+        for title, svg in learning_curves(run.metrics)
+    )
+    body = "".join(cards)
+    return _section("Learning curves", f'<div class="cards">{body}</div>' if body else "")
+
+
+def _time(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Where the time went: a stacked bar for each phase and arm, the longest at full width."""
+    sums: dict[str, dict[str, float]] = {}
+    for line in lines:
+        arm = f", {arm_name(str(line['arm']))}" if line.get("arm") else ""
+        label = f"{_PHASES.get(str(line.get('phase')), line.get('phase'))}{arm}"
+        for key in _WORK:
+            if isinstance(line.get(key), int | float):
+                of_label = sums.setdefault(label, dict.fromkeys(_WORK, 0.0))
+                of_label[key] += line[key]
+    longest = max((sum(parts.values()) for parts in sums.values()), default=0.0)
+    bars = []
+    for label, parts in sums.items():
+        words = [(f"{_WORK[key]} {duration(value)}", value) for key, value in parts.items()]
+        legend = " ".join(
+            f'<span><i class="swatch s{index}"></i>{text}</span>&ensp;'
+            for index, (text, value) in enumerate(words)
+            if value
+        )
+        bars.append(f"<span>{escape(label)}</span>{stacked_bar(words, longest)}")
+        bars.append(f"<small>{legend}</small>")
+    return _section("Time", f'<div class="time">{"".join(bars)}</div>' if bars else "")
+
+
+def _frames(run: RunData) -> str:
+    body = ""
+    for title, group in groupby(run.frames, key=lambda entry: _words(entry, "group")):
+        strip = "".join(_frame(entry) for entry in group)
+        heading = f"<h3>{title}</h3>" if title else ""
+        body += f'{heading}<div class="strip" tabindex="0">{strip}</div>'
+    return _section("Rollout, frame by frame", body)
+
+
+def _frame(entry: Mapping[str, Any]) -> str:
+    caption = _words(entry, "caption") or _words(entry, "title")
+    source = f"frames/{quote(str(entry['file']))}"
+    return (
+        f'<figure><img src="{source}" alt="{caption}" loading="lazy">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _videos(run: RunData) -> str:
+    """Grids in the order of training, so that before stands above after."""
+    order = list(_PHASES)
+
+    def place(entry: Mapping[str, Any]) -> tuple[int, str]:
+        phase = entry.get("phase")
+        return order.index(phase) if phase in order else len(order), str(entry.get("arm") or "")
+
+    body = ""
+    for _, group in groupby(sorted(run.videos, key=place), key=place):
+        entries = list(group)
+        phase, arm = entries[0].get("phase"), entries[0].get("arm")
+        title = " · ".join(
+            filter(None, (_PHASES.get(str(phase), ""), arm_name(str(arm)) if arm else ""))
+        )
+        heading = f"<h3>{escape(title)}</h3>" if title else ""
+        body += f'{heading}<div class="videos">{"".join(map(_video, entries))}</div>'
+    return _section("Videos", body)
+
+
+def _video(entry: Mapping[str, Any]) -> str:
+    result = str(entry.get("outcome") or "")
+    kind = result if result in ("success", "failure") else ""
+    badge = f'<span class="badge {kind}">{escape(result)}</span>' if result else ""
+    # The fragment makes browsers show a picture of the rollout instead of an empty box.
+    source = f"videos/{quote(str(entry['file']))}#t=0.1"
+    return (
+        f'<figure><video src="{source}" controls muted loop playsinline preload="metadata">'
+        f"</video><figcaption>{badge}<strong>{_words(entry, 'title')}</strong>"
+        f"{_words(entry, 'caption')}</figcaption></figure>"
+    )
+
+
+def _words(entry: Mapping[str, Any], key: str) -> str:
+    return escape(str(entry.get(key) or ""))
+
+
+def _settings(run: RunData) -> str:
+    """The command, and protocol and config as tables that open."""
+    command = run.config.get("command") or run.protocol.get("command")
+    body = f"<h3>Made by</h3><pre>{escape(str(command))}</pre><br>" if command else ""
+    for title, values in (("Protocol", run.protocol), ("Config", run.config)):
+        pairs = [pair for pair in _flat(values) if pair[0] != "command"]
+        lines = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in pairs)
+        if pairs:
+            body += (
+                f"<details><summary>{title} <small>{len(pairs)} settings</small></summary>"
+                f'<table class="key-values">{lines}</table></details>'
+            )
+    return _section("How it was made", body)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested settings as ("a.b", JSON text) pairs."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{prefix}{key}", text

@@ -1,0 +1,156 @@
+"""What lies in a run folder, read with patience, and the sentence that its results add up to."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pi0_jax.errors import InputError
+from pi0_jax.statistics import Row, pool_tasks, row_from_dict
+from pi0_jax.writers import read_metrics
+
+_NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
+_NAMES |= {"filtered_bc": "filtered BC", "": "run"}
+# Arms that a result is held against, not what a run is about.
+_CONTROLS = ("base", "continued_sft", "filtered_bc")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run folder in memory; what is missing is empty.
+
+    Attributes:
+        path: the folder.
+        config: config.json.
+        metrics: lines of metrics.jsonl.
+        protocol: how the results were measured.
+        rows: measured success rates.
+        videos: entries {"file", "title", "phase", "arm", "outcome", "caption"} whose file is there.
+        frames: entries {"file", "title", "caption"} whose file is there.
+        missing: what is not there yet, in words.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    protocol: Mapping[str, Any]
+    rows: Sequence[Row]
+    videos: Sequence[Mapping[str, Any]]
+    frames: Sequence[Mapping[str, Any]]
+    missing: Sequence[str]
+
+
+def read_run(run_dir: Path) -> RunData:
+    """Reads a run folder, whole or interrupted.
+
+    Raises:
+        InputError: the folder does not exist, or a file in it is not what its name says.
+    """
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir}: expected a run folder, but it does not exist")
+    results = _read_json(run_dir / "results.json", {})
+    parts = {
+        "settings (config.json)": _read_json(run_dir / "config.json", {}),
+        "learning curves (metrics.jsonl)": read_metrics(run_dir / "metrics.jsonl"),
+        "success rates (results.json)": [row_from_dict(row) for row in results.get("rows", [])],
+        "videos (videos/*.mp4)": _media(run_dir / "videos", "*.mp4"),
+    }
+    config, metrics, rows, videos = parts.values()
+    return RunData(
+        path=run_dir,
+        config=config,
+        metrics=metrics,
+        protocol=results.get("protocol", {}),
+        rows=rows,
+        videos=videos,
+        frames=_media(run_dir / "frames", "*.png"),
+        missing=[name for name, part in parts.items() if not part],
+    )
+
+
+def arm_name(arm: str) -> str:
+    """The name of an arm as prose writes it."""
+    return _NAMES.get(arm, arm.replace("_", " "))
+
+
+def main_arm(arms: Sequence[str]) -> str | None:
+    """The arm the run is about: "ript", or the first that is no control."""
+    if "ript" in arms:
+        return "ript"
+    return next((arm for arm in arms if arm not in _CONTROLS), arms[-1] if arms else None)
+
+
+def at_one_scale(rows: Sequence[Row]) -> list[Row]:
+    """One row for each (phase, arm), tasks added up, all at one guidance scale.
+
+    The scale is 1, the plain conditional policy, where it was measured, else the smallest: a best
+    one picked after the fact would flatter the arm that has a choice.
+    """
+    scales = sorted({row.guidance for row in rows if row.guidance is not None})
+    scale = 1.0 if 1.0 in scales else (scales[0] if scales else None)
+    return [row for row in pool_tasks(rows) if row.guidance in (None, scale)]
+
+
+def outcome(rows: Sequence[Row]) -> str:
+    """The result in one or two plain sentences, intervals included, claims only where they part."""
+    pooled = at_one_scale(rows)
+    if not pooled:
+        return "No evaluation has finished yet."
+    base = next((row for row in pooled if row.arm == "base"), None)
+    arm = main_arm([row.arm for row in pooled if row.arm != "base"])
+    after = next((row for row in reversed(pooled) if row.arm == arm), None)
+    if base is None or after is None:
+        row = after or base or pooled[0]
+        return f"{_capital(arm_name(row.arm))} succeeds in {rate_text(row)} of {_amount(row)}."
+    others = [row for row in pooled if row.arm not in ("base", arm)]
+    known = ", ".join(f"{arm_name(row.arm)} {rate_text(row)}" for row in others)
+    return _compared(base, after) + (f" For comparison: {known}." if known else "")
+
+
+def rate_text(row: Row) -> str:
+    """A rate with its interval: "33 % [27, 40]"."""
+    if not row.episodes:
+        return "an unknown share"
+    low, high = 100 * row.wilson_low, 100 * row.wilson_high
+    return f"{100 * row.rate:.0f}\u202f% [{low:.0f}, {high:.0f}]"
+
+
+def _compared(base: Row, after: Row) -> str:
+    higher, lower = after.wilson_low > base.wilson_high, after.wilson_high < base.wilson_low
+    verb = "lifted" if higher else "lowered" if lower else "moved"
+    name = _capital(arm_name(after.arm))
+    sentence = f"{name} {verb} success from {rate_text(base)} to {rate_text(after)}"
+    sentence += f" on {after.episodes} unseen initial states"
+    doubt = "" if higher or lower else "; the intervals overlap, so this is no clear difference"
+    return f"{sentence}{doubt}."
+
+
+def _amount(row: Row) -> str:
+    scale = "" if row.guidance is None else f", at guidance {row.guidance:g}"
+    return f"{row.episodes} episodes of {row.task}{scale}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    if not path.exists():
+        return default
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, got: {error}") from error
+    if not isinstance(value, type(default)):
+        raise InputError(f"{path}: expected a JSON {type(default).__name__}")
+    return value
+
+
+def _media(folder: Path, pattern: str) -> list[Mapping[str, Any]]:
+    """Entries of the folder's index.json, or one a file where there is none."""
+    names = sorted(file.name for file in folder.glob(pattern) if not file.name.startswith("."))
+    bare = [{"file": name, "title": Path(name).stem} for name in names]
+    index = _read_json(folder / "index.json", [])
+    # A file outside the folder, or not written yet, would be a dead link in the page.
+    return [entry for entry in index or bare if entry.get("file") in names]

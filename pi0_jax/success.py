@@ -1,0 +1,90 @@
+"""Success rates as HTML: a table with intervals on one axis, and success against guidance."""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import groupby
+
+from pi0_jax.bars import interval_axis, interval_bar
+from pi0_jax.charts import Point, Series, line_chart, percent
+from pi0_jax.run_data import arm_name, main_arm, rate_text
+from pi0_jax.statistics import Row, pool_tasks
+
+
+def success_table(rows: Sequence[Row]) -> str:
+    """All arms and scales on one axis; with several tasks also each task, folded away.
+
+    Without rows it is empty.
+    """
+    if not rows:
+        return ""
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    folded = (
+        f"<details><summary>{escape(task)}</summary>"
+        f"{_table([row for row in rows if row.task == task])}</details>"
+        for task in tasks
+    )
+    return _table(pool_tasks(rows)) + ("".join(folded) if len(tasks) > 1 else "")
+
+
+def guidance_chart(rows: Sequence[Row]) -> str:
+    """Success against guidance scale, with intervals; arms with one scale are level lines.
+
+    Without an arm measured at several scales it is empty.
+    """
+    arms: dict[str, list[Row]] = {}
+    for row in pool_tasks(rows):
+        if row.episodes:
+            arms.setdefault(row.arm, []).append(row)
+    curves = {arm: _curve(group) for arm, group in arms.items()}
+    curves = {arm: points for arm, points in curves.items() if len(points) > 1}
+    if not curves:
+        return ""
+    scales = [point.x for points in curves.values() for point in points]
+    main, series = main_arm(list(curves)), []
+    for arm, group in arms.items():
+        colour = 0 if arm == main else min(4, 1 + sum(one.colour > 0 for one in series))
+        level = tuple(Point(scale, group[-1].rate) for scale in (min(scales), max(scales)))
+        points = curves.get(arm, level)
+        series.append(Series(arm_name(arm), points, colour, arm not in curves, arm in curves))
+    chart = line_chart("Guidance", series, "guidance scale w", "success", fractions=True)
+    return f'<div class="card wide">{chart}</div>'
+
+
+def _curve(rows: Sequence[Row]) -> tuple[Point, ...]:
+    """One point for each guidance scale; a scale measured in two phases shows the later one."""
+    points = {
+        row.guidance: Point(row.guidance, row.rate, row.wilson_low, row.wilson_high)
+        for row in rows
+        if row.guidance is not None
+    }
+    return tuple(points[scale] for scale in sorted(points))
+
+
+def _table(rows: Sequence[Row]) -> str:
+    main = main_arm([row.arm for row in rows if row.arm != "base"])
+    body = []
+    for _, group in groupby(rows, key=lambda row: (row.phase, row.arm)):
+        body += [_line(row, index == 0, row.arm == main) for index, row in enumerate(group)]
+    heads = ("Arm", "Guidance", interval_axis(), "Rate", "95\u202f% interval", "Episodes")
+    names = ("", "", "bar", "number", "", "number counts")
+    head = "".join(f'<th class="{n}">{h}</th>' for n, h in zip(names, heads, strict=True))
+    return (
+        f'<table class="results"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _line(row: Row, first: bool, main: bool) -> str:
+    """One row; the arm is named in the first of its rows only."""
+    guidance = "" if row.guidance is None else f"w = {row.guidance:g}"
+    rate = percent(row.rate) if row.episodes else "?"
+    title = f"{arm_name(row.arm)} {guidance}: {rate_text(row)}, {row.successes}/{row.episodes}"
+    bar = interval_bar(row.rate, row.wilson_low, row.wilson_high, title, 0 if main else 2)
+    name = " ".join([*["group"] * first, *["main"] * main])
+    return (
+        f'<tr class="{name}"><td class="arm">{escape(arm_name(row.arm)) if first else ""}</td>'
+        f'<td class="soft">{guidance}</td><td class="bar">{bar}</td>'
+        f'<td class="number rate">{rate}</td>'
+        f'<td class="soft">[{100 * row.wilson_low:.0f}, {100 * row.wilson_high:.0f}]</td>'
+        f'<td class="number counts">{row.successes}/{row.episodes}</td></tr>'
+    )
