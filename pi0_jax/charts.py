@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from html import escape
 
 # Units of the viewBox; the page shows a chart at about its natural size.
-_WIDTH, _HEIGHT = 400, 236
-_LEFT, _TOP, _BOTTOM = 46, 12, 40
+_WIDTH, _HEIGHT = 350, 228
+_LEFT, _TOP, _BOTTOM = 46, 30, 40
 # Text is measured by rule of thumb: an SVG cannot wrap, and a generous margin hurts nobody.
-_LETTER_PX = 7.2
+_LETTER_PX = 6.9
 _LABEL_GAP_PX = 14
 
 
@@ -107,6 +107,7 @@ def line_chart(
     written = percent if fractions else number
     parts = [
         _grid(frame, written, whole_x=all(float(x).is_integer() for x, _ in shown)),
+        _text(2, 12, y_label, "axis"),
         _text(_LEFT + (frame.right - _LEFT) / 2, _HEIGHT - 6, x_label, "axis middle"),
         *(_curve(one, frame, x_label, written) for one in series),
         _labels(series, frame) if len(series) > 1 else "",

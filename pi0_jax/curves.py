@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi0_jax.charts import Point, Series, line_chart
-from pi0_jax.run_data import arm_name, main_arm
+from pi0_jax.run_data import arm_colour, arm_name, main_arm
 
-# More points than this are not seen in a chart of 400 px; each is then the mean of neighbours.
+# More points than this are not seen in a chart of 350 px; each is then the mean of neighbours.
 _POINTS = 120
 Lines = Sequence[Mapping[str, Any]]
 
@@ -58,18 +58,21 @@ def learning_curves(lines: Lines) -> list[tuple[str, str]]:
 def _series(curve: Curve, lines: Lines) -> list[Series]:
     """One series for each arm and key that has values; the run's own arm in the accent colour."""
     arms = list(dict.fromkeys(str(line.get("arm") or "") for line in lines))
-    first = main_arm(arms)
-    arms.sort(key=lambda arm: arm != first)
+    main = main_arm(arms)
     series = []
-    for colour, arm in enumerate(arms):
+    for arm in arms:
         of_arm = [line for line in lines if str(line.get("arm") or "") == arm]
-        for index, (key, name) in enumerate(curve.keys.items()):
-            points = _points(of_arm, curve.x, key)
-            if any(math.isfinite(point.y) for point in points):
-                words = [arm_name(arm)] if len(arms) > 1 or not name else []
-                label = " ".join([*words, name]).strip()
-                series.append(Series(label, points, min(colour + index // 2, 4), index % 2 == 1))
+        curves = {name: _points(of_arm, curve.x, key) for key, name in curve.keys.items()}
+        drawn = {name: points for name, points in curves.items() if _finite(points)}
+        for index, (name, points) in enumerate(drawn.items()):
+            words = [arm_name(arm)] if len(arms) > 1 or not name else []
+            colour = arm_colour(arm, main) if index < 2 else 4
+            series.append(Series(" ".join([*words, name]).strip(), points, colour, index == 1))
     return series
+
+
+def _finite(points: Sequence[Point]) -> bool:
+    return any(math.isfinite(point.y) for point in points)
 
 
 def _points(lines: Lines, x: str, key: str) -> tuple[Point, ...]:

@@ -12,6 +12,8 @@ from pi0_jax.writers import read_metrics
 
 _NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
 _NAMES |= {"filtered_bc": "filtered BC", "": "run"}
+# The page's accent belongs to what the run is about; a control looks the same in every chart.
+_COLOURS = {"base": 2, "continued_sft": 1, "filtered_bc": 3}
 # Arms that a result is held against, not what a run is about.
 _CONTROLS = ("base", "continued_sft", "filtered_bc")
 
@@ -81,6 +83,11 @@ def main_arm(arms: Sequence[str]) -> str | None:
     return next((arm for arm in arms if arm not in _CONTROLS), arms[-1] if arms else None)
 
 
+def arm_colour(arm: str, main: str | None) -> int:
+    """Colour of an arm, as in `charts.Series`: the accent for the main arm."""
+    return 0 if arm == main else _COLOURS.get(arm, 4)
+
+
 def at_one_scale(rows: Sequence[Row]) -> list[Row]:
     """One row for each (phase, arm), tasks added up, all at one guidance scale.
 
@@ -122,6 +129,7 @@ def _compared(base: Row, after: Row) -> str:
     name = _capital(arm_name(after.arm))
     sentence = f"{name} {verb} success from {rate_text(base)} to {rate_text(after)}"
     sentence += f" on {after.episodes} unseen initial states"
+    sentence += "" if after.guidance is None else f", at guidance {after.guidance:g}"
     doubt = "" if higher or lower else "; the intervals overlap, so this is no clear difference"
     return f"{sentence}{doubt}."
 

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from pi0_jax.bars import interval_axis, interval_bar
 from pi0_jax.charts import Point, Series, line_chart, percent
-from pi0_jax.run_data import arm_name, main_arm, rate_text
+from pi0_jax.run_data import arm_colour, arm_name, main_arm, rate_text
 from pi0_jax.statistics import Row, pool_tasks
 
 
@@ -42,10 +42,10 @@ def guidance_chart(rows: Sequence[Row]) -> str:
     scales = [point.x for points in curves.values() for point in points]
     main, series = main_arm(list(curves)), []
     for arm, group in arms.items():
-        colour = 0 if arm == main else min(4, 1 + sum(one.colour > 0 for one in series))
         level = tuple(Point(scale, group[-1].rate) for scale in (min(scales), max(scales)))
         points = curves.get(arm, level)
-        series.append(Series(arm_name(arm), points, colour, arm not in curves, arm in curves))
+        name, colour, curved = arm_name(arm), arm_colour(arm, main), arm in curves
+        series.append(Series(name, points, colour, dashed=not curved, markers=curved))
     chart = line_chart("Guidance", series, "guidance scale w", "success", fractions=True)
     return f'<div class="card wide">{chart}</div>'
 
@@ -64,7 +64,7 @@ def _table(rows: Sequence[Row]) -> str:
     main = main_arm([row.arm for row in rows if row.arm != "base"])
     body = []
     for _, group in groupby(rows, key=lambda row: (row.phase, row.arm)):
-        body += [_line(row, index == 0, row.arm == main) for index, row in enumerate(group)]
+        body += [_line(row, index == 0, main) for index, row in enumerate(group)]
     heads = ("Arm", "Guidance", interval_axis(), "Rate", "95\u202f% interval", "Episodes")
     names = ("", "", "bar", "number", "", "number counts")
     head = "".join(f'<th class="{n}">{h}</th>' for n, h in zip(names, heads, strict=True))
@@ -74,13 +74,13 @@ def _table(rows: Sequence[Row]) -> str:
     )
 
 
-def _line(row: Row, first: bool, main: bool) -> str:
+def _line(row: Row, first: bool, main: str | None) -> str:
     """One row; the arm is named in the first of its rows only."""
     guidance = "" if row.guidance is None else f"w = {row.guidance:g}"
     rate = percent(row.rate) if row.episodes else "?"
     title = f"{arm_name(row.arm)} {guidance}: {rate_text(row)}, {row.successes}/{row.episodes}"
-    bar = interval_bar(row.rate, row.wilson_low, row.wilson_high, title, 0 if main else 2)
-    name = " ".join([*["group"] * first, *["main"] * main])
+    bar = interval_bar(row.rate, row.wilson_low, row.wilson_high, title, arm_colour(row.arm, main))
+    name = " ".join([*["group"] * first, *["main"] * (row.arm == main)])
     return (
         f'<tr class="{name}"><td class="arm">{escape(arm_name(row.arm)) if first else ""}</td>'
         f'<td class="soft">{guidance}</td><td class="bar">{bar}</td>'

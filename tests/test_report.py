@@ -1,0 +1,186 @@
+"""report.html from whole, partial and hostile run folders."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi0_jax.curves import learning_curves
+from pi0_jax.errors import InputError
+from pi0_jax.report import write_report
+from pi0_jax.run_data import at_one_scale, outcome
+from pi0_jax.statistics import Row
+
+SCRIPT = "<script>alert(1)</script>"
+VOID = {"meta", "img", "br", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; collects links and tags."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]):
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str):
+        assert self.open.pop() == tag
+
+
+def row(arm: str, successes: int, guidance: float | None = None, task: str = "lift") -> Row:
+    return Row("sft" if arm == "base" else "rl", arm, task, guidance, successes, 200)
+
+
+ROWS = [row("base", 66), row("filtered_bc", 140)]
+ROWS += [row("ript", successes, w) for w, successes in ((0, 120), (1, 136), (2, 150))]
+
+
+def write_run(run: Path, rows: list[Row], **line: Any) -> Path:
+    """A small run folder with every part."""
+    for folder in ("videos", "frames"):
+        (run / folder).mkdir(parents=True)
+    (run / "videos" / "a b.mp4").touch()
+    (run / "frames" / "0.png").touch()
+    video = {"file": "a b.mp4", "title": "state 7", "phase": "rl", "arm": "ript"}
+    index = [video | {"outcome": "success"}, video | {"file": "../../secret.mp4"}]
+    (run / "videos" / "index.json").write_text(json.dumps(index))
+    (run / "config.json").write_text(json.dumps({"command": "python train.py", "rl": {"k": 8}}))
+    results = {"protocol": {"max_steps": 48}, "rows": [one.as_dict() for one in rows]}
+    (run / "results.json").write_text(json.dumps(results))
+    lines = [
+        {"step": s, "phase": "rl", "arm": "ript", "iteration": s, "loss_cond": 1 / (s + 1)}
+        | {"rollout_success": None if s == 2 else 0.1 * s, "seconds_rollout": 30.0, **line}
+        | {"time": 1.79e9 + s, "elapsed": 60.0 * s}
+        for s in range(5)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    return run
+
+
+def test_whole_run(tmp_path: Path):
+    html = write_report(write_run(tmp_path / "demo", ROWS)).read_text()
+    page = Page(html)
+    assert page.links == ["frames/0.png", "videos/a%20b.mp4#t=0.1"]
+    for part in ("Success", "Guidance", "Learning curves", "Time", "Videos", "How it was made"):
+        assert f"<h2>{part}</h2>" in html
+    for text in ("python train.py", "rl.k", "max_steps", "badge success", "4 min", "136/200"):
+        assert text in html
+    assert "Not there yet" not in html
+    assert "nan" not in html.split("</style>")[1]
+
+
+def test_opens_without_network(tmp_path: Path):
+    html = write_report(write_run(tmp_path / "demo", ROWS)).read_text()
+    assert "http" not in html
+    assert "<script" not in html
+    assert "url(" not in html
+
+
+@pytest.mark.parametrize("part", ["config.json", "metrics.jsonl", "results.json", "videos"])
+def test_one_part_missing(tmp_path: Path, part: str):
+    run = write_run(tmp_path / "demo", ROWS)
+    (run / part).rename(tmp_path / part)
+    html = write_report(run).read_text()
+    Page(html)
+    assert "Not there yet" in html
+    assert part in html
+
+
+def test_empty_folder(tmp_path: Path):
+    html = write_report(tmp_path).read_text()
+    Page(html)
+    assert "No evaluation has finished yet." in html
+
+
+def test_interrupted_line_and_empty_rows(tmp_path: Path):
+    run = write_run(tmp_path / "demo", [Row("eval", "policy", "lift", None, 0, 0)])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "ph')
+    Page(write_report(run).read_text())
+
+
+def test_everything_is_escaped(tmp_path: Path):
+    run = write_run(tmp_path / "demo", [row(SCRIPT, 5, w, SCRIPT) for w in (1, 2)], arm=SCRIPT)
+    (run / "config.json").write_text(
+        json.dumps({"name": SCRIPT, "command": SCRIPT, SCRIPT: SCRIPT})
+    )
+    index = [
+        {"file": "a b.mp4", "title": SCRIPT, "caption": SCRIPT, "outcome": SCRIPT, "arm": SCRIPT}
+    ]
+    (run / "videos" / "index.json").write_text(json.dumps(index))
+    html = write_report(run).read_text()
+    assert "script" not in Page(html).tags
+    assert "&lt;script&gt;" in html
+
+
+def test_several_tasks_are_pooled_and_kept(tmp_path: Path):
+    rows = [row("ript", 100, 1, "a"), row("ript", 50, 1, "b")]
+    html = write_report(write_run(tmp_path / "demo", rows)).read_text()
+    Page(html)
+    assert "150/400" in html
+    assert "<summary>a</summary>" in html
+
+
+def test_bad_input_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="run folder"):
+        write_report(tmp_path / "nowhere")
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(InputError, match=r"results\.json"):
+        write_report(tmp_path)
+
+
+def test_outcome_compares_at_guidance_one():
+    text = outcome(ROWS).replace("\u202f", " ")
+    assert text == (
+        "RIPT lifted success from 33 % [27, 40] to 68 % [61, 74] on 200 unseen initial states, "
+        "at guidance 1. For comparison: filtered BC 70 % [63, 76]."
+    )
+    assert [one.guidance for one in at_one_scale(ROWS)] == [None, None, 1]
+
+
+def test_outcome_claims_nothing_that_overlaps():
+    assert "intervals overlap" in outcome([row("base", 66), row("ript", 70)])
+    assert "lowered" in outcome([row("base", 140), row("ript", 70)])
+
+
+def test_outcome_of_an_evaluation_alone():
+    rows = [Row("eval", "policy", "lift", 1.0, 41, 50)]
+    text = outcome(rows).replace("\u202f", " ")
+    assert text == "Policy succeeds in 82 % [69, 90] of 50 episodes of lift, at guidance 1."
+
+
+def test_curves_keep_arms_apart_and_let_the_resumed_value_hold():
+    lines = [
+        {"step": step, "phase": "rl", "arm": arm, "iteration": step, "rollout_success": value}
+        for arm, step, value in (
+            ("ript", 0, 0.9),
+            ("bc", 0, 0.5),
+            ("ript", 0, 0.1),
+            ("ript", 1, 0.2),
+        )
+    ]
+    ((title, svg),) = learning_curves(lines)
+    assert title == "Rollout success"
+    assert "RIPT: 10\u202f%" in svg
+    assert "90\u202f%" not in svg
+    assert "bc: 50\u202f%" in svg
+
+
+def test_long_curves_are_thinned():
+    lines = [{"step": s, "phase": "sft", "loss": 1.0} for s in range(5000)]
+    ((_, svg),) = learning_curves(lines)
+    assert 100 <= svg.count("<circle") <= 120
