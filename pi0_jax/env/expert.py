@@ -85,8 +85,8 @@ class Tabletop(Protocol):
 def demonstrate(simulator: Privileged, seed: int, style: ExpertStyle) -> Episode:
     """Job function: one episode of the simulator's expert, with noise on its actions.
 
-    It ends at success or at the task's step limit. All randomness comes from `seed`. Images are taken before steps 0, n, 2n, ... with
-    n = `style.render_every`; a chunk may start at each of them.
+    It ends at success or at the task's step limit. All randomness comes from `seed`. Images are
+    taken before steps 0, n, 2n, ... with n = `style.render_every`: a chunk may start at each.
     """
     start = simulator.start(seed)
     # Not the stream that placed the objects: errors must not depend on positions.
