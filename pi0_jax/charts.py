@@ -109,7 +109,11 @@ def line_chart(
         _grid(frame, written, whole_x=all(float(x).is_integer() for x, _ in shown)),
         _text(2, 12, y_label, "axis"),
         _text(_LEFT + (frame.right - _LEFT) / 2, _HEIGHT - 6, x_label, "axis middle"),
-        *(_curve(one, frame, x_label, written) for one in series),
+        # The accent is drawn last, on top of the quieter curves.
+        *(
+            _curve(one, frame, x_label, written)
+            for one in sorted(series, key=lambda one: -one.colour)
+        ),
         _labels(series, frame) if len(series) > 1 else "",
     ]
     label = escape(f"{title}: {y_label} against {x_label}", quote=True)
