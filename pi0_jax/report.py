@@ -6,6 +6,7 @@ from the run is escaped; parts that the run lacks are left out and named at the 
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -158,7 +159,7 @@ def _frames(run: RunData) -> str:
     for title, group in groupby(run.frames, key=lambda entry: _words(entry, "group")):
         strip = "".join(_frame(entry) for entry in group)
         heading = f"<h3>{title}</h3>" if title else ""
-        body += f'{heading}<div class="strip" tabindex="0">{strip}</div>'
+        body += f'{heading}<div class="strip">{strip}</div>'
     return _section("Rollout, frame by frame", body)
 
 
@@ -175,9 +176,9 @@ def _videos(run: RunData) -> str:
     """Grids in the order of training, so that before stands above after."""
     order = list(_PHASES)
 
-    def place(entry: Mapping[str, Any]) -> tuple[int, str]:
-        phase = entry.get("phase")
-        return order.index(phase) if phase in order else len(order), str(entry.get("arm") or "")
+    def place(entry: Mapping[str, Any]) -> tuple[int, bool, str]:
+        phase, arm = entry.get("phase"), str(entry.get("arm") or "")
+        return order.index(phase) if phase in order else len(order), arm != "base", arm
 
     body = ""
     for _, group in groupby(sorted(run.videos, key=place), key=place):
@@ -211,6 +212,8 @@ def _words(entry: Mapping[str, Any], key: str) -> str:
 def _settings(run: RunData) -> str:
     """The command, and protocol and config as tables that open."""
     command = run.config.get("command") or run.protocol.get("command")
+    if isinstance(command, list):  # sys.argv
+        command = shlex.join(["python", *map(str, command)])
     body = f"<h3>Made by</h3><pre>{escape(str(command))}</pre><br>" if command else ""
     for title, values in (("Protocol", run.protocol), ("Config", run.config)):
         pairs = [pair for pair in _flat(values) if pair[0] != "command"]

@@ -135,6 +135,12 @@ def test_several_tasks_are_pooled_and_kept(tmp_path: Path):
     assert "<summary>a</summary>" in html
 
 
+def test_command_as_argv(tmp_path: Path):
+    run = write_run(tmp_path / "demo", ROWS)
+    (run / "config.json").write_text(json.dumps({"command": ["train.py", "--workdir", "my run"]}))
+    assert "python train.py --workdir &#x27;my run&#x27;" in write_report(run).read_text()
+
+
 def test_bad_input_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="run folder"):
         write_report(tmp_path / "nowhere")
