@@ -1,5 +1,6 @@
 """The pool under everything that can go wrong with a worker."""
 
+import itertools
 import os
 import re
 import signal
@@ -232,7 +233,7 @@ def test_workers_stay_with_their_task(pool):
     for worker in {process for process, _ in ran}:
         order = sorted((when, i % 2) for i, (process, when) in enumerate(ran) if process == worker)
         names = [name for _, name in order]
-        builds += 1 + sum(a != b for a, b in zip(names, names[1:], strict=False))
+        builds += 1 + sum(a != b for a, b in itertools.pairwise(names))
     # One a worker, and one more where the jobs of a task run out; in turns it would be thirty.
     assert builds <= 4
 

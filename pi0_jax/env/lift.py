@@ -40,7 +40,7 @@ class LiftTask:
         return ("agentview", "robot0_eye_in_hand")
 
     def build(self) -> "LiftSimulator":
-        """Builds the simulator: 1 s, the first time on a machine 10 s (compilation)."""
+        """Builds the simulator: 2 s, and 4 s more the first time on a machine (compilation)."""
         from pi0_jax.env.lift_simulator import LiftSimulator
 
         return LiftSimulator(self)

@@ -55,11 +55,14 @@ class Pictures:
 
     def video_frame(self, data: mujoco.MjData) -> np.ndarray:
         """uint8[VIDEO_SIZE, VIDEO_SIZE, 3], upright, of the first camera."""
-        if self._video is None:
-            self._model.vis.quality.offsamples = 4
-            self._video = self._renderer(VIDEO_SIZE)
-        self._video.update_scene(data, self._cameras[0], self._fine)
-        return self._video.render()
+        video = self._video or self._open_video()
+        video.update_scene(data, self._cameras[0], self._fine)
+        return video.render()
+
+    def _open_video(self) -> mujoco.Renderer:
+        self._model.vis.quality.offsamples = 4
+        self._video = self._renderer(VIDEO_SIZE)
+        return self._video
 
     def close(self) -> None:
         """Frees the GL contexts."""
