@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from pi0_jax.report import write_report
 
 from pi0_jax import cli
 from pi0_jax.data.normalize import NormStats, compute_stats
@@ -23,7 +22,6 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.episode import Episode, load_episodes, save_episodes
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import (
     PolicyFolder,
     PolicySpec,
@@ -33,7 +31,8 @@ from pi0_jax.policy_folder import (
     param_count,
     save_policy,
 )
-from pi0_jax.rl.evaluate import evaluate, rows
+from pi0_jax.report import write_report
+from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve
 from pi0_jax.rl.ript import RiptConfig
@@ -53,19 +52,20 @@ def main() -> None:
     suite = make_suite(config.suite, config.task.to_dict())
     run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value)
     workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
-    run.protocol = protocol(suite, config.eval, renderer)
+    evaluation = EvalConfig(**config.eval)
+    run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
         session = Session(run, suite, pool, config.seed)
         demos = demonstrations(session, config.demonstrations)
         base = base_policy(session, config, demos)
-        measure(session, config.eval, BASE, base, (1.0,))
+        measure(session, evaluation, "sft", BASE, base, (1.0,))
         for name in config.baselines:
             trained = train_arm(session, config, name, base, demos)
-            measure(session, config.eval, name, trained, (1.0,))
+            measure(session, evaluation, "rl", name, trained, (1.0,))
         final = train_arm(session, config, RIPT, base, demos)
-        measure(session, config.eval, RIPT, final, config.eval.guidance)
-        film(session, (BASE, RIPT), config.eval.videos)
+        measure(session, evaluation, "rl", RIPT, final, evaluation.guidance)
+        film(session, (BASE, RIPT), 1.0, evaluation.videos)
     export(run, final)
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
     run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
@@ -161,34 +161,6 @@ def supervise(
         state = fit(state, update, batch_of, steps, key, log_every=20, log=log)
     checkpoint.save(folder, steps, state, {"phase": "sft"})
     return dataclasses.replace(start, params=jax.device_get(state.params))
-
-
-def measure(
-    session: Session,
-    config: ConfigDict,
-    arm: str,
-    folder: PolicyFolder,
-    scales: tuple[float, ...],
-) -> None:
-    """Evaluates an arm at some guidance scales on initial states that nothing was trained on."""
-    run = session.run
-    seeds = range(config.first_seed, config.first_seed + config.episodes)
-    for scale in scales:
-        if run.has_row(arm, scale):
-            continue
-        policy = Policy.from_folder(folder, scale, config.num_steps)
-        steps = folder.spec.execute_steps
-        with run.progress(f"{arm}: evaluation at guidance {scale:g}", len(seeds)) as progress:
-            episodes = evaluate(
-                policy,
-                session.pool,
-                session.suite.tasks,
-                seeds,
-                steps,
-                lambda done: progress.update(len(done), success_text(done)),
-            )
-        save_episodes(run.episodes(f"eval/{arm}_{scale:g}"), episodes)
-        run.add_rows(rows(episodes, "sft" if arm == BASE else "rl", arm, scale))
 
 
 def export(run: RunFolder, final: PolicyFolder) -> None:

@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
@@ -102,13 +100,12 @@ def success_text(episodes: Sequence[Episode]) -> str:
     return f"{text}, {errors} errors" if errors else text
 
 
-def protocol(suite: Suite, config: ConfigDict, renderer: str) -> dict[str, Any]:
+def protocol(suite: Suite, evaluation: dict[str, Any], renderer: str) -> dict[str, Any]:
     """Everything that a success rate depends on, to be stored beside it."""
     return {
         "suite": suite.name,
-        "tasks": [{"name": t.name, "max_steps": t.max_steps, "task": repr(t)} for t in suite.tasks],
-        "initial_states": [config.first_seed, config.first_seed + config.episodes],
-        "num_steps": config.num_steps,
+        "tasks": [repr(task) for task in suite.tasks],
+        "evaluation": evaluation,
         "renderer": renderer,
         "versions": versions(),
     }

@@ -1,30 +1,71 @@
 """Success of a policy on initial states that no training saw."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pi0_jax.env.base import Task
-from pi0_jax.env.pool import SimulatorPool
-from pi0_jax.episode import Episode
+from pi0_jax.episode import Episode, save_episodes
+from pi0_jax.errors import InputError
 from pi0_jax.policy import Policy
-from pi0_jax.rl.rollout import Report, collect, plan_states
+from pi0_jax.policy_folder import PolicyFolder
+from pi0_jax.rl.rollout import collect, plan_states
+from pi0_jax.run_folder import success_text
+from pi0_jax.session import Session
 from pi0_jax.statistics import Phase, Row
 
 
-def evaluate(
-    policy: Policy,
-    pool: SimulatorPool,
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    execute_steps: int,
-    report: Report = lambda episodes: None,
-) -> list[Episode]:
-    """One episode for every task and seed, in that order.
+@dataclass(frozen=True)
+class EvalConfig:
+    """The protocol of an evaluation.
+
+    Attributes:
+        episodes: initial states a task.
+        first_seed: seed of the first of them.
+        guidance: scales to evaluate.
+        num_steps: Euler steps.
+        videos: videos of successes and of failures, each.
+    """
+
+    episodes: int
+    first_seed: int
+    guidance: tuple[float, ...]
+    num_steps: int
+    videos: int
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        for name in ("episodes", "num_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def measure(
+    session: Session,
+    config: EvalConfig,
+    phase: Phase,
+    arm: str,
+    folder: PolicyFolder,
+    scales: Sequence[float],
+) -> None:
+    """Evaluates a policy at some guidance scales; those the run holds already are left out.
 
     Every policy meets the same initial states with the same noise, so differences between arms
-    are paired.
+    and scales are paired. Writes rows to results.json, a line an episode to episodes.jsonl, and
+    the episodes themselves.
     """
-    states = [(task, seed) for task in tasks for seed in seeds]
-    return collect(policy, pool, plan_states(pool, states), execute_steps, 0, report)
+    run = session.run
+    for scale in scales:
+        if run.has_row(arm, scale):
+            continue
+        policy = Policy.from_folder(folder, scale, config.num_steps)
+        episodes = _evaluate(session, config, arm, policy, folder.spec.execute_steps)
+        save_episodes(run.episodes(f"eval/{arm}_{scale:g}"), episodes)
+        _append_lines(session, arm, scale, episodes)
+        run.add_rows(rows(episodes, phase, arm, scale))
 
 
 def rows(episodes: Sequence[Episode], phase: Phase, arm: str, guidance: float | None) -> list[Row]:
@@ -36,3 +77,36 @@ def rows(episodes: Sequence[Episode], phase: Phase, arm: str, guidance: float | 
         Row(phase, arm, name, guidance, sum(e.success for e in members), len(members))
         for name, members in of_task.items()
     ]
+
+
+def _evaluate(
+    session: Session, config: EvalConfig, arm: str, policy: Policy, execute_steps: int
+) -> list[Episode]:
+    seeds = range(config.first_seed, config.first_seed + config.episodes)
+    states = [(task, seed) for task in session.suite.tasks for seed in seeds]
+    label = f"{arm}: evaluation at guidance {policy.guidance:g}"
+    with session.run.progress(label, len(states)) as progress:
+        return collect(
+            policy,
+            session.pool,
+            plan_states(session.pool, states),
+            execute_steps,
+            policy_step=0,
+            report=lambda done: progress.update(len(done), success_text(done)),
+        )
+
+
+def _append_lines(session: Session, arm: str, scale: float, episodes: Sequence[Episode]) -> None:
+    with (session.run.path / "episodes.jsonl").open("a") as file:
+        for episode in episodes:
+            line = {
+                "arm": arm,
+                "guidance": scale,
+                "task": episode.task,
+                "seed": episode.seed,
+                "init_hash": episode.init_hash,
+                "success": episode.success,
+                "steps": len(episode),
+                "error": episode.error,
+            }
+            file.write(json.dumps(line) + "\n")

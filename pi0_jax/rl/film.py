@@ -16,17 +16,18 @@ CONTROL_HZ = 20
 _STILLS = 6
 
 
-def film(session: Session, arms: Sequence[str], each: int) -> None:
+def film(session: Session, arms: Sequence[str], guidance: float, each: int) -> None:
     """Writes videos/*.mp4 of `each` successes and failures of every arm, and a strip of stills.
 
     Args:
-        session: of the run; the arms' evaluations at guidance 1 must be stored.
+        session: of the run.
         arms: to film, in the order of the report.
+        guidance: scale of the stored evaluation to choose from.
         each: videos an arm and outcome, fewer where there are not so many.
     """
     index = []
     for arm in arms:
-        episodes = load_episodes(session.run.episodes(f"eval/{arm}_1"))
+        episodes = load_episodes(session.run.episodes(f"eval/{arm}_{guidance:g}"))
         chosen = _choose(episodes, each)
         task = {task.name: task for task in session.suite.tasks}
         for episode in chosen:

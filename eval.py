@@ -1,0 +1,55 @@
+"""Evaluate a policy folder: success table with intervals, episodes.jsonl, videos, report.
+
+python eval.py --checkpoint POLICY --config configs/demo.py --workdir OUT
+    [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.KEY=VALUE ...]
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from pi0_jax import cli
+from pi0_jax.env.gl import choose_renderer
+from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.suite import make_suite
+from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import check_task, load_policy
+from pi0_jax.report import write_report
+from pi0_jax.rl.evaluate import EvalConfig, measure
+from pi0_jax.rl.film import film
+from pi0_jax.run_folder import RunFolder, protocol
+from pi0_jax.session import Session
+from pi0_jax.statistics import table
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy folder to evaluate")
+ARM = "policy"
+
+
+def main() -> None:
+    """Evaluates at every guidance scale of config.eval that the run folder does not hold yet."""
+    if not CHECKPOINT.value:
+        raise InputError("--checkpoint is missing: name a policy folder, e.g. runs/demo/policy")
+    config = cli.CONFIG.value
+    suite = make_suite(config.suite, config.task.to_dict())
+    evaluation = EvalConfig(**config.eval)
+    folder = load_policy(Path(CHECKPOINT.value))
+    for task in suite.tasks:
+        check_task(folder.spec, task.cameras)
+    settings = {"checkpoint": CHECKPOINT.value, **config.to_dict()}
+    run = RunFolder(cli.workdir(), settings, cli.RESUME.value)
+    workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
+    run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
+    run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
+    with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
+        session = Session(run, suite, pool, config.seed)
+        measure(session, evaluation, "eval", ARM, folder, evaluation.guidance)
+        film(session, (ARM,), evaluation.guidance[0], evaluation.videos)
+    run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
+    run.say(f"report {write_report(run.path)}")
+
+
+if __name__ == "__main__":
+    cli.launch(main)
