@@ -22,10 +22,11 @@ from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.storage import load_tree, save_tree
+from pi0_jax.storage import load_tree, new_folder, save_tree
 
 FORMAT_VERSION = 1
 TOKENIZER_FILE = "paligemma_tokenizer.model"
+PARAMS = "params"
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,33 @@ def save_policy(path: Path, policy: PolicyFolder, manifest: dict[str, Any]) -> N
     Raises:
         InputError: `path` exists.
     """
-    if path.exists():
-        raise InputError(f"{path}: exists already; remove it or choose another folder")
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_tree(partial / "params", {"params": policy.params})
-    save_norm_stats(partial / "assets" / policy.spec.asset_id / "norm_stats.json", policy.stats)
-    config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(policy.spec)}
-    (partial / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    if policy.path and (policy.path / TOKENIZER_FILE).is_file():
-        shutil.copy(policy.path / TOKENIZER_FILE, partial / TOKENIZER_FILE)
-    partial.rename(path)
+    with new_folder(path) as folder:
+        save_tree(folder / PARAMS, {"params": policy.params})
+        describe(folder, policy.spec, policy.stats, manifest, policy.path)
+
+
+def describe(
+    folder: Path,
+    spec: PolicySpec,
+    stats: NormStats,
+    manifest: dict[str, Any],
+    tokenizer_from: Path | None,
+) -> None:
+    """Writes everything of a policy folder but params/.
+
+    Args:
+        folder: the policy folder in the making.
+        spec: for config.json.
+        stats: for assets/.
+        manifest: where the weights came from, plain values.
+        tokenizer_from: a folder whose tokenizer model, if it has one, comes along.
+    """
+    save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
+    config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(spec)}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    if tokenizer_from and (tokenizer_from / TOKENIZER_FILE).is_file():
+        shutil.copy(tokenizer_from / TOKENIZER_FILE, folder / TOKENIZER_FILE)
 
 
 def load_policy(path: Path) -> PolicyFolder:
@@ -121,8 +136,8 @@ def load_policy(path: Path) -> PolicyFolder:
     Raises:
         InputError: no such folder, unknown format, or parameters that do not fit, all listed.
     """
-    spec = _load_spec(path / "config.json")
-    params = load_tree(path / "params")["params"]
+    spec = load_spec(path)
+    params = load_tree(path / PARAMS)["params"]
     check_params(params, spec.model, path)
     stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")
     return PolicyFolder(spec, params, stats, path)
@@ -195,7 +210,13 @@ def init_policy(spec: PolicySpec, stats: NormStats, seed: int) -> PolicyFolder:
     return PolicyFolder(spec, jax.device_get(params), stats)
 
 
-def _load_spec(path: Path) -> PolicySpec:
+def load_spec(folder: Path) -> PolicySpec:
+    """Reads the config.json of a policy folder.
+
+    Raises:
+        InputError: no such file, or one of another kind or version.
+    """
+    path = folder / "config.json"
     try:
         values = json.loads(path.read_text())
         version = values.pop("format_version")

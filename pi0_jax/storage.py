@@ -1,15 +1,85 @@
-"""Parameter trees on disk through Orbax, in the official layout: the one file that knows Orbax."""
+"""Parameter trees on disk in the official layout: the one file that knows Orbax.
 
+Whole trees go through Orbax itself. `TreeReader` and `TreeWriter` move one layer at a time, for
+trees that do not fit in memory twice: Orbax takes and gives whole trees only, so they speak to
+TensorStore, the library below it, in the format that Orbax writes (an OCDBT store of Zarr 2 arrays
+named by dotted paths, and `_METADATA` that lists them).
+"""
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 
 from pi0_jax.errors import InputError
 
 Tree = Any
+
+# Orbax's name for a dict key in a tree path.
+_DICT_KEY = 2
+_CHUNK_BYTES = 128 * 2**20
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside `path` that takes its name when the block ends without an error.
+
+    Args:
+        path: folder to make, with its parents.
+        overwrite: replace what is there, if pi0_jax wrote it (it has a manifest.json).
+
+    Yields:
+        The folder to fill. After an error nothing of it is left, and `path` is as it was.
+
+    Raises:
+        InputError: `path` exists and may not be replaced.
+    """
+    check_free(path, overwrite=overwrite)
+    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    partial = path.with_name(path.name + ".partial")
+    # What a killed process left; nobody reads it.
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            old = path.with_name(path.name + ".old")
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old)
+        else:
+            partial.rename(path)
+    finally:
+        if partial.exists():
+            shutil.rmtree(partial)
+            for parent in made:
+                parent.rmdir()
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """A folder may be made here.
+
+    Raises:
+        InputError: it may not, with the reason.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{path}: exists already; remove it or choose another folder")
+    if not (path / "manifest.json").is_file():
+        raise InputError(
+            f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
+            "choose another folder"
+        )
 
 
 def save_tree(path: Path, tree: Tree) -> None:
@@ -40,3 +110,159 @@ def load_tree(path: Path) -> Tree:
             return checkpointer.restore(path.absolute(), restore_args=as_numpy)
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"{path}: Orbax cannot read this folder: {error}") from error
+
+
+class TreeReader:
+    """Reads an Orbax folder leaf by leaf, or layer by layer where it is stored in layers.
+
+    Attributes:
+        path: the folder.
+        shapes: slash-joined path of each leaf to its shape, as in "params/state_proj/bias".
+        dtypes: the same to the dtype's name, as in "bfloat16".
+    """
+
+    def __init__(self, path: Path):
+        """Opens every array; reads no values.
+
+        Raises:
+            InputError: no Orbax folder, or one that is damaged.
+        """
+        self.path = path
+        try:
+            metadata = json.loads((path / "_METADATA").read_text())
+            entries = metadata["tree_metadata"].values()
+            # An empty dict has an entry too, but no array.
+            names = [_names(e) for e in entries if not e["value_metadata"]["skip_deserialize"]]
+            driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+            self._arrays = {"/".join(n): _open(path, n, driver) for n in names}
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: expected an Orbax folder (with _METADATA)") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(f"{path}: cannot read this Orbax folder: {_line(error)}") from error
+        self.shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
+        self.dtypes = {name: array.dtype.name for name, array in self._arrays.items()}
+        self._held: tuple[str, np.ndarray] | None = None
+
+    def read(self, name: str, layer: int | None = None) -> np.ndarray:
+        """One leaf, or one entry of its first axis.
+
+        Raises:
+            InputError: the stored bytes are damaged.
+        """
+        array = self._arrays[name]
+        try:
+            if layer is None:
+                return array.read().result()
+            if array.chunk_layout.read_chunk.shape[0] == 1:
+                return array[layer].read().result()
+            # Stored in one piece (as one host saves it): every layer would unpack all of it, so
+            # the last leaf stays in memory.
+            if self._held is None or self._held[0] != name:
+                self._held = None
+                self._held = name, array.read().result()
+            return self._held[1][layer]
+        except (ValueError, OSError) as error:
+            raise InputError(f"{self.path}: cannot read {name}: {_line(error)}") from error
+
+
+class TreeWriter:
+    """Writes an Orbax folder layer by layer; `load_tree` and Orbax read it as any other.
+
+    The folder is complete when the writer closes without an error.
+    """
+
+    def __init__(self, path: Path):
+        """Makes the folder."""
+        path.mkdir(parents=True)
+        self._path = path
+        self._arrays: dict[str, ts.TensorStore] = {}
+        # A plain copy of a file does not wait for the disk either.
+        self._context = ts.Context({"file_io_sync": False})
+
+    def create(self, name: str, shape: tuple[int, ...], dtype: str, *, layered: bool) -> None:
+        """Declares a leaf.
+
+        Args:
+            name: slash-joined path, such as "params/state_proj/bias".
+            shape: of the whole leaf.
+            dtype: its name.
+            layered: the first axis is written, and later read, entry by entry.
+        """
+        spec = _spec(self._path, name.split("/"), "zarr", ocdbt=True)
+        # Trained weights hardly compress, and packing would take longer than writing.
+        spec["metadata"] = {
+            "shape": shape,
+            "chunks": _chunks(shape, np.dtype(dtype).itemsize, layered),
+            "dtype": "bfloat16" if dtype == "bfloat16" else np.dtype(dtype).str,
+            "compressor": None,
+        }
+        self._arrays[name] = ts.open(spec, create=True, context=self._context).result()
+
+    def write(self, name: str, values: np.ndarray, layer: int | None = None) -> ts.Future:
+        """Starts writing a leaf, or one entry of its first axis; the values must stay as they are.
+
+        Returns:
+            A future; its `result()` waits for the write and raises what went wrong.
+        """
+        array = self._arrays[name]
+        return (array if layer is None else array[layer]).write(values).commit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            return
+        tree = {str(tuple(name.split("/"))): _entry(name) for name in self._arrays}
+        metadata = {
+            "tree_metadata": tree,
+            "use_ocdbt": True,
+            "use_zarr3": False,
+            "store_array_data_equal_to_fill_value": True,
+            "custom_metadata": None,
+        }
+        (self._path / "_METADATA").write_text(json.dumps(metadata))
+
+
+def _names(entry: dict[str, Any]) -> list[str]:
+    return [str(key["key"]) for key in entry["key_metadata"]]
+
+
+def _entry(name: str) -> dict[str, Any]:
+    keys = [{"key": key, "key_type": _DICT_KEY} for key in name.split("/")]
+    value = {"value_type": "np.ndarray", "skip_deserialize": False}
+    return {"key_metadata": keys, "value_metadata": value}
+
+
+def _open(path: Path, names: list[str], driver: str) -> ts.TensorStore:
+    spec = _spec(path, names, driver, ocdbt=(path / "manifest.ocdbt").exists())
+    return ts.open(spec, read=True).result()
+
+
+def _spec(path: Path, names: list[str], driver: str, *, ocdbt: bool) -> dict[str, Any]:
+    """Where Orbax keeps the array of a tree path; without OCDBT every array is a folder."""
+    base, name = f"{path.absolute()}/", ".".join(names)
+    if ocdbt:
+        store: dict[str, Any] = {"driver": "ocdbt", "base": f"file://{base}", "path": f"{name}/"}
+    else:
+        store = {"driver": "file", "path": f"{base}{name}/"}
+    return {"driver": driver, "kvstore": store}
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int, layered: bool) -> list[int]:
+    """Pieces of one layer, or of at most 128 MiB."""
+    if not shape:
+        return []
+    row = max(1, math.prod(shape[1:]) * itemsize)
+    rows = 1 if layered else max(1, min(shape[0], _CHUNK_BYTES // row))
+    return [rows, *shape[1:]]
+
+
+def _line(error: Exception) -> str:
+    """The first sentence of a TensorStore error, which goes on with its own source lines."""
+    return str(error).split(" [")[0].splitlines()[0]

@@ -1,0 +1,349 @@
+"""THE table: our leaf <-> PyTorch tensors, with axes. Data and reshapes only, no I/O.
+
+Our leaves are those of the official openpi tree, path for path and axis for axis, so the JAX side
+needs no table of its own. Every PyTorch layout holds the same tensors under other prefixes
+(`Layout`); no layout stores a scaled or permuted weight.
+
+Axes are written by name, in order. `(heads head_dim) vlm` is a matrix whose rows run over heads
+and, faster, over head dimensions. `depth` and `vision_depth` lead our stacked leaves and are the
+number {i} in a PyTorch name. A leaf axis `2` stacks the tensors of one leaf (key and value, gate
+and up). Both sides' shapes follow from the names and one dict of sizes.
+
+    depth vision_depth        layers of both experts, of the image tower
+    vlm action vision         residual widths             vlm_mlp action_mlp vision_mlp
+    heads kv_heads head_dim   attention of both experts   vision_heads vision_head_dim
+    positions patch_y patch_x rgb vocab      dims: padded state and action dimension
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+DEPTHS = ("depth", "vision_depth")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One PyTorch tensor: its key, with the prefixes of `Layout` open, and its axes."""
+
+    key: str
+    axes: str
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One leaf of our tree, and the PyTorch tensors that hold it (per layer, if stacked)."""
+
+    path: str
+    axes: str
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def depth(self) -> str | None:
+        """Name of the leading layer axis, if there is one."""
+        first = self.axes.split()[0]
+        return first if first in DEPTHS else None
+
+    @property
+    def layer_axes(self) -> str:
+        """Axes of one layer."""
+        return self.axes.removeprefix(f"{self.depth} ") if self.depth else self.axes
+
+    @property
+    def part_axes(self) -> str:
+        """Axes of what one PyTorch tensor holds, in our order."""
+        return self.layer_axes.removeprefix("2 ") if len(self.tensors) == 2 else self.layer_axes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Prefixes of one PyTorch layout.
+
+    Attributes:
+        name: for messages and manifests.
+        family: what --layout calls it.
+        vision: image tower; the level `vision_model.` behind it is optional in every layout.
+        projector: image tower to language model.
+        vlm: language model, expert 0.
+        expert: action expert.
+        inputs: of the state, action and time projections.
+        output: of the action projection back.
+        unused: keys that may be there and that no forward pass reads, with the reason.
+        lm_head: tied to the token embedding; its weights serve where the embedding is absent.
+    """
+
+    name: str
+    family: str
+    vision: str
+    projector: str
+    vlm: str
+    expert: str
+    inputs: str
+    output: str
+    unused: dict[str, str]
+    lm_head: str | None = None
+
+    def key(self, tensor: Tensor, layer: int = 0) -> str:
+        """The PyTorch name of a tensor."""
+        return tensor.key.format(
+            vision=self.vision,
+            projector=self.projector,
+            vlm=self.vlm,
+            expert=self.expert,
+            inputs=self.inputs,
+            output=self.output,
+            i=layer,
+        )
+
+
+_HEADLESS = "the action expert predicts no words"
+
+
+def _layout(name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_head: str) -> Layout:
+    """A layout in which openpi's class `PaliGemmaWithExpertModel` gives the names."""
+    root = f"{prefix}paligemma_with_expert"
+    tower = f"{root}.paligemma{paligemma}"
+    return Layout(
+        name=name,
+        family=family,
+        vision=f"{tower}.vision_tower",
+        projector=f"{tower}.multi_modal_projector",
+        vlm=f"{tower}.language_model{vlm}",
+        expert=f"{root}.gemma_expert.model",
+        inputs=prefix,
+        output=prefix,
+        unused={
+            f"{root}.gemma_expert.lm_head.weight": _HEADLESS,
+            f"{root}.gemma_expert.model.embed_tokens.weight": _HEADLESS,
+        },
+        lm_head=f"{root}.paligemma.{lm_head}.weight",
+    )
+
+
+OPENPI = _layout("openpi", "openpi", "", ".model", "", "lm_head")
+LEROBOT = _layout("lerobot", "lerobot", "model.", ".model", "", "lm_head")
+LEROBOT_OLD = _layout(
+    "lerobot 0.1-0.3 (transformers < 4.52)",
+    "lerobot",
+    "model.",
+    "",
+    ".model",
+    "language_model.lm_head",
+)
+TRANSFORMERS_HYBRID = _layout(
+    "transformers (mixed names)", "transformers", "", ".model", ".model", "lm_head"
+)
+TRANSFORMERS = Layout(
+    name="transformers",
+    family="transformers",
+    vision="model.vlm.vision_tower",
+    projector="model.vlm.multi_modal_projector",
+    vlm="model.vlm.language_model",
+    expert="model.dit",
+    inputs="embed_action_time.",
+    output="",
+    unused={"model.dit.embed_tokens.weight": _HEADLESS},
+)
+LAYOUTS = (OPENPI, LEROBOT, LEROBOT_OLD, TRANSFORMERS_HYBRID, TRANSFORMERS)
+
+STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
+"""Prefixes of the statistics that lerobot 0.1-0.3 keeps among the weights."""
+
+
+def _vision(path: str, key: str, axes: str, torch_axes: str | None = None) -> Leaf:
+    """A leaf of the image tower."""
+    tensor = Tensor("{vision}." + key, torch_axes or axes.removeprefix("vision_depth "))
+    return Leaf("PaliGemma/img/" + path, axes, (tensor,))
+
+
+def _vision_norm(path: str, key: str, axes: str) -> tuple[Leaf, ...]:
+    return (
+        _vision(path + "/scale", key + ".weight", axes),
+        _vision(path + "/bias", key + ".bias", axes),
+    )
+
+
+def _vision_attention(name: str, key: str) -> tuple[Leaf, ...]:
+    """Query, key or value of the image tower."""
+    block = "Transformer/encoderblock/MultiHeadDotProductAttention_0/"
+    key, heads = f"encoder.layers.{{i}}.self_attn.{key}", "(vision_heads vision_head_dim)"
+    axes = "vision_depth vision vision_heads vision_head_dim"
+    bias = "vision_depth vision_heads vision_head_dim"
+    return (
+        _vision(f"{block}{name}/kernel", f"{key}.weight", axes, f"{heads} vision"),
+        _vision(f"{block}{name}/bias", f"{key}.bias", bias, heads),
+    )
+
+
+def _vision_dense(name: str, key: str, fan_in: str, fan_out: str) -> tuple[Leaf, ...]:
+    block, key = "Transformer/encoderblock/MlpBlock_0/", f"encoder.layers.{{i}}.mlp.{key}"
+    axes = f"vision_depth {fan_in} {fan_out}"
+    return (
+        _vision(f"{block}{name}/kernel", f"{key}.weight", axes, f"{fan_out} {fan_in}"),
+        _vision(f"{block}{name}/bias", f"{key}.bias", f"vision_depth {fan_out}"),
+    )
+
+
+def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
+    """One expert: `suffix` is "" or "_1" in our paths, `tower` a prefix of the layout."""
+    ours, theirs = "PaliGemma/llm/layers/", f"{{{tower}}}.layers.{{i}}."
+    attn, mlp = f"{theirs}self_attn.", f"{theirs}mlp."
+    hidden, keys = f"{width}_mlp", f"(kv_heads head_dim) {width}"
+
+    def leaf(path: str, axes: str, *tensors: Tensor) -> Leaf:
+        return Leaf(ours + path, f"depth {axes}", tensors)
+
+    return (
+        leaf(
+            f"attn/q_einsum{suffix}/w",
+            f"heads {width} head_dim",
+            Tensor(f"{attn}q_proj.weight", f"(heads head_dim) {width}"),
+        ),
+        leaf(
+            f"attn/kv_einsum{suffix}/w",
+            f"2 kv_heads {width} head_dim",
+            Tensor(f"{attn}k_proj.weight", keys),
+            Tensor(f"{attn}v_proj.weight", keys),
+        ),
+        leaf(
+            f"attn/attn_vec_einsum{suffix}/w",
+            f"heads head_dim {width}",
+            Tensor(f"{attn}o_proj.weight", f"{width} (heads head_dim)"),
+        ),
+        leaf(
+            f"mlp{suffix}/gating_einsum",
+            f"2 {width} {hidden}",
+            Tensor(f"{mlp}gate_proj.weight", f"{hidden} {width}"),
+            Tensor(f"{mlp}up_proj.weight", f"{hidden} {width}"),
+        ),
+        leaf(
+            f"mlp{suffix}/linear",
+            f"{hidden} {width}",
+            Tensor(f"{mlp}down_proj.weight", f"{width} {hidden}"),
+        ),
+        leaf(
+            f"pre_attention_norm{suffix}/scale",
+            width,
+            Tensor(f"{theirs}input_layernorm.weight", width),
+        ),
+        leaf(
+            f"pre_ffw_norm{suffix}/scale",
+            width,
+            Tensor(f"{theirs}post_attention_layernorm.weight", width),
+        ),
+        Leaf(
+            f"PaliGemma/llm/final_norm{suffix}/scale",
+            width,
+            (Tensor(f"{{{tower}}}.norm.weight", width),),
+        ),
+    )
+
+
+def _dense(path: str, key: str, fan_in: str, fan_out: str) -> tuple[Leaf, ...]:
+    return (
+        Leaf(
+            f"{path}/kernel",
+            f"{fan_in} {fan_out}",
+            (Tensor(f"{key}.weight", f"{fan_out} {fan_in}"),),
+        ),
+        Leaf(f"{path}/bias", fan_out, (Tensor(f"{key}.bias", fan_out),)),
+    )
+
+
+EMBEDDING = Leaf(
+    "PaliGemma/llm/embedder/input_embedding",
+    "vocab vlm",
+    (Tensor("{vlm}.embed_tokens.weight", "vocab vlm"),),
+)
+LEAVES: tuple[Leaf, ...] = (
+    _vision(
+        "embedding/kernel",
+        "embeddings.patch_embedding.weight",
+        "patch_y patch_x rgb vision",
+        "vision rgb patch_y patch_x",
+    ),
+    _vision("embedding/bias", "embeddings.patch_embedding.bias", "vision"),
+    _vision(
+        "pos_embedding",
+        "embeddings.position_embedding.weight",
+        "1 positions vision",
+        "positions vision",
+    ),
+    *_vision_norm(
+        "Transformer/encoderblock/LayerNorm_0",
+        "encoder.layers.{i}.layer_norm1",
+        "vision_depth vision",
+    ),
+    *_vision_attention("query", "q_proj"),
+    *_vision_attention("key", "k_proj"),
+    *_vision_attention("value", "v_proj"),
+    _vision(
+        "Transformer/encoderblock/MultiHeadDotProductAttention_0/out/kernel",
+        "encoder.layers.{i}.self_attn.out_proj.weight",
+        "vision_depth vision_heads vision_head_dim vision",
+        "vision (vision_heads vision_head_dim)",
+    ),
+    _vision(
+        "Transformer/encoderblock/MultiHeadDotProductAttention_0/out/bias",
+        "encoder.layers.{i}.self_attn.out_proj.bias",
+        "vision_depth vision",
+    ),
+    *_vision_norm(
+        "Transformer/encoderblock/LayerNorm_1",
+        "encoder.layers.{i}.layer_norm2",
+        "vision_depth vision",
+    ),
+    *_vision_dense("Dense_0", "fc1", "vision", "vision_mlp"),
+    *_vision_dense("Dense_1", "fc2", "vision_mlp", "vision"),
+    *_vision_norm("Transformer/encoder_norm", "post_layernorm", "vision"),
+    *_dense("PaliGemma/img/head", "{projector}.linear", "vision", "vlm"),
+    EMBEDDING,
+    *_decoder("", "vlm", "vlm"),
+    *_decoder("_1", "expert", "action"),
+    *_dense("state_proj", "{inputs}state_proj", "dims", "action"),
+    *_dense("action_in_proj", "{inputs}action_in_proj", "dims", "action"),
+    *_dense("action_time_mlp_in", "{inputs}action_time_mlp_in", "action_and_time", "action"),
+    *_dense("action_time_mlp_out", "{inputs}action_time_mlp_out", "action", "action_out"),
+    *_dense("action_out_proj", "{output}action_out_proj", "action", "dims"),
+)
+"""The 50 leaves of the official tree."""
+
+
+def axis_names(axes: str) -> list[str]:
+    """`(heads head_dim) vlm` -> ["heads", "head_dim", "vlm"]; a literal `1` is no name."""
+    return [name for name in axes.replace("(", "").replace(")", "").split() if name != "1"]
+
+
+def groups(axes: str) -> list[str]:
+    """One entry a dimension: `(heads head_dim) vlm` -> ["heads head_dim", "vlm"]."""
+    found, names = [], iter(axes.split())
+    for name in names:
+        while name.count("(") > name.count(")"):
+            name += " " + next(names)
+        found.append(name.strip("()"))
+    return found
+
+
+def shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:
+    """The shape that axes have: `(heads head_dim) vlm` with 8, 16, 64 -> (128, 64)."""
+    sizes = {**sizes, "1": 1, "2": 2}
+    return tuple(math.prod(sizes[name] for name in group.split()) for group in groups(axes))
+
+
+def rearrange(x: np.ndarray, axes: str, to: str, sizes: dict[str, int]) -> np.ndarray:
+    """Moves axes: the one operation that conversion is made of, and its own inverse.
+
+    Args:
+        x: array with the shape of `axes`.
+        axes: its axes, such as "(heads head_dim) vlm".
+        to: the same axes otherwise ordered and grouped, such as "heads vlm head_dim".
+        sizes: size of every axis.
+
+    Returns:
+        Array with the shape of `to`; a view where NumPy can make one.
+    """
+    names = axis_names(axes)
+    apart = x.reshape([sizes[name] for name in names])
+    moved = apart.transpose([names.index(name) for name in axis_names(to)])
+    return moved.reshape(shape(to, sizes))

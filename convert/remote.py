@@ -1,0 +1,81 @@
+"""SRC that is elsewhere: hf://org/name and gs://bucket/path are fetched into a local cache."""
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from pi0_jax.errors import InputError
+
+CACHE = Path.home() / ".cache" / "pi0_jax"
+# Optimizer state is most of a training checkpoint, and no policy needs it.
+_WEIGHTS = ("*.json", "*.safetensors", "*.bin", "*.pt", "*.model", "params/*", "assets/*")
+
+
+def local(source: str) -> Path:
+    """The folder or file on this machine; fetches it once if it is elsewhere.
+
+    Raises:
+        InputError: no such place, or a library or the network is missing.
+    """
+    if source.startswith("hf://"):
+        return _from_hub(source)
+    if "://" in source:
+        return _from_bucket(source)
+    return Path(source)
+
+
+def _from_hub(source: str) -> Path:
+    name = source.removeprefix("hf://").strip("/")
+    if name.count("/") != 1:
+        raise InputError(f"{source}: expected hf://org/name")
+    hub = _library("huggingface_hub", source)
+    _say(f"fetching {source}")
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=list(_WEIGHTS)))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise InputError(f"{source}: cannot fetch: {_first_line(error)}") from error
+
+
+def _from_bucket(source: str) -> Path:
+    fsspec = _library("fsspec", source)
+    scheme, _, path = source.partition("://")
+    target = CACHE / scheme / path.strip("/")
+    if target.exists():
+        return target
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        files, root = fsspec.core.url_to_fs(source)
+        found = [file for file in files.find(root) if "/train_state/" not in file]
+        if not found:
+            raise InputError(f"{source}: nothing there")
+        for i, file in enumerate(found, 1):
+            _say(f"fetching {source}: file {i} of {len(found)}")
+            inside = partial / file.removeprefix(root).strip("/")
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(file, str(inside))
+    except (OSError, ValueError, ImportError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source}: cannot fetch: {_first_line(error)}") from error
+    # Only a complete fetch gets the name that later commands trust.
+    partial.rename(target)
+    return target
+
+
+def _library(name: str, source: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"{source}: needs {name}: pip install {name}") from error
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
