@@ -1,0 +1,35 @@
+# Each target makes what it needs (.venv, packages, a software GL library) and can be repeated.
+#
+#   make demo        a tiny pi0 learns Lift and improves itself: runs/demo/report.html
+#   make demo-full   the same for seeds 0, 1, 2, with filtered behaviour cloning beside it
+#   make test        lint, types and all tests
+#   make lint        ruff and basedpyright alone
+#   make bench       scripts that print what they compare
+
+PYTHON := .venv/bin/python
+RUN := runs/demo
+
+.PHONY: demo demo-full test lint bench
+
+demo:
+	@scripts/prepare.sh demo
+	@scripts/demo.sh $(RUN)
+
+demo-full:
+	@scripts/prepare.sh demo
+	@for seed in 0 1 2; do scripts/demo.sh $(RUN)_full_$$seed full $$seed || exit $$?; done
+	@$(PYTHON) scripts/summary.py $(RUN)_full_0 $(RUN)_full_1 $(RUN)_full_2
+
+test: lint
+	@$(PYTHON) -m pytest -n auto
+	@echo "make test: lint, types and tests are clean"
+
+lint:
+	@scripts/prepare.sh dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/basedpyright
+
+bench:
+	@scripts/prepare.sh dev
+	@for script in bench/*.py; do echo "== $$script"; $(PYTHON) $$script || exit $$?; done

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Trains and evaluates the demo in a run folder; an interrupted run goes on, a whole one is shown.
+# Usage: scripts/demo.sh RUN [full] [SEED]
+set -eu
+cd "$(dirname "$0")/.."
+run=$1
+config=configs/demo.py${2:+:$2}
+seed=${3:-0}
+python=.venv/bin/python
+
+resume() { [ -e "$1/config.json" ] && echo --resume || true; }
+
+$python train.py --config "$config" --config.seed="$seed" --workdir "$run" $(resume "$run")
+# A second set of initial states, and the policy as it lies on disk.
+$python eval.py --config "$config" --checkpoint "$run/policy" --workdir "$run/eval" \
+    --config.eval.first_seed=2000000 $(resume "$run/eval")
+echo
+echo "trained policy   $run/policy"
+echo "training report  $run/report.html"
+echo "evaluation       $run/eval/report.html"

@@ -1,0 +1,74 @@
+#!/bin/sh
+# Makes what a target needs: .venv, packages, and a software GL library for rendering.
+# Usage: scripts/prepare.sh demo|dev     Safe to repeat, from any state.
+set -eu
+cd "$(dirname "$0")/.."
+kind=$1
+
+die() { echo "error: $*" >&2; exit 2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo "$@"
+    else die "this needs root; run:  sudo $*"
+    fi
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || die "please install the equivalents of: $*"
+    as_root apt-get update -qq || true
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
+find_python() {
+    for python in python3 python3.13 python3.12 python3.11; do
+        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+            2>/dev/null && { command -v "$python"; return; }
+    done
+    die "expected Python 3.11, 3.12 or 3.13 on the PATH, found: $(python3 -V 2>&1 || echo none)"
+}
+
+make_venv() {
+    [ -x .venv/bin/pip ] && .venv/bin/python -c '' 2>/dev/null && return
+    needed=$([ "$kind" = dev ] && echo 5 || echo 3)
+    free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
+    [ "$free" -ge "$needed" ] || die "expected $needed GB free in $PWD, got $free GB"
+    python=$(find_python)
+    rm -rf .venv
+    # Debian keeps ensurepip in a package of its own.
+    "$python" -m venv .venv >/dev/null 2>&1 || {
+        apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+        rm -rf .venv
+        "$python" -m venv .venv
+    }
+}
+
+install_packages() {
+    stamp=.venv/.installed-$kind
+    [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && return
+    echo "installing packages into .venv ($kind) ..."
+    .venv/bin/python -m pip install -q --disable-pip-version-check --upgrade pip
+    if [ "$kind" = dev ]; then
+        # torch on the same line: a bare torch would bring gigabytes of CUDA.
+        .venv/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 -e '.[dev]'
+    else
+        .venv/bin/python -m pip install -q --disable-pip-version-check -e .
+    fi
+    touch "$stamp"
+}
+
+can_render() {
+    .venv/bin/python -c 'from pi0_jax.env.gl import choose_renderer; choose_renderer()' 2>/dev/null
+}
+
+install_gl() {
+    can_render && return
+    echo "installing a software GL library ..."
+    apt_install libosmesa6 libgl1 libglib2.0-0 2>/dev/null \
+        || apt_install libegl1 libgl1-mesa-dri libopengl0 libgl1 libglib2.0-0
+    can_render || die "MuJoCo still cannot render; run train.py to see why"
+}
+
+make_venv
+install_packages
+install_gl
