@@ -145,16 +145,16 @@ def group_by_state(episodes: Sequence[Episode]) -> list[Group]:
 
 
 def replay(
-    pool: SimulatorPool, task: Task, episodes: Sequence[Episode], frame_every: int
+    pool: SimulatorPool, episodes: Sequence[tuple[Task, Episode]], frame_every: int
 ) -> list[np.ndarray]:
     """Video frames uint8[f, h, w, 3] of episodes, by executing their actions again.
 
     A simulator is a pure function: the replay is the episode, so nothing is filmed in advance.
     """
-    firsts = pool.map([Job(task, start, (episode.seed,)) for episode in episodes])
+    firsts = pool.map([Job(task, start, (episode.seed,)) for task, episode in episodes])
     jobs = [
         Job(task, run, (first.state, episode.actions, frame_every))
-        for first, episode in zip(firsts, episodes, strict=True)
+        for first, (task, episode) in zip(firsts, episodes, strict=True)
     ]
     return [boundary.frames for boundary in pool.map(jobs)]
 
