@@ -4,6 +4,8 @@ Axis letters: t control step, r rendered step, c camera, h height, w width, k ro
 """
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -102,6 +104,11 @@ def digest(arrays: Sequence[np.ndarray]) -> str:
 
 _RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
 _SCALARS = tuple(f.name for f in fields(Episode) if f.name not in _RAGGED)
+# What NumPy, zipfile and zlib raise on files that are cut, damaged or of another kind.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
@@ -134,13 +141,13 @@ def load_episodes(path: Path) -> list[Episode]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        version = int(arrays.pop("format_version"))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: expected an episode file (.npz), got: {error}") from error
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: expected episode format {FORMAT_VERSION}, got {version}")
-    parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in _RAGGED}
-    return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
+        version = int(arrays["format_version"])
+        if version == FORMAT_VERSION:
+            parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in _RAGGED}
+            return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: expected an episode file (.npz), got: {error!r}") from error
+    raise InputError(f"{path}: expected episode format {FORMAT_VERSION}, got {version}")
 
 
 def _split(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
