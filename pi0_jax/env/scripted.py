@@ -32,7 +32,7 @@ class ScriptedTask:
     """
 
     name: str = "scripted"
-    instruction: str = "reach the red dot"
+    instruction: str = "reach the dot"
     max_steps: int = 24
     image_size: int = 32
     tolerance: float = 0.15
