@@ -1,17 +1,21 @@
 """A checkpoint of any layout as a source of layers in our axes."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from convert.accounting import is_finite
+from convert.accounting import fail, is_finite
 from convert.architecture import axis_sizes
 from convert.keymap import LEAVES, Leaf, shape
+from convert.layout_copy import contiguous
 from pi0_jax.model.config import Pi0Config
+
+T, U = TypeVar("T"), TypeVar("U")
 
 # Layers read, checked and turned at the same time; each is up to 150 MB in bfloat16.
 _AHEAD = 3
@@ -84,30 +88,48 @@ def layers(leaf: Leaf, config: Pi0Config) -> list[int | None]:
     return list(range(config.depth if leaf.depth == "depth" else config.vision.depth))
 
 
-def pieces(source: Source, dtype: str) -> Iterator[Piece]:
-    """Every layer of every leaf in table order, in `dtype`, contiguous, a few read ahead."""
-    todo = [(leaf, i) for leaf in LEAVES for i in layers(leaf, source.facts.config)]
-
-    def load(leaf: Leaf, layer: int | None) -> Piece:
-        values = np.ascontiguousarray(source.read(leaf, layer), np.dtype(dtype))
-        return Piece(leaf, layer, values, is_finite(values))
-
+def ahead(work: Callable[[T], U], tasks: Iterable[T]) -> Iterator[U]:
+    """Results of `work` in order, a few of them computed ahead in threads."""
     with ThreadPoolExecutor(_AHEAD) as threads:
-        waiting: list[Future[Piece]] = []
-        for task in todo:
-            waiting.append(threads.submit(load, *task))
+        waiting: deque[Future[U]] = deque()
+        for task in tasks:
+            waiting.append(threads.submit(work, task))
             if len(waiting) > _AHEAD:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def tasks(config: Pi0Config) -> list[tuple[Leaf, int | None]]:
+    """Every layer of every leaf, in table order."""
+    return [(leaf, i) for leaf in LEAVES for i in layers(leaf, config)]
+
+
+def pieces(source: Source, dtype: str) -> Iterator[Piece]:
+    """Every layer of every leaf in table order, in `dtype`, contiguous."""
+
+    def load(task: tuple[Leaf, int | None]) -> Piece:
+        values = contiguous(source.read(*task), dtype)
+        return Piece(*task, values, is_finite(values))
+
+    return ahead(load, tasks(source.facts.config))
 
 
 def load_params(source: Source, dtype: str) -> dict[str, Any]:
-    """The whole tree in memory, `cond_embed` zero where the layout has none: host arrays in `dtype`."""
+    """The whole tree in memory as host arrays; `cond_embed` is zero where a layout has none.
+
+    Raises:
+        InputError: one list of all weights that are not finite.
+    """
     config = source.facts.config
     flat = {path: np.empty(size, np.dtype(dtype)) for path, size in leaf_shapes(config).items()}
+    bad = []
     for piece in pieces(source, dtype):
         flat[piece.leaf.path][... if piece.layer is None else piece.layer] = piece.values
+        if not piece.finite:
+            bad.append(f"{piece.name}: NaN or infinity")
+    if bad:
+        fail(source.facts.layout, bad)
     condition = source.cond_embed
     if condition is None:
         condition = np.zeros((2, config.action.width))

@@ -42,7 +42,7 @@ def from_file(path: Path, asset_id: str | None) -> Found:
 
 
 def from_assets(folder: Path, asset_id: str | None) -> Found | None:
-    """openpi's assets/<asset_id>/norm_stats.json; None if there is no such folder.
+    """The assets/<asset_id>/norm_stats.json of openpi; None if there is no such folder.
 
     Raises:
         InputError: several asset ids and none named, or none of that name.
@@ -63,7 +63,7 @@ def from_assets(folder: Path, asset_id: str | None) -> Found | None:
 
 
 def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) -> Found | None:
-    """lerobot 0.1-0.3: among the weights; None if there are none.
+    """Statistics among the weights, as in lerobot 0.1-0.3; None if there are none.
 
     Raises:
         InputError: never set (infinite), incomplete, or contradictory.
@@ -95,7 +95,7 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
 
 
 def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> Found | None:
-    """lerobot 0.4 and later: in the files of the pre- and postprocessor; None if there are none.
+    """Statistics in the processor files of lerobot 0.4 and later; None if there are none.
 
     Raises:
         InputError: incomplete or contradictory.

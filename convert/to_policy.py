@@ -15,7 +15,7 @@ import numpy as np
 
 from convert import accounting
 from convert.keymap import LEAVES
-from convert.source import Source, layers, leaf_shapes, pieces
+from convert.source import Source, leaf_shapes, pieces, tasks
 from convert.statistics import Found, own_width
 from convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
@@ -116,7 +116,7 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
     """
     config = source.facts.config
     shapes, bad = leaf_shapes(config), []
-    total = sum(len(layers(leaf, config)) for leaf in LEAVES)
+    total = len(tasks(config))
     with TreeWriter(path) as writer, Progress(title, total, sys.stderr) as progress:
         for leaf in LEAVES:
             layered = leaf.depth is not None

@@ -20,6 +20,7 @@ from convert.keymap import (
     groups,
     rearrange,
 )
+from convert.layout_copy import fill
 from convert.source import Facts
 from convert.torch_config import TorchConfig, read_config
 from convert.torch_files import Tensors, open_tensors
@@ -45,7 +46,7 @@ class TorchSource:
         cond_embed: None, no PyTorch layout has a condition.
     """
 
-    cond_embed = None
+    cond_embed: np.ndarray | None = None
 
     def __init__(
         self,
@@ -99,7 +100,12 @@ class TorchSource:
             rearrange(self._tensor(leaf, t, layer), t.axes, leaf.part_axes, self._sizes)
             for t in leaf.tensors
         ]
-        return parts[0] if len(parts) == 1 else np.stack(parts)
+        if len(parts) == 1:
+            return parts[0]
+        both = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
+        for out, part in zip(both, parts, strict=True):
+            fill(out, part)
+        return both
 
     def _tensor(self, leaf: Leaf, tensor: Tensor, layer: int | None) -> np.ndarray:
         key = self._embedding if leaf is EMBEDDING else self.layout.key(tensor, layer or 0)

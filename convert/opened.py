@@ -1,0 +1,28 @@
+"""Opens a checkpoint whatever it is."""
+
+from pathlib import Path
+
+from convert.heads import UNKNOWN, Declared
+from convert.orbax_source import OrbaxSource
+from convert.source import Source
+from convert.torch_source import TorchSource
+from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import PARAMS
+
+
+def open_any(path: Path, flags: Declared = UNKNOWN) -> Source:
+    """A policy folder, an official Orbax folder, or any PyTorch layout.
+
+    Args:
+        path: folder or file.
+        flags: head counts from the command line, for PyTorch layouts.
+
+    Raises:
+        InputError: none of these, or one list of all that is wrong with it.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    marks = [path / "_METADATA", path / PARAMS, path / "train_state"]
+    if any(mark.exists() for mark in marks):
+        return OrbaxSource(path)
+    return TorchSource(path, flags=flags)
