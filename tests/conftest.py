@@ -3,8 +3,11 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile much and compute little: do not optimise what runs once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import MODEL
@@ -13,18 +16,17 @@ from pi0_jax.env.pool import SimulatorPool
 
 
 @pytest.fixture(scope="session")
-def fresh_params():
-    """Random parameters of `tiny.MODEL`; `cond_embed` is zero."""
-    return jax.jit(MODEL.init)(jax.random.key(0))
+def params():
+    """Parameters of `tiny.MODEL` as after training: none is zero, `cond_embed` included."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), shapes)
 
 
 @pytest.fixture(scope="session")
-def params(fresh_params):
-    """The same after training, so to speak: no parameter is zero, `cond_embed` included."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), fresh_params
-    )
+def blind_params(params):
+    """The same before RL: `cond_embed` is zero."""
+    return params | {"cond_embed": jnp.zeros_like(params["cond_embed"])}
 
 
 @pytest.fixture(scope="module")

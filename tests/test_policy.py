@@ -1,0 +1,121 @@
+"""A policy answers each observation alone, whatever the batch, and compiles once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny import CONFIG, MODEL, policy_folder
+
+from pi0_jax import policy as policy_module
+from pi0_jax.data.normalize import NormStats, Stats
+from pi0_jax.episode import RawObs
+from pi0_jax.policy import Policy, branches, sample
+
+HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
+
+
+@pytest.fixture(scope="module")
+def folder(params):
+    return policy_folder(params)
+
+
+def observations(number: int) -> list[RawObs]:
+    rng = np.random.default_rng(0)
+    return [
+        RawObs(
+            rng.integers(256, size=(2, 16, 16, 3), dtype=np.uint8),
+            rng.uniform(-1, 1, 8).astype(np.float32),
+            "go to it"[: 4 + i % 4],
+        )
+        for i in range(number)
+    ]
+
+
+def noises(number: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((number, HORIZON, DIM), np.float32)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_equal_noise_gives_equal_actions_in_any_batch(folder, guidance):
+    policy = Policy.from_folder(folder, guidance, num_steps=2)
+    seen, noise = observations(8), noises(8)
+    eight = policy.act(seen, noise)
+    assert eight.shape == (8, HORIZON, 7)
+    assert eight.dtype == np.float32
+    three = policy.act(seen[2:5], noise[2:5])
+    one = policy.act(seen[4:5], noise[4:5])
+    np.testing.assert_allclose(three, eight[2:5], atol=1e-5)
+    np.testing.assert_allclose(one, eight[4:5], atol=1e-5)
+    # The test can fail: other noise, other actions.
+    assert np.abs(policy.act(seen[4:5], noise[:1]) - one).max() > 1e-3
+
+
+def test_more_observations_than_the_largest_batch(folder, monkeypatch):
+    monkeypatch.setattr(policy_module, "BATCH_SIZES", (1, 8))
+    policy = Policy.from_folder(folder, num_steps=2)
+    seen, noise = observations(19), noises(19)
+    together = policy.act(seen, noise)
+    np.testing.assert_allclose(together[17:], policy.act(seen[17:], noise[17:]), atol=1e-5)
+    assert len(together) == 19
+
+
+def test_scales_that_need_one_branch():
+    assert branches(0.0) == (0,)
+    assert branches(1.0) == (1,)
+    assert branches(0.5) == branches(2.0) == (0, 1)
+
+
+def test_guidance_is_linear_in_one_step(folder):
+    """With a single Euler step x - v: v(s) lies on the line through v(0) and v(1)."""
+    wide = NormStats(folder.stats.state, Stats(np.zeros(7), np.full(7, 1e-3)))
+    narrow = dataclasses.replace(folder, stats=wide)  # far from the clip
+    at = {
+        scale: Policy.from_folder(narrow, scale, num_steps=1).act(observations(3), noises(3))
+        for scale in (0.0, 1.0, 3.0)
+    }
+    assert np.abs(at[1.0] - at[0.0]).max() > 1e-5
+    np.testing.assert_allclose(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=1e-7)
+
+
+def test_without_a_condition_learnt_all_scales_agree(blind_params):
+    act = {
+        scale: Policy.from_folder(policy_folder(blind_params), scale, num_steps=2).act(
+            observations(3), noises(3)
+        )
+        for scale in (0.0, 1.0, 3.0)
+    }
+    np.testing.assert_array_equal(act[0.0], act[1.0])
+    np.testing.assert_allclose(act[0.0], act[3.0], atol=1e-5)
+
+
+def test_steps_scales_and_parameters_do_not_compile_again(folder, params):
+    policy = Policy.from_folder(folder, 2.0, num_steps=2)
+    first = policy.act(observations(3), noises(3))
+    compiled = sample._cache_size()
+    more = dataclasses.replace(policy, num_steps=5).act(observations(3), noises(3))
+    dataclasses.replace(policy, guidance=1.5).act(observations(2), noises(2))
+    other = params | {"cond_embed": -params["cond_embed"]}
+    moved = policy.with_params(other).act(observations(3), noises(3))
+    assert sample._cache_size() == compiled
+    assert np.abs(first - more).max() > 1e-4
+    assert np.abs(first - moved).max() > 1e-6
+
+
+def test_actions_are_clipped(folder):
+    loud = NormStats(folder.stats.state, Stats(np.full(7, 0.5), np.full(7, 50.0)))
+    actions = Policy.from_folder(dataclasses.replace(folder, stats=loud), num_steps=2).act(
+        observations(3), noises(3)
+    )
+    assert actions.max() == 1.0
+    assert actions.min() == -1.0
+
+
+def test_an_action_is_the_sample_in_the_robots_units(folder):
+    policy = Policy.from_folder(folder, num_steps=2)
+    seen, noise = observations(1), noises(1)
+    obs = policy.transforms.observe(seen)
+    chunk = np.asarray(sample(MODEL, (1,), policy.params, obs, noise, 2, 1.0))
+    expected = np.clip(chunk[..., :7] * (0.6 + 1e-6) - 0.1, -1, 1)
+    np.testing.assert_allclose(policy.act(seen, noise), expected, atol=1e-6)
+
+
