@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from pi0_jax.model import gemma, mask, siglip
 from pi0_jax.model.config import Pi0Config
+from pi0_jax.model.depth import over_layers
 from pi0_jax.types import Observation, PrefixCache
 
 Params = dict[str, Any]
@@ -78,22 +79,17 @@ class Pi0:
         positions = mask.positions(valid)
         layer = gemma.DecoderLayer(self.config, self.config.vlm)
 
-        def full(p: Params, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def full(x: jax.Array, p: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
             attended = gemma.attend(q[:, None], (k, v, valid[:, None]))[:, 0]
             return layer.apply({"params": p}, x, attended, method="finish"), (k, v)
 
-        def last(p: Params, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def last(x: jax.Array, p: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             # Nothing reads the last layer's output: its queries and MLP are never computed.
             return x, layer.apply({"params": p}, x, positions, method="key_value")
 
-        def step(x: jax.Array, layer_in: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
-            p, is_last = layer_in
-            return jax.lax.cond(is_last, last, full, p, x)
-
-        is_last = jnp.arange(self.config.depth) == self.config.depth - 1
         layers = gemma.expert_layers(params["PaliGemma"]["llm"], expert=0)
-        _, (k, v) = jax.lax.scan(step, x, (layers, is_last))
+        _, (k, v) = over_layers(full, x, layers, self.config.depth, last)
         return PrefixCache(k=k, v=v, mask=valid)
 
     def embed_suffix(
@@ -133,7 +129,8 @@ class Pi0:
             return layer.apply({"params": p}, x, attended, method="finish"), None
 
         layers = gemma.expert_layers(llm, expert=1)
-        x, _ = jax.lax.scan(step, tokens.astype(self.dtype), (layers, cache.k, cache.v))
+        stack = layers, cache.k, cache.v
+        x, _ = over_layers(step, tokens.astype(self.dtype), stack, self.config.depth)
         return gemma.final_norm(llm, 1, x)
 
     def velocity(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import VisionConfig
+from pi0_jax.model.depth import over_layers
 
 Params = dict[str, Any]
 
@@ -65,7 +66,7 @@ def encode(params: Params, config: VisionConfig, images: jax.Array, dtype: jnp.d
 
     x = _embed_patches(params, images).astype(dtype)
     encoder = params["Transformer"]
-    x, _ = jax.lax.scan(layer, x, encoder["encoderblock"])
+    x, _ = over_layers(layer, x, encoder["encoderblock"], config.depth)
     x = nn.LayerNorm(dtype=dtype).apply({"params": encoder["encoder_norm"]}, x)
     head = params["head"]
     return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)
