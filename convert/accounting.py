@@ -13,20 +13,21 @@ WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 _STEP = 2**19
 
 
-def names(expected: Iterable[str], found: Iterable[str]) -> list[str]:
-    """One line for each key missing or left over."""
-    wanted, there = set(expected), set(found)
-    return [f"missing {key}" for key in sorted(wanted - there)] + [
-        f"unexpected {key}" for key in sorted(there - wanted)
-    ]
-
-
-def shapes(
+def compare(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
-    """One line for each key of another shape; keys on one side only are `names`' business."""
-    return [
-        f"{key}: expected shape {list(expected[key])}, got {list(found[key])}"
+    """One line for each key missing, left over, or of another shape.
+
+    Args:
+        expected: key to shape; a size of 0 is one that could not be told.
+        found: key to shape.
+    """
+    problems = [f"missing {key}, {_text(expected[key])}" for key in sorted(expected.keys() - found)]
+    problems += [
+        f"unexpected {key}, {_text(found[key])}" for key in sorted(found.keys() - expected)
+    ]
+    return problems + [
+        f"{key}: expected {_text(expected[key])}, got {_text(found[key])}"
         for key in sorted(expected.keys() & found.keys())
         if expected[key] != found[key]
     ]
@@ -50,6 +51,10 @@ def is_finite(x: np.ndarray) -> bool:
     # bfloat16 is no type of NumPy's own: its exponent is all ones where it is not finite.
     bits = x.reshape(-1).view(np.uint16)
     return all((bits[i : i + _STEP] & 0x7FFF).max() < 0x7F80 for i in range(0, bits.size, _STEP))
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"shape [{', '.join(str(size) if size else '?' for size in shape)}]"
 
 
 def fail(where: object, problems: Iterable[str]) -> NoReturn:

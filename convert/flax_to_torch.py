@@ -29,14 +29,14 @@ from convert.layout_copy import contiguous
 from convert.orbax_source import OrbaxSource, spec_of
 from convert.remote import local
 from convert.safetensors_file import SafetensorsWriter
-from convert.source import ahead, tasks
+from convert.source import ahead, parameters, progress_bar, tasks
 from convert.to_policy import lossless, sha256, versions
 from convert.torch_export import WRITERS, notes
 from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.model.pi0 import POSITIVE
 from pi0_jax.policy_folder import PolicySpec
-from pi0_jax.storage import new_folder
-from pi0_jax.writers import Progress, duration
+from pi0_jax.storage import check_space, new_folder
+from pi0_jax.writers import duration
 
 LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS}
 _VISION_LEVEL = ("vision_tower.", "vision_tower.vision_model.")
@@ -80,6 +80,7 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
     dtype = lossless(source.facts.dtypes)
     said = notes(family, spec) + _condition_note(source)
+    check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize)
     with new_folder(destination, overwrite=overwrite) as folder:
         weights = folder / "model.safetensors"
         count = _write_weights(weights, source, LAYOUTS[family], dtype)
@@ -119,7 +120,7 @@ def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) 
     jobs = tasks(spec.model)
     with (
         SafetensorsWriter(path, announced, _heads(spec)) as writer,
-        Progress(str(path.parent), len(jobs), sys.stderr) as progress,
+        progress_bar(str(source.folder), len(jobs)) as progress,
     ):
         work = _worker(source, layout, dtype)
         for done, written in enumerate(ahead(work, jobs), 1):
@@ -166,13 +167,13 @@ def keys(layout: Layout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
 
 def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], Written]:
     """The function that reads one layer and turns it into PyTorch tensors."""
-    sizes = axis_sizes(source.facts.config)
+    sizes, condition = axis_sizes(source.facts.config), _condition(source)
 
     def work(job: Job) -> Written:
         leaf, layer = job
         values = source.read(leaf, layer)
-        if leaf.path == "action_in_proj/bias" and source.cond_embed is not None:
-            values = values + source.cond_embed[POSITIVE]
+        if condition is not None and leaf.path == "action_in_proj/bias":
+            values = values + condition
         parts = [values] if len(leaf.tensors) == 1 else list(values)
         found: Written = []
         for tensor, part in zip(leaf.tensors, parts, strict=True):
@@ -183,8 +184,15 @@ def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], 
     return work
 
 
-def _condition_note(source: OrbaxSource) -> list[str]:
+def _condition(source: OrbaxSource) -> np.ndarray | None:
+    """What the condition adds to every action token at guidance 1; None if it was never trained."""
     if source.cond_embed is None or not np.any(source.cond_embed):
+        return None
+    return source.cond_embed[POSITIVE]
+
+
+def _condition_note(source: OrbaxSource) -> list[str]:
+    if _condition(source) is None:
         return []
     return [
         "the condition is_positive is folded into action_in_proj.bias: the exported policy acts "

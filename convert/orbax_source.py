@@ -112,8 +112,7 @@ class OrbaxSource:
             *outer, fan_in, fan_out = wanted[name]
             rank = found[a][-1] if a in found else 0
             wanted |= {a: (*outer, fan_in, rank), b: (*outer, rank, fan_out)}
-        problems = accounting.names(wanted, found) + accounting.dtypes(dtypes)
-        problems += accounting.shapes(wanted, found)
+        problems = accounting.compare(wanted, found) + accounting.dtypes(dtypes)
         if problems:
             accounting.fail(path, problems + self._not_finite())
         return sizes

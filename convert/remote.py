@@ -33,7 +33,11 @@ def _from_hub(source: str) -> Path:
     hub = _library("huggingface_hub", source)
     _say(f"fetching {source}")
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=list(_WEIGHTS)))
+        return Path(
+            hub.snapshot_download(
+                name, allow_patterns=list(_WEIGHTS), ignore_patterns=["optimizer*", "train_state/*"]
+            )
+        )
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         raise InputError(f"{source}: cannot fetch: {_first_line(error)}") from error
 

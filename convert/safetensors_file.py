@@ -26,6 +26,8 @@ DTYPES = {
     "I16": np.dtype(np.int16),
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     "BOOL": np.dtype(np.bool_),
 }
 _CODES = {dtype.name: code for code, dtype in DTYPES.items()}
@@ -60,6 +62,8 @@ class SafetensorsFile:
         with path.open("rb") as file:
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else _MAX_HEADER + 1
+            if head == b"version ":
+                raise InputError(f"{path}: a git-lfs pointer, not the file; run `git lfs pull`")
             if length > min(_MAX_HEADER, size - 8):
                 raise InputError(f"{path}: truncated or no safetensors file ({size} bytes)")
             raw = file.read(length)

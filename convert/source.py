@@ -1,8 +1,12 @@
 """A checkpoint of any layout as a source of layers in our axes."""
 
+import io
+import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -14,6 +18,7 @@ from convert.architecture import axis_sizes
 from convert.keymap import LEAVES, Leaf, shape
 from convert.layout_copy import contiguous
 from pi0_jax.model.config import Pi0Config
+from pi0_jax.writers import Progress
 
 T, U = TypeVar("T"), TypeVar("U")
 
@@ -79,6 +84,18 @@ def leaf_shapes(config: Pi0Config) -> dict[str, tuple[int, ...]]:
     """Path of every official leaf to its shape."""
     sizes = axis_sizes(config)
     return {leaf.path: shape(leaf.axes, sizes) for leaf in LEAVES}
+
+
+def parameters(config: Pi0Config) -> int:
+    """Number of official parameters."""
+    return sum(math.prod(shape) for shape in leaf_shapes(config).values())
+
+
+def progress_bar(title: str, total: int) -> AbstractContextManager[Progress]:
+    """A bar on standard error, if somebody watches."""
+    # In a log an error stays the only line on standard error, and the summary says the rest.
+    stream = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    return Progress(title, total, stream)
 
 
 def layers(leaf: Leaf, config: Pi0Config) -> list[int | None]:

@@ -21,7 +21,8 @@ CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 _NEEDED = ("state", "tokenized_prompt", "tokenized_prompt_mask", "noise", "time", "actions")
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
+"""Named arrays, on the host or on the device."""
 
 
 def inputs(golden: Arrays) -> tuple[Observation, Arrays]:
@@ -79,9 +80,9 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
         "suffix_tokens": suffix[:, 0],
         "suffix_out": model.decode_suffix(params, cache, suffix)[:, 0],
         "v_t": v_t[:, 0],
-        "v_at_t1": model.velocity(
-            params, cache, jnp.asarray(obs.state), noise, jnp.ones_like(t)
-        )[:, 0],
+        "v_at_t1": model.velocity(params, cache, jnp.asarray(obs.state), noise, jnp.ones_like(t))[
+            :, 0
+        ],
         "loss": loss[:, 0],
         "mean_loss": loss.mean(),
     }

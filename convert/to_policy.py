@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,13 @@ import numpy as np
 
 from convert import accounting
 from convert.keymap import LEAVES
-from convert.source import Source, leaf_shapes, pieces, tasks
+from convert.source import Source, leaf_shapes, parameters, pieces, progress_bar, tasks
 from convert.statistics import Found, own_width
 from convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import PARAMS, PolicySpec, describe
-from pi0_jax.storage import TreeWriter, new_folder
-from pi0_jax.writers import Progress, duration
+from pi0_jax.policy_folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
+from pi0_jax.storage import TreeWriter, check_space, new_folder
+from pi0_jax.writers import duration
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # openpi's LIBERO client looks again after five actions.
@@ -71,6 +70,7 @@ def convert(source: Source, found: Found, declared: TorchConfig, request: Reques
     dtype = request.dtype or lossless(source.facts.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
     files = source.facts.files
+    check_space(request.destination, parameters(source.facts.config) * np.dtype(dtype).itemsize)
     with new_folder(request.destination, overwrite=request.overwrite) as folder:
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {f.name: sha256(f) for f in files})
@@ -117,7 +117,7 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
     config = source.facts.config
     shapes, bad = leaf_shapes(config), []
     total = len(tasks(config))
-    with TreeWriter(path) as writer, Progress(title, total, sys.stderr) as progress:
+    with TreeWriter(path) as writer, progress_bar(title, total) as progress:
         for leaf in LEAVES:
             layered = leaf.depth is not None
             writer.create(f"params/{leaf.path}", shapes[leaf.path], dtype, layered=layered)
@@ -175,16 +175,21 @@ def _manifest(
     }
 
 
+def _tokenizer_note(request: Request) -> list[str]:
+    if (request.folder / TOKENIZER_FILE).is_file():
+        return []
+    return [f"before the policy can act, put {TOKENIZER_FILE} into its folder"]
+
+
 def _summary(
     source: Source, found: Found, request: Request, spec: PolicySpec, dtype: str, seconds: float
 ) -> str:
     facts, model = source.facts, spec.model
-    shapes = leaf_shapes(model).values()
-    count = sum(int(np.prod(shape)) for shape in shapes)
+    count = parameters(model)
     rows: Sequence[tuple[str, str]] = (
         ("layout", facts.layout),
         ("keys", f"{len(facts.used)} used, {len(facts.unused)} known to be unused, none left over"),
-        ("leaves", f"{len(shapes)} official, and cond_embed"),
+        ("leaves", f"{len(LEAVES)} official, and cond_embed"),
         ("parameters", f"{count:,}"),
         ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
         ("dtype", f"{'/'.join(sorted(facts.dtypes))} -> {dtype}; compute {model.compute_dtype}"),
@@ -192,7 +197,7 @@ def _summary(
         ("cameras", ", ".join(spec.cameras)),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         ("time", duration(seconds)),
-        *(("note", note) for note in facts.notes),
+        *(("note", note) for note in [*facts.notes, *_tokenizer_note(request)]),
         ("written", str(request.destination)),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)

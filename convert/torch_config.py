@@ -57,7 +57,7 @@ def read_config(folder: Path) -> TorchConfig:
 
 
 def _transformers(values: dict[str, Any]) -> TorchConfig:
-    text, vision = values["vlm_config"]["text_config"], values["vlm_config"]["vision_config"]
+    text, vision = (values["vlm_config"].get(f"{part}_config", {}) for part in ("text", "vision"))
     heads = Declared(
         text.get("num_attention_heads"),
         text.get("num_key_value_heads"),

@@ -190,7 +190,7 @@ def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
 
 
 def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
-    """lerobot's input_features and output_features."""
+    """The input_features and output_features of lerobot."""
     size = spec.model.vision.image_size
     images = {
         f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}

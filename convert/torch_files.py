@@ -18,6 +18,8 @@ from pi0_jax.errors import InputError
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
 _PICKLES = (".pt", ".pth", ".bin")
+# Statistics of lerobot, and what training scripts leave.
+_NO_WEIGHTS = ("policy_", "optimizer", "metadata", "scheduler", "training_args")
 # A training script may wrap the state dict in one of these.
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
@@ -112,6 +114,13 @@ def weight_files(path: Path) -> list[Path]:
     for name in _SINGLES:
         if (path / name).is_file():
             return [path / name]
+    others = [
+        child
+        for child in path.iterdir()
+        if child.suffix in (".safetensors", *_PICKLES) and not child.name.startswith(_NO_WEIGHTS)
+    ]
+    if len(others) == 1:
+        return others
     raise InputError(f"{path}: {_nothing(path)}")
 
 

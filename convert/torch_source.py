@@ -129,16 +129,16 @@ class TorchSource:
         Raises:
             InputError: one list of all that is wrong, values that are not finite included.
         """
-        there = expected.keys() & self._keys.keys()
-        found = {key: self.tensors.shapes[self._keys[key]] for key in there}
-        sizes = vote((expected[key][1].axes, found[key]) for key in sorted(there))
+        keys = self._keys.keys() - unused.keys()
+        found = {key: self.tensors.shapes[self._keys[key]] for key in keys}
+        axes = {key: tensor.axes for key, (_, tensor) in expected.items()}
+        sizes = vote((axes[key], found[key]) for key in sorted(keys & axes.keys()))
         wanted = {
-            key: tuple(sizes.get(group, 0) for group in groups(expected[key][1].axes))
-            for key in there
+            key: tuple(sizes.get(group, 0) for group in groups(names))
+            for key, names in axes.items()
         }
-        dtypes = {key: self.tensors.dtypes[self._keys[key]] for key in there}
-        problems = accounting.names(expected, self._keys.keys() - unused.keys())
-        problems += accounting.dtypes(dtypes) + accounting.shapes(wanted, found)
+        dtypes = {key: self.tensors.dtypes[self._keys[key]] for key in keys}
+        problems = accounting.compare(wanted, found) + accounting.dtypes(dtypes)
         if problems:
             accounting.fail(path, problems + self._not_finite(dtypes))
         return sizes

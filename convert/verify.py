@@ -173,7 +173,9 @@ def _error(name: str, found: np.ndarray, wanted: np.ndarray) -> float:
     return float(error / np.abs(wanted) if name == "grad_global_norm" else error)
 
 
-def _report(source: Source, errors: dict[str, float], other: Source | None = None) -> dict[str, Any]:
+def _report(
+    source: Source, errors: dict[str, float], other: Source | None = None
+) -> dict[str, Any]:
     both = [source] if other is None else [source, other]
     rounded = any(s.facts.dtypes != {"float32"} for s in both)
     rows = {}
@@ -182,7 +184,11 @@ def _report(source: Source, errors: dict[str, float], other: Source | None = Non
         if rounded and tolerance:
             tolerance = _BFLOAT16_TOLERANCE
         # Not `error > tolerance`: a NaN must fail.
-        rows[name] = {"max_error": error if np.isfinite(error) else None, "tolerance": tolerance, "ok": error <= tolerance}
+        rows[name] = {
+            "max_error": error if np.isfinite(error) else None,
+            "tolerance": tolerance,
+            "ok": error <= tolerance,
+        }
     return {
         "ok": bool(rows) and all(row["ok"] for row in rows.values()),
         "layouts": [s.facts.layout for s in both],

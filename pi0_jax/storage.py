@@ -10,6 +10,8 @@ import contextlib
 import json
 import math
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -60,9 +62,25 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             partial.rename(path)
     finally:
         if partial.exists():
-            shutil.rmtree(partial)
+            shutil.rmtree(partial, ignore_errors=True)
             for parent in made:
                 parent.rmdir()
+
+
+def check_space(path: Path, size: int) -> None:
+    """The disk has room, which is said before the work instead of in the middle of it.
+
+    Args:
+        path: what is to be written; it and its parents need not exist.
+        size: bytes.
+
+    Raises:
+        InputError: too little is free.
+    """
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise InputError(f"{path}: needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} free")
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -75,7 +93,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"{path}: exists already; remove it or choose another folder")
-    if not (path / "manifest.json").is_file():
+    if path.is_file() or (any(path.iterdir()) and not (path / "manifest.json").is_file()):
         raise InputError(
             f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
             "choose another folder"
@@ -141,7 +159,8 @@ class TreeReader:
             raise InputError(f"{path}: cannot read this Orbax folder: {_line(error)}") from error
         self.shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
         self.dtypes = {name: array.dtype.name for name, array in self._arrays.items()}
-        self._held: tuple[str, np.ndarray] | None = None
+        self._lock = threading.Lock()
+        self._held_name, self._held = "", np.empty(0)
 
     def read(self, name: str, layer: int | None = None) -> np.ndarray:
         """One leaf, or one entry of its first axis.
@@ -157,10 +176,11 @@ class TreeReader:
                 return array[layer].read().result()
             # Stored in one piece (as one host saves it): every layer would unpack all of it, so
             # the last leaf stays in memory.
-            if self._held is None or self._held[0] != name:
-                self._held = None
-                self._held = name, array.read().result()
-            return self._held[1][layer]
+            with self._lock:
+                if self._held_name != name:
+                    self._held = np.empty(0)
+                    self._held_name, self._held = name, array.read().result()
+                return self._held[layer].copy()
         except (ValueError, OSError) as error:
             raise InputError(f"{self.path}: cannot read {name}: {_line(error)}") from error
 
@@ -227,6 +247,12 @@ class TreeWriter:
             "custom_metadata": None,
         }
         (self._path / "_METADATA").write_text(json.dumps(metadata))
+        handler = f"{ocp.PyTreeCheckpointHandler.__module__}.{ocp.PyTreeCheckpointHandler.__name__}"
+        now = time.time_ns()
+        stamp = {"init_timestamp_nsecs": now, "commit_timestamp_nsecs": now}
+        (self._path / "_CHECKPOINT_METADATA").write_text(
+            json.dumps({"item_handlers": handler, **stamp, "custom_metadata": {}})
+        )
 
 
 def _names(entry: dict[str, Any]) -> list[str]:

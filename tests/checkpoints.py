@@ -1,0 +1,77 @@
+"""What the conversion tests share: where the reference data is, and tiny checkpoints."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pi0_jax.data.normalize import NormStats, compute_stats
+
+from convert.flax_to_torch import export
+from convert.orbax_source import OrbaxSource
+from convert.source import leaf_shapes, nest
+from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
+from pi0_jax.policy_folder import PolicyFolder, PolicySpec, save_policy
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDENS = SHARED / "goldens"
+REFERENCE = SHARED / "reference"
+IO = GOLDENS / "tiny_pi0_io.npz"
+NORM_STATS = GOLDENS / "tiny_pi0/assets/physical-intelligence/libero/norm_stats.json"
+
+needs_goldens = pytest.mark.skipif(
+    not GOLDENS.is_dir(), reason=f"no reference data at {GOLDENS}: parity with pi0 NOT checked"
+)
+
+TINY = Pi0Config(
+    vision=VisionConfig(image_size=28, patch_size=14, width=12, depth=2, mlp_dim=20, num_heads=3),
+    vlm=ExpertConfig(width=16, mlp_dim=24),
+    action=ExpertConfig(width=8, mlp_dim=20),
+    depth=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=6,
+    vocab_size=40,
+    action_dim=5,
+    action_horizon=7,
+    prompt_length=6,
+    compute_dtype="float32",
+)
+"""Nothing divides what it need not: 4 heads of 6 are 24, the widths are 16 and 8."""
+
+
+def random_params(config: Pi0Config, seed: int = 0) -> dict[str, Any]:
+    """float32 parameters without a single zero, `cond_embed` zero."""
+    rng = np.random.default_rng(seed)
+    flat = {
+        path: rng.normal(0, 0.2, shape).astype(np.float32)
+        for path, shape in leaf_shapes(config).items()
+    }
+    flat["cond_embed"] = np.zeros((2, config.action.width), np.float32)
+    return nest(flat)
+
+
+def random_stats(state: int = 4, actions: int = 3) -> NormStats:
+    """Statistics of a robot with that many dimensions."""
+    rng = np.random.default_rng(1)
+    return NormStats(*(compute_stats(rng.normal(size=(50, d))) for d in (state, actions)))
+
+
+def make_policy(path: Path, config: Pi0Config = TINY, **spec: Any) -> PolicyFolder:
+    """Writes a policy folder with random parameters."""
+    described = PolicySpec(
+        model=config, cameras=("front", "wrist"), action_dim=3, execute_steps=4, asset_id="robot"
+    )
+    policy = PolicyFolder(
+        dataclasses.replace(described, **spec), random_params(config), random_stats()
+    )
+    save_policy(path, policy, {"made_by": "a test"})
+    return policy
+
+
+def make_torch(folder: Path, layout: str, config: Pi0Config = TINY) -> Path:
+    """Writes a random checkpoint in a PyTorch layout; the folder."""
+    make_policy(folder / "policy", config)
+    export(OrbaxSource(folder / "policy"), folder / layout, layout, overwrite=False)
+    return folder / layout

@@ -1,0 +1,173 @@
+"""PyTorch layouts in: every golden bit by bit, every way the tensors may be stored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from checkpoints import GOLDENS, NORM_STATS, TINY, make_torch, needs_goldens
+from safetensors.torch import load_file, save_file
+
+from convert import torch_to_flax
+from convert.command import status
+from convert.orbax_source import OrbaxSource
+from convert.source import load_params
+from convert.torch_source import TorchSource
+from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import load_policy
+
+FOLDERS = {
+    "tiny_pi0_torch_openpi": "openpi",
+    "tiny_pi0_torch_lerobot_new": "lerobot",
+    "tiny_pi0_torch_lerobot_new_v06": "lerobot",
+    "tiny_pi0_torch_lerobot_old": "lerobot",
+    "tiny_pi0_torch_lerobot_old_tf452": "lerobot",
+    "tiny_pi0_torch_transformers": "transformers",
+    "tiny_pi0_torch_transformers_native": "transformers",
+}
+
+
+def equal(a: Any, b: Any) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+
+def convert(*arguments: object) -> int:
+    return status(torch_to_flax.main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def official() -> Any:
+    return load_params(OrbaxSource(GOLDENS / "tiny_pi0_released"), "float32")
+
+
+@needs_goldens
+@pytest.mark.parametrize(("folder", "layout"), FOLDERS.items())
+def test_every_golden_layout_converts_bit_by_bit(
+    official: Any, tmp_path: Path, folder: str, layout: str
+) -> None:
+    extra = ["--norm-stats", NORM_STATS] if layout == "transformers" else []
+    assert convert(GOLDENS / folder, tmp_path / "p", "--layout", layout, *extra) == 0
+    policy = load_policy(tmp_path / "p")
+    assert equal(policy.params, official)
+    wanted = load_norm_stats(NORM_STATS)
+    np.testing.assert_allclose(policy.stats.actions.mean, wanted.actions.mean, rtol=1e-6)
+    np.testing.assert_allclose(policy.stats.state.std, wanted.state.std, rtol=1e-6)
+    assert (policy.spec.action_dim, policy.spec.model.action_horizon) == (7, 50)
+
+
+@needs_goldens
+def test_the_manifest_names_every_key_and_file(tmp_path: Path) -> None:
+    source = GOLDENS / "tiny_pi0_torch_lerobot_new_v06"
+    assert convert(source, tmp_path / "p") == 0
+    manifest = json.loads((tmp_path / "p/manifest.json").read_text())
+    keys = {*manifest["keys_used"], *manifest["keys_unused"]}
+    assert keys == set(load_file(source / "model.safetensors"))
+    stale = "model.paligemma_with_expert.paligemma.lm_head.weight"
+    assert manifest["keys_unused"][stale].startswith("stale")
+    assert len(manifest["files_sha256"]["model.safetensors"]) == 64
+
+
+@pytest.fixture(scope="module")
+def openpi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_torch(tmp_path_factory.mktemp("openpi"), "openpi")
+
+
+@pytest.fixture(scope="module")
+def weights(openpi: Path) -> dict[str, torch.Tensor]:
+    return load_file(openpi / "model.safetensors")
+
+
+HEADS = ("--num-heads", "4", "--vision-heads", "3")
+
+
+def write(folder: Path, openpi: Path) -> Path:
+    """A folder with the statistics but not yet the weights of `openpi`."""
+    assets = folder / "assets/robot"
+    assets.mkdir(parents=True)
+    (assets / "norm_stats.json").write_bytes((openpi / "assets/robot/norm_stats.json").read_bytes())
+    return folder
+
+
+def test_shards_with_an_index(tmp_path: Path, openpi: Path, weights: dict[str, Any]) -> None:
+    folder, names = write(tmp_path / "s", openpi), sorted(weights)
+    index = {}
+    for number, part in enumerate((names[::2], names[1::2])):
+        save_file({k: weights[k] for k in part}, folder / f"{number}.safetensors")
+        index |= dict.fromkeys(part, f"{number}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert convert(folder, tmp_path / "p", *HEADS) == 0
+    assert load_policy(tmp_path / "p").spec.model.head_dim == TINY.head_dim
+    (folder / "1.safetensors").unlink()
+    with pytest.raises(InputError, match=r"shards are missing: 1\.safetensors"):
+        TorchSource(folder)
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict"])
+def test_plain_pickles(
+    tmp_path: Path, openpi: Path, weights: dict[str, Any], wrap: str | None
+) -> None:
+    folder = write(tmp_path / "s", openpi)
+    torch.save({wrap: weights} if wrap else weights, folder / "pytorch_model.bin")
+    assert convert(folder, tmp_path / "p", *HEADS) == 0
+    assert convert(openpi, tmp_path / "q") == 0
+    assert equal(load_policy(tmp_path / "p").params, load_policy(tmp_path / "q").params)
+
+
+def test_bfloat16_stays_bfloat16_and_a_mixture_becomes_float32(
+    tmp_path: Path, openpi: Path, weights: dict[str, Any]
+) -> None:
+    halves = {k: v.bfloat16() for k, v in weights.items()}
+    for name, tensors, dtype in (
+        ("half", halves, "bfloat16"),
+        ("mixed", halves | {"state_proj.bias": weights["state_proj.bias"]}, "float32"),
+    ):
+        folder = write(tmp_path / name, openpi)
+        save_file(tensors, folder / "model.safetensors")
+        assert convert(folder, tmp_path / f"{name}_p", *HEADS) == 0
+        policy = load_policy(tmp_path / f"{name}_p")
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(policy.params)} == {dtype}
+        assert policy.spec.model.compute_dtype == dtype
+        kernel = np.asarray(policy.params["state_proj"]["kernel"], np.float32)
+        np.testing.assert_array_equal(kernel, halves["state_proj.weight"].float().numpy().T)
+
+
+def test_a_pickled_bfloat16_is_read_bit_by_bit(
+    tmp_path: Path, openpi: Path, weights: dict[str, Any]
+) -> None:
+    folder = write(tmp_path / "s", openpi)
+    torch.save({k: v.bfloat16() for k, v in weights.items()}, folder / "model.pt")
+    assert convert(folder, tmp_path / "p", *HEADS) == 0
+    kernel = load_policy(tmp_path / "p").params["state_proj"]["kernel"]
+    wanted = weights["state_proj.weight"].bfloat16().float().numpy().T
+    np.testing.assert_array_equal(np.asarray(kernel, np.float32), wanted)
+
+
+def test_flags_are_recorded(tmp_path: Path, openpi: Path) -> None:
+    flags = ("--cameras", "a,b", "--delta-dims", 2, "--action-horizon", 9, "--asset-id", "robot")
+    assert convert(openpi, tmp_path / "p", "--dtype", "bfloat16", *flags) == 0
+    spec = load_policy(tmp_path / "p").spec
+    assert (spec.cameras, spec.delta_dims, spec.asset_id) == (("a", "b"), 2, "robot")
+    assert (spec.model.action_horizon, spec.model.compute_dtype) == (9, "bfloat16")
+
+
+def test_overwrite_replaces_an_earlier_policy_and_nothing_else(
+    tmp_path: Path, openpi: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(openpi, tmp_path / "p") == 0
+    (tmp_path / "p/old").touch()
+    assert convert(openpi, tmp_path / "p") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "p/old").exists()
+    assert convert(openpi, tmp_path / "p", "--overwrite") == 0
+    assert not (tmp_path / "p/old").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").touch()
+    assert convert(openpi, tmp_path / "mine", "--overwrite") == 2
+    assert "was not written by pi0_jax" in capsys.readouterr().err
+    assert convert(openpi, openpi, "--overwrite") == 2
+    assert "DST must not be SRC" in capsys.readouterr().err
+    assert {child.name for child in tmp_path.iterdir()} == {"p", "mine"}

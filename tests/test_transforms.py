@@ -1,0 +1,104 @@
+"""The data path: against openpi's (tiny_transforms_io.npz), and by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from checkpoints import GOLDENS, needs_goldens, random_stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.data.tokenizer import ByteTokenizer
+from pi0_jax.data.transforms import Transforms, resize_with_pad
+from pi0_jax.episode import RawObs
+
+FOLDERS = {"native": "tiny_pi0", "padded32": "tiny_pi0_released"}
+CASES = [(s, d, q) for s in FOLDERS for d in (0, 1) for q in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDENS / "tiny_transforms_io.npz") as file:
+        return dict(file)
+
+
+def libero(stats: str, delta: int, quantile: int) -> Transforms:
+    asset = "assets/physical-intelligence/libero/norm_stats.json"
+    return Transforms(
+        image_size=224,
+        padded_dim=32,
+        prompt_length=48,
+        tokenizer=ByteTokenizer(),
+        stats=load_norm_stats(GOLDENS / FOLDERS[stats] / asset),
+        action_dim=7,
+        delta_dims=6 * delta,
+        quantile=bool(quantile),
+    )
+
+
+@needs_goldens
+@pytest.mark.parametrize(("stats", "delta", "quantile"), CASES)
+def test_states_and_actions_of_openpi(
+    golden: dict[str, np.ndarray], stats: str, delta: int, quantile: int
+) -> None:
+    transforms = libero(stats, delta, quantile)
+    name = f"{stats}/extra_delta={delta}/quantile={quantile}"
+    raw_state = golden["raw/observation/state"]
+    found = {
+        "state": transforms.state(raw_state),
+        "actions": transforms.actions(golden["raw/actions"], raw_state),
+        "env_actions": transforms.robot_actions(golden["model_actions"], raw_state),
+    }
+    for key, value in found.items():
+        np.testing.assert_allclose(value, golden[f"{name}/{key}"], rtol=1e-6, atol=1e-5)
+
+
+@needs_goldens
+@pytest.mark.parametrize(
+    ("raw", "model"), [("image", "base_0_rgb"), ("wrist_image", "left_wrist_0_rgb")]
+)
+def test_images_of_openpi(golden: dict[str, np.ndarray], raw: str, model: str) -> None:
+    image = resize_with_pad(golden[f"raw/observation/{raw}"], 224)
+    difference = image.astype(int) - golden[f"image_u8/{model}"].astype(int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_wide_image_is_centred_on_black_and_the_odd_row_goes_below() -> None:
+    # 4 wide, 1 high -> 4x4 keeps one row: one black row above, two below.
+    image = np.full((1, 4, 3), 200, np.uint8)
+    padded = resize_with_pad(image, 4)
+    np.testing.assert_array_equal(padded[..., 0], [[0] * 4, [200] * 4, [0] * 4, [0] * 4])
+
+
+def test_padding_is_zero_after_normalisation_and_a_delta_is_taken_from_the_raw_state() -> None:
+    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), 3, delta_dims=2)
+    state, actions = np.array([10.0, 20, 30, 40]), np.array([[11.0, 22, 5]])
+    mean, std = transforms.stats.actions.mean, transforms.stats.actions.std
+    expected = (np.array([1.0, 2, 5]) - mean) / (std + 1e-6)
+    found = transforms.actions(actions, state)
+    np.testing.assert_allclose(found[0], [*expected, 0, 0, 0], rtol=1e-6)
+
+
+@given(
+    delta=st.integers(0, 3),
+    quantile=st.booleans(),
+    actions=st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3),
+)
+def test_robot_actions_undo_actions(delta: int, quantile: bool, actions: list[float]) -> None:
+    transforms = Transforms(
+        8, 6, 12, ByteTokenizer(), random_stats(4, 3), 3, delta_dims=delta, quantile=quantile
+    )
+    state, wanted = np.array([0.5, -1.0, 2.0, 0.0]), np.array([actions])
+    back = transforms.robot_actions(transforms.actions(wanted, state), state)
+    np.testing.assert_allclose(back, wanted, atol=1e-4)
+
+
+def test_observe_stacks_what_the_network_takes() -> None:
+    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), 3)
+    raw = RawObs(np.zeros((2, 10, 20, 3), np.uint8), np.zeros(4, np.float32), "lift it")
+    obs = transforms.observe([raw, dataclasses.replace(raw, prompt="lift")])
+    assert obs.images.shape == (2, 2, 8, 8, 3) and obs.images.dtype == np.uint8
+    assert obs.image_mask.all() and obs.state.shape == (2, 6)
+    # [bos] "lift it" newline, and "lift" is three bytes shorter.
+    assert obs.prompt_mask.sum(1).tolist() == [9, 6]
