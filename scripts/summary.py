@@ -1,0 +1,56 @@
+"""Several runs side by side: success of every arm and guidance scale, each seed and pooled.
+
+python scripts/summary.py runs/demo_full_0 runs/demo_full_1 runs/demo_full_2
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pi0_jax.errors import InputError
+from pi0_jax.statistics import Row, row_from_dict, wilson
+
+Key = tuple[str, float | None]
+
+
+def main(folders: Sequence[str]) -> None:
+    """Prints a markdown table of the runs' results.json."""
+    runs = [read(Path(folder)) for folder in folders]
+    names = [Path(folder).name for folder in folders]
+    keys = dict.fromkeys(key for rows in runs for key in rows)
+    sys.stdout.write(f"| arm | guidance | {' | '.join(names)} | all |\n")
+    sys.stdout.write("|---|---:|" + "---:|" * (len(runs) + 1) + "\n")
+    for key in keys:
+        present = [rows[key] for rows in runs if key in rows]
+        cells = [cell([rows[key]]) if key in rows else "-" for rows in runs]
+        guidance = "-" if key[1] is None else f"{key[1]:g}"
+        sys.stdout.write(f"| {key[0]} | {guidance} | {' | '.join(cells)} | {cell(present)} |\n")
+
+
+def read(folder: Path) -> dict[Key, Row]:
+    """Rows of a run by arm and guidance scale.
+
+    Raises:
+        InputError: the folder has no results.
+    """
+    path = folder / "results.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a finished run folder")
+    rows = [row_from_dict(entry) for entry in json.loads(path.read_text())["rows"]]
+    return {(row.arm, row.guidance): row for row in rows}
+
+
+def cell(rows: Sequence[Row]) -> str:
+    """Rate and 95 % Wilson interval of the rows' episodes together, in per cent."""
+    successes, episodes = sum(r.successes for r in rows), sum(r.episodes for r in rows)
+    low, high = wilson(successes, episodes)
+    return f"{successes / episodes:.0%} [{low:.0%}, {high:.0%}]".replace("%", "")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
