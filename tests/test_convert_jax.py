@@ -1,0 +1,166 @@
+"""Official Orbax folders in: released and training saves, EMA, LoRA, fused qkv, asset ids."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from checkpoints import GOLDENS, TINY, needs_goldens, random_params, random_stats
+
+from convert import jax_to_flax
+from convert.command import status
+from convert.orbax_source import OrbaxSource
+from convert.source import load_params
+from pi0_jax.data.normalize import save_norm_stats
+from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import load_policy
+from pi0_jax.storage import load_tree, save_tree
+
+
+def equal(a: Any, b: Any) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+
+def official(config: Any = TINY) -> dict[str, Any]:
+    """A random tree without our own leaf."""
+    params = random_params(config)
+    del params["cond_embed"]
+    return params
+
+
+def save(folder: Path, tree: Any, *asset_ids: str) -> Path:
+    """An official step folder."""
+    save_tree(folder / "params", {"params": tree})
+    for asset_id in asset_ids:
+        save_norm_stats(folder / "assets" / asset_id / "norm_stats.json", random_stats())
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tiny_pi0", "tiny_pi0_released"])
+@needs_goldens
+def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
+    assert status(jax_to_flax.main, [str(GOLDENS / name), str(tmp_path / "p")]) == 0
+    policy = load_policy(tmp_path / "p")
+    assert not policy.params.pop("cond_embed").any()
+    assert equal(policy.params, load_tree(GOLDENS / "tiny_pi0_released/params")["params"])
+    assert policy.spec.asset_id == "physical-intelligence/libero"
+    # 32 wide with zero deviation behind the robot's seven, or seven to begin with.
+    assert policy.spec.action_dim == 7
+
+
+@needs_goldens
+def test_train_state_alone_gives_the_raw_weights_and_says_so() -> None:
+    source = OrbaxSource(GOLDENS / "tiny_pi0/train_state")
+    assert source.facts.notes == ["weights from train_state/params"]
+    raw = load_params(source, "float32")["state_proj"]["bias"]
+    ema = load_params(OrbaxSource(GOLDENS / "tiny_pi0"), "float32")["state_proj"]["bias"]
+    np.testing.assert_allclose(raw, ema + 0.01, atol=1e-6)
+
+
+def test_ema_in_train_state_is_preferred(tmp_path: Path) -> None:
+    value = jax.tree.map(lambda x: {"value": x}, official())
+    other = jax.tree.map(lambda x: {"value": x + 1}, official())
+    save_tree(tmp_path / "train_state", {"step": np.array(3), "params": other, "ema_params": value})
+    found = load_params(OrbaxSource(tmp_path), "float32")
+    np.testing.assert_array_equal(
+        found["state_proj"]["bias"], value["state_proj"]["bias"]["value"]
+    )
+
+
+def add_lora(tree: Any, rank: int) -> tuple[Any, Any]:
+    """The tree with adapters in openpi's places, and the tree that they amount to."""
+    rng = np.random.default_rng(3)
+    merged = jax.tree.map(np.copy, tree)
+    layers, done = tree["PaliGemma"]["llm"]["layers"], merged["PaliGemma"]["llm"]["layers"]
+
+    def factors(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        a, b = (*shape[:-1], rank), (*shape[:-2], rank, shape[-1])
+        return tuple(rng.normal(size=size).astype(np.float32) for size in (a, b))  # type: ignore[return-value]
+
+    for name in ("q_einsum", "kv_einsum_1", "attn_vec_einsum"):
+        a, b = factors(layers["attn"][name]["w"].shape)
+        layers["attn"][name] |= {"lora_a": a, "lora_b": b}
+        done["attn"][name]["w"] += a @ b
+    for name in ("gating_einsum", "linear"):
+        a, b = factors(layers["mlp_1"][name].shape)
+        layers["mlp_1"] |= {f"{name}_lora_a": a, f"{name}_lora_b": b}
+        done["mlp_1"][name] += a @ b
+    return tree, merged
+
+
+def test_adapters_are_found_and_merged(tmp_path: Path) -> None:
+    tree, merged = add_lora(official(), rank=2)
+    source = OrbaxSource(save(tmp_path, tree))
+    assert source.facts.notes == ["5 low-rank adapters merged"]
+    found = load_params(source, "float32")
+    del found["cond_embed"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, merged)
+
+
+def test_half_an_adapter_is_an_error(tmp_path: Path) -> None:
+    tree, _ = add_lora(official(), rank=2)
+    del tree["PaliGemma"]["llm"]["layers"]["mlp_1"]["linear_lora_b"]
+    with pytest.raises(InputError, match="missing PaliGemma/llm/layers/mlp_1/linear_lora_b"):
+        OrbaxSource(save(tmp_path, tree))
+
+
+def test_a_fused_qkv_is_taken_apart(tmp_path: Path) -> None:
+    import dataclasses
+
+    tree = official(dataclasses.replace(TINY, num_kv_heads=4))
+    fused = jax.tree.map(np.copy, tree)
+    attn = fused["PaliGemma"]["llm"]["layers"]["attn"]
+    for suffix in ("", "_1"):
+        q, kv = attn.pop(f"q_einsum{suffix}")["w"], attn.pop(f"kv_einsum{suffix}")["w"]
+        attn[f"qkv_einsum{suffix}"] = {"w": np.concatenate([q[:, None], kv], axis=1)}
+    found = load_params(OrbaxSource(save(tmp_path, fused)), "float32")
+    del found["cond_embed"]
+    assert equal(found, tree)
+
+
+def test_several_asset_ids_need_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(tmp_path / "s", official(), "a/droid", "b/libero")
+    command = [str(folder), str(tmp_path / "p")]
+    assert status(jax_to_flax.main, command) == 2
+    assert "--asset-id a/droid | b/libero" in capsys.readouterr().err
+    assert status(jax_to_flax.main, [*command, "--asset-id", "c"]) == 2
+    assert "no asset id 'c'" in capsys.readouterr().err
+    assert status(jax_to_flax.main, [*command, "--asset-id", "b/libero"]) == 0
+    assert load_policy(tmp_path / "p").spec.asset_id == "b/libero"
+
+
+def test_the_summary_says_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(tmp_path / "s", official(), "robot")
+    arguments = [str(folder), str(tmp_path / "p"), "--dtype", "bfloat16"]
+    assert status(jax_to_flax.main, arguments) == 0
+    summary = capsys.readouterr().out
+    for text in ("openpi orbax", "50 used", "float32 -> bfloat16", "robot", "50 actions of 3"):
+        assert text in summary
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("state_proj"), "missing state_proj/bias.*missing state_proj/kernel"),
+        (lambda t: t.update(extra={"w": np.ones(2)}), "unexpected extra/w"),
+        (lambda t: t["state_proj"].update(bias=np.ones(9, np.float32)), "bias: expected shape .8"),
+        (lambda t: t.update(time_mlp_in={"kernel": np.ones((2, 2))}), "pi0.5"),
+    ],
+)
+def test_spoilt_trees(tmp_path: Path, change: Any, message: str) -> None:
+    tree = official()
+    change(tree)
+    with pytest.raises(InputError, match=message):
+        OrbaxSource(save(tmp_path, tree))
+
+
+def test_a_run_folder_lists_its_last_step(tmp_path: Path) -> None:
+    (tmp_path / "9000").mkdir()
+    (tmp_path / "10000").mkdir()
+    with pytest.raises(InputError, match="name one: .*10000"):
+        OrbaxSource(tmp_path)
