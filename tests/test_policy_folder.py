@@ -1,0 +1,123 @@
+"""The policy folder: what is written is what is read, and nothing else passes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from checkpoints import TINY, make_policy
+
+from pi0_jax.data.tokenizer import ByteTokenizer
+from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import (
+    TOKENIZER_FILE,
+    PolicySpec,
+    check_task,
+    init_policy,
+    load_policy,
+    load_spec,
+    not_finite,
+    param_count,
+    save_policy,
+    shapes_by_path,
+)
+
+
+def spec(**changes: object) -> PolicySpec:
+    base = PolicySpec(TINY, ("front",), 3, 4, tokenizer="bytes")
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p", delta_dims=2, quantile=True, tokenizer="bytes")
+    found = load_policy(tmp_path / "p")
+    assert found.spec == policy.spec
+    same = jax.tree.map(np.array_equal, found.params, policy.params)
+    assert all(jax.tree.leaves(same))
+    np.testing.assert_array_equal(found.stats.state.q01, policy.stats.state.q01)
+    transforms = found.transforms
+    assert (transforms.delta_dims, transforms.quantile) == (2, True)
+    assert isinstance(transforms.tokenizer, ByteTokenizer)
+    assert json.loads((tmp_path / "p/manifest.json").read_text()) == {"made_by": "a test"}
+
+
+def test_a_copy_takes_its_tokenizer_along(tmp_path: Path) -> None:
+    make_policy(tmp_path / "p")
+    (tmp_path / "p" / TOKENIZER_FILE).write_bytes(b"pieces")
+    save_policy(tmp_path / "q", load_policy(tmp_path / "p"), {})
+    assert (tmp_path / "q" / TOKENIZER_FILE).read_bytes() == b"pieces"
+
+
+def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p")
+    with pytest.raises(InputError, match="exists already"):
+        save_policy(tmp_path / "p", policy, {})
+
+
+def test_parameters_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p")
+    params = dict(policy.params)
+    params["state_proj"] = {"kernel": np.full((5, 9), np.nan, np.float32), "extra": np.ones(1)}
+    save_policy(tmp_path / "q", dataclasses.replace(policy, params=params), {})
+    with pytest.raises(InputError) as error:
+        load_policy(tmp_path / "q")
+    for text in (
+        "missing state_proj/bias (8,)",
+        "unexpected state_proj/extra (1,)",
+        "state_proj/kernel: expected shape (5, 8), got (5, 9)",
+        "state_proj/kernel: NaN or infinity",
+    ):
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected a policy folder's config.json"),
+        ('{"format_version": 9}', "expected format 1, got 9"),
+        ('{"format_version": 1, "model": {"depth": 2}}', "config.json"),
+    ],
+)
+def test_a_spoilt_config(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_spec(tmp_path)
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a policy folder"):
+        load_policy(tmp_path / "none")
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(InputError, match="between 1 and the action horizon 7, got 8"):
+        spec(execute_steps=8)
+    with pytest.raises(InputError, match="action_dim 6 exceeds the model's 5"):
+        spec(action_dim=6)
+
+
+def test_a_task_with_other_cameras_is_refused() -> None:
+    check_task(spec(), ("front",))
+    with pytest.raises(InputError, match=r"expects the cameras \['front'\]"):
+        check_task(spec(), ("front", "wrist"))
+
+
+def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
+    make_policy(tmp_path / "p", tokenizer="words")
+    with pytest.raises(InputError, match="'bytes' or 'paligemma'"):
+        _ = load_policy(tmp_path / "p").transforms
+
+
+def test_a_fresh_policy_has_the_models_shapes_and_no_condition(tmp_path: Path) -> None:
+    policy = init_policy(spec(), make_policy(tmp_path / "p").stats, seed=0)
+    assert shapes_by_path(policy.params) == shapes_by_path(load_policy(tmp_path / "p").params)
+    assert not policy.params["cond_embed"].any()
+
+
+def test_counting_and_finding_nan() -> None:
+    tree = {"a": {"b": np.ones((2, 3))}, "c": np.array([np.inf])}
+    assert param_count(tree) == 7
+    assert not_finite(tree) == ["c"]
+    assert shapes_by_path(tree) == {"a/b": (2, 3), "c": (1,)}
