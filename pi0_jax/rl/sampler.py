@@ -34,12 +34,13 @@ class Sampler:
         return states, replace(self, drawn=self.drawn + count)
 
     def accept(self, groups: Sequence[Group], dynamic: bool) -> tuple[list[Group], "Sampler"]:
-        """Drops groups that teach nothing.
+        """Drops groups that teach nothing, such as one that errors left with a single rollout.
 
         Args:
             groups: finished groups.
             dynamic: dynamic sampling (RIPT): a group whose rollouts all ended alike has only
-                zero advantages and is left out. Without it every group counts.
+                zero advantages and is left out. Without it every other group counts.
         """
-        kept = [group for group in groups if not (dynamic and group.uniform)]
+        comparable = [group for group in groups if len(group.episodes) > 1]
+        kept = [group for group in comparable if not (dynamic and group.uniform)]
         return kept, replace(self, accepted=self.accepted + len(kept))
