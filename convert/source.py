@@ -20,7 +20,8 @@ from convert.layout_copy import contiguous
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.writers import Progress
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 # Layers read, checked and turned at the same time; each is up to 150 MB in bfloat16.
 _AHEAD = 3

@@ -172,7 +172,8 @@ class TreeReader:
         try:
             if layer is None:
                 return array.read().result()
-            if array.chunk_layout.read_chunk.shape[0] == 1:
+            chunk = array.chunk_layout.read_chunk.shape
+            if chunk is not None and chunk[0] == 1:
                 return array[layer].read().result()
             # Stored in one piece (as one host saves it): every layer would unpack all of it, so
             # the last leaf stays in memory.

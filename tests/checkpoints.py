@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pi0_jax.data.normalize import NormStats, compute_stats
 
 from convert.flax_to_torch import export
 from convert.orbax_source import OrbaxSource
 from convert.source import leaf_shapes, nest
+from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.policy_folder import PolicyFolder, PolicySpec, save_policy
 
@@ -61,7 +61,11 @@ def random_stats(state: int = 4, actions: int = 3) -> NormStats:
 def make_policy(path: Path, config: Pi0Config = TINY, **spec: Any) -> PolicyFolder:
     """Writes a policy folder with random parameters."""
     described = PolicySpec(
-        model=config, cameras=("front", "wrist"), action_dim=3, execute_steps=4, asset_id="robot"
+        model=config,
+        cameras=("front", "wrist"),
+        action_dim=3,
+        execute_steps=min(4, config.action_horizon),
+        asset_id="robot",
     )
     policy = PolicyFolder(
         dataclasses.replace(described, **spec), random_params(config), random_stats()

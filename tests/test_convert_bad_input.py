@@ -96,8 +96,10 @@ CHANGES: Mapping[str, tuple[Callable[[Tensors], Any], list[str]]] = {
         ["3 problems", "missing state_proj.bias", "unexpected x", f"{Q}: NaN or infinity"],
     ),
     "pi0.5": (
-        lambda t: t.update({"time_mlp_in.weight": t.pop("action_time_mlp_in.weight")})
-        or [t.pop(k) for k in list(t) if k.startswith("action_time_mlp")],
+        lambda t: (
+            t.update({"time_mlp_in.weight": t.pop("action_time_mlp_in.weight")})
+            or [t.pop(k) for k in list(t) if k.startswith("action_time_mlp")]
+        ),
         ["pi0.5"],
     ),
     "another model": (lambda t: [t.pop(k) for k in list(t)[3:]], ["3 keys of no known pi0 layout"]),
@@ -118,9 +120,7 @@ def test_spoilt_weights(
     assert fails(verify.main, capsys, tmp_path, source, "--io", io)
 
 
-def test_a_truncated_file(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_truncated_file(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = source / "model.safetensors"
     os.truncate(path, path.stat().st_size - 10)
     error = fails(torch_to_flax.main, capsys, tmp_path, source, tmp_path / "p")

@@ -63,9 +63,7 @@ def test_ema_in_train_state_is_preferred(tmp_path: Path) -> None:
     other = jax.tree.map(lambda x: {"value": x + 1}, official())
     save_tree(tmp_path / "train_state", {"step": np.array(3), "params": other, "ema_params": value})
     found = load_params(OrbaxSource(tmp_path), "float32")
-    np.testing.assert_array_equal(
-        found["state_proj"]["bias"], value["state_proj"]["bias"]["value"]
-    )
+    np.testing.assert_array_equal(found["state_proj"]["bias"], value["state_proj"]["bias"]["value"])
 
 
 def add_lora(tree: Any, rank: int) -> tuple[Any, Any]:
@@ -119,9 +117,7 @@ def test_a_fused_qkv_is_taken_apart(tmp_path: Path) -> None:
     assert equal(found, tree)
 
 
-def test_several_asset_ids_need_a_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_asset_ids_need_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save(tmp_path / "s", official(), "a/droid", "b/libero")
     command = [str(folder), str(tmp_path / "p")]
     assert status(jax_to_flax.main, command) == 2

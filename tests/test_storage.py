@@ -37,9 +37,7 @@ def write(path: Path) -> None:
 
 
 def assert_same(tree: dict) -> None:
-    np.testing.assert_array_equal(
-        tree["params"]["layers"]["w"], TREE["params"]["layers"]["w"]
-    )
+    np.testing.assert_array_equal(tree["params"]["layers"]["w"], TREE["params"]["layers"]["w"])
     assert tree["params"]["bias"].dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(tree["params"]["bias"], TREE["params"]["bias"])
 
@@ -147,5 +145,5 @@ def test_an_error_leaves_the_earlier_folder_as_it_was(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_before_the_work(tmp_path: Path) -> None:
     check_space(tmp_path / "not/yet/there", 1)
-    with pytest.raises(InputError, match="needs 1000000000.0 GB"):
+    with pytest.raises(InputError, match=r"needs 1000000000\.0 GB"):
         check_space(tmp_path / "x", 10**18)

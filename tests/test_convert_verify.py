@@ -1,0 +1,148 @@
+"""verify: JSON, exit codes, and what it must catch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from checkpoints import GOLDENS, IO, TINY, make_policy, make_torch, needs_goldens
+from safetensors.torch import load_file, save_file
+
+from convert import stages, verify
+from convert.command import status
+from convert.orbax_source import OrbaxSource
+from convert.source import load_params
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    code = status(verify.main, [str(argument) for argument in arguments])
+    out = capsys.readouterr().out
+    return code, json.loads(out) if out else {}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    make_torch(folder, "openpi")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def io(made: Path) -> Path:
+    """A golden file of the tiny policy, made by ourselves, horizon 5 instead of 7."""
+    obs, flow_in = verify.random_inputs(TINY, seed=1)
+    flow_in = {k: v[:, :5] if v.ndim == 3 else v for k, v in flow_in.items()}
+    params = load_params(OrbaxSource(made / "policy"), "float32")
+    import dataclasses
+
+    config = dataclasses.replace(TINY, action_horizon=5)
+    found = jax.device_get(stages.forward(config, params, obs, flow_in))
+    found["sample_actions_5"] = stages.sample(config, params, obs, flow_in["noise"], 5)
+    arrays = {
+        "state": obs.state,
+        "tokenized_prompt": obs.prompt,
+        "tokenized_prompt_mask": obs.prompt_mask,
+        **flow_in,
+        **found,
+    }
+    for i, name in enumerate(("base_0_rgb", "left_wrist_0_rgb")):
+        arrays |= {f"image/{name}": obs.images[:, i], f"image_mask/{name}": obs.image_mask[:, i]}
+    np.savez(made / "io.npz", **arrays)
+    return made / "io.npz"
+
+
+def test_a_policy_and_a_foreign_file_pass(
+    made: Path, io: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (made / "policy", made / "openpi", made / "openpi/model.safetensors"):
+        code, report = run(capsys, path, "--io", io)
+        assert code == 0 and report["ok"]
+        assert report["stages"]["v_t"]["max_error"] < 2e-5
+        assert set(report["stages"]) >= {"prefix_tokens", "suffix_tokens", "loss"}
+
+
+def test_one_wrong_weight_is_caught_at_its_stage(
+    made: Path, io: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(made / "openpi/model.safetensors")
+    tensors["state_proj.bias"] += 0.1
+    heads = {"num_heads": "4", "num_kv_heads": "2", "vision_heads": "3"}
+    save_file(tensors, tmp_path / "model.safetensors", heads)
+    code, report = run(capsys, tmp_path, "--io", io)
+    assert code == 1 and not report["ok"]
+    assert report["stages"]["prefix_tokens"]["ok"]
+    assert not report["stages"]["suffix_tokens"]["ok"]
+    code, report = run(capsys, tmp_path, "--against", made / "policy")
+    assert code == 1 and not report["stages"]["v_t"]["ok"]
+
+
+def test_two_layouts_of_one_policy_agree(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report = run(capsys, made / "policy", "--against", made / "openpi")
+    assert code == 0
+    assert report["layouts"] == ["pi0_jax policy", "openpi"]
+    assert all(stage["max_error"] == 0 for stage in report["stages"].values())
+
+
+def test_other_sizes_are_wrong_input(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import dataclasses
+
+    make_policy(tmp_path / "p", dataclasses.replace(TINY, depth=2))
+    assert status(verify.main, [str(made / "policy"), "--against", str(tmp_path / "p")]) == 2
+    assert "different architectures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "lacks state, tokenized_prompt"),
+        (None, "expected an npz"),
+    ],
+)
+def test_a_spoilt_golden_file(
+    made: Path,
+    tmp_path: Path,
+    arrays: dict[str, Any] | None,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "io.npz"
+    if arrays is None:
+        path.write_bytes(b"not a zip")
+    else:
+        np.savez(path, **arrays)
+    assert status(verify.main, [str(made / "policy"), "--io", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_nan_fails(made: Path, io: Path) -> None:
+    with np.load(io) as file:
+        golden = dict(file)
+    golden["v_t"] = np.full_like(golden["v_t"], np.nan)
+    report = verify.against_golden(OrbaxSource(made / "policy"), golden)
+    assert not report["ok"] and report["stages"]["v_t"]["max_error"] is None
+
+
+@needs_goldens
+def test_the_golden_passes_on_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    code, report = run(capsys, GOLDENS / "tiny_pi0_torch_lerobot_old", "--io", IO)
+    assert code == 0
+    wanted = {*verify.TOLERANCES, "prefix_mask", "positions"}
+    assert set(report["stages"]) == wanted
+
+
+@needs_goldens
+def test_rounding_to_bfloat16_is_allowed_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convert import jax_to_flax
+
+    arguments = [str(GOLDENS / "tiny_pi0"), str(tmp_path / "p"), "--dtype", "bfloat16"]
+    assert status(jax_to_flax.main, arguments) == 0
+    capsys.readouterr()
+    code, report = run(capsys, tmp_path / "p", "--io", IO)
+    assert code == 0 and report["weights"] == ["bfloat16"]
+    assert 1e-3 < report["stages"]["v_t"]["max_error"] < 0.1
