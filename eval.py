@@ -17,7 +17,7 @@ from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy_folder import check_task, load_policy
-from pi0_jax.report import write_report
+from pi0_jax.report.page import write_report
 from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.run_folder import RunFolder, protocol

@@ -31,7 +31,7 @@ from pi0_jax.policy_folder import (
     param_count,
     save_policy,
 )
-from pi0_jax.report import write_report
+from pi0_jax.report.page import write_report
 from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from pi0_jax.bars import interval_axis, interval_bar, stacked_bar
-from pi0_jax.charts import Point, Series, line_chart, number, percent, ticks
+from pi0_jax.report.bars import interval_axis, interval_bar, stacked_bar
+from pi0_jax.report.charts import Point, Series, line_chart, number, percent, ticks
 
 SCRIPT = '<script>alert("x")</script>'
 

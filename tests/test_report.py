@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pi0_jax.curves import learning_curves
 from pi0_jax.errors import InputError
-from pi0_jax.report import write_report
-from pi0_jax.run_data import at_one_scale, outcome
+from pi0_jax.report.curves import learning_curves
+from pi0_jax.report.page import write_report
+from pi0_jax.report.run_data import at_one_scale, outcome
 from pi0_jax.statistics import Row
 
 SCRIPT = "<script>alert(1)</script>"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from pi0_jax.charts import percent
+from pi0_jax.report.charts import percent
 
 _QUARTERS = (0, 25, 50, 75, 100)
 

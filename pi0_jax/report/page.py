@@ -16,11 +16,11 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from pi0_jax.bars import stacked_bar
-from pi0_jax.curves import learning_curves
-from pi0_jax.run_data import RunData, arm_name, outcome, read_run
+from pi0_jax.report.bars import stacked_bar
+from pi0_jax.report.curves import learning_curves
+from pi0_jax.report.run_data import RunData, arm_name, outcome, read_run
+from pi0_jax.report.success import guidance_chart, success_table
 from pi0_jax.statistics import Row
-from pi0_jax.success import guidance_chart, success_table
 from pi0_jax.writers import duration
 
 _HERE = Path(__file__).parent
@@ -48,9 +48,9 @@ def write_report(run_dir: Path) -> Path:
         _videos(run),
         _settings(run),
     ]
-    page = Template((_HERE / "report.html").read_text()).substitute(
+    page = Template((_HERE / "page.html").read_text()).substitute(
         name=escape(_name(run)),
-        style=(_HERE / "report.css").read_text(),
+        style=(_HERE / "page.css").read_text(),
         eyebrow=escape(_eyebrow(run)),
         outcome=_emphasised(outcome(run.rows)),
         missing=_missing(run.missing),

@@ -1,6 +1,6 @@
 """Line charts with error bars as inline SVG text, and how numbers are written.
 
-Colours, type and dark mode come from the page's stylesheet (report.css) by class name, so a chart
+Colours, type and dark mode come from the page's stylesheet (page.css) by class name, so a chart
 is only geometry and words. Every mark carries a <title>, which browsers show on hover.
 """
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pi0_jax.charts import Point, Series, line_chart
-from pi0_jax.run_data import arm_colour, arm_name, main_arm
+from pi0_jax.report.charts import Point, Series, line_chart
+from pi0_jax.report.run_data import arm_colour, arm_name, main_arm
 
 # More points than this are not seen in a chart of 350 px; each is then the mean of neighbours.
 _POINTS = 120

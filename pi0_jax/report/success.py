@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
-from pi0_jax.bars import interval_axis, interval_bar
-from pi0_jax.charts import Point, Series, line_chart, percent
-from pi0_jax.run_data import arm_colour, arm_name, main_arm, rate_text
+from pi0_jax.report.bars import interval_axis, interval_bar
+from pi0_jax.report.charts import Point, Series, line_chart, percent
+from pi0_jax.report.run_data import arm_colour, arm_name, main_arm, rate_text
 from pi0_jax.statistics import Row, pool_tasks
 
 
