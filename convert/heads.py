@@ -11,9 +11,6 @@ from typing import NamedTuple
 from convert.architecture import HEADS, KEYS, VISION_HEADS
 from pi0_jax.errors import InputError
 
-LAYOUT_HEADS = 8
-"""openpi's and lerobot's PyTorch code reshapes to 8 query heads, whatever its config says."""
-
 KNOWN_TOWERS = {(1152, 4304): 16, (48, 96): 4}
 """(width, MLP width) -> heads of the image towers that exist: So400m, and the reference data's."""
 
@@ -29,13 +26,16 @@ class Declared(NamedTuple):
 UNKNOWN = Declared()
 
 
-def split(sizes: Mapping[str, int], flags: Declared, declared: Declared) -> dict[str, int]:
+def split(
+    sizes: Mapping[str, int], flags: Declared, declared: Declared, layout_heads: int | None = None
+) -> dict[str, int]:
     """Adds the sizes of single axes for the grouped ones.
 
     Args:
         sizes: from `architecture.vote` of a PyTorch layout.
         flags: from the command line; they win.
         declared: from the file.
+        layout_heads: query heads that the layout's code fixes, if it does.
 
     Returns:
         Sizes of every single axis of `keymap`.
@@ -44,7 +44,7 @@ def split(sizes: Mapping[str, int], flags: Declared, declared: Declared) -> dict
         InputError: an ambiguous or impossible number of heads, with the flag that settles it.
     """
     queries, keys = sizes[HEADS], sizes[KEYS]
-    heads, kv_heads = _decoder_heads(queries, keys, flags, declared)
+    heads, kv_heads = _decoder_heads(queries, keys, flags, declared, layout_heads)
     if queries % heads or (queries // heads) * kv_heads != keys:
         raise InputError(
             f"{heads} query and {kv_heads} key/value heads do not fit q_proj of {queries} and "
@@ -61,12 +61,14 @@ def split(sizes: Mapping[str, int], flags: Declared, declared: Declared) -> dict
     }
 
 
-def _decoder_heads(queries: int, keys: int, flags: Declared, declared: Declared) -> tuple[int, int]:
+def _decoder_heads(
+    queries: int, keys: int, flags: Declared, declared: Declared, layout_heads: int | None
+) -> tuple[int, int]:
     heads = flags.num_heads or declared.num_heads
-    if heads is None and queries == LAYOUT_HEADS * keys:
+    if heads is None and layout_heads and queries == layout_heads * keys:
         # 8 query heads are fixed in the layout's code and one key head in all its variants, and
         # the shapes agree with both.
-        return LAYOUT_HEADS, 1
+        return layout_heads, 1
     if heads is None:
         raise InputError(
             f"q_proj has {queries} rows and k_proj {keys}, which does not tell the number of "

@@ -69,7 +69,9 @@ class Layout:
         expert: action expert.
         inputs: of the state, action and time projections.
         output: of the action projection back.
-        unused: keys that may be there and that no forward pass reads, with the reason.
+        unused: keys of word tables of the action expert, vocab x action, that may be there and
+            that no forward pass reads, with the reason.
+        query_heads: number that the layout's own code fixes, whatever its config says.
         lm_head: tied to the token embedding; its weights serve where the embedding is absent.
     """
 
@@ -82,6 +84,7 @@ class Layout:
     inputs: str
     output: str
     unused: dict[str, str]
+    query_heads: int | None = None
     lm_head: str | None = None
 
     def key(self, tensor: Tensor, layer: int = 0) -> str:
@@ -117,6 +120,8 @@ def _layout(name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_he
             f"{root}.gemma_expert.lm_head.weight": _HEADLESS,
             f"{root}.gemma_expert.model.embed_tokens.weight": _HEADLESS,
         },
+        # Both libraries reshape the attention's output to 8 heads.
+        query_heads=None if family == "transformers" else 8,
         lm_head=f"{root}.paligemma.{lm_head}.weight",
     )
 

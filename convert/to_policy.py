@@ -73,7 +73,7 @@ def convert(source: Source, found: Found, declared: TorchConfig, request: Reques
     check_space(request.destination, parameters(source.facts.config) * np.dtype(dtype).itemsize)
     with new_folder(request.destination, overwrite=request.overwrite) as folder:
         with ThreadPoolExecutor(1) as background:
-            digests = background.submit(lambda: {f.name: sha256(f) for f in files})
+            digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
         manifest = _manifest(source, found, request, dtype, digests.result())
         describe(folder, spec, found.stats, manifest, request.folder)
@@ -154,6 +154,11 @@ def sha256(path: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions that can matter for a converted file."""
     return {"python": platform.python_version()} | {n: metadata.version(n) for n in _VERSIONED}
+
+
+def _relative(file: Path, request: Request) -> str:
+    inside = file.is_relative_to(request.folder)
+    return str(file.relative_to(request.folder) if inside else file)
 
 
 def _manifest(

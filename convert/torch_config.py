@@ -17,6 +17,7 @@ class TorchConfig:
 
     Attributes:
         heads: numbers of heads.
+        depths: layers of the towers, by axis name.
         action_horizon: actions in a chunk.
         prompt_length: padded prompt tokens.
         execute_steps: actions executed before the policy looks again.
@@ -28,6 +29,7 @@ class TorchConfig:
     """
 
     heads: Declared = UNKNOWN
+    depths: dict[str, int] = field(default_factory=dict)
     action_horizon: int | None = None
     prompt_length: int | None = None
     execute_steps: int | None = None
@@ -63,7 +65,16 @@ def _transformers(values: dict[str, Any]) -> TorchConfig:
         text.get("num_key_value_heads"),
         vision.get("num_attention_heads"),
     )
-    return TorchConfig(heads=heads, action_horizon=values.get("chunk_size"), is_transformers=True)
+    layers = {
+        "depth": text.get("num_hidden_layers"),
+        "vision_depth": vision.get("num_hidden_layers"),
+    }
+    return TorchConfig(
+        heads=heads,
+        depths={axis: size for axis, size in layers.items() if size},
+        action_horizon=values.get("chunk_size"),
+        is_transformers=True,
+    )
 
 
 def _lerobot(values: dict[str, Any]) -> TorchConfig:

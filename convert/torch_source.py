@@ -1,38 +1,17 @@
 """A PyTorch checkpoint of any layout as a `Source`: recognised by its keys, fully accounted for."""
 
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from convert import accounting
+from convert import accounting, torch_keys
 from convert.architecture import Settings, config_from_sizes, vote
 from convert.heads import UNKNOWN, Declared, split
-from convert.keymap import (
-    EMBEDDING,
-    LAYOUTS,
-    LEAVES,
-    STATISTICS,
-    Layout,
-    Leaf,
-    Tensor,
-    groups,
-    rearrange,
-)
+from convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
 from convert.layout_copy import fill
 from convert.source import Facts
-from convert.torch_config import TorchConfig, read_config
-from convert.torch_files import Tensors, open_tensors
-from pi0_jax.errors import InputError
-
-# transformers up to 5.5 has one more level; nothing else distinguishes the names.
-_OPTIONAL_LEVEL = ("vision_tower.vision_model.", "vision_tower.")
-
-FAMILIES = tuple(sorted({layout.family for layout in LAYOUTS}))
-
-Expected = dict[str, tuple[Leaf, Tensor]]
-"""Key on disk to the leaf and the table entry that it serves."""
+from convert.torch_config import read_config
+from convert.torch_files import open_tensors
 
 
 class TorchSource:
@@ -66,31 +45,27 @@ class TorchSource:
         Raises:
             InputError: no known layout, another than `family`, or one list of all that is wrong.
         """
-        folder = path if path.is_dir() else path.parent
-        self.tensors, self.config = open_tensors(path), read_config(folder)
-        self._keys = _without_optional_level(self.tensors, path)
-        self.layout = recognise(self._keys.keys(), path)
-        _check_family(self.layout, family, self.config, path)
-        depths = {
-            "depth": _depth(self._keys.keys(), f"{self.layout.vlm}.layers."),
-            "vision_depth": _depth(self._keys.keys(), f"{self.layout.vision}.encoder.layers."),
-        }
-        self._embedding, unused = _embedding_key(self.layout, self._keys)
-        expected = self._expected(depths)
-        unused |= {k: v for k, v in self.layout.unused.items() if k in self._keys}
-        unused |= {k: "statistics" for k in self._keys if k.startswith(STATISTICS)}
-        grouped = self._account(path, expected, unused)
-        self._sizes = depths | split(grouped, flags, _declared(self))
+        self.tensors = open_tensors(path)
+        self.config = read_config(path if path.is_dir() else path.parent)
+        keys = torch_keys.without_optional_level(self.tensors.shapes, path)
+        self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
+        self.layout = torch_keys.recognise(self._keys, path)
+        torch_keys.check_family(self.layout, family, self.config, path)
+        self._embedding = torch_keys.embedding_key(self.layout, self._keys)
+        grouped = self._account(path)
+        self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
         settings = Settings(
             horizon or self.config.action_horizon or 50, self.config.prompt_length or 48
         )
+        unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
+        used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
         self.facts = Facts(
             layout=self.layout.name,
             config=config_from_sizes(self._sizes, settings),
-            dtypes=frozenset(self.tensors.dtypes[self._keys[key]] for key in expected),
+            dtypes=frozenset(self.tensors.dtypes[key] for key in used),
             files=self.tensors.files,
-            used=sorted(self._keys[key] for key in expected),
-            unused={self._keys[key]: why for key, why in unused.items() if why != "statistics"},
+            used=sorted(used),
+            unused={self._keys[key]: why for key, (_, why) in unused.items()},
             notes=[self._heads_note()],
         )
 
@@ -111,45 +86,48 @@ class TorchSource:
         key = self._embedding if leaf is EMBEDDING else self.layout.key(tensor, layer or 0)
         return self.tensors.read(self._keys[key])
 
-    def _expected(self, depths: dict[str, int]) -> Expected:
-        """Every key that a complete checkpoint has."""
-        found: Expected = {}
-        for leaf in LEAVES:
-            for i in range(depths[leaf.depth] if leaf.depth else 1):
-                for tensor in leaf.tensors:
-                    found[self.layout.key(tensor, i)] = leaf, tensor
-        found[self._embedding] = EMBEDDING, EMBEDDING.tensors[0]
-        if self._embedding != self.layout.key(EMBEDDING.tensors[0]):
-            del found[self.layout.key(EMBEDDING.tensors[0])]
-        return found
-
-    def _account(self, path: Path, expected: Expected, unused: dict[str, str]) -> dict[str, int]:
-        """Checks names, dtypes and shapes; sizes of the (grouped) axes.
+    def _account(self, path: Path) -> dict[str, int]:
+        """Checks names, shapes and dtypes; sizes of the (grouped) axes.
 
         Raises:
             InputError: one list of all that is wrong, values that are not finite included.
         """
-        keys = self._keys.keys() - unused.keys()
-        found = {key: self.tensors.shapes[self._keys[key]] for key in keys}
+        depths = {
+            "depth": torch_keys.depth(self._keys, f"{self.layout.vlm}.layers."),
+            "vision_depth": torch_keys.depth(self._keys, f"{self.layout.vision}.encoder.layers."),
+        } | self.config.depths
+        expected = torch_keys.expected_keys(self.layout, depths, self._embedding)
+        unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         axes = {key: tensor.axes for key, (_, tensor) in expected.items()}
-        sizes = vote((axes[key], found[key]) for key in sorted(keys & axes.keys()))
+        axes |= {key: names for key, (names, _) in unused.items()}
+        found = {key: self.tensors.shapes[on_disk] for key, on_disk in self._keys.items()}
+        sizes = vote((axes[key], found[key]) for key in sorted(found.keys() & axes.keys()))
         wanted = {
             key: tuple(sizes.get(group, 0) for group in groups(names))
             for key, names in axes.items()
         }
-        dtypes = {key: self.tensors.dtypes[self._keys[key]] for key in keys}
-        problems = accounting.compare(wanted, found) + accounting.dtypes(dtypes)
+        problems = accounting.compare(wanted, found) + accounting.dtypes(self._dtypes())
         if problems:
-            accounting.fail(path, problems + self._not_finite(dtypes))
-        return sizes
+            accounting.fail(path, problems + self._not_finite())
+        return sizes | depths
 
-    def _not_finite(self, dtypes: dict[str, str]) -> list[str]:
+    def _dtypes(self) -> dict[str, str]:
+        return {key: self.tensors.dtypes[on_disk] for key, on_disk in self._keys.items()}
+
+    def _not_finite(self) -> list[str]:
         return [
             f"{key}: NaN or infinity"
-            for key in sorted(dtypes)
-            if dtypes[key] in accounting.WEIGHT_DTYPES
+            for key, dtype in sorted(self._dtypes().items())
+            if dtype in accounting.WEIGHT_DTYPES
             and not accounting.is_finite(self.tensors.read(self._keys[key]))
         ]
+
+    def _declared(self) -> Declared:
+        """Head counts from config.json, or from the header that our own exports carry."""
+        header = self.tensors.metadata
+        if "num_heads" not in header:
+            return self.config.heads
+        return Declared(*(int(header[name]) for name in Declared._fields))
 
     def _heads_note(self) -> str:
         sizes = self._sizes
@@ -158,83 +136,3 @@ class TorchSource:
             f"{sizes['head_dim']}; image tower {sizes['vision_heads']} heads of "
             f"{sizes['vision_head_dim']}"
         )
-
-
-def recognise(keys: Iterable[str], path: Path) -> Layout:
-    """The layout whose names fit most of the keys.
-
-    Raises:
-        InputError: pi0.5, or none fits.
-    """
-    names = set(keys)
-    if any("time_mlp_in" in key and "action_time_mlp_in" not in key for key in names):
-        raise InputError(
-            f"{path}: this is a pi0.5 checkpoint (it has time_mlp_in); only pi0 is supported"
-        )
-    tensors = [tensor for leaf in LEAVES for tensor in leaf.tensors]
-    scores = {
-        layout.name: sum(layout.key(tensor) in names for tensor in tensors) for layout in LAYOUTS
-    }
-    best = max(LAYOUTS, key=lambda layout: scores[layout.name])
-    if scores[best.name] < len(tensors) // 2:
-        some = ", ".join(sorted(names)[:3])
-        raise InputError(
-            f"{path}: {len(names)} keys of no known pi0 layout, such as {some}; known: "
-            + ", ".join(layout.name for layout in LAYOUTS)
-        )
-    return best
-
-
-def _check_family(layout: Layout, family: str, config: TorchConfig, path: Path) -> None:
-    # transformers also writes openpi's names (after loading them); its config.json tells.
-    wrote_openpi_names = family == "transformers" and config.is_transformers
-    if family in ("auto", layout.family) or (layout.family == "openpi" and wrote_openpi_names):
-        return
-    raise InputError(
-        f"--layout {family}: the keys of {path} are those of {layout.name}; "
-        f"use --layout {layout.family} or leave it out"
-    )
-
-
-def _without_optional_level(tensors: Tensors, path: Path) -> dict[str, str]:
-    """Key without `vision_model.` to key on disk."""
-    keys: dict[str, str] = {}
-    for key in tensors.shapes:
-        short = key.replace(*_OPTIONAL_LEVEL)
-        if short in keys:
-            raise InputError(f"{path}: {key} and {keys[short]} are the same tensor twice")
-        keys[short] = key
-    return keys
-
-
-def _embedding_key(layout: Layout, keys: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Where the token embedding is, and the stale lm_head to ignore.
-
-    safetensors keeps one name of a tied pair, the alphabetically first: lm_head. lerobot from 0.5
-    on unties the pair, and then lm_head holds anything.
-    """
-    key = layout.key(EMBEDDING.tensors[0])
-    if layout.lm_head not in keys:
-        return key, {}
-    if key in keys:
-        return key, {layout.lm_head: "stale: the token embedding has a tensor of its own"}
-    return layout.lm_head, {}
-
-
-def _depth(keys: Iterable[str], prefix: str) -> int:
-    """Layers: indices that have at least half as many keys as the fullest has."""
-    counts = Counter(
-        int(key.removeprefix(prefix).split(".")[0])
-        for key in set(keys)
-        if key.startswith(prefix) and key.removeprefix(prefix).split(".")[0].isdigit()
-    )
-    full = max(counts.values(), default=0)
-    return 1 + max((i for i, count in counts.items() if 2 * count >= full), default=0)
-
-
-def _declared(source: TorchSource) -> Declared:
-    """Head counts from config.json, or from the header that our own exports carry."""
-    header = source.tensors.metadata
-    if "num_heads" not in header:
-        return source.config.heads
-    return Declared(*(int(header[name]) for name in Declared._fields))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from convert import command, statistics, to_policy
 from convert.remote import local
 from convert.statistics import Found
-from convert.torch_source import FAMILIES, TorchSource
+from convert.torch_keys import FAMILIES
+from convert.torch_source import TorchSource
 
 
 def main(argv: Sequence[str]) -> int:

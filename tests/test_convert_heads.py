@@ -16,7 +16,7 @@ def found(given: dict[str, int]) -> tuple[int, int, int]:
 
 
 def test_the_published_sizes_need_no_help() -> None:
-    single = split(sizes(2048, 256), UNKNOWN, UNKNOWN)
+    single = split(sizes(2048, 256), UNKNOWN, UNKNOWN, layout_heads=8)
     assert found(single) == (8, 1, 256)
     assert (single["vision_heads"], single["vision_head_dim"]) == (16, 72)
     assert HEADS not in single
@@ -25,7 +25,13 @@ def test_the_published_sizes_need_no_help() -> None:
 def test_another_ratio_is_ambiguous() -> None:
     # 64 and 16 rows: 4 heads and 1 of 16, or 8 heads and 2 of 8?
     with pytest.raises(InputError, match="--num-heads"):
-        split(sizes(64, 16), UNKNOWN, UNKNOWN)
+        split(sizes(64, 16), UNKNOWN, UNKNOWN, layout_heads=8)
+
+
+def test_a_layout_that_fixes_nothing_needs_its_config() -> None:
+    with pytest.raises(InputError, match="--num-heads"):
+        split(sizes(2048, 256), UNKNOWN, UNKNOWN)
+    assert found(split(sizes(2048, 256), UNKNOWN, Declared(16, 2))) == (16, 2, 128)
 
 
 def test_a_flag_or_the_config_settles_it() -> None:
@@ -47,7 +53,7 @@ def test_heads_that_do_not_fit_are_refused() -> None:
 def test_an_unknown_image_tower_needs_a_flag() -> None:
     unknown = sizes(2048, 256, vision=96, mlp=128)
     with pytest.raises(InputError, match="--vision-heads"):
-        split(unknown, UNKNOWN, UNKNOWN)
-    assert split(unknown, Declared(vision_heads=6), UNKNOWN)["vision_head_dim"] == 16
+        split(unknown, UNKNOWN, UNKNOWN, 8)
+    assert split(unknown, Declared(vision_heads=6), UNKNOWN, 8)["vision_head_dim"] == 16
     with pytest.raises(InputError, match="do not divide"):
-        split(unknown, Declared(vision_heads=7), UNKNOWN)
+        split(unknown, Declared(vision_heads=7), UNKNOWN, 8)

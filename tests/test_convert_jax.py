@@ -158,5 +158,5 @@ def test_spoilt_trees(tmp_path: Path, change: Any, message: str) -> None:
 def test_a_run_folder_lists_its_last_step(tmp_path: Path) -> None:
     (tmp_path / "9000").mkdir()
     (tmp_path / "10000").mkdir()
-    with pytest.raises(InputError, match="name one: .*10000"):
+    with pytest.raises(InputError, match=r"name one: .*10000"):
         OrbaxSource(tmp_path)
