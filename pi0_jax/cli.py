@@ -18,6 +18,8 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py[
 WORKDIR = flags.DEFINE_string("workdir", None, "run folder to make or to resume")
 RESUME = flags.DEFINE_bool("resume", False, "continue the run in --workdir")
 
+_PREAMBLE = "Configuration is not available because of an earlier failure to load: "
+
 
 def launch(main: Callable[[], None]) -> None:
     """Parses the command line, runs `main`, and exits."""
@@ -39,12 +41,15 @@ def parse(argv: list[str]) -> None:
     """
     try:
         rest = flags.FLAGS(argv)
+        if CONFIG.value is not None and not isinstance(CONFIG.value, ConfigDict):
+            CONFIG.value.to_dict()  # a stand-in that raises only now why there is no config
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from error
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(argv, str(error))) from error
     except (OSError, SyntaxError, TypeError, ValueError) as error:
-        raise InputError(f"--config: {error}") from error
+        message = " ".join(str(error).split()).removeprefix(_PREAMBLE)
+        raise InputError(f"--config: {message}") from error
     if len(rest) > 1:
         raise InputError(f"unexpected argument {rest[1]!r}; flags begin with --")
     if CONFIG.value is None:
@@ -76,10 +81,11 @@ def _unknown_key(argv: list[str], message: str) -> str:
 def _default_config(argv: list[str]) -> Any:
     """The config without overrides, to list its keys."""
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values)
-    keep = [a for i, a in enumerate(argv) if _is_config(a, argv[i - 1] if i else "")]
+    keep = [argv[0], *(a for i, a in enumerate(argv) if _is_config(a, argv[i - 1] if i else ""))]
+    # Without `sys_argv` it would read the overrides of this process again.
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=keep)
     try:
-        values([argv[0], *keep])
+        values(keep)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return config.value
