@@ -19,6 +19,7 @@ from convert.command import status
 
 Tensors = dict[str, torch.Tensor]
 Q = "paligemma_with_expert.paligemma.model.language_model.layers.1.self_attn.q_proj.weight"
+HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,10 @@ CHANGES: Mapping[str, tuple[Callable[[Tensors], Any], list[str]]] = {
     "transposed": (
         lambda t: t.update({Q: t[Q].T.contiguous()}),
         [f"{Q}: expected shape [24, 16], got shape [16, 24]"],
+    ),
+    "half a vocabulary": (
+        lambda t: t.update({HEAD: t[HEAD][:20].contiguous()}),
+        ["1 problem", "lm_head.weight: expected shape"],
     ),
     "wrong dtype": (
         lambda t: t.update({Q: t[Q].to(torch.int8)}),

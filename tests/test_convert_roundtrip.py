@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import GOLDENS, IO, TINY, make_policy, needs_goldens
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
 from convert import flax_to_torch, jax_to_flax, stages, torch_to_flax, verify
 from convert.command import status
+from convert.torch_source import TorchSource
+from pi0_jax.errors import InputError
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy_folder import PolicyFolder, load_policy, save_policy
@@ -182,6 +184,17 @@ def test_transformers_loads_the_converted_golden(tmp_path: Path) -> None:
     with np.load(IO) as file:
         obs, flow_in = stages.inputs(dict(file))
     check_transformers(tmp_path, load_policy(tmp_path / "p").spec.model, obs, flow_in)
+
+
+def test_a_missing_last_layer_is_missed(tmp_path: Path) -> None:
+    # Without the config, a checkpoint that lost its last layers would look like a smaller one.
+    make_policy(tmp_path / "p")
+    run(flax_to_torch.main, tmp_path / "p", tmp_path / "x", "--layout", "transformers")
+    tensors = load_file(tmp_path / "x/model.safetensors")
+    kept = {key: value for key, value in tensors.items() if ".layers.2." not in key}
+    save_file(kept, tmp_path / "x/model.safetensors")
+    with pytest.raises(InputError, match=r"missing model\.dit\.layers\.2\.input_layernorm"):
+        TorchSource(tmp_path / "x")
 
 
 def test_a_policy_of_ours_keeps_working_after_the_trip(tmp_path: Path) -> None:
