@@ -18,7 +18,7 @@ from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.data.windows import count, cut_windows, take
 from pi0_jax.env.gl import choose_renderer
 from pi0_jax.env.pool import SimulatorPool
-from pi0_jax.env.suite import make_suite
+from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.episode import Episode, load_episodes, save_episodes
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
@@ -50,9 +50,11 @@ def main() -> None:
     """Runs every stage that the run folder does not hold yet."""
     config = cli.CONFIG.value
     suite = make_suite(config.suite, config.task.to_dict())
+    arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
+    evaluation = EvalConfig(**config.eval)
+    check_start(config, suite)
     run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value)
     workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
-    evaluation = EvalConfig(**config.eval)
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
@@ -60,15 +62,35 @@ def main() -> None:
         demos = demonstrations(session, config.demonstrations)
         base = base_policy(session, config, demos)
         measure(session, evaluation, "sft", BASE, base, (1.0,))
-        for name in config.baselines:
-            trained = train_arm(session, config, name, base, demos)
-            measure(session, evaluation, "rl", name, trained, (1.0,))
-        final = train_arm(session, config, RIPT, base, demos)
-        measure(session, evaluation, "rl", RIPT, final, evaluation.guidance)
+        for name, settings in arms.items():
+            final = train_arm(session, config, name, settings, base, demos)
+            scales = {1.0, *evaluation.guidance} if name == RIPT else {1.0}
+            measure(session, evaluation, "rl", name, final, sorted(scales))
         film(session, (BASE, RIPT), 1.0, evaluation.videos)
     export(run, final)
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
     run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
+
+
+def arm_settings(config: ConfigDict, name: str) -> tuple[RiptConfig, OptimizerConfig]:
+    """config.rl with the keys replaced that make this baseline."""
+    overrides = {} if name == RIPT else config.baselines[name].to_dict()
+    values = config.rl.to_dict() | overrides
+    return RiptConfig(**{k: v for k, v in values.items() if k != "optimizer"}), OptimizerConfig(
+        **values["optimizer"]
+    )
+
+
+def check_start(config: ConfigDict, suite: Suite) -> None:
+    """What training starts from exists and fits the task.
+
+    Raises:
+        InputError: a checkpoint that does not, or an unknown preset; before anything is written.
+    """
+    if config.init.checkpoint:
+        check_task(load_policy(Path(config.init.checkpoint)).spec, suite.tasks[0].cameras)
+    else:
+        preset(config.model)
 
 
 def demonstrations(session: Session, config: ConfigDict) -> list[Episode]:
@@ -98,11 +120,8 @@ def base_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> P
 
 def initial_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> PolicyFolder:
     """The checkpoint that the config names, or random parameters and the demos' statistics."""
-    task = session.suite.tasks[0]
     if config.init.checkpoint:
-        policy = load_policy(Path(config.init.checkpoint))
-        check_task(policy.spec, task.cameras)
-        return policy
+        return load_policy(Path(config.init.checkpoint))
     floor = config.demonstrations.std_floor
     stats = NormStats(
         state=compute_stats(np.concatenate([episode.state for episode in demos])),
@@ -110,7 +129,7 @@ def initial_policy(session: Session, config: ConfigDict, demos: list[Episode]) -
     )
     spec = PolicySpec(
         model=preset(config.model),
-        cameras=task.cameras,
+        cameras=session.suite.tasks[0].cameras,
         action_dim=demos[0].actions.shape[1],
         execute_steps=config.execute_steps,
         tokenizer="bytes",
@@ -119,20 +138,22 @@ def initial_policy(session: Session, config: ConfigDict, demos: list[Episode]) -
 
 
 def train_arm(
-    session: Session, config: ConfigDict, name: str, base: PolicyFolder, demos: list[Episode]
+    session: Session,
+    config: ConfigDict,
+    name: str,
+    settings: tuple[RiptConfig, OptimizerConfig],
+    base: PolicyFolder,
+    demos: list[Episode],
 ) -> PolicyFolder:
     """One way to spend the same number of optimizer steps on the base policy."""
-    overrides = {} if name == RIPT else config.baselines[name].to_dict()
-    values = config.rl.to_dict() | overrides
-    optimizer = values.pop("optimizer")
-    ript = RiptConfig(**values)
-    if not ript.groups_per_step:
-        steps = ript.iterations * ript.updates_per_step
-        frozen = {"rules": config.sft.optimizer.rules}
-        sft = config.sft.to_dict() | {"steps": steps, "optimizer": optimizer | frozen}
-        return supervise(session, name, base, demos, sft)
-    first_step = config.sft.steps
-    return improve(session, name, base, demos, ript, OptimizerConfig(**optimizer), first_step)
+    ript, optimizer = settings
+    if ript.groups_per_step:
+        return improve(session, name, base, demos, ript, optimizer, config.sft.steps)
+    # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
+    steps = ript.iterations * ript.updates_per_step
+    schedule = config.rl.optimizer.to_dict() | {"rules": config.sft.optimizer.rules}
+    sft = config.sft.to_dict() | {"steps": steps, "optimizer": schedule}
+    return supervise(session, name, base, demos, sft)
 
 
 def supervise(

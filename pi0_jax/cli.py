@@ -23,6 +23,9 @@ _PREAMBLE = "Configuration is not available because of an earlier failure to loa
 
 def launch(main: Callable[[], None]) -> None:
     """Parses the command line, runs `main`, and exits."""
+    if {"--help", "-h"} & set(sys.argv):
+        sys.stdout.write(f"{sys.modules['__main__'].__doc__}")
+        sys.exit(0)
     try:
         parse(sys.argv)
         main()
@@ -44,7 +47,7 @@ def parse(argv: list[str]) -> None:
         if CONFIG.value is not None and not isinstance(CONFIG.value, ConfigDict):
             CONFIG.value.to_dict()  # a stand-in that raises only now why there is no config
     except flags.Error as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(_last_cause(str(error))) from error
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(argv, str(error))) from error
     except (OSError, SyntaxError, TypeError, ValueError) as error:
@@ -65,6 +68,12 @@ def workdir() -> Path:
     if not WORKDIR.value:
         raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
     return Path(WORKDIR.value)
+
+
+def _last_cause(message: str) -> str:
+    """One line; of a config file's traceback only what it raised."""
+    head, found, cause = " ".join(message.split()).rpartition("Error: ")
+    return cause if found and "Traceback" in head else head + found + cause
 
 
 def _unknown_key(argv: list[str], message: str) -> str:
