@@ -69,7 +69,7 @@ def test_a_loss_that_is_no_number_ends_training(value):
 
     state, update = prepare({"w": jnp.zeros(8)}, broken, OPTIMIZER, 9)
     logged = []
-    with pytest.raises(InputError, match="loss is (nan|inf) at step 4"):
+    with pytest.raises(InputError, match=r"loss is (nan|inf) at step 4"):
         fit(state, update, poisoned, 9, KEY, 2, lambda step, _: logged.append(step))
     assert logged == [2]
 

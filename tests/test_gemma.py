@@ -117,9 +117,7 @@ def test_masked_keys_weigh_exactly_nothing():
     q, pk, pv, pm, k, v, m = tensors(1)
     garbage = np.where(pm.any(1)[..., None, None], pk, 1e4)
     clean = gemma.attend(jnp.asarray(q), (pk, pv, pm), (k, v, m))
-    np.testing.assert_array_equal(
-        clean, gemma.attend(jnp.asarray(q), (garbage, pv, pm), (k, v, m))
-    )
+    np.testing.assert_array_equal(clean, gemma.attend(jnp.asarray(q), (garbage, pv, pm), (k, v, m)))
 
 
 def test_mlp_is_gated():

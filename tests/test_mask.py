@@ -58,5 +58,3 @@ def test_suffix_mask():
         "1111",
         "1111",
     ]
-
-

@@ -85,7 +85,7 @@ def test_weight_decay_is_decoupled():
 def test_rules_must_match_something():
     paths = ["head/kernel", "head/bias", "cond_embed"]
     check_rules(paths, RULES)
-    with pytest.raises(InputError, match="'con_embed' matches no parameter, e.g. 'head/kernel'"):
+    with pytest.raises(InputError, match=r"'con_embed' matches no parameter, e.g. 'head/kernel'"):
         check_rules(paths, (*RULES, ("con_embed", 0.0)))
     with pytest.raises(InputError, match="every parameter is frozen"):
         check_rules(paths, ((".*", 0.0),))

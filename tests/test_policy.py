@@ -117,5 +117,3 @@ def test_an_action_is_the_sample_in_the_robots_units(folder):
     chunk = np.asarray(sample(MODEL, (1,), policy.params, obs, noise, 2, 1.0))
     expected = np.clip(chunk[..., :7] * (0.6 + 1e-6) - 0.1, -1, 1)
     np.testing.assert_allclose(policy.act(seen, noise), expected, atol=1e-6)
-
-

@@ -65,13 +65,11 @@ def test_episodes_keep_their_order_and_weight():
     )
     assert windows.weight.tolist() == [0.0, 0.25, 0.25, 0.25, 2.0]
     assert windows.weight.dtype == np.float32
-    np.testing.assert_allclose(
-        robot(windows)[4, 0], episode(2, [0], seed=2).actions[0], atol=1e-6
-    )
+    np.testing.assert_allclose(robot(windows)[4, 0], episode(2, [0], seed=2).actions[0], atol=1e-6)
 
 
 def test_weights_are_one_an_episode():
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         cut_windows([episode(3, [0])], [1.0, 0.0], TRANSFORMS, HORIZON)
 
 

@@ -1,0 +1,80 @@
+"""Checkpoints: what was saved comes back, and nothing half-written is taken for whole."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from pi0_jax.errors import InputError
+from pi0_jax.training import checkpoint
+from pi0_jax.training.step import init_state
+
+HOST = {"phase": "rl", "iteration": 3, "sampler": {"drawn": 5}}
+
+
+def state(width: int = 3, optimizer=None, seed: int = 0):
+    """A state with several kinds of leaves; adam's is a nest of tuples."""
+    values = jax.random.normal(jax.random.key(seed), (width,))
+    params = {"head": {"w": values, "b": jnp.ones(2, jnp.bfloat16)}, "tower": jnp.ones((2, width))}
+    return init_state(params, optimizer or optax.adam(0.1), (("tower", 0.0),))
+
+
+def test_round_trip(tmp_path):
+    saved = state(seed=1).replace(step=jnp.array(7, jnp.int32))
+    checkpoint.save(tmp_path, 7, saved, HOST)
+    restored = checkpoint.restore(tmp_path, state())
+    chex.assert_trees_all_equal_structs(restored, saved)
+    chex.assert_trees_all_equal_dtypes(restored, saved)
+    chex.assert_trees_all_equal(restored, saved)
+    assert checkpoint.latest(tmp_path) == HOST
+
+
+def test_an_empty_folder(tmp_path):
+    assert checkpoint.latest(tmp_path / "nowhere") is None
+    assert checkpoint.steps(tmp_path) == []
+    with pytest.raises(InputError, match="expected a checkpoint, found none"):
+        checkpoint.restore(tmp_path, state())
+
+
+def test_the_newest_counts_and_the_older_go(tmp_path):
+    for step in (9, 10, 100):
+        checkpoint.save(tmp_path, step, state(seed=step), {"at": step})
+    assert [path.name for path in tmp_path.iterdir()] == ["100"]
+    assert checkpoint.latest(tmp_path) == {"at": 100}
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=100))
+
+
+def test_a_half_written_checkpoint_is_ignored(tmp_path):
+    checkpoint.save(tmp_path, 5, state(seed=5), {"at": 5})
+    half = tmp_path / "8.partial"
+    half.mkdir()
+    (half / "host.json").write_text('{"at": ')
+    assert checkpoint.steps(tmp_path) == [5]
+    assert checkpoint.latest(tmp_path) == {"at": 5}
+    checkpoint.save(tmp_path, 8, state(seed=8), {"at": 8})
+    assert checkpoint.latest(tmp_path) == {"at": 8}
+    assert not half.exists()
+
+
+def test_a_save_that_fails_leaves_the_old_one(tmp_path):
+    checkpoint.save(tmp_path, 5, state(seed=5), {"at": 5})
+    with pytest.raises(TypeError):  # after the arrays, before the end
+        checkpoint.save(tmp_path, 8, state(seed=8), {"at": object()})
+    assert checkpoint.latest(tmp_path) == {"at": 5}
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=5))
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    checkpoint.save(tmp_path, 5, state(seed=1), {"at": 1})
+    checkpoint.save(tmp_path, 5, state(seed=2), {"at": 2})
+    assert checkpoint.latest(tmp_path) == {"at": 2}
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=2))
+
+
+@pytest.mark.parametrize("other", ["width", "optimizer"])
+def test_another_model_is_refused(tmp_path, other):
+    checkpoint.save(tmp_path, 5, state(), HOST)
+    like = state(width=4) if other == "width" else state(optimizer=optax.sgd(0.1))
+    with pytest.raises(InputError, match="5: belongs to another model or optimizer"):
+        checkpoint.restore(tmp_path, like)

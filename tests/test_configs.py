@@ -1,0 +1,147 @@
+"""Every config loads with every argument it documents, and builds every shape, allocating none."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pi0_jax.env.suite import make_suite
+from pi0_jax.model.config import preset
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.policy import branches, sample
+from pi0_jax.rl.evaluate import EvalConfig
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.ript import RiptConfig
+from pi0_jax.training.fit import prepare
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.supervised import flow_matching_loss
+from pi0_jax.types import Batch, Observation
+
+FOLDER = Path(__file__).parents[1] / "configs"
+
+
+def load(path: Path):
+    """The module of a config file."""
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def documented(path: Path) -> list[str]:
+    """Arguments in the launch commands of a config's docstring, "" for none."""
+    commands = re.findall(rf"--config configs/{path.name}(?::(\S+))?", load(path).__doc__)
+    return sorted(set(commands))
+
+
+CASES = [
+    pytest.param(path, argument, id=f"{path.stem}:{argument}")
+    for path in sorted(FOLDER.glob("*.py"))
+    if path.name != "__init__.py"
+    for argument in documented(path)
+]
+
+
+def test_there_are_configs_and_each_says_how_to_launch_it():
+    assert {case.values[0].name for case in CASES} == {
+        path.name for path in FOLDER.glob("*.py") if path.name != "__init__.py"
+    }
+    assert len(CASES) >= 2
+
+
+@pytest.mark.parametrize("path", sorted({case.values[0] for case in CASES}), ids=lambda p: p.stem)
+def test_an_unknown_argument_is_refused(path):
+    with pytest.raises(ValueError, match="nonsense"):
+        load(path).get_config("nonsense")
+
+
+def windows(model: Pi0, cameras: int, size: int) -> Batch:
+    """Shapes of a batch."""
+    c = model.config
+    shape = jax.ShapeDtypeStruct
+    return Batch(
+        obs=Observation(
+            images=shape((size, cameras, *2 * [c.vision.image_size], 3), jnp.uint8),
+            image_mask=shape((size, cameras), jnp.bool_),
+            state=shape((size, c.action_dim), jnp.float32),
+            prompt=shape((size, c.prompt_length), jnp.int32),
+            prompt_mask=shape((size, c.prompt_length), jnp.bool_),
+        ),
+        actions=shape((size, c.action_horizon, c.action_dim), jnp.float32),
+        action_mask=shape((size, c.action_horizon), jnp.bool_),
+        weight=shape((size,), jnp.float32),
+    )
+
+
+def check_update(model: Pi0, loss, optimizer: OptimizerConfig, steps: int, batch: Batch) -> None:
+    """One update, shapes only: parameters keep theirs, and every rule matches one."""
+
+    def update(rng, batch):
+        params = model.init(rng)
+        state, step = prepare(params, loss, optimizer, steps)
+        return params, step(state, batch, rng)
+
+    params, (state, metrics) = jax.eval_shape(update, jax.random.key(0), batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state.params, params)
+    assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize(("path", "argument"), CASES)
+def test_a_config_builds(path, argument):
+    config = load(path).get_config(*filter(None, [argument]))
+    config.lock()
+    suite = make_suite(config.suite, config.task.to_dict())
+    model, cameras = Pi0(preset(config.model)), len(suite.tasks[0].cameras)
+    assert 1 <= config.execute_steps <= model.config.action_horizon
+    for task in suite.tasks:
+        # Bytes count a letter as a token, with a begin and an end; words need fewer.
+        assert len(task.instruction) + 2 <= model.config.prompt_length or config.model == "pi0"
+
+    sft = config.sft
+    optimizer = OptimizerConfig(**sft.optimizer.to_dict())
+    loss = flow_matching_loss(model, sft.time_samples)
+    check_update(model, loss, optimizer, sft.steps, windows(model, cameras, sft.batch_size))
+
+    for overrides in ({}, *(part.to_dict() for part in config.baselines.values())):
+        values = config.rl.to_dict() | overrides
+        optimizer = OptimizerConfig(**values.pop("optimizer"))
+        ript = RiptConfig(**values)
+        loss = cfg_flow_matching_loss(model, ript.alpha, ript.time_samples)
+        batch = windows(model, cameras, ript.batch_size)
+        steps = ript.iterations * ript.updates_per_step
+        check_update(model, loss, optimizer, steps, batch)
+
+    evaluation = EvalConfig(**config.eval)
+    c = model.config
+    noise = jax.ShapeDtypeStruct((1, c.action_horizon, c.action_dim), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    obs = windows(model, cameras, 1).obs
+    for scale in evaluation.guidance:
+        chunk = jax.eval_shape(
+            lambda p, o, x, scale=scale: sample(
+                model, branches(scale), p, o, x, evaluation.num_steps, scale
+            ),
+            params, obs, noise,
+        )  # fmt: skip
+        assert chunk.shape == noise.shape
+
+
+@pytest.mark.parametrize(("path", "argument"), CASES)
+def test_initial_states_never_meet(path, argument):
+    """Demonstrations, training and evaluation start from seeds of their own."""
+    config = load(path).get_config(*filter(None, [argument]))
+    tasks = len(make_suite(config.suite, config.task.to_dict()).tasks)
+    demos, rl, evaluation = config.demonstrations, config.rl, config.eval
+    drawn = {
+        "demonstrations": range(demos.first_seed, demos.first_seed + demos.episodes),
+        "rl": range(rl.first_seed, rl.first_seed + rl.iterations * rl.max_groups),
+        "eval": range(evaluation.first_seed, evaluation.first_seed + evaluation.episodes * tasks),
+    }
+    names = list(drawn)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            assert not set(drawn[a]) & set(drawn[b]), (a, b)

@@ -1,0 +1,162 @@
+"""train.py and eval.py as a user runs them, at the smallest size."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pi0_jax.env.gl import choose_renderer
+from pi0_jax.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "--config=configs/demo.py",
+    "--config.pool.workers=2",
+    "--config.execute_steps=8",
+    "--config.demonstrations.episodes=4",
+    "--config.sft.steps=4",
+    "--config.sft.batch_size=8",
+    "--config.rl.iterations=2",
+    "--config.rl.group_size=2",
+    "--config.rl.groups_per_step=2",
+    "--config.rl.max_groups=2",
+    "--config.rl.updates_per_step=2",
+    "--config.rl.batch_size=8",
+    "--config.eval.episodes=2",
+    "--config.eval.num_steps=2",
+    "--config.eval.videos=1",
+    "--config.eval.guidance=(1.0,2.0)",
+)
+SCRIPTED = (
+    *SMALL,
+    "--config.suite=scripted",
+    "--config.task={'max_steps':12,'image_size':64,'tolerance':0.6,'speed':0.2}",
+)
+LIFT = (*SMALL, "--config.task.max_steps=16", "--config.rl.iterations=1")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Programs of one module compile once: a resumed run finds them."""
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def start(environment, script: str, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, script, *arguments], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == code, errors
+    return errors
+
+
+def check_run(path: Path, arms: list[tuple[str, float]]) -> list[dict]:
+    """What every run leaves behind; returns its rows."""
+    results = json.loads((path / "results.json").read_text())
+    assert [(row["arm"], row["guidance"]) for row in results["rows"]] == arms
+    for row in results["rows"]:
+        assert row["episodes"] == 2
+        assert row["rate"] == row["successes"] / 2
+        assert 0 <= row["wilson_low"] <= row["rate"] <= row["wilson_high"] <= 1
+    assert results["protocol"]["versions"]["mujoco"]
+    assert results["protocol"]["evaluation"]["episodes"] == 2
+    lines = (path / "episodes.jsonl").read_text().splitlines()
+    assert len(lines) == 2 * len(arms)
+    videos = json.loads((path / "videos" / "index.json").read_text())
+    assert videos
+    page = (path / "report.html").read_text()
+    for video in videos:
+        assert (path / "videos" / video["file"]).stat().st_size > 500
+        assert video["file"] in page
+    return results["rows"]
+
+
+def check_metrics(path: Path, sft_arms: tuple[str, ...], iterations: int) -> None:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [x["arm"] for x in lines if x["phase"] == "sft"] == list(sft_arms)
+    rl = [(x["arm"], x["iteration"]) for x in lines if x["phase"] == "rl"]
+    assert rl == [("ript", i + 1) for i in range(iterations)]
+
+
+TRAINED = [("base", 1.0), ("continued_sft", 1.0), ("ript", 1.0), ("ript", 2.0)]
+
+
+def evaluate(environment, run: Path, out: Path, arguments: tuple[str, ...]) -> None:
+    """eval.py loads what train.py exported, and finds the same as train.py did."""
+    finish(start(environment, "eval.py", f"--checkpoint={run / 'policy'}", f"--workdir={out}",
+                 *arguments))  # fmt: skip
+    rows = check_run(out, [("policy", 1.0), ("policy", 2.0)])
+    trained = json.loads((run / "results.json").read_text())["rows"][-2:]
+    assert [row["successes"] for row in rows] == [row["successes"] for row in trained]
+
+
+def test_a_scripted_run_interrupted_resumed_and_evaluated(tmp_path, environment):
+    run = tmp_path / "run"
+    command = ("train.py", f"--workdir={run}", *SCRIPTED)
+    process = start(environment, *command)
+    first = run / "episodes" / "ript" / "001.npz"
+    deadline = time.monotonic() + 120
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = finish(process, code=130)
+    assert said.endswith("error: interrupted; run the same command with --resume to continue\n")
+    assert "Traceback" not in said
+
+    before = (run / "results.json").read_bytes()
+    refused = finish(start(environment, *command), code=2)
+    assert refused.count("\n") == 1
+    assert "holds a run already; add --resume to continue it" in refused
+    other = finish(start(environment, *command, "--resume", "--config.seed=1"), code=2)
+    assert "another config (section seed)" in other
+    assert (run / "results.json").read_bytes() == before
+
+    finish(start(environment, *command, "--resume"))
+    check_run(run, TRAINED)
+    assert (run / "policy" / "config.json").exists()
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["8"]
+    evaluate(environment, run, tmp_path / "eval", SCRIPTED)
+
+
+def test_the_real_lift(tmp_path, environment):
+    try:
+        choose_renderer()
+    except InputError as error:
+        pytest.skip(str(error))
+    run = tmp_path / "run"
+    finish(start(environment, "train.py", f"--workdir={run}", *LIFT))
+    check_run(run, TRAINED)
+    check_metrics(run, ("base", "continued_sft"), iterations=1)
+    evaluate(environment, run, tmp_path / "eval", LIFT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eval.py", *SCRIPTED), "--checkpoint is missing"),
+        (("eval.py", *SCRIPTED, "--checkpoint={path}/no"), "expected a policy folder"),
+        (("train.py", *SCRIPTED, "--config.suite=lfit"), "suite must be one of"),
+        (("train.py", *SMALL, "--config.eval.episodes=0"), "eval.episodes must be at least 1"),
+        (("train.py", *SMALL, "--config.rl.group_size=1"), "rl.group_size must be at least 2"),
+    ],
+)  # fmt: skip
+def test_mistakes_cost_nothing(tmp_path, environment, arguments, message):
+    """One line, exit code 2, and no run folder."""
+    script, *rest = (part.format(path=tmp_path) if "{path}" in part else part for part in arguments)
+    said = finish(start(environment, script, *rest, f"--workdir={tmp_path / 'run'}"), code=2)
+    assert said.count("\n") == 1
+    assert message in said
+    assert not (tmp_path / "run").exists()

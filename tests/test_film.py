@@ -1,0 +1,77 @@
+"""Videos show stored episodes: the right ones, whole, and named in an index."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pi0_jax.env.base import Job
+from pi0_jax.env.expert import ExpertStyle, demonstrate
+from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.suite import Suite
+from pi0_jax.episode import save_episodes
+from pi0_jax.rl.film import film
+from pi0_jax.run_folder import RunFolder
+from pi0_jax.session import Session
+from pi0_jax.video import read_video
+
+TASK = ScriptedTask(max_steps=9, image_size=32, tolerance=0.3)
+SUITE = Suite("scripted", (TASK,), ExpertStyle())
+SEEDS = range(12)
+
+
+@pytest.fixture(scope="module")
+def evaluated(scripted_pool):
+    """Outcomes before and after: the same states by a clumsy and by a good expert."""
+    styles = ExpertStyle(offset_sigma=0.8), ExpertStyle(offset_sigma=0.0)
+    return [
+        scripted_pool.map([Job(TASK, demonstrate, (seed, style)) for seed in SEEDS])
+        for style in styles
+    ]
+
+
+def filmed(path, pool, evaluated, each: int):
+    """Runs `film` and gives its index of videos and of stills."""
+    run = RunFolder(path, {}, resume=False)
+    for arm, episodes in zip(("base", "ript"), evaluated, strict=True):
+        save_episodes(run.episodes(f"eval/{arm}_1"), episodes)
+    film(Session(run, SUITE, pool, 0), ("base", "ript"), 1.0, each)
+    return [json.loads((path / f / "index.json").read_text()) for f in ("videos", "frames")]
+
+
+def test_both_arms_show_the_same_states(tmp_path, scripted_pool, evaluated):
+    videos, stills = filmed(tmp_path, scripted_pool, evaluated, each=1)
+    outcomes = {arm: {} for arm in ("base", "ript")}
+    for entry in videos:
+        arm, _, seed, outcome = entry["file"].removesuffix(".mp4").split("_")
+        assert (entry["arm"], entry["outcome"]) == (arm, outcome)
+        outcomes[arm][int(seed)] = outcome
+        index = 0 if arm == "base" else 1
+        saved = evaluated[index][int(seed)]
+        assert outcome == ("success" if saved.success else "failure")
+        assert entry["caption"] == f"{len(saved)} control steps"
+        frames = read_video(tmp_path / "videos" / entry["file"])
+        assert len(frames) == len(saved)
+    assert outcomes["base"].keys() == outcomes["ript"].keys()
+    pairs = {(outcomes["base"][seed], outcomes["ript"][seed]) for seed in outcomes["base"]}
+    assert ("failure", "success") in pairs  # what RL taught comes first
+    assert any(after == "failure" for _, after in pairs)
+    assert len(stills) == len(videos) == 2 * len(outcomes["base"])
+    assert all((tmp_path / "frames" / entry["file"]).stat().st_size for entry in stills)
+
+
+def test_the_picture_is_the_episodes(tmp_path, scripted_pool, evaluated):
+    """Its hand's last position is where the blue spot is in the last frame."""
+    videos, _ = filmed(tmp_path, scripted_pool, evaluated, each=1)
+    entry = next(e for e in videos if e["arm"] == "ript" and e["outcome"] == "failure")
+    seed = int(entry["file"].split("_")[2])
+    saved = evaluated[1][seed]
+    hand = saved.state[-1, :2] + 0.1 * saved.actions[-1, :2]
+    frame = read_video(tmp_path / "videos" / entry["file"])[-1][:192, :192].astype(float)
+    red = frame[..., 0]
+    y, x = np.unravel_index(red.argmin(), red.shape)  # blue has least red
+    np.testing.assert_allclose(np.clip(hand, -1, 1), [x / 95.5 - 1, y / 95.5 - 1], atol=0.12)
+
+
+def test_no_videos_wanted(tmp_path, scripted_pool, evaluated):
+    assert filmed(tmp_path, scripted_pool, evaluated, each=0) == [[], []]

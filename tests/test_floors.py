@@ -1,0 +1,123 @@
+"""The house has floors: a module imports downwards, and foreign packages stay where they belong."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REPORT = ("report", "curves", "success", "run_data")
+# A string is one room: what is inside may import each other, without cycles.
+FLOORS = (
+    ("errors", "types", "episode", "statistics"),
+    ("model", "data", "env", "writers", "video", "charts", "bars", "storage"),
+    ("run_folder", "policy_folder", "training", *REPORT),
+    ("policy",),
+    ("session",),
+    ("rl",),
+    ("cli",),
+    ("train", "eval", "convert", "configs", "scripts"),
+)
+LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
+GROUND = {("types", "errors"), ("episode", "errors"), ("statistics", "errors")}
+ALLOWED = {(a, b) for a in REPORT for b in REPORT} | GROUND
+# Who alone may import a package.
+KEEPERS = {
+    "flax.linen": ("pi0_jax/model/",),
+    "torch": ("convert/", "tests/"),
+    "transformers": ("convert/", "tests/"),
+    "orbax": ("pi0_jax/storage.py", "convert/", "tests/"),
+    "robosuite": ("pi0_jax/env/", "tests/"),
+    "mujoco": ("pi0_jax/env/", "tests/"),
+}
+FILES = [
+    path.relative_to(ROOT)
+    for folder in ("pi0_jax", "convert", "configs", "scripts")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+] + [Path("train.py"), Path("eval.py")]
+
+
+def name(path: Path) -> str:
+    """Dotted module name; a package is its __init__."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name(path): path for path in FILES}
+
+
+def imports(path: Path, *, head: bool = False) -> set[str]:
+    """Dotted names of everything a file imports, or of what runs when it is imported (`head`)."""
+    found = set()
+    tree = ast.parse((ROOT / path).read_text())
+    for node in tree.body if head else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import absolutely"
+            # `from package import module` imports the module.
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own(imported: str) -> str | None:
+    """The module of this house that a dotted name belongs to."""
+    while imported and imported not in MODULES:
+        imported = imported.rpartition(".")[0]
+    return imported or None
+
+
+def room(module: str) -> str:
+    """Where a module lives: "rl" for pi0_jax.rl.ript, "train" for train.py."""
+    parts = module.removeprefix("pi0_jax.").split(".")
+    return parts[0]
+
+
+def test_modules_are_found():
+    assert len(MODULES) > 45
+    assert "flax.linen" in imports(Path("pi0_jax/model/gemma.py"))
+    assert "pi0_jax.policy" in map(own, imports(Path("pi0_jax/rl/evaluate.py")))
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_down(path):
+    here = room(name(path))
+    assert here in LEVEL or here == "pi0_jax", f"{path}: give it a floor"
+    for imported in filter(None, map(own, imports(path))):
+        there = room(imported)
+        if there in (here, "pi0_jax") or (here, there) in ALLOWED:
+            continue
+        assert LEVEL[there] < LEVEL[here], f"{path} imports {imported}, which is not below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_foreign_packages_stay_where_they_belong(path):
+    foreign = imports(path)
+    for package, keepers in KEEPERS.items():
+        if any(i == package or i.startswith(f"{package}.") for i in foreign):
+            assert str(path).startswith(keepers), f"{path} imports {package}"
+    packages = {imported.split(".")[0] for imported in foreign}
+    if path.parts[:2] == ("pi0_jax", "env"):
+        assert not packages & {"jax", "torch", "flax", "optax"}, (
+            f"{path}: a simulator is no trainer"
+        )
+    if path.parts[0] == "configs":
+        assert packages <= {"ml_collections"}, f"{path}: a config is plain values"
+
+
+def test_no_cycles():
+    """Of imports at the head; a task may build its simulator, which knows the task."""
+    graph = {
+        module: {own(imported) for imported in imports(path, head=True)} - {None, module}
+        for module, path in MODULES.items()
+    }
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises a CycleError that names it
+
+
+def test_no_mutual_edges_between_packages():
+    edges = {
+        (room(module), room(imported))
+        for module, path in MODULES.items()
+        for imported in filter(None, map(own, imports(path)))
+    }
+    assert [(a, b) for a, b in edges if a < b and (b, a) in edges] == []

@@ -1,0 +1,212 @@
+"""Rollouts of hand-written policies: an episode depends on state and noise, on no one else."""
+
+import dataclasses
+import os
+import signal
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny import CONFIG
+
+from pi0_jax.env.base import Job, start
+from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
+from pi0_jax.episode import Episode
+from pi0_jax.rl.rollout import Plan, collect, group_by_state, plan_states, replay
+
+TASK = ScriptedTask(max_steps=10, image_size=16, tolerance=0.4, speed=0.2)
+
+
+@dataclass
+class NoisePolicy:
+    """Acts by its noise alone, and keeps a diary of what it was asked."""
+
+    asked: list = field(default_factory=list)
+    model = SimpleNamespace(config=CONFIG)
+
+    def act(self, observations, noise):
+        assert len(observations) == len(noise)
+        self.asked += [(obs.state.copy(), n) for obs, n in zip(observations, noise, strict=True)]
+        return np.clip(noise[..., :7], -1, 1)
+
+
+@dataclass
+class RightPolicy:
+    """Always moves to the right at full speed."""
+
+    model = SimpleNamespace(config=CONFIG)
+
+    def act(self, observations, noise):
+        chunk = np.zeros((len(observations), CONFIG.action_horizon, 7), np.float32)
+        chunk[..., 0] = 1.0
+        return chunk
+
+
+def states(number: int = 4) -> list:
+    return [(TASK, seed) for seed in range(number)]
+
+
+def assert_same(a: Episode, b: Episode) -> None:
+    for x, y in zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture(scope="module")
+def episodes(scripted_pool):
+    plans = plan_states(scripted_pool, states(), rollouts=3)
+    return collect(NoisePolicy(), scripted_pool, plans, execute_steps=3, policy_step=7)
+
+
+def test_an_episode_is_what_happened(episodes):
+    """Executed again by hand, step by step."""
+    assert len(episodes) == 12
+    for episode in episodes:
+        simulator = ScriptedSimulator(TASK)
+        boundary = simulator.start(episode.seed)
+        assert episode.init_hash == boundary.state.hash
+        for step, action in enumerate(episode.actions):
+            if episode.chunk_start[step]:
+                look = episode.image_steps.tolist().index(step)
+                np.testing.assert_array_equal(episode.images[look], simulator.images())
+            np.testing.assert_array_equal(episode.state[step], simulator.proprio())
+            success = simulator.step(action)
+            assert success == (episode.success and step == len(episode) - 1)
+        assert episode.success or len(episode) == TASK.max_steps
+        assert (episode.task, episode.prompt) == ("scripted", TASK.instruction)
+        assert (episode.policy_step, episode.error) == (7, None)
+    assert {episode.success for episode in episodes} == {True, False}
+
+
+def test_looks_are_at_chunk_starts(episodes):
+    """Every 3 steps; the last chunk of a failure has one step (10 = 3 + 3 + 3 + 1)."""
+    for episode in episodes:
+        assert episode.image_steps.tolist() == list(range(0, len(episode), 3))
+        assert np.flatnonzero(episode.chunk_start).tolist() == episode.image_steps.tolist()
+
+
+def test_episodes_keep_the_order_of_their_plans(episodes):
+    assert [episode.seed for episode in episodes] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_does_not_matter(episodes, workers):
+    with SimulatorPool(workers, 20) as pool:
+        plans = plan_states(pool, states(), rollouts=3)
+        for a, b in zip(collect(NoisePolicy(), pool, plans, 3, 7), episodes, strict=True):
+            assert_same(a, b)
+
+
+def test_the_company_does_not_matter(episodes, scripted_pool):
+    plans = plan_states(scripted_pool, states(), rollouts=3)
+    for index in (0, 5, 11):
+        (alone,) = collect(NoisePolicy(), scripted_pool, plans[index : index + 1], 3, 7)
+        assert_same(alone, episodes[index])
+    turned = collect(NoisePolicy(), scripted_pool, plans[::-1], 3, 7)
+    for a, b in zip(turned[::-1], episodes, strict=True):
+        assert_same(a, b)
+
+
+def test_noise_belongs_to_chunk_rollout_state_and_step(scripted_pool):
+    """No two draws are equal, and a second run draws the same."""
+
+    def drawn(policy_step: int) -> set[bytes]:
+        policy = NoisePolicy()
+        plans = plan_states(scripted_pool, states(2), rollouts=2)
+        collect(policy, scripted_pool, plans, 3, policy_step)
+        keys = {noise.tobytes() for _, noise in policy.asked}
+        assert len(keys) == len(policy.asked) >= 4
+        shape = (CONFIG.action_horizon, CONFIG.action_dim)
+        assert {noise.shape for _, noise in policy.asked} == {shape}
+        return keys
+
+    assert drawn(0) == drawn(0)
+    assert not drawn(0) & drawn(1)
+
+
+def test_rollouts_of_a_state_start_from_copies(episodes):
+    groups = group_by_state(episodes)
+    assert [len(group.episodes) for group in groups] == [3] * 4
+    for group in groups:
+        a, b, c = group.episodes
+        np.testing.assert_array_equal(a.images[0], b.images[0])
+        np.testing.assert_array_equal(a.state[0], c.state[0])
+        assert not np.array_equal(a.actions[0], b.actions[0])
+
+
+def test_replay_is_the_episode(episodes, scripted_pool):
+    films = replay(scripted_pool, [(TASK, episode) for episode in episodes], frame_every=1)
+    for episode, frames in zip(episodes, films, strict=True):
+        assert frames.shape == (len(episode), 16, 16, 3)
+        for look, step in enumerate(episode.image_steps[1:], start=1):
+            np.testing.assert_array_equal(frames[step - 1], episode.images[look, 0])
+
+
+def test_nothing_planned(scripted_pool):
+    assert plan_states(scripted_pool, []) == []
+    assert collect(NoisePolicy(), scripted_pool, [], 3, 0) == []
+
+
+def test_progress_counts_up(scripted_pool):
+    seen = []
+    plans = plan_states(scripted_pool, states())
+    done = collect(NoisePolicy(), scripted_pool, plans, 3, 0, lambda ended: seen.append(len(ended)))
+    assert seen == [1, 2, 3, 4]
+    assert len(done) == 4
+
+
+WALL = 0.3
+
+
+@dataclass(frozen=True)
+class WalledTask(ScriptedTask):
+    """Its simulator fails wherever a chunk would begin behind the wall."""
+
+    def build(self) -> "WalledSimulator":
+        return WalledSimulator(self)
+
+
+class WalledSimulator(ScriptedSimulator):
+    """What `WalledTask` builds."""
+
+    def run(self, state, actions, frame_every=0):
+        if state.arrays["hand"][0] > WALL:
+            raise RuntimeError("the arm hit the wall")
+        return super().run(state, actions, frame_every)
+
+
+def test_errors_are_neither_success_nor_failure():
+    """Moving right by 0.2 a step, 3 steps a chunk; the target cannot be reached."""
+    task = WalledTask(max_steps=6, image_size=16, tolerance=0.0, speed=0.2)
+    with SimulatorPool(1, 20, retries=0) as pool:
+        plans = plan_states(pool, [(task, seed) for seed in range(6)])
+        done = collect(RightPolicy(), pool, plans, 3, 0)
+    kinds = []
+    for plan, episode in zip(plans, done, strict=True):
+        x = float(plan.first.state.arrays["hand"][0])
+        looks = 0 if x > WALL else 1 if min(x + 0.6, 1) > WALL else 2
+        kinds.append(looks)
+        assert not episode.success
+        assert (episode.error is None) == (looks == 2)
+        assert looks == 2 or "the arm hit the wall" in episode.error
+        assert len(episode) == 3 * looks
+        # A look whose chunk was lost is left out: pictures and steps fit.
+        assert len(episode.images) == len(episode.image_steps) == looks
+        assert episode.images.shape[1:] == (2, 16, 16, 3)
+    assert set(kinds) == {0, 1, 2}
+    assert sum(len(group.episodes) for group in group_by_state(done)) == kinds.count(2)
+
+
+def test_a_fault_that_passes_is_invisible(episodes, scripted_pool):
+    """The pool runs a lost job again: here, jobs of a worker that is killed."""
+    plans = plan_states(scripted_pool, states(), rollouts=3)
+    os.kill(scripted_pool._seats[0].process.pid, signal.SIGKILL)
+    for a, b in zip(collect(NoisePolicy(), scripted_pool, plans, 3, 7), episodes, strict=True):
+        assert_same(a, b)
+
+
+def test_a_plan_may_be_made_by_hand(episodes, scripted_pool):
+    first = scripted_pool.map([Job(TASK, start, (2,))])[0]
+    (done,) = collect(NoisePolicy(), scripted_pool, [Plan(TASK, 2, first, rollout=1)], 3, 7)
+    assert_same(done, episodes[7])

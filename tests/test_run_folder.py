@@ -1,0 +1,112 @@
+"""One folder, one run: nothing is overwritten, nothing that is known is lost."""
+
+import dataclasses
+import json
+
+import pytest
+from tiny import episode
+
+from pi0_jax.env.suite import make_suite
+from pi0_jax.errors import InputError
+from pi0_jax.run_folder import RunFolder, protocol, success_text, versions
+from pi0_jax.statistics import Row
+
+CONFIG = {"seed": 0, "rl": {"rules": (("a", 0.0),)}, "eval": {"guidance": (1.0, 2.0)}}
+ROW = Row("sft", "base", "lift", 1.0, 3, 4)
+
+
+def test_a_new_folder(tmp_path):
+    run = RunFolder(tmp_path / "deep" / "run", CONFIG, resume=False)
+    stored = json.loads((run.path / "config.json").read_text())
+    assert stored["config"]["eval"] == {"guidance": [1.0, 2.0]}
+    assert isinstance(stored["command"], list)
+    assert run.rows == []
+
+
+def test_a_taken_folder_is_refused_and_left_alone(tmp_path):
+    RunFolder(tmp_path, CONFIG, resume=False).log(1, "sft", "base", loss=0.5)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="holds a run already; add --resume to continue it"):
+        RunFolder(tmp_path, CONFIG, resume=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_resuming_needs_a_run(tmp_path):
+    with pytest.raises(InputError, match="expected a run to resume, found none"):
+        RunFolder(tmp_path / "nowhere", CONFIG, resume=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="is a file; name a folder"):
+            RunFolder(tmp_path / "run", CONFIG, resume)
+
+
+@pytest.mark.parametrize(
+    ("other", "sections"),
+    [
+        (CONFIG | {"seed": 1}, "seed"),
+        (CONFIG | {"seed": 1, "new": 2}, "new, seed"),
+        ({"rl": CONFIG["rl"], "eval": CONFIG["eval"]}, "seed"),
+    ],
+)
+def test_resuming_with_another_config_is_refused(tmp_path, other, sections):
+    RunFolder(tmp_path, CONFIG, resume=False)
+    with pytest.raises(InputError, match=rf"another config \(section {sections}\)"):
+        RunFolder(tmp_path, other, resume=True)
+
+
+def test_results_survive(tmp_path):
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    run.protocol = {"suite": "lift"}
+    run.add_rows([ROW])
+    again = RunFolder(tmp_path, CONFIG, resume=True)
+    assert again.rows == [ROW]
+    assert again.has_row("base", 1.0)
+    assert not again.has_row("base", 2.0)
+    assert not again.has_row("ript", 1.0)
+    again.protocol = {"suite": "lift"}
+    after = dataclasses.replace(ROW, phase="rl", arm="ript")
+    again.add_rows([after])
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["protocol"] == {"suite": "lift"}
+    assert [(r["arm"], r["rate"]) for r in stored["rows"]] == [("base", 0.75), ("ript", 0.75)]
+    assert stored["rows"][0].keys() >= {"wilson_low", "wilson_high", "successes", "episodes"}
+
+
+def test_metrics_survive(tmp_path):
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    run.log(1, "sft", "base", loss=0.5)
+    run.metrics.close()
+    RunFolder(tmp_path, CONFIG, resume=True).log(2, "rl", "ript", loss=0.25)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["step"], x["phase"], x["arm"], x["loss"]) for x in lines] == [
+        (1, "sft", "base", 0.5), (2, "rl", "ript", 0.25),
+    ]  # fmt: skip
+
+
+def test_baselines_lie_apart(tmp_path):
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    own = (tmp_path / "checkpoints").resolve()
+    assert run.checkpoints("base").resolve() == run.checkpoints("ript").resolve() == own
+    assert run.checkpoints("filtered_bc") == tmp_path / "baselines" / "filtered_bc" / "checkpoints"
+    assert run.episodes("eval/base_1.5") == tmp_path / "episodes" / "eval" / "base_1.5.npz"
+
+
+def test_success_text():
+    good, bad = episode(2, [0], success=True), episode(2, [0])
+    assert success_text([]) == "ok 0/0"
+    assert success_text([good, bad, good]) == "ok 2/3"
+    assert success_text([good, episode(2, [0], error="broken")]) == "ok 1/1, 1 errors"
+
+
+def test_the_protocol_names_all_that_a_rate_depends_on():
+    suite = make_suite("scripted", {"tolerance": 0.25})
+    found = protocol(suite, {"episodes": 3}, "osmesa")
+    assert json.loads(json.dumps(found)) == found
+    assert "tolerance=0.25" in found["tasks"][0]
+    assert (found["suite"], found["renderer"]) == ("scripted", "osmesa")
+    assert found["evaluation"] == {"episodes": 3}
+    assert {"python", "mujoco", "robosuite", "jax", "numpy", "pi0_jax"} <= versions().keys()

@@ -1,0 +1,107 @@
+"""The update on a problem of three numbers: what is frozen stays, what is trained compiles once."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import batch
+
+from pi0_jax.training.optimizer import multiplier
+from pi0_jax.training.step import init_state, make_update, merge, split
+
+RULES = (("tower/.*", 0.0),)
+BATCH = batch(2)
+
+
+def parameters():
+    return {
+        "tower": {"w": jnp.array([1.0, 2.0]), "b": jnp.array([0.5])},
+        "head": {"w": jnp.array([3.0, -1.0])},
+    }
+
+
+def loss(params, batch, rng):
+    """Squared distance of the head from the tower, shaken by the key."""
+    noise = jax.random.normal(rng, (2,))
+    distance = params["head"]["w"] - params["tower"]["w"] * params["tower"]["b"] - noise
+    return jnp.sum(distance**2), {"noise": noise[0]}
+
+
+def test_frozen_leaves_stay_bit_for_bit_and_have_no_optimizer_state():
+    optimizer = optax.adam(0.1)
+    state, update = init_state(parameters(), optimizer, RULES), make_update(loss, optimizer, RULES)
+    # Adam keeps a step count and two moments, of head/w alone.
+    assert [leaf.shape for leaf in jax.tree.leaves(state.opt_state)] == [(), (2,), (2,)]
+    for _ in range(3):
+        state, metrics = update(state, BATCH, jax.random.key(0))
+    chex.assert_trees_all_equal(state.params["tower"], parameters()["tower"])
+    assert (np.abs(state.params["head"]["w"] - parameters()["head"]["w"]) > 0.01).all()
+    assert int(state.step) == 3
+    assert set(metrics) == {"loss", "grad_norm", "noise"}
+
+
+def test_one_step_of_gradient_descent_by_hand():
+    def plain(params, batch, rng):
+        return jnp.sum((params["head"]["w"] - params["tower"]["w"]) ** 2), {}
+
+    optimizer = optax.sgd(0.25)
+    state, update = init_state(parameters(), optimizer, RULES), make_update(plain, optimizer, RULES)
+    state, metrics = update(state, BATCH, jax.random.key(0))
+    # head - tower = (2, -3): loss 13, gradient (4, -6), step (-1, 1.5).
+    assert state.params["head"]["w"].tolist() == [2.0, 0.5]
+    assert float(metrics["loss"]) == 13.0
+    assert float(metrics["grad_norm"]) == pytest.approx(np.sqrt(52))
+
+
+def test_many_steps_one_trace():
+    chex.clear_trace_counter()
+    traced = chex.assert_max_traces(loss, n=1)
+    optimizer = optax.sgd(0.1)
+    state, update = init_state(parameters(), optimizer, ()), make_update(traced, optimizer, ())
+    for step in range(4):
+        state, _ = update(state, batch(2, seed=step), jax.random.key(step))
+    with pytest.raises(AssertionError, match="traced"):
+        update(state, batch(3), jax.random.key(0))  # another shape is another program
+
+
+def test_draws_depend_on_the_step_alone():
+    """A resumed run draws what an unbroken one would have drawn."""
+    optimizer = optax.sgd(0.0)
+    update = make_update(loss, optimizer, ())
+    key = jax.random.key(7)
+    state, seen = init_state(parameters(), optimizer, ()), []
+    for _ in range(3):
+        state, metrics = update(state, BATCH, key)
+        seen.append(float(metrics["noise"]))
+    assert len(set(seen)) == 3
+    resumed = init_state(parameters(), optimizer, ()).replace(step=jnp.array(2, jnp.int32))
+    assert float(update(resumed, BATCH, key)[1]["noise"]) == seen[2]
+
+
+def test_the_given_parameters_outlive_the_donated_state():
+    params = parameters()
+    optimizer = optax.sgd(0.1)
+    state = init_state(params, optimizer, ())
+    make_update(loss, optimizer, ())(state, BATCH, jax.random.key(0))
+    assert params["head"]["w"].tolist() == [3.0, -1.0]
+
+
+TREES = st.recursive(
+    st.integers(0, 9),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3),
+    max_leaves=8,
+).filter(lambda tree: isinstance(tree, dict))
+
+
+@given(TREES, st.lists(st.tuples(st.sampled_from(["a", "a/.*", ".*b", ".*c/a", "b.*"]),
+                                 st.sampled_from([0.0, 1.0, 2.0])), max_size=3))  # fmt: skip
+def test_merge_undoes_split(tree, rules):
+    trained, frozen = split(tree, tuple(rules))
+    assert merge(trained, frozen) == tree
+    assert not trained.keys() & frozen.keys()
+    assert all(multiplier(path, tuple(rules)) for path in trained)
+    assert not any(multiplier(path, tuple(rules)) for path in frozen)

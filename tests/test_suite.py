@@ -1,0 +1,39 @@
+"""Suites by name, and who demonstrates them."""
+
+import pytest
+
+from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.suite import Suite, make_suite
+from pi0_jax.errors import InputError
+
+
+def test_options_reach_task_and_expert():
+    options = {"max_steps": 9, "expert": {"offset_sigma": 0.5}}
+    suite = make_suite("scripted", options)
+    assert suite.name == "scripted"
+    assert suite.tasks == (ScriptedTask(max_steps=9),)
+    assert suite.style.offset_sigma == 0.5
+    assert options == {"max_steps": 9, "expert": {"offset_sigma": 0.5}}  # left as given
+    assert isinstance(make_suite("lift", {}).tasks[0], LiftTask)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("libreo", {}, r"suite must be one of \[.*'lift'.*\], got 'libreo'"),
+        ("scripted", {"speeed": 1}, "config.task of suite 'scripted': .*'speeed'"),
+        ("scripted", {"expert": {"sigma": 1}}, "config.task of suite 'scripted': .*'sigma'"),
+    ],
+)
+def test_mistakes_are_named(name, options, message):
+    with pytest.raises(InputError, match=message):
+        make_suite(name, options)
+
+
+def test_tasks_take_turns_in_demonstrations():
+    tasks = (ScriptedTask(name="a"), ScriptedTask(name="b"))
+    jobs = Suite("two", tasks, make_suite("scripted", {}).style).demonstrations(range(5, 8))
+    assert [(job.task.name, job.args[0]) for job in jobs] == [("a", 5), ("b", 6), ("a", 7)]
+    episode = jobs[1].function(jobs[1].task.build(), *jobs[1].args)
+    assert (episode.task, episode.seed, episode.policy_step) == ("b", 6, -1)

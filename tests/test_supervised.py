@@ -1,0 +1,65 @@
+"""Plain flow matching against its formula with the same draws."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import CONFIG, MODEL, batch
+
+from pi0_jax.training.supervised import draw, flow_matching_loss
+
+KEY = jax.random.key(5)
+
+
+def test_draws():
+    actions = jnp.asarray(batch(3).actions)
+    rows, noise, time = draw(KEY, actions, 4)
+    chex.assert_shape([rows, noise], (3, 4, CONFIG.action_horizon, CONFIG.action_dim))
+    chex.assert_shape(time, (3, 4))
+    np.testing.assert_array_equal(rows, np.repeat(actions[:, None], 4, 1))
+    assert len(np.unique(time)) == 12
+    assert len(np.unique(noise)) == noise.size
+    assert abs(float(noise.mean())) < 0.15
+    assert float(noise.std()) == pytest.approx(1, abs=0.1)
+    again = draw(KEY, actions, 4)
+    chex.assert_trees_all_equal(again, (rows, noise, time))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_loss_is_its_formula(params, samples):
+    """One prefix and one suffix pass for each draw, and a loop over real action steps."""
+    windows = batch(3)
+    found, _ = jax.jit(flow_matching_loss(MODEL, samples))(params, windows, KEY)
+    actions, noise, time = draw(KEY, jnp.asarray(windows.actions), samples)
+
+    @jax.jit
+    def velocity(x_t, time):
+        cache = MODEL.encode_prefix(params, windows.obs)
+        return MODEL.velocity(params, cache, windows.obs.state, x_t, time)
+
+    errors = []
+    for r in range(samples):
+        t = time[:, r, None, None]
+        x_t = t * noise[:, r] + (1 - t) * actions[:, r]
+        v = velocity(x_t[:, None], time[:, r : r + 1])[:, 0]
+        squared = np.square(v - (noise[:, r] - actions[:, r])).mean(-1)
+        errors += list(squared[windows.action_mask])
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_what_is_behind_the_end_does_not_count(params):
+    """But for one thing: masked actions stand beside real ones, and are seen by them."""
+    windows = batch(3)
+    loss = jax.jit(jax.grad(lambda p, b: flow_matching_loss(MODEL, 2)(p, b, KEY)[0]))
+    nothing = windows.replace(action_mask=np.zeros_like(windows.action_mask))
+    for leaf in jax.tree.leaves(loss(params, nothing)):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+def test_the_condition_is_not_trained(params):
+    windows = batch(3)
+    grads = jax.jit(jax.grad(lambda p: flow_matching_loss(MODEL, 1)(p, windows, KEY)[0]))(params)
+    np.testing.assert_array_equal(grads["cond_embed"], 0)
+    assert np.abs(grads["action_in_proj"]["kernel"]).max() > 0
+    assert np.abs(grads["PaliGemma"]["img"]["embedding"]["kernel"]).max() > 0

@@ -1,0 +1,82 @@
+"""The two walks of docs/design.md: an observation to the arm, and an episode to the gradient."""
+
+import jax
+import numpy as np
+from tiny import CONFIG, MODEL, RIPT, policy_folder
+
+from pi0_jax.data.windows import count
+from pi0_jax.env.base import Job, run, start
+from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.model import flow
+from pi0_jax.policy import Policy
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.ript import draw_batch, harvest, weighted_windows
+from pi0_jax.rl.sampler import Sampler
+from pi0_jax.training.fit import fit, prepare
+from pi0_jax.training.optimizer import OptimizerConfig
+
+TASK = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.3)
+NOISE = np.random.default_rng(0).standard_normal((1, 4, 8), np.float32)
+
+
+def test_an_observation_to_the_arm(scripted_pool, params):
+    """Stop by stop, and the policy in one call gives the same."""
+    folder = policy_folder(params)
+    # simulator -> RawObs
+    first = scripted_pool.map([Job(TASK, start, (0,))])[0]
+    assert first.obs.images.shape == (2, 16, 16, 3)
+    # transforms -> Observation
+    transforms = folder.transforms
+    obs = jax.device_put(transforms.observe([first.obs]))
+    # encode_prefix -> PrefixCache -> flow.sample
+    cache = jax.jit(MODEL.encode_prefix)(params, obs)
+
+    @jax.jit
+    def velocity(x_t, time):
+        positive = np.ones(x_t.shape[:2], int)
+        return MODEL.velocity(params, cache, obs.state, x_t, time, positive)
+
+    chunk = flow.euler(velocity, jax.device_put(NOISE[:, None]), 3)[:, 0]
+    # inverse transforms -> actions
+    actions = transforms.robot_actions(jax.device_get(chunk), first.obs.state[None])
+    actions = np.clip(actions, -1, 1)
+    policy = Policy.from_folder(folder, guidance=1.0, num_steps=3)
+    np.testing.assert_allclose(policy.act([first.obs], NOISE), actions, atol=1e-5)
+    # the chunk's first steps -> the next job
+    after = scripted_pool.map([Job(TASK, run, (first.state, actions[0, :3]))])[0]
+    assert len(after.actions) == 3 or after.success
+    np.testing.assert_allclose(after.actions, actions[0, : len(after.actions)], atol=1e-6)
+
+
+def test_an_episode_to_the_gradient(scripted_pool, params):
+    """Sampler -> rollouts -> advantages -> windows -> update -> the policy acts with it."""
+    folder = policy_folder(params)
+    policy = Policy.from_folder(folder)
+    harvested, sampler = harvest(policy, scripted_pool, [TASK], Sampler(0), RIPT, 3, policy_step=0)
+    assert harvested.groups
+    assert sampler.drawn == harvested.tried
+    windows = weighted_windows(harvested.groups, RIPT, folder.transforms, CONFIG.action_horizon)
+    looks = [len(e.images) for group in harvested.groups for e in group.episodes]
+    assert count(windows) == sum(looks)
+    assert 0 < (windows.weight > 0).mean() < 1
+
+    loss = cfg_flow_matching_loss(MODEL, RIPT.alpha, RIPT.time_samples)
+    optimizer = OptimizerConfig(5e-3, warmup_steps=0)
+    state, update = prepare(folder.params, loss, optimizer, 30)
+    error = jax.jit(lambda params: loss(params, windows, jax.random.key(1))[0])
+    losses = [error(state.params)]
+    state = fit(
+        state,
+        update,
+        lambda step: draw_batch(windows, windows, RIPT, np.random.default_rng(step)),
+        30,
+        jax.random.key(0),
+        1,
+        lambda step, values: None,
+    )
+    losses.append(error(state.params))
+    assert losses[1] < 0.95 * losses[0]
+    seed = harvested.episodes[0].seed
+    first = scripted_pool.map([Job(TASK, start, (seed,))])[0].obs
+    before, after = (p.act([first], NOISE) for p in (policy, policy.with_params(state.params)))
+    assert np.abs(after - before).max() > 1e-3
