@@ -41,6 +41,8 @@ class EvalConfig:
         for name in ("episodes", "num_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
+        if not self.guidance:
+            raise InputError("eval.guidance must name at least one scale, such as (1.0,)")
 
 
 def measure(
