@@ -97,7 +97,8 @@ def demonstrations(session: Session, config: ConfigDict) -> list[Episode]:
     """Scripted episodes, failures kept; made once and stored."""
     path = session.run.episodes("demonstrations")
     if not path.exists():
-        seeds = range(config.first_seed, config.first_seed + config.episodes)
+        first = session.first_state(config.first_seed)
+        seeds = range(first, first + config.episodes)
         with session.run.progress("demonstrations", len(seeds)) as progress:
             episodes = session.pool.map(
                 session.suite.demonstrations(seeds),

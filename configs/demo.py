@@ -22,11 +22,13 @@ def get_config(arg: str = "") -> ConfigDict:
     # workers 0: one for every core.
     config.pool = ConfigDict({"workers": 0, "timeout_s": 60.0})
     config.task = ConfigDict({"placement": 0.06, "image_size": 64, "max_steps": 48})
+    # This expert succeeds in about 46 % of the episodes.
+    config.task.expert = ConfigDict({"offset_sigma": 0.022})
     config.init = ConfigDict({"checkpoint": ""})
     config.model = "tiny"
     config.execute_steps = 16
-    config.demonstrations = ConfigDict({"episodes": 300, "first_seed": 0, "std_floor": 0.1})
-    config.sft = ConfigDict({"steps": 1200, "batch_size": 64, "time_samples": 2})
+    config.demonstrations = ConfigDict({"episodes": 600, "first_seed": 0, "std_floor": 0.1})
+    config.sft = ConfigDict({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.optimizer = _adamw(learning_rate=2e-3, warmup_steps=50, final_fraction=0.05)
     config.sft.optimizer.rules = SFT_RULES
     config.rl = _ript()
@@ -34,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.baselines = ConfigDict({"continued_sft": {"groups_per_step": 0}})
     if arg == "full":
         config.baselines.filtered_bc = ConfigDict(
-            {"success_weight": True, "alpha": 0.0, "dynamic_sampling": False, "demo_fraction": 0.0}
+            {"success_weight": True, "alpha": 0.0, "dynamic_sampling": False}
         )
     config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_steps": 10})
     config.eval.videos = 2
@@ -45,10 +47,10 @@ def get_config(arg: str = "") -> ConfigDict:
 def _ript() -> ConfigDict:
     rl = ConfigDict(
         {
-            "iterations": 16,
+            "iterations": 12,
             "group_size": 8,
-            "groups_per_step": 16,
-            "max_groups": 16,
+            "groups_per_step": 48,
+            "max_groups": 48,
             "first_seed": 200_000,
             "dynamic_sampling": True,
             "success_weight": False,
@@ -59,7 +61,7 @@ def _ript() -> ConfigDict:
             "updates_per_step": 80,
             "batch_size": 64,
             "time_samples": 2,
-            "demo_fraction": 0.25,
+            "demo_fraction": 0.0,
         }
     )
     rl.optimizer = _adamw(learning_rate=7e-4, warmup_steps=20, final_fraction=0.2)

@@ -72,7 +72,11 @@ def workdir() -> Path:
 
 def _last_cause(message: str) -> str:
     """One line; of a config file's traceback only what it raised."""
-    head, found, cause = " ".join(message.split()).rpartition("Error: ")
+    message = " ".join(message.split())
+    _, missing, path = message.partition("No such file or directory: ")
+    if missing:
+        return f"--config: no such file: {path}"
+    head, found, cause = message.rpartition("Error: ")
     return cause if found and "Traceback" in head else head + found + cause
 
 

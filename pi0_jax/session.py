@@ -9,6 +9,9 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.run_folder import RunFolder
 
 
+_SEED_STRIDE = 10_000_000  # initial states apart from one run's seed to the next
+
+
 @dataclass(frozen=True)
 class Session:
     """A running job.
@@ -28,3 +31,7 @@ class Session:
     def rng(self, *key: int) -> np.random.Generator:
         """A generator of the run's seed and `key` alone: a resumed run draws the same."""
         return np.random.default_rng((self.seed, *key))
+
+    def first_state(self, first_seed: int) -> int:
+        """Seed of the first initial state of a training stream: every run seed has its own."""
+        return first_seed + _SEED_STRIDE * self.seed

@@ -95,7 +95,9 @@ def improve(
     windows = cut_windows(demos, weights, transforms, base.spec.model.action_horizon)
     policy = Policy.from_folder(base, config.guidance)
     arm = Arm(name, config, base, policy, windows, update, first_step)
-    done = _resumed(session, arm, Progressed(0, state, Sampler(config.first_seed), ()))
+    done = _resumed(
+        session, arm, Progressed(0, state, Sampler(session.first_state(config.first_seed)), ())
+    )
     while done.iteration < config.iterations:
         done = _iterate(session, arm, done)
     return replace(base, params=jax.device_get(done.state.params))
