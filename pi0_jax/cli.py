@@ -18,8 +18,6 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py[
 WORKDIR = flags.DEFINE_string("workdir", None, "run folder to make or to resume")
 RESUME = flags.DEFINE_bool("resume", False, "continue the run in --workdir")
 
-_PREAMBLE = "Configuration is not available because of an earlier failure to load: "
-
 
 def launch(main: Callable[[], None]) -> None:
     """Parses the command line, runs `main`, and exits."""
@@ -51,8 +49,7 @@ def parse(argv: list[str]) -> None:
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(argv, str(error))) from error
     except (OSError, SyntaxError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split()).removeprefix(_PREAMBLE)
-        raise InputError(f"--config: {message}") from error
+        raise InputError(_last_cause(f"--config: {error}")) from error
     if len(rest) > 1:
         raise InputError(f"unexpected argument {rest[1]!r}; flags begin with --")
     if CONFIG.value is None:
@@ -77,7 +74,7 @@ def _last_cause(message: str) -> str:
     if missing:
         return f"--config: no such file: {path}"
     head, found, cause = message.rpartition("Error: ")
-    return cause if found and "Traceback" in head else head + found + cause
+    return f"--config: {cause}" if found and "Traceback" in head else head + found + cause
 
 
 def _unknown_key(argv: list[str], message: str) -> str:
