@@ -49,8 +49,8 @@ def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
 
 def add_heads(parser: argparse.ArgumentParser) -> None:
     """Flags for what a flat PyTorch matrix does not tell."""
-    parser.add_argument("--num-heads", type=int, help="query heads, if the files do not tell")
-    parser.add_argument("--vision-heads", type=int, help="heads of the image tower, likewise")
+    parser.add_argument("--num-heads", type=_positive, help="query heads, if the files do not tell")
+    parser.add_argument("--vision-heads", type=_positive, help="heads of the image tower, likewise")
 
 
 def heads(arguments: argparse.Namespace) -> Declared:
@@ -64,8 +64,8 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("destination", metavar="DST", type=Path, help="policy folder to make")
     parser.add_argument("--dtype", choices=DTYPES, help="of the parameters; default: lossless")
     parser.add_argument("--norm-stats", type=Path, metavar="FILE", help="a norm_stats.json")
-    parser.add_argument("--asset-id", help="which statistics, or under which name")
-    parser.add_argument("--action-horizon", type=int, help="default: the config's, or 50")
+    parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or under which name")
+    parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
     parser.add_argument(
         "--cameras",
         type=_names,
@@ -73,7 +73,7 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--delta-dims",
-        type=int,
+        type=_count,
         default=0,
         help="leading action dimensions relative to the state (pi0_libero: 6)",
     )
@@ -105,6 +105,25 @@ def check_destination(source: str, destination: Path, *, overwrite: bool) -> Non
     here, there = destination.resolve(), Path(source).resolve()
     if here == there or here in there.parents:
         raise InputError(f"{destination}: DST must not be SRC or hold it")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return int(text)
+
+
+def _asset_id(text: str) -> str:
+    # It becomes a path below assets/.
+    if text.startswith("/") or not text or ".." in text.split("/"):
+        raise argparse.ArgumentTypeError(f"expected a name such as org/robot, got {text!r}")
+    return text
 
 
 def _names(text: str) -> tuple[str, ...]:

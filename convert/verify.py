@@ -80,7 +80,8 @@ def against_golden(source: Source, golden: Arrays) -> dict[str, Any]:
             gradient.pop("cond_embed")  # not in the official tree, and no condition is given
             found["grad_global_norm"] = np.asarray(stages.global_norm(gradient))
     errors = {name: _error(name, found[name], golden[name]) for name in found if name in golden}
-    return _report(source, errors)
+    horizons = {"checkpoint": source.facts.config.action_horizon, "golden": config.action_horizon}
+    return _report(source, errors) | {"action_horizon": horizons}
 
 
 def against_checkpoint(source: Source, other: Source, seed: int) -> dict[str, Any]:

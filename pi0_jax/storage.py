@@ -55,6 +55,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield partial
         if path.exists():
             old = path.with_name(path.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
             partial.rename(path)
             shutil.rmtree(old)

@@ -245,6 +245,9 @@ def test_the_wrong_command_names_the_right_one(
         ((), "arguments are required: SRC, DST"),
         (("a", "b", "--layout", "pi"), "invalid choice: 'pi'"),
         (("a", "b", "--speed", "9"), "unrecognized arguments: --speed 9"),
+        (("a", "b", "--action-horizon", "0"), "expected a positive number, got '0'"),
+        (("a", "b", "--delta-dims", "-1"), "expected a whole number, got '-1'"),
+        (("a", "b", "--asset-id", "../x"), "expected a name such as org/robot, got '../x'"),
     ],
 )
 def test_mistyped_commands(

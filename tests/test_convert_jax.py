@@ -1,5 +1,6 @@
 """Official Orbax folders in: released and training saves, EMA, LoRA, fused qkv, asset ids."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,6 @@ def test_half_an_adapter_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_fused_qkv_is_taken_apart(tmp_path: Path) -> None:
-    import dataclasses
-
     tree = official(dataclasses.replace(TINY, num_kv_heads=4))
     fused = jax.tree.map(np.copy, tree)
     attn = fused["PaliGemma"]["llm"]["layers"]["attn"]

@@ -1,5 +1,6 @@
 """verify: JSON, exit codes, and what it must catch."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from checkpoints import GOLDENS, IO, TINY, make_policy, make_torch, needs_goldens
 from safetensors.torch import load_file, save_file
 
-from convert import stages, verify
+from convert import jax_to_flax, stages, verify
 from convert.command import status
 from convert.orbax_source import OrbaxSource
 from convert.source import load_params
@@ -35,8 +36,6 @@ def io(made: Path) -> Path:
     obs, flow_in = verify.random_inputs(TINY, seed=1)
     flow_in = {k: v[:, :5] if v.ndim == 3 else v for k, v in flow_in.items()}
     params = load_params(OrbaxSource(made / "policy"), "float32")
-    import dataclasses
-
     config = dataclasses.replace(TINY, action_horizon=5)
     found = jax.device_get(stages.forward(config, params, obs, flow_in))
     found["sample_actions_5"] = stages.sample(config, params, obs, flow_in["noise"], 5)
@@ -88,8 +87,6 @@ def test_two_layouts_of_one_policy_agree(made: Path, capsys: pytest.CaptureFixtu
 def test_other_sizes_are_wrong_input(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import dataclasses
-
     make_policy(tmp_path / "p", dataclasses.replace(TINY, depth=2))
     assert status(verify.main, [str(made / "policy"), "--against", str(tmp_path / "p")]) == 2
     assert "different architectures" in capsys.readouterr().err
@@ -138,8 +135,6 @@ def test_the_golden_passes_on_every_stage(capsys: pytest.CaptureFixture[str]) ->
 def test_rounding_to_bfloat16_is_allowed_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from convert import jax_to_flax
-
     arguments = [str(GOLDENS / "tiny_pi0"), str(tmp_path / "p"), "--dtype", "bfloat16"]
     assert status(jax_to_flax.main, arguments) == 0
     capsys.readouterr()

@@ -3,7 +3,9 @@
 Reference values: ../shared/goldens. Where they are missing every test here says so and is skipped.
 """
 
+import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,10 +18,18 @@ from convert import stages
 from convert.orbax_source import OrbaxSource
 from convert.source import load_params
 from pi0_jax.model import flow, gemma, mask, siglip
+from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import path_name
+from pi0_jax.policy_folder import param_count, path_name
 
 pytestmark = needs_goldens
+
+
+@pytest.fixture(scope="module", autouse=True)
+def highest_precision() -> Iterator[None]:
+    """As convert.verify computes, so that both share their compiled functions."""
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +148,6 @@ def test_a_masked_camera_in_the_middle_is_the_same_as_none(
 def test_bfloat16_compute_stays_within_the_reference_models_own_rounding(
     source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]
 ) -> None:
-    import dataclasses
-
     config = dataclasses.replace(source.facts.config, compute_dtype="bfloat16")
     obs, flow_in = stages.inputs(golden)
     out = stages.forward(config, params, obs, flow_in)
@@ -158,9 +166,6 @@ def test_velocity_of_the_flow_is_noise_minus_actions() -> None:
 
 
 def test_full_size_has_the_published_number_of_parameters() -> None:
-    from pi0_jax.model.config import pi0
-    from pi0_jax.policy_folder import param_count
-
     shapes = jax.eval_shape(Pi0(pi0()).init, jax.random.key(0))
     shapes.pop("cond_embed")
     assert param_count(shapes) == 3_238_048_528
