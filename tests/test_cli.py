@@ -59,7 +59,7 @@ def test_an_argument_of_the_config():
         ((*GOOD, "--config.rl.alpha=low"), ("rl.alpha", "low")),
         # The config file.
         (("--config", "configs/none.py", "--workdir", "x"), ("--config", "configs/none.py")),
-        (("--config", "configs/demo.py:fall", "--workdir", "x"), ("--config", "'fall'")),
+        (("--config", "configs/demo.py:fall", "--workdir", "x"), ("configs/demo.py", "'fall'")),
         (("--config", "pyproject.toml", "--workdir", "x"), ("--config",)),
         (("--workdir", "x"), ("--config is missing", "configs/demo.py")),
         # Everything else.

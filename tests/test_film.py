@@ -39,8 +39,15 @@ def filmed(path, pool, evaluated, each: int):
     return [json.loads((path / f / "index.json").read_text()) for f in ("videos", "frames")]
 
 
-def test_both_arms_show_the_same_states(tmp_path, scripted_pool, evaluated):
-    videos, stills = filmed(tmp_path, scripted_pool, evaluated, each=1)
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, scripted_pool, evaluated):
+    """Path, videos and stills of one state of each kind."""
+    path = tmp_path_factory.mktemp("film")
+    return path, *filmed(path, scripted_pool, evaluated, each=1)
+
+
+def test_both_arms_show_the_same_states(once, evaluated):
+    path, videos, stills = once
     outcomes = {arm: {} for arm in ("base", "ript")}
     for entry in videos:
         arm, _, seed, outcome = entry["file"].removesuffix(".mp4").split("_")
@@ -50,24 +57,24 @@ def test_both_arms_show_the_same_states(tmp_path, scripted_pool, evaluated):
         saved = evaluated[index][int(seed)]
         assert outcome == ("success" if saved.success else "failure")
         assert entry["caption"] == f"{len(saved)} control steps"
-        frames = read_video(tmp_path / "videos" / entry["file"])
+        frames = read_video(path / "videos" / entry["file"])
         assert len(frames) == len(saved)
     assert outcomes["base"].keys() == outcomes["ript"].keys()
     pairs = {(outcomes["base"][seed], outcomes["ript"][seed]) for seed in outcomes["base"]}
     assert ("failure", "success") in pairs  # what RL taught comes first
     assert any(after == "failure" for _, after in pairs)
     assert len(stills) == len(videos) == 2 * len(outcomes["base"])
-    assert all((tmp_path / "frames" / entry["file"]).stat().st_size for entry in stills)
+    assert all((path / "frames" / entry["file"]).stat().st_size for entry in stills)
 
 
-def test_the_picture_is_the_episodes(tmp_path, scripted_pool, evaluated):
+def test_the_picture_is_the_episodes(once, evaluated):
     """Its hand's last position is where the blue spot is in the last frame."""
-    videos, _ = filmed(tmp_path, scripted_pool, evaluated, each=1)
+    path, videos, _ = once
     entry = next(e for e in videos if e["arm"] == "ript" and e["outcome"] == "failure")
     seed = int(entry["file"].split("_")[2])
     saved = evaluated[1][seed]
     hand = saved.state[-1, :2] + 0.1 * saved.actions[-1, :2]
-    frame = read_video(tmp_path / "videos" / entry["file"])[-1][:192, :192].astype(float)
+    frame = read_video(path / "videos" / entry["file"])[-1][:192, :192].astype(float)
     red = frame[..., 0]
     y, x = np.unravel_index(red.argmin(), red.shape)  # blue has least red
     np.testing.assert_allclose(np.clip(hand, -1, 1), [x / 95.5 - 1, y / 95.5 - 1], atol=0.12)

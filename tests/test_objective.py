@@ -40,7 +40,7 @@ def naive_loss(params, windows, alpha: float, samples: int):
     return jax.tree.map(lambda *parts: sum(parts) / (samples * counted.sum()), *passes)
 
 
-@pytest.mark.parametrize(("size", "samples", "alpha"), [(1, 1, 1.0), (2, 2, 0.1), (5, 1, 0.3)])
+@pytest.mark.parametrize(("size", "samples", "alpha"), [(2, 2, 0.1), (5, 1, 0.3)])
 def test_the_shared_prefix_changes_nothing(params, size, samples, alpha):
     windows = batch(size)
     windows = windows.replace(weight=windows.weight + 0.25)
