@@ -151,7 +151,7 @@ class TreeReader:
             metadata = json.loads((path / "_METADATA").read_text())
             entries = metadata["tree_metadata"].values()
             # An empty dict has an entry too, but no array.
-            names = [_names(e) for e in entries if not e["value_metadata"]["skip_deserialize"]]
+            names = [_names(e) for e in entries if not e["value_metadata"].get("skip_deserialize")]
             driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
             self._arrays = {"/".join(n): _open(path, n, driver) for n in names}
         except FileNotFoundError as error:
