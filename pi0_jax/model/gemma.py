@@ -121,17 +121,22 @@ class Mlp(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One layer of one expert, in three steps around the shared attention."""
+    """One layer of one expert, in three steps around the shared attention.
+
+    With `remat_mlp` the backward pass computes the MLP's hidden values again.
+    """
 
     config: Pi0Config
     expert: ExpertConfig
+    remat_mlp: bool = False
 
     def setup(self) -> None:
         """Declares the parts under their official names."""
         self.pre_attention_norm = RMSNorm()
         self.attn = Attention(self.config, self.expert.width)
         self.pre_ffw_norm = RMSNorm()
-        self.mlp = Mlp(self.expert.mlp_dim)
+        mlp = nn.remat(Mlp) if self.remat_mlp else Mlp
+        self.mlp = mlp(self.expert.mlp_dim)
 
     def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What this layer's tokens ask, offer and carry."""
@@ -195,11 +200,15 @@ def attend(
 
 
 def expert_layers(llm: Params, expert: int) -> Params:
-    """The stacked layers of one expert as `DecoderLayer` parameters, out of the official tree."""
+    """The stacked layers of one expert as `DecoderLayer` parameters, out of the official tree.
+
+    Adapters (`model/lora.py`) are a tree of the same form without the norms.
+    """
     suffix = _suffix(expert)
     layers = llm["layers"]
     attention = {name: layers["attn"][name + suffix] for name in _ATTENTION_WEIGHTS}
-    return {"attn": attention} | {name: layers[name + suffix] for name in _LAYER_PARTS}
+    parts = [name for name in _LAYER_PARTS if name + suffix in layers]
+    return {"attn": attention} | {name: layers[name + suffix] for name in parts}
 
 
 def final_norm(llm: Params, expert: int, x: jax.Array) -> jax.Array:

@@ -17,9 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.model import gemma, mask, siglip
-from pi0_jax.model.config import Pi0Config
-from pi0_jax.model.depth import over_layers
+from pi0_jax.errors import InputError
+from pi0_jax.model import gemma, lora, mask, siglip
+from pi0_jax.model.config import ExpertConfig, Pi0Config
+from pi0_jax.model.depth import REMATS, over_layers
 from pi0_jax.types import Observation, PrefixCache
 
 Params = dict[str, Any]
@@ -34,10 +35,25 @@ class Pi0:
 
     The tree is the official one, leaf for leaf (`PaliGemma/llm`, `PaliGemma/img`, `state_proj`,
     `action_in_proj`, `action_time_mlp_in`, `action_time_mlp_out`, `action_out_proj`), plus
-    `cond_embed` float32[2, w], zero at first: a converted checkpoint acts as it did.
+    `cond_embed` float32[2, w], zero at first: a converted checkpoint acts as it did. A tree that
+    also has `lora` is read through these adapters.
+
+    Attributes:
+        config: sizes.
+        remat: what a backward pass computes again instead of keeping it (`model/depth.py`).
     """
 
     config: Pi0Config
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        """Checks the choice of remat.
+
+        Raises:
+            InputError: it is none of `REMATS`.
+        """
+        if self.remat not in REMATS:
+            raise InputError(f"remat must be one of {REMATS}, got {self.remat!r}")
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -67,7 +83,8 @@ class Pi0:
         images = scale_images(obs.images)
         batch, cameras = images.shape[:2]
         flat = images.reshape(-1, *images.shape[2:])
-        seen = siglip.encode(params["PaliGemma"]["img"], self.config.vision, flat, self.dtype)
+        tower = params["PaliGemma"]["img"]
+        seen = siglip.encode(tower, self.config.vision, flat, self.dtype, self.remat)
         seen = seen.reshape(batch, cameras * seen.shape[1], seen.shape[2])
         said = gemma.embed_tokens(params["PaliGemma"]["llm"], obs.prompt, self.dtype)
         tokens = jnp.concatenate([seen, said], axis=1)
@@ -77,19 +94,21 @@ class Pi0:
         """Keys and values of every layer for the suffix to attend to."""
         x, valid = self.embed_prefix(params, obs)
         positions = mask.positions(valid)
-        layer = gemma.DecoderLayer(self.config, self.config.vlm)
+        layer = self._layer(self.config.vlm)
 
-        def full(x: jax.Array, p: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def full(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            p = lora.adapt(*at)
             q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
             attended = gemma.attend(q[:, None], (k, v, valid[:, None]))[:, 0]
             return layer.apply({"params": p}, x, attended, method="finish"), (k, v)
 
-        def last(x: jax.Array, p: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def last(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             # Nothing reads the last layer's output: its queries and MLP are never computed.
+            p = lora.adapt(*at)
             return x, layer.apply({"params": p}, x, positions, method="key_value")
 
-        layers = gemma.expert_layers(params["PaliGemma"]["llm"], expert=0)
-        _, (k, v) = over_layers(full, x, layers, self.config.depth, last)
+        stack = _stack(params, expert=0)
+        _, (k, v) = over_layers(full, x, stack, self.config.depth, last, self.remat)
         return PrefixCache(k=k, v=v, mask=valid)
 
     def embed_suffix(
@@ -114,24 +133,27 @@ class Pi0:
 
     def decode_suffix(self, params: Params, cache: PrefixCache, tokens: jax.Array) -> jax.Array:
         """Suffix tokens [b, r, s, w] through the action expert and its final norm."""
-        llm = params["PaliGemma"]["llm"]
         batch, rows, length = tokens.shape[:3]
         positions = mask.suffix_positions(cache.mask, length)[:, None]
         positions = jnp.broadcast_to(positions, (batch, rows, length))
         own_mask = mask.suffix_mask(self.config.action_horizon)
-        layer = gemma.DecoderLayer(self.config, self.config.action)
+        layer = self._layer(self.config.action)
 
-        def step(x: jax.Array, layer_in: tuple[Params, jax.Array, jax.Array]) -> Any:
-            p, prefix_k, prefix_v = layer_in
+        def step(x: jax.Array, at: Any) -> tuple[jax.Array, None]:
+            weights, prefix_k, prefix_v = at
+            p = lora.adapt(*weights)
             q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
             prefix = prefix_k, prefix_v, cache.mask[:, None]
             attended = gemma.attend(q, prefix, (k, v, own_mask))
             return layer.apply({"params": p}, x, attended, method="finish"), None
 
-        layers = gemma.expert_layers(llm, expert=1)
-        stack = layers, cache.k, cache.v
-        x, _ = over_layers(step, tokens.astype(self.dtype), stack, self.config.depth)
-        return gemma.final_norm(llm, 1, x)
+        stack = _stack(params, expert=1), cache.k, cache.v
+        depth = self.config.depth
+        x, _ = over_layers(step, tokens.astype(self.dtype), stack, depth, remat=self.remat)
+        return gemma.final_norm(params["PaliGemma"]["llm"], 1, x)
+
+    def _layer(self, expert: ExpertConfig) -> gemma.DecoderLayer:
+        return gemma.DecoderLayer(self.config, expert, remat_mlp=self.remat == "mlp")
 
     def velocity(
         self,
@@ -160,6 +182,12 @@ class Pi0:
         decoded = self.decode_suffix(params, cache, tokens)
         actions = decoded[:, :, -self.config.action_horizon :].astype(jnp.float32)
         return _dense(params["action_out_proj"], actions)
+
+
+def _stack(params: Params, expert: int) -> tuple[Params, Params]:
+    """Layers of one expert, and their adapters where the tree has any."""
+    layers = gemma.expert_layers(params["PaliGemma"]["llm"], expert)
+    return layers, gemma.expert_layers(params["lora"], expert) if "lora" in params else {}
 
 
 def scale_images(images: jax.Array) -> jax.Array:

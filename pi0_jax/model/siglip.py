@@ -33,10 +33,11 @@ class MlpBlock(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Pre-norm transformer block with full attention."""
+    """Pre-norm transformer block with full attention; `remat_mlp` as in `gemma.DecoderLayer`."""
 
     config: VisionConfig
     dtype: jnp.dtype
+    remat_mlp: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -44,10 +45,17 @@ class EncoderBlock(nn.Module):
         y = nn.LayerNorm(dtype=self.dtype)(x)
         x = x + nn.MultiHeadDotProductAttention(self.config.num_heads, dtype=self.dtype)(y, y)
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        return x + MlpBlock(self.config.mlp_dim, self.dtype)(y)
+        mlp = nn.remat(MlpBlock) if self.remat_mlp else MlpBlock
+        return x + mlp(self.config.mlp_dim, self.dtype, name="MlpBlock_0")(y)
 
 
-def encode(params: Params, config: VisionConfig, images: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def encode(
+    params: Params,
+    config: VisionConfig,
+    images: jax.Array,
+    dtype: jnp.dtype,
+    remat: str = "none",
+) -> jax.Array:
     """Image tokens.
 
     Args:
@@ -55,18 +63,19 @@ def encode(params: Params, config: VisionConfig, images: jax.Array, dtype: jnp.d
         config: sizes.
         images: float32[b, size, size, 3] in [-1, 1].
         dtype: compute dtype of the transformer; patches and positions are float32.
+        remat: what the backward pass computes again (`model/depth.py`).
 
     Returns:
         [b, p, o] in `dtype`; the head's output enters the language model unscaled.
     """
-    block = EncoderBlock(config, dtype)
+    block = EncoderBlock(config, dtype, remat_mlp=remat == "mlp")
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
         return block.apply({"params": layer_params}, x), None
 
     x = _embed_patches(params, images).astype(dtype)
     encoder = params["Transformer"]
-    x, _ = over_layers(layer, x, encoder["encoderblock"], config.depth)
+    x, _ = over_layers(layer, x, encoder["encoderblock"], config.depth, remat=remat)
     x = nn.LayerNorm(dtype=dtype).apply({"params": encoder["encoder_norm"]}, x)
     head = params["head"]
     return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)

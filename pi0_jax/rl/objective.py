@@ -9,17 +9,16 @@ negative weight on a squared error is unbounded below.
 Sources: CFGRL (arXiv 2505.23458) for the two terms; RIPT (arXiv 2505.17016) for the advantage.
 """
 
-import jax
 import jax.numpy as jnp
 
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.training.step import Loss, Metrics, Params
-from pi0_jax.training.supervised import draw
+from pi0_jax.training.step import DrawnLoss, Params, Valued
+from pi0_jax.training.supervised import Drawn, drawing
 from pi0_jax.types import Batch
 
 
-def cfg_flow_matching_loss(model: Pi0, alpha: float, time_samples: int) -> Loss:
+def cfg_flow_matching_loss(model: Pi0, alpha: float, time_samples: int) -> DrawnLoss:
     """The loss above.
 
     Args:
@@ -28,8 +27,8 @@ def cfg_flow_matching_loss(model: Pi0, alpha: float, time_samples: int) -> Loss:
         time_samples: noise/time draws an observation and branch.
     """
 
-    def loss(params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        actions, noise, time = draw(rng, jnp.asarray(batch.actions), time_samples)
+    def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        actions, noise, time = drawn
         x_t = flow.interpolate(actions, noise, time)
         condition = jnp.repeat(jnp.array([POSITIVE, UNCONDITIONAL]), time_samples)
         condition = jnp.broadcast_to(condition, (len(x_t), 2 * time_samples))
@@ -50,4 +49,4 @@ def cfg_flow_matching_loss(model: Pi0, alpha: float, time_samples: int) -> Loss:
             "guidance_gap": gap,
         }
 
-    return loss
+    return DrawnLoss(drawing(time_samples), loss)

@@ -4,28 +4,111 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from pi0_jax.errors import InputError
+from pi0_jax.model import lora
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig, check_rules, make_optimizer
-from pi0_jax.training.step import Loss, Metrics, TrainState, init_state, make_update
+from pi0_jax.training.sharding import everywhere, make_mesh, over_batch, place_batch, shardings
+from pi0_jax.training.step import (
+    DrawnLoss,
+    Gradient,
+    Loss,
+    Metrics,
+    TrainState,
+    init_state,
+    make_step,
+    whole_gradient,
+)
 from pi0_jax.types import Batch
 
 Update = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+"""(state, host batch, rng) -> (state, metrics); the state is donated."""
+
+ONE_DEVICE = Hardware()
 
 
 def prepare(
-    params: Any, loss: Loss, config: OptimizerConfig, total_steps: int
+    params: Any,
+    loss: Loss,
+    config: OptimizerConfig,
+    total_steps: int,
+    hardware: Hardware = ONE_DEVICE,
 ) -> tuple[TrainState, Update]:
-    """A fresh training state and its update.
+    """A fresh training state and its update, on one device or on a mesh.
+
+    Args:
+        params: whole tree, on the host or a device; it is copied.
+        loss: to minimise; a `DrawnLoss` where there are micro-batches.
+        config: of the optimizer.
+        total_steps: of the learning-rate schedule.
+        hardware: the layout.
 
     Raises:
-        InputError: an optimizer rule matches no parameter, or freezes all.
+        InputError: an optimizer rule matches no parameter, or freezes all; the mesh does not
+            fit the devices.
     """
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    starting, step = recipe(params, loss, config, total_steps, hardware)
+    if hardware.devices == 1:
+        jitted = jax.jit(step, donate_argnums=0)
+        return starting(params), lambda state, batch, rng: jitted(state, jax.device_put(batch), rng)
+    mesh = make_mesh(hardware)
+    layout = shardings(jax.eval_shape(starting, params), mesh)
+    state = jax.jit(starting, out_shardings=layout)(params)
+    jitted = jit_on_mesh(step, layout, mesh)
+    return state, lambda state, batch, rng: jitted(state, place_batch(batch, mesh), rng)
+
+
+def recipe(
+    params: Any, loss: Loss, config: OptimizerConfig, total_steps: int, hardware: Hardware
+) -> tuple[Callable[[Any], TrainState], Update]:
+    """How a state starts from parameters, and its update, as pure functions; see `prepare`."""
+    adapted = jax.eval_shape(_adapters(config), params)
+    leaves = jax.tree_util.tree_flatten_with_path(adapted)[0]
     paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    check_rules(paths, config.rules)
+    rules = config.all_rules
+    check_rules(paths, rules)
     optimizer = make_optimizer(config, total_steps)
-    return init_state(params, optimizer, config.rules), make_update(loss, optimizer, config.rules)
+
+    def starting(params: Any) -> TrainState:
+        params = _adapters(config)(params)
+        return init_state(
+            params, optimizer, rules, hardware.frozen_dtype or None, config.ema_decay > 0
+        )
+
+    return starting, make_step(_gradient(loss, hardware), optimizer, rules, config.ema_decay)
+
+
+def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
+    """The update compiled for a mesh, with the state where it was."""
+    replicated = everywhere(mesh)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(layout, over_batch(mesh), replicated),
+        out_shardings=(layout, replicated),
+    )
+
+
+def finished(state: TrainState) -> Any:
+    """The parameters to act with, on the device: averaged if asked for, adapters merged."""
+    return lora.merge(state.averaged())
+
+
+def _adapters(config: OptimizerConfig) -> Callable[[Any], Any]:
+    if config.preset != "lora":
+        return lambda params: params
+    return lambda params: lora.with_adapters(params, jax.random.key(0))
+
+
+def _gradient(loss: Loss, hardware: Hardware) -> Gradient:
+    if hardware.micro_batches == 1:
+        return whole_gradient(loss)
+    if not isinstance(loss, DrawnLoss):
+        raise InputError("hardware.micro_batches needs a loss that draws for the whole batch")
+    return accumulated_gradient(loss, hardware.micro_batches)
 
 
 def fit(
@@ -53,7 +136,7 @@ def fit(
         InputError: the loss is no longer finite.
     """
     for step in range(int(state.step), until):
-        state, metrics = update(state, jax.device_put(batch_of(step)), rng)
+        state, metrics = update(state, batch_of(step), rng)
         if (step + 1) % log_every == 0 or step + 1 == until:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if not abs(values["loss"]) < float("inf"):

@@ -12,6 +12,17 @@ from pi0_jax.errors import InputError
 Params = dict[str, jax.Array]
 """Flat parameters: slash-joined path -> leaf."""
 
+Rules = tuple[tuple[str, float], ...]
+"""(path regex, learning-rate multiplier) pairs; the first that matches a whole path decides."""
+
+PRESETS: dict[str, Rules] = {
+    "full": (),
+    # In the language model, expert 1 bears the suffix `_1`; the image tower has names like it.
+    "expert_only": ((r"PaliGemma/llm/.*_1/.*", 1.0), (r"PaliGemma/.*", 0.0)),
+    # Adapters of both experts, and whole what pi0 adds to PaliGemma.
+    "lora": ((r"lora/.*", 1.0), (r"PaliGemma/.*", 0.0)),
+}
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -27,6 +38,8 @@ class OptimizerConfig:
         clip_norm: global gradient norm.
         rules: (path regex, learning-rate multiplier) pairs; the first that matches a whole path
             decides, and multiplier 0 freezes. A path that none matches has multiplier 1.
+        preset: name in `PRESETS`, whose rules stand behind `rules`.
+        ema_decay: of the moving average of trained leaves that is exported; 0 keeps none.
     """
 
     learning_rate: float
@@ -36,15 +49,33 @@ class OptimizerConfig:
     b2: float = 0.95
     weight_decay: float = 1e-10
     clip_norm: float = 1.0
-    rules: tuple[tuple[str, float], ...] = ()
+    rules: Rules = ()
+    preset: str = "full"
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks names and ranges.
+
+        Raises:
+            InputError: an unknown preset, or a decay outside [0, 1).
+        """
+        if self.preset not in PRESETS:
+            raise InputError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise InputError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+    @property
+    def all_rules(self) -> Rules:
+        """The rules in the order in which they decide."""
+        return (*self.rules, *PRESETS[self.preset])
 
 
-def multiplier(path: str, rules: tuple[tuple[str, float], ...]) -> float:
+def multiplier(path: str, rules: Rules) -> float:
     """The learning-rate multiplier of one parameter; 0 means frozen."""
     return next((factor for regex, factor in rules if re.fullmatch(regex, path)), 1.0)
 
 
-def check_rules(paths: list[str], rules: tuple[tuple[str, float], ...]) -> None:
+def check_rules(paths: list[str], rules: Rules) -> None:
     """Every rule decides at least one path, and something is trained.
 
     Raises:
@@ -78,11 +109,11 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
             b2=config.b2,
             weight_decay=config.weight_decay,
         ),
-        _scale_by_path(config.rules),
+        _scale_by_path(config.all_rules),
     )
 
 
-def _scale_by_path(rules: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+def _scale_by_path(rules: Rules) -> optax.GradientTransformation:
     def scale(updates: Any, params: Any) -> Params:
         del params
         return {path: update * multiplier(path, rules) for path, update in updates.items()}

@@ -1,6 +1,7 @@
 """The training state and the one jitted update, for any loss(params, batch, rng)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import flax.struct
@@ -9,13 +10,33 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pi0_jax.training.optimizer import multiplier
+from pi0_jax.training.optimizer import Rules, multiplier
 from pi0_jax.types import Batch
 
 Params = Any
 Metrics = dict[str, jax.Array]
-Loss = Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
-Rules = tuple[tuple[str, float], ...]
+Valued = tuple[jax.Array, Metrics]
+Loss = Callable[[Params, Batch, jax.Array], Valued]
+Gradient = Callable[[dict[str, Any], dict[str, Any], Batch, jax.Array], tuple[Valued, Any]]
+"""(trained, frozen, batch, rng) -> ((loss, metrics), gradients of the trained leaves)."""
+
+
+@dataclass(frozen=True)
+class DrawnLoss:
+    """A loss that draws for the whole batch at once, so that a batch may be cut afterwards.
+
+    Attributes:
+        draw: (rng, batch) -> tree of arrays [b, ...].
+        given: (params, batch, what was drawn) -> (loss, metrics), each a mean over the real
+            action steps of the batch.
+    """
+
+    draw: Callable[[jax.Array, Batch], Any]
+    given: Callable[[Params, Batch, Any], Valued]
+
+    def __call__(self, params: Params, batch: Batch, rng: jax.Array) -> Valued:
+        """The loss of a whole batch."""
+        return self.given(params, batch, self.draw(rng, batch))
 
 
 @flax.struct.dataclass
@@ -26,11 +47,20 @@ class TrainState:
         step: int32 scalar, updates done.
         params: whole parameter tree.
         opt_state: optimizer state, of trained leaves only.
+        ema: flat moving average of the trained leaves; None without one.
     """
 
     step: jax.Array
     params: Params
     opt_state: Any
+    ema: Any = None
+
+    def averaged(self) -> Params:
+        """The parameters to act with: the moving average where one is kept."""
+        if self.ema is None:
+            return self.params
+        flat = flax.traverse_util.flatten_dict(self.params, sep="/")
+        return merge(self.ema, {path: flat[path] for path in flat.keys() - self.ema.keys()})
 
 
 def split(params: Params, rules: Rules) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -45,17 +75,53 @@ def merge(trained: dict[str, Any], frozen: dict[str, Any]) -> Params:
     return flax.traverse_util.unflatten_dict(trained | frozen, sep="/")
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation, rules: Rules) -> TrainState:
-    """A fresh state at step 0; the parameters are copied, so that updates may donate them."""
-    trained, _ = split(params, rules)
-    copied = jax.tree.map(jnp.array, params)
-    return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(trained))
+def init_state(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    rules: Rules,
+    frozen_dtype: str | None = None,
+    ema: bool = False,
+) -> TrainState:
+    """A fresh state at step 0; the parameters are copied, so that updates may donate them.
+
+    Args:
+        params: whole tree.
+        optimizer: of the trained leaves.
+        rules: which leaves those are.
+        frozen_dtype: how frozen leaves are held; None keeps what they are. With it, trained
+            leaves become float32: master weights for what is trained alone.
+        ema: keep a moving average.
+    """
+    trained, frozen = split(jax.tree.map(jnp.array, params), rules)
+    if frozen_dtype:
+        trained = {path: leaf.astype(jnp.float32) for path, leaf in trained.items()}
+        frozen = {path: leaf.astype(frozen_dtype) for path, leaf in frozen.items()}
+    average = jax.tree.map(jnp.array, trained) if ema else None
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, merge(trained, frozen), optimizer.init(trained), average)
 
 
-def make_update(
-    loss: Loss, optimizer: optax.GradientTransformation, rules: Rules
+def whole_gradient(loss: Loss) -> Gradient:
+    """The gradient of a batch in one pass."""
+
+    def gradient(
+        trained: dict[str, Any], frozen: dict[str, Any], batch: Batch, rng: jax.Array
+    ) -> tuple[Valued, Any]:
+        def loss_of(trained: dict[str, Any]) -> Valued:
+            return loss(merge(trained, frozen), batch, rng)
+
+        return jax.value_and_grad(loss_of, has_aux=True)(trained)
+
+    return gradient
+
+
+def make_step(
+    gradient: Gradient,
+    optimizer: optax.GradientTransformation,
+    rules: Rules,
+    ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
-    """The jitted update; it donates its state, so the old one must not be used again.
+    """The update as a pure function, to be compiled for one device or for a mesh.
 
     Gradients exist for trained leaves only. The random key of an update is folded with the step,
     so a resumed run draws what an unbroken one would have drawn.
@@ -67,14 +133,23 @@ def make_update(
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
         trained, frozen = split(state.params, rules)
         step_rng = jax.random.fold_in(rng, state.step)
-
-        def loss_of(trained: dict[str, Any]) -> tuple[jax.Array, Metrics]:
-            return loss(merge(trained, frozen), batch, step_rng)
-
-        (value, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        (value, metrics), grads = gradient(trained, frozen, batch, step_rng)
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
-        params = merge(optax.apply_updates(trained, updates), frozen)  # pyright: ignore[reportArgumentType]
+        trained: Any = optax.apply_updates(trained, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = optax.incremental_update(trained, ema, 1 - ema_decay)
         metrics |= {"loss": value, "grad_norm": optax.global_norm(grads)}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, merge(trained, frozen), opt_state, ema), metrics
 
-    return jax.jit(update, donate_argnums=0)
+    return update
+
+
+def make_update(
+    loss: Loss, optimizer: optax.GradientTransformation, rules: Rules
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+    """The jitted update of whole batches on one device.
+
+    It donates its state, so the old one must not be used again.
+    """
+    return jax.jit(make_step(whole_gradient(loss), optimizer, rules), donate_argnums=0)

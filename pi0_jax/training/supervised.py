@@ -1,15 +1,20 @@
 """Plain flow matching on demonstrations: the loss of supervised fine-tuning."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.training.step import Loss, Metrics, Params
+from pi0_jax.training.step import DrawnLoss, Params, Valued
 from pi0_jax.types import Batch
 
+Drawn = tuple[jax.Array, jax.Array, jax.Array]
+"""actions and noise float32[b, r, H, d], time float32[b, r]."""
 
-def flow_matching_loss(model: Pi0, time_samples: int) -> Loss:
+
+def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
     """Conditional flow matching without a condition (pi0, arXiv 2410.24164, equation 1).
 
     The condition embedding is left out, so it stays zero, and the policy that comes out acts
@@ -20,20 +25,23 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> Loss:
         time_samples: noise/time draws an observation; they share one prefix pass.
     """
 
-    def loss(params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        actions, noise, time = draw(rng, jnp.asarray(batch.actions), time_samples)
+    def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        actions, noise, time = drawn
         x_t = flow.interpolate(actions, noise, time)
         cache = model.encode_prefix(params, batch.obs)
         v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time)
         error = flow.matching_error(v, actions, noise)
         return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
 
-    return loss
+    return DrawnLoss(drawing(time_samples), loss)
 
 
-def draw(
-    rng: jax.Array, actions: jax.Array, time_samples: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def drawing(time_samples: int) -> Callable[[jax.Array, Batch], Drawn]:
+    """`draw` for a batch's actions."""
+    return lambda rng, batch: draw(rng, jnp.asarray(batch.actions), time_samples)
+
+
+def draw(rng: jax.Array, actions: jax.Array, time_samples: int) -> Drawn:
     """Noise and time for every suffix row.
 
     Args:

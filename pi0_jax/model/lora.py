@@ -1,0 +1,68 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) as a tree beside the parameters.
+
+Every matrix W [..., m, o] of both experts' attention and MLP gets a [..., m, rank] and
+b [..., rank, o]; the network reads W + a b. `b` starts at zero, so a fresh adapter changes nothing.
+Leading axes (layer, head, gate) have a low rank each, as in openpi. The scale alpha / rank is 1.
+
+The tree stands in the parameters under `lora` and mirrors `PaliGemma/llm`:
+`lora/layers/attn/q_einsum_1/w/{a,b}`. A layer is adapted inside the loop over depth, so adapted
+weights exist for one layer at a time.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Params = dict[str, Any]
+
+RANK = 16
+_INIT_STD = 0.01
+_WITHOUT = "norm"
+
+
+def with_adapters(params: Params, rng: jax.Array, rank: int = RANK) -> Params:
+    """The parameters with fresh float32 adapters under `lora`.
+
+    Args:
+        params: the official tree.
+        rng: key.
+        rank: of every adapter.
+    """
+    layers = params["PaliGemma"]["llm"]["layers"]
+    matrices = {name: part for name, part in layers.items() if _WITHOUT not in name}
+    leaves, structure = jax.tree.flatten(matrices)
+    keys = jax.random.split(rng, len(leaves))
+    adapters = [_fresh(leaf, key, rank) for leaf, key in zip(leaves, keys, strict=True)]
+    return params | {"lora": {"layers": jax.tree.unflatten(structure, adapters)}}
+
+
+def adapt(weights: Params, adapters: Params) -> Params:
+    """Weights with the adapters that stand at the same places added; {} adds none."""
+    return {
+        name: _adapt_part(part, adapters[name]) if name in adapters else part
+        for name, part in weights.items()
+    }
+
+
+def merge(params: Params) -> Params:
+    """Parameters without `lora` that act as those with it; a tree that has none is returned."""
+    if "lora" not in params:
+        return params
+    paligemma = params["PaliGemma"]
+    llm = adapt(paligemma["llm"], params["lora"])
+    rest = {name: part for name, part in params.items() if name != "lora"}
+    return rest | {"PaliGemma": paligemma | {"llm": llm}}
+
+
+def _adapt_part(part: Any, adapter: Params) -> Any:
+    if isinstance(part, dict):
+        return adapt(part, adapter)
+    # The product is rounded to the dtype of the weight that it joins.
+    return part + (adapter["a"] @ adapter["b"]).astype(part.dtype)
+
+
+def _fresh(weight: Any, rng: jax.Array, rank: int) -> Params:
+    *lead, fan_in, fan_out = weight.shape
+    a = _INIT_STD * jax.random.normal(rng, (*lead, fan_in, rank))
+    return {"a": a, "b": jnp.zeros((*lead, rank, fan_out))}

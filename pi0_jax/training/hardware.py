@@ -1,0 +1,63 @@
+"""How an update is laid out on the devices at hand: a choice that changes no result."""
+
+from dataclasses import dataclass
+
+from pi0_jax.errors import InputError
+
+_DTYPES = ("", "bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """`config.hardware`.
+
+    Attributes:
+        data: devices along which parameters are copied.
+        fsdp: devices along which parameters and optimizer state are cut. `data * fsdp` is the
+            number of devices, and the batch is cut along both.
+        micro_batches: passes that one update accumulates.
+        remat: what the backward pass computes again: none, mlp or full (`model/depth.py`).
+        frozen_dtype: how frozen leaves are held: bfloat16, float32, or "" for what they are.
+        memory_gb: memory of a device in 10^9 bytes, to refuse what cannot fit; 0 asks the device.
+    """
+
+    data: int = 1
+    fsdp: int = 1
+    micro_batches: int = 1
+    remat: str = "none"
+    frozen_dtype: str = ""
+    memory_gb: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: a count below 1, a dtype that is not known, negative memory.
+        """
+        for name in ("data", "fsdp", "micro_batches"):
+            if getattr(self, name) < 1:
+                raise InputError(f"hardware.{name} must be at least 1, got {getattr(self, name)}")
+        if self.frozen_dtype not in _DTYPES:
+            raise InputError(
+                f"hardware.frozen_dtype must be one of {_DTYPES}, got {self.frozen_dtype!r}"
+            )
+        if self.memory_gb < 0:
+            raise InputError(f"hardware.memory_gb must not be negative, got {self.memory_gb}")
+
+    @property
+    def devices(self) -> int:
+        """Devices of the mesh."""
+        return self.data * self.fsdp
+
+    def check_batch(self, size: int) -> None:
+        """Every device has the same number of windows of every micro-batch.
+
+        Raises:
+            InputError: `size` cannot be cut so.
+        """
+        parts = self.devices * self.micro_batches
+        if size % parts:
+            raise InputError(
+                f"batch_size must be a multiple of hardware.data * fsdp * micro_batches = "
+                f"{self.data} * {self.fsdp} * {self.micro_batches} = {parts}, got {size}"
+            )

@@ -1,0 +1,137 @@
+"""A mesh of devices with axes (data, fsdp), and where every array of training lies on it.
+
+    parameters and optimizer state   small ones everywhere; large ones cut along fsdp
+    batch                            cut along both axes
+    step, metrics                    everywhere
+
+The compiler inserts the collectives, so one update is the same program on one device, on eight,
+and on several hosts.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pi0_jax.errors import InputError
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.types import Batch
+
+DATA, FSDP = "data", "fsdp"
+MIN_SIZE = 2**16
+"""Leaves of fewer elements are copied: to gather them costs more than to hold them."""
+
+Spec = tuple[str | None, ...]
+SPECS: tuple[tuple[str, Spec], ...] = (
+    # Rows are looked up by token: cut along the width, so that a look-up stays on its device.
+    (r".*embedder/input_embedding", (None, FSDP)),
+)
+"""(path regex, spec) pairs; the first that matches a whole path decides, else the size does."""
+
+
+def start_host(coordinator: str, hosts: int, host: int) -> None:
+    """Joins this process to a run on several hosts; before any other use of JAX.
+
+    Args:
+        coordinator: address and port of host 0, such as "10.0.0.1:1234".
+        hosts: processes in all.
+        host: number of this one.
+    """
+    jax.distributed.initialize(coordinator, num_processes=hosts, process_id=host)
+
+
+def make_mesh(hardware: Hardware) -> Mesh:
+    """All devices of all hosts, as [data, fsdp].
+
+    Raises:
+        InputError: `data * fsdp` is not the number of devices.
+    """
+    found = jax.device_count()
+    if hardware.devices != found:
+        raise InputError(
+            f"hardware.data * hardware.fsdp must be the number of devices, got "
+            f"{hardware.data} * {hardware.fsdp} = {hardware.devices} and {found} devices"
+        )
+    # Auto: the compiler propagates the layout; with Explicit types every einsum would name one.
+    kinds = (jax.sharding.AxisType.Auto,) * 2
+    return jax.make_mesh((hardware.data, hardware.fsdp), (DATA, FSDP), axis_types=kinds)
+
+
+def leaf_spec(path: str, shape: tuple[int, ...], fsdp: int, min_size: int = MIN_SIZE) -> Spec:
+    """Along which axes a parameter, or an optimizer moment of it, is cut.
+
+    Args:
+        path: slash-joined; the parameter's own path stands at its end.
+        shape: of the leaf.
+        fsdp: devices along that axis.
+        min_size: elements from which a leaf is cut.
+
+    Returns:
+        One entry an axis of the leaf, or () for a leaf that every device holds. Without a rule
+        the longest axis that `fsdp` divides is cut, of equals the last.
+    """
+    if fsdp == 1 or math.prod(shape) < min_size:
+        return ()
+    for regex, spec in SPECS:
+        if re.fullmatch(regex, path) and len(spec) == len(shape):
+            return spec
+    whole = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+    if not whole:
+        return ()
+    cut = max(whole, key=lambda axis: (shape[axis], axis))
+    return tuple(FSDP if axis == cut else None for axis in range(len(shape)))
+
+
+def shardings(tree: Any, mesh: Mesh, min_size: int = MIN_SIZE) -> Any:
+    """The layout of a whole `TrainState`, as a tree of the same structure.
+
+    Args:
+        tree: arrays or their shapes.
+        mesh: from `make_mesh`.
+        min_size: elements from which a leaf is cut.
+    """
+
+    def layout(path: Any, leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        spec = leaf_spec(name, leaf.shape, mesh.shape[FSDP], min_size)
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree_util.tree_map_with_path(layout, tree)
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """The layout of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_batch(mesh: Mesh) -> NamedSharding:
+    """The layout of arrays [b, ...]."""
+    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+
+
+def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """A host batch on the mesh.
+
+    Args:
+        batch: the whole batch, equal on every host; a host copies the rows of its devices.
+        mesh: from `make_mesh`.
+    """
+    layout = over_batch(mesh)
+
+    def place(leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, layout, host.__getitem__)
+
+    return jax.tree.map(place, batch)
+
+
+def gather(tree: Any) -> Any:
+    """Whole host arrays of a tree that may lie on several hosts; all of them must call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,0 +1,50 @@
+"""Accumulated gradients are those of the whole batch."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+from tiny import MODEL, batch
+
+from pi0_jax.errors import InputError
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.training.micro_batches import accumulated_gradient
+from pi0_jax.training.step import split, whole_gradient
+
+KEY = jax.random.key(5)
+LOSS = cfg_flow_matching_loss(MODEL, 0.1, 2)
+RULES = (("PaliGemma/img/.*", 0.0),)
+
+
+@pytest.fixture(scope="module")
+def whole(params):
+    return jax.jit(whole_gradient(LOSS))(*split(params, RULES), batch(6), KEY)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 3, 6])
+def test_the_whole_batch_in_parts(params, whole, micro_batches):
+    """The rows have 1, 2, 3, 4, 4, 4 real steps: means of means would be wrong."""
+    gradient = jax.jit(accumulated_gradient(LOSS, micro_batches))
+    (loss, metrics), grads = gradient(*split(params, RULES), batch(6), KEY)
+    (expected, expected_metrics), expected_grads = whole
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    for name in ("loss_cond", "loss_uncond"):
+        assert float(metrics[name]) == pytest.approx(float(expected_metrics[name]), rel=1e-5)
+    assert not any(path.startswith("PaliGemma/img") for path in grads)
+    chex.assert_trees_all_close(grads, expected_grads, rtol=1e-3, atol=2e-5)
+
+
+def test_a_plain_mean_of_means_would_differ(params, whole):
+    """The test above can fail."""
+    parts = [jax.tree.map(lambda x, i=i: np.asarray(x)[i::2], batch(6)) for i in range(2)]
+    drawn = LOSS.draw(KEY, batch(6))
+    losses = [
+        float(jax.jit(LOSS.given)(params, part, jax.tree.map(lambda x, i=i: x[i::2], drawn))[0])
+        for i, part in enumerate(parts)
+    ]
+    assert abs(np.mean(losses) / float(whole[0][0]) - 1) > 1e-3
+
+
+def test_a_batch_that_cannot_be_cut(params):
+    with pytest.raises(InputError, match=r"batch size 6 is not a multiple .*micro_batches 4"):
+        jax.eval_shape(accumulated_gradient(LOSS, 4), *split(params, RULES), batch(6), KEY)
