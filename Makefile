@@ -28,7 +28,7 @@ lint:
 	@scripts/prepare.sh dev
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/basedpyright
+	@.venv/bin/basedpyright --pythonpath .venv/bin/python
 
 bench:
 	@scripts/prepare.sh dev

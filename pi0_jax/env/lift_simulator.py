@@ -12,21 +12,21 @@ import numpy as np
 from pi0_jax.env.base import Boundary, SimState
 from pi0_jax.env.expert import ExpertStyle, lift
 from pi0_jax.env.lift import LiftTask
-from pi0_jax.env.panda import ACTION_DIM, PandaArm, controller_config
+from pi0_jax.env.panda import PandaArm, controller_config
 from pi0_jax.env.panda import robosuite as suite
-from pi0_jax.env.pictures import VIDEO_SIZE, Pictures
-from pi0_jax.episode import RawObs
+from pi0_jax.env.pictures import Pictures
+from pi0_jax.env.stepping import SteppedSimulator
 
 SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
 _SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
 
 
-class LiftSimulator:
+class LiftSimulator(SteppedSimulator):
     """One robosuite Lift: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
 
     def __init__(self, task: LiftTask) -> None:
-        self.task = task
+        self.task, self.instruction = task, task.instruction
         # robosuite draws the size of the cube when it builds the model: the same everywhere.
         np.random.seed(0)
         self._env = _make(task.placement)
@@ -45,31 +45,7 @@ class LiftSimulator:
         self._arm.look()
         for _ in range(SETTLE_STEPS - 1):
             self.step(_SETTLE)
-        return self._boundary([], [], [], success=False)
-
-    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
-        """Executes float32[t, 7] actions from `state`; renders once, at the end.
-
-        Stops early at success. With `frame_every` n > 0 a video frame is taken after every n-th
-        step, and after the one that succeeds.
-
-        Raises:
-            ValueError: actions are not finite or have another shape.
-        """
-        actions = np.asarray(actions)
-        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
-            raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
-        self._arm.load(state.arrays)
-        proprio, executed, frames, success = [], [], [], False
-        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32), start=1):
-            proprio.append(self.proprio())
-            executed.append(action)
-            success = self.step(action)
-            if frame_every and (success or count % frame_every == 0):
-                frames.append(self._pictures.video_frame(self._arm.data))
-            if success:
-                break
-        return self._boundary(proprio, executed, frames, success)
+        return self.boundary()
 
     def close(self) -> None:
         """Frees the GL contexts."""
@@ -104,28 +80,17 @@ class LiftSimulator:
         """Actions, float64[7], that lift the cube as well as `style` says."""
         return lift(self, style, rng)
 
+    def video_frame(self) -> np.ndarray:
+        """uint8[h, w, 3] with the robot's real meshes, upright."""
+        return self._pictures.video_frame(self._arm.data)
+
+    def load(self, state: SimState) -> None:
+        """Makes `state` the present one."""
+        self._arm.load(state.arrays)
+
     def save(self) -> SimState:
         """The present state as a value."""
         return SimState(self._arm.save())
-
-    def _boundary(
-        self,
-        proprio: list[np.ndarray],
-        actions: list[np.ndarray],
-        frames: list[np.ndarray],
-        success: bool,
-    ) -> Boundary:
-        obs = None
-        if not success:
-            obs = RawObs(self.images(), self.proprio(), self.task.instruction)
-        return Boundary(
-            state=self.save(),
-            obs=obs,
-            success=success,
-            proprio=np.array(proprio, np.float32).reshape(-1, 8),
-            actions=np.array(actions, np.float32).reshape(-1, ACTION_DIM),
-            frames=np.array(frames, np.uint8).reshape(-1, VIDEO_SIZE, VIDEO_SIZE, 3),
-        )
 
 
 def _make(placement: float) -> Any:

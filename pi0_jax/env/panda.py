@@ -28,7 +28,6 @@ sys.modules.setdefault("robosuite.macros_private", ModuleType("robosuite.macros_
 import robosuite  # noqa: E402
 from robosuite.utils import control_utils  # noqa: E402
 
-ACTION_DIM = 7
 _FINGER_SPEED = np.array([-0.01, 0.01])  # per physics step, robosuite's PandaGripper
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from pi0_jax.env.base import Boundary, SimState
 from pi0_jax.env.expert import ExpertStyle
-from pi0_jax.episode import RawObs
+from pi0_jax.env.stepping import ACTION_DIM, SteppedSimulator
 
-ACTION_DIM = 7
 _RED, _BLUE = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.3, 1.0])
 _SPOT = 0.12  # standard deviation of a painted spot; the square has side 2
 
@@ -48,14 +47,14 @@ class ScriptedTask:
         return ScriptedSimulator(self)
 
 
-class ScriptedSimulator:
+class ScriptedSimulator(SteppedSimulator):
     """A `base.Simulator` and an `expert.Privileged` of one `ScriptedTask`.
 
     Its state is `hand` and `target`, float64[2] each in [-1, 1].
     """
 
     def __init__(self, task: ScriptedTask) -> None:
-        self.task = task
+        self.task, self.instruction = task, task.instruction
         self._hand = np.zeros(2)
         self._target = np.zeros(2)
 
@@ -63,28 +62,7 @@ class ScriptedSimulator:
         """Draws hand and target from `seed`, and looks."""
         rng = np.random.default_rng(seed)
         self._hand, self._target = rng.uniform(-1, 1, (2, 2))
-        return self._boundary([], [], [], success=False)
-
-    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
-        """Executes float32[t, 7] actions from `state`; stops at success.
-
-        Raises:
-            ValueError: actions are not finite or have another shape.
-        """
-        actions = np.asarray(actions)
-        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
-            raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
-        self._hand, self._target = state.arrays["hand"].copy(), state.arrays["target"].copy()
-        proprio, executed, frames, success = [], [], [], False
-        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32), start=1):
-            proprio.append(self.proprio())
-            executed.append(action)
-            success = self.step(action)
-            if frame_every and (success or count % frame_every == 0):
-                frames.append(self.images()[0])
-            if success:
-                break
-        return self._boundary(proprio, executed, frames, success)
+        return self.boundary()
 
     def close(self) -> None:
         """Nothing to free."""
@@ -113,6 +91,14 @@ class ScriptedSimulator:
             move = np.clip((goal - self._hand) / self.task.speed, -speed, speed)
             yield np.concatenate([move, np.zeros(ACTION_DIM - 2)])
 
+    def video_frame(self) -> np.ndarray:
+        """uint8[h, w, 3]: what the fixed camera sees."""
+        return self.images()[0]
+
+    def load(self, state: SimState) -> None:
+        """Makes `state` the present one."""
+        self._hand, self._target = state.arrays["hand"].copy(), state.arrays["target"].copy()
+
     def save(self) -> SimState:
         """The present state as a value."""
         return SimState({"hand": self._hand.copy(), "target": self._target.copy()})
@@ -126,23 +112,3 @@ class ScriptedSimulator:
             cover = np.exp(-square / (2 * _SPOT**2))[..., None]
             image = image * (1 - cover) + colour * cover
         return np.round(255 * image).astype(np.uint8)
-
-    def _boundary(
-        self,
-        proprio: list[np.ndarray],
-        actions: list[np.ndarray],
-        frames: list[np.ndarray],
-        success: bool,
-    ) -> Boundary:
-        size = self.task.image_size
-        obs = None
-        if not success:
-            obs = RawObs(self.images(), self.proprio(), self.task.instruction)
-        return Boundary(
-            state=self.save(),
-            obs=obs,
-            success=success,
-            proprio=np.array(proprio, np.float32).reshape(-1, 8),
-            actions=np.array(actions, np.float32).reshape(-1, ACTION_DIM),
-            frames=np.array(frames, np.uint8).reshape(-1, size, size, 3),
-        )
