@@ -1,4 +1,4 @@
-"""Evaluate a policy folder: success table with intervals, episodes.jsonl, videos, report.
+"""Evaluate a policy folder: success table with intervals, a line an episode, videos, report.
 
 python eval.py --checkpoint POLICY --config configs/demo.py --workdir OUT
     [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.KEY=VALUE ...]

@@ -20,6 +20,7 @@ from pi0_jax.env.gl import choose_renderer
 from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.episode import Episode, load_episodes, save_episodes
+from pi0_jax.errors import InputError
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy_folder import (
@@ -91,6 +92,13 @@ def check_start(config: ConfigDict, suite: Suite) -> None:
         check_task(load_policy(Path(config.init.checkpoint)).spec, suite.tasks[0].cameras)
     else:
         preset(config.model)
+    if not config.demonstrations.episodes and (
+        not config.init.checkpoint or config.sft.steps or config.rl.demo_fraction
+    ):
+        raise InputError(
+            "config.demonstrations.episodes is 0: that needs config.init.checkpoint, and "
+            "config.sft.steps and config.rl.demo_fraction at 0"
+        )
 
 
 def demonstrations(session: Session, config: ConfigDict) -> list[Episode]:
@@ -114,7 +122,7 @@ def base_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> P
     if not path.exists():
         start = initial_policy(session, config, demos)
         session.run.say(f"policy: {param_count(start.params):,} parameters")
-        trained = supervise(session, BASE, start, demos, config.sft.to_dict())
+        trained = supervise(session, BASE, start, demos, config.sft.to_dict()) if demos else start
         save_policy(path, trained, {"made_by": "train.py", "versions": versions()})
     return load_policy(path)
 
@@ -180,8 +188,10 @@ def supervise(
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
         key = jax.random.key(session.seed)
-        state = fit(state, update, batch_of, steps, key, log_every=20, log=log)
-    checkpoint.save(folder, steps, state, {"phase": "sft"})
+        while int(state.step) < steps:
+            until = min(int(state.step) + values["save_every"], steps)
+            state = fit(state, update, batch_of, until, key, log_every=20, log=log)
+            checkpoint.save(folder, until, state, {"phase": "sft"})
     return dataclasses.replace(start, params=jax.device_get(state.params))
 
 

@@ -19,8 +19,9 @@ from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.types import Observation
 
-# Observations are padded up to one of these sizes, so that few programs are compiled.
-BATCH_SIZES = (1, 8, 64)
+# Observations are padded up to this many: one program, and the same bits for an episode whoever
+# else is in the batch. Programs of several sizes would round differently.
+BATCH_SIZE = 64
 
 
 @partial(jax.jit, static_argnames=("model", "conditions"))
@@ -80,6 +81,7 @@ class Policy:
         transforms: inputs and outputs.
         guidance: scale s of classifier-free guidance.
         num_steps: Euler steps.
+        batch_size: observations a call of the network; 1 for a single robot.
     """
 
     model: Pi0
@@ -87,6 +89,7 @@ class Policy:
     transforms: Transforms
     guidance: float = 1.0
     num_steps: int = 10
+    batch_size: int = BATCH_SIZE
 
     @classmethod
     def from_folder(
@@ -105,23 +108,23 @@ class Policy:
 
         Args:
             observations: b of them, each with all cameras.
-            noise: float32[b, H, d]; equal noise gives equal actions, whatever the batch.
+            noise: float32[b, H, d]; equal noise gives equal bits, whatever the batch.
 
         Returns:
             float32[b, H, e].
         """
-        largest = BATCH_SIZES[-1]
+        size = self.batch_size
         chunks = [
-            self._act(observations[i : i + largest], noise[i : i + largest])
-            for i in range(0, len(observations), largest)
+            self._act(observations[i : i + size], noise[i : i + size])
+            for i in range(0, len(observations), size)
         ]
         return np.concatenate(chunks)
 
     def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
         count = len(observations)
-        size = next(size for size in BATCH_SIZES if size >= count)
+        missing = self.batch_size - count
         obs, noise = jax.tree.map(
-            lambda x: np.concatenate([x, np.repeat(x[-1:], size - count, axis=0)]),
+            lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]),
             (self.transforms.observe(observations), noise),
         )
         obs, noise = jax.device_put((obs, noise))

@@ -123,6 +123,8 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
     if resume and not stored.exists():
         raise InputError(f"--workdir {path}: expected a run to resume, found none")
     if not stored.exists():
+        if path.exists() and any(path.iterdir()):
+            raise InputError(f"--workdir {path}: is not empty and holds no run; name a new folder")
         return
     if not resume:
         raise InputError(

@@ -8,7 +8,6 @@ from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.env.suite import Suite
 from pi0_jax.run_folder import RunFolder
 
-
 _SEED_STRIDE = 10_000_000  # initial states apart from one run's seed to the next
 
 

@@ -125,7 +125,7 @@ class Progress:
         self._terminal = stream.isatty()
         # An eye follows ten pictures a second; a log file needs a line only now and then.
         self._interval_s = 0.1 if self._terminal else 15.0
-        self._shown = -math.inf
+        self._shown, self._stale = -math.inf, True
 
     def update(self, done: int, text: str = "") -> None:
         """Shows `done` units and a free text, unless the last line is too fresh.
@@ -134,13 +134,14 @@ class Progress:
             done: units done so far, those of earlier processes included.
             text: anything short, such as "ok 31/48" or "loss 0.213".
         """
-        self._done, self._text = done, text
+        self._done, self._text, self._stale = done, text, True
         if self._clock() - self._shown >= self._interval_s:
             self._show()
 
     def close(self) -> None:
-        """Shows the last state, whether shown before or not, and ends the line."""
-        self._show()
+        """Shows the last state, unless it was just shown, and ends the line."""
+        if self._stale:
+            self._show()
         if self._terminal:
             self._stream.write("\n")
             self._stream.flush()
@@ -157,7 +158,7 @@ class Progress:
         self.close()
 
     def _show(self) -> None:
-        self._shown = self._clock()
+        self._shown, self._stale = self._clock(), False
         line = self._line()
         if self._terminal:
             # One column stays free: a full line would wrap and the return would miss its start.

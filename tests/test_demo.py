@@ -73,8 +73,9 @@ def check_run(path: Path, arms: list[tuple[str, float]]) -> list[dict]:
         assert 0 <= row["wilson_low"] <= row["rate"] <= row["wilson_high"] <= 1
     assert results["protocol"]["versions"]["mujoco"]
     assert results["protocol"]["evaluation"]["episodes"] == 2
-    lines = (path / "episodes.jsonl").read_text().splitlines()
-    assert len(lines) == 2 * len(arms)
+    for arm, guidance in arms:
+        lines = (path / f"episodes/eval/{arm}_{guidance:g}.jsonl").read_text().splitlines()
+        assert len(lines) == 2
     videos = json.loads((path / "videos" / "index.json").read_text())
     assert videos
     page = (path / "report.html").read_text()

@@ -56,20 +56,23 @@ def test_scales_are_compared_on_the_same_states(measured):
 
 
 def test_a_line_an_episode(measured):
-    lines = [json.loads(x) for x in (measured / "episodes.jsonl").read_text().splitlines()]
-    assert len(lines) == 12
+    path = measured / "episodes/eval/policy_1.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 6
     assert lines[0]["steps"] == 1
     assert lines[5] == {
-        "arm": "policy", "guidance": 1.0, "task": "hopeless", "seed": 102,
-        "init_hash": lines[11]["init_hash"], "success": False, "steps": 6, "error": None,
+        "task": "hopeless", "seed": 102, "init_hash": lines[5]["init_hash"],
+        "success": False, "steps": 6, "error": None,
     }  # fmt: skip
+    assert len(lines[5]["init_hash"]) == 64
 
 
 def test_what_is_measured_is_not_measured_again(measured, scripted_pool, params):
-    before = (measured / "episodes.jsonl").read_text()
+    path = measured / "episodes/eval/policy_1.npz"
+    before = path.stat().st_mtime_ns
     working = session(measured, scripted_pool, resume=True)
     measure(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
-    assert (measured / "episodes.jsonl").read_text() == before
+    assert path.stat().st_mtime_ns == before
     assert len(working.run.rows) == 4
 
 

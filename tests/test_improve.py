@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from tiny import RIPT, episode, policy_folder
 
-from pi0_jax import policy as policy_module
 from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
@@ -31,11 +30,7 @@ FIRST_STEP = 20
 
 @pytest.fixture(scope="module", autouse=True)
 def thrift():
-    """Compiles an update once a configuration, and one batch size of the sampler.
-
-    Programs of different batch sizes round differently, and which of them a rollout meets is a
-    matter of timing: only with a single size are two runs equal to the last bit.
-    """
+    """Compiles an update once a configuration."""
     compiled, prepare = {}, improve_module.prepare
 
     def prepared(params, loss, config, steps):
@@ -44,7 +39,6 @@ def thrift():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(improve_module, "prepare", prepared)
-        patch.setattr(policy_module, "BATCH_SIZES", (8,))
         yield
 
 

@@ -145,27 +145,31 @@ class SimulatorPool:
             if done or over or not self._outstanding:
                 return done
 
-    def map(
-        self, jobs: Iterable[Job], report: Callable[[list[Any]], None] = lambda results: None
-    ) -> list[Any]:
-        """Results of all jobs in their order. For a pool with nothing else under way.
+    def run_all(
+        self, jobs: Iterable[Job], report: Callable[[list[Done]], None] = lambda done: None
+    ) -> list[Done]:
+        """All jobs to their end, in their order. For a pool with nothing else under way.
 
         Args:
             jobs: to run.
-            report: called with the results so far, in the order in which they came.
+            report: called with what is over so far, in the order in which it came.
+        """
+        tickets = [self.submit(job) for job in jobs]
+        over: dict[int, Done] = {}
+        while len(over) < len(tickets):
+            over |= {done.ticket: done for done in self.gather()}
+            report(list(over.values()))
+        return [over[ticket] for ticket in tickets]
+
+    def map(
+        self, jobs: Iterable[Job], report: Callable[[list[Any]], None] = lambda results: None
+    ) -> list[Any]:
+        """Results of all jobs, as `run_all`.
 
         Raises:
             RuntimeError: a job failed more than `retries` times; with its error.
         """
-        tickets = [self.submit(job) for job in jobs]
-        results: dict[int, Any] = {}
-        while len(results) < len(tickets):
-            for done in self.gather():
-                if done.error is not None:
-                    raise RuntimeError(done.error)
-                results[done.ticket] = done.result
-            report(list(results.values()))
-        return [results[ticket] for ticket in tickets]
+        return _results(self.run_all(jobs, lambda over: report(_results(over))))
 
     def close(self) -> None:
         """Ends all workers at once; jobs under way are lost."""
@@ -252,3 +256,13 @@ class SimulatorPool:
         fit = [p for p in self._queue if not (others and p.shunned is seat)]
         same = (pending for pending in fit if pending.job.task == seat.task)
         return next(same, fit[0] if fit else None)
+
+
+def _results(over: Iterable[Done]) -> list[Any]:
+    """What the jobs returned; the first error is raised."""
+    results = []
+    for done in over:
+        if done.error is not None:
+            raise RuntimeError(done.error)
+        results.append(done.result)
+    return results

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pi0_jax.episode import Episode, save_episodes
 from pi0_jax.errors import InputError
@@ -56,8 +57,8 @@ def measure(
     """Evaluates a policy at some guidance scales; those the run holds already are left out.
 
     Every policy meets the same initial states with the same noise, so differences between arms
-    and scales are paired. Writes rows to results.json, a line an episode to episodes.jsonl, and
-    the episodes themselves.
+    and scales are paired. Writes rows to results.json, and to episodes/eval a line an episode
+    (.jsonl) and the episodes themselves (.npz).
     """
     run = session.run
     for scale in scales:
@@ -66,7 +67,7 @@ def measure(
         policy = Policy.from_folder(folder, scale, config.num_steps)
         episodes = _evaluate(session, config, arm, policy, folder.spec.execute_steps)
         save_episodes(run.episodes(f"eval/{arm}_{scale:g}"), episodes)
-        _append_lines(session, arm, scale, episodes)
+        _write_lines(run.path / "episodes" / "eval" / f"{arm}_{scale:g}.jsonl", episodes)
         run.add_rows(rows(episodes, phase, arm, scale))
 
 
@@ -98,17 +99,17 @@ def _evaluate(
         )
 
 
-def _append_lines(session: Session, arm: str, scale: float, episodes: Sequence[Episode]) -> None:
-    with (session.run.path / "episodes.jsonl").open("a") as file:
-        for episode in episodes:
-            line = {
-                "arm": arm,
-                "guidance": scale,
-                "task": episode.task,
-                "seed": episode.seed,
-                "init_hash": episode.init_hash,
-                "success": episode.success,
-                "steps": len(episode),
-                "error": episode.error,
-            }
-            file.write(json.dumps(line) + "\n")
+def _write_lines(path: Path, episodes: Sequence[Episode]) -> None:
+    """One JSON object an episode: what a person wants to search."""
+    lines = [
+        {
+            "task": episode.task,
+            "seed": episode.seed,
+            "init_hash": episode.init_hash,
+            "success": episode.success,
+            "steps": len(episode),
+            "error": episode.error,
+        }
+        for episode in episodes
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))

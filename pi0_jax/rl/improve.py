@@ -36,7 +36,7 @@ class Arm:
         config: what a step collects and trains on.
         base: the policy it starts from.
         policy: acts in the rollouts, with the newest parameters.
-        demos: windows of demonstrations, of weight 0.
+        demos: windows of demonstrations, of weight 0; None where batches hold none.
         update: the jitted update.
         first_step: optimizer steps before RL, to number checkpoints.
     """
@@ -45,7 +45,7 @@ class Arm:
     config: RiptConfig
     base: PolicyFolder
     policy: Policy
-    demos: Batch
+    demos: Batch | None
     update: Update
     first_step: int
 
@@ -91,8 +91,10 @@ def improve(
     loss = cfg_flow_matching_loss(model, config.alpha, config.time_samples)
     steps = config.iterations * config.updates_per_step
     state, update = prepare(base.params, loss, optimizer, steps)
-    weights = [0.0] * len(demos)
-    windows = cut_windows(demos, weights, transforms, base.spec.model.action_horizon)
+    windows = None
+    if config.demo_fraction:
+        horizon = base.spec.model.action_horizon
+        windows = cut_windows(demos, [0.0] * len(demos), transforms, horizon)
     policy = Policy.from_folder(base, config.guidance)
     arm = Arm(name, config, base, policy, windows, update, first_step)
     done = _resumed(
@@ -110,7 +112,6 @@ def _iterate(session: Session, arm: Arm, done: Progressed) -> Progressed:
     rolled_out = time.monotonic()
     fresh = _windows(arm, harvested.groups)
     windows = (*done.windows, fresh) if fresh is not None else done.windows
-    until = (done.iteration + 1) * arm.config.updates_per_step
     metrics: dict[str, float] = {}
     state = done.state
     if windows:
@@ -119,7 +120,7 @@ def _iterate(session: Session, arm: Arm, done: Progressed) -> Progressed:
             state,
             arm.update,
             lambda step: draw_batch(rollouts, arm.demos, arm.config, session.rng(_BATCHES, step)),
-            until,
+            int(state.step) + arm.config.updates_per_step,
             jax.random.key(session.seed + _NOISE),
             log_every=arm.config.updates_per_step,
             log=lambda step, values: metrics.update(values),
@@ -139,7 +140,7 @@ def _iterate(session: Session, arm: Arm, done: Progressed) -> Progressed:
 def _roll_out(session: Session, arm: Arm, done: Progressed) -> tuple[Harvest, Sampler]:
     config = arm.config
     label = f"{arm.name} {done.iteration + 1}/{config.iterations}: rollouts"
-    with session.run.progress(label, config.groups_per_step * config.group_size) as progress:
+    with session.run.progress(label, config.max_groups * config.group_size) as progress:
         return harvest(
             arm.policy.with_params(done.state.params),
             session.pool,
@@ -185,7 +186,7 @@ def _remember(session: Session, arm: Arm, now: Progressed, harvested: Harvest) -
     path = session.run.episodes(f"{arm.name}/{now.iteration:03d}")
     save_episodes(path, harvested.episodes)
     host = {"phase": "rl", "iteration": now.iteration, "sampler": asdict(now.sampler)}
-    step = arm.first_step + now.iteration * arm.config.updates_per_step
+    step = arm.first_step + int(now.state.step)
     checkpoint.save(session.run.checkpoints(arm.name), step, now.state, host)
 
 

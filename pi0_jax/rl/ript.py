@@ -70,6 +70,12 @@ class RiptConfig:
         Raises:
             InputError: named field.
         """
+        for name in ("iterations", "updates_per_step", "batch_size", "time_samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"rl.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("alpha", "a_max", "guidance", "groups_per_step"):
+            if getattr(self, name) < 0:
+                raise InputError(f"rl.{name} must not be negative, got {getattr(self, name)}")
         if self.group_size < 2:
             raise InputError(f"rl.group_size must be at least 2, got {self.group_size}")
         if self.max_groups < self.groups_per_step:
@@ -156,19 +162,19 @@ def weighted_windows(
 
 
 def draw_batch(
-    rollouts: Batch, demos: Batch, config: RiptConfig, rng: np.random.Generator
+    rollouts: Batch, demos: Batch | None, config: RiptConfig, rng: np.random.Generator
 ) -> Batch:
     """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
 
     Args:
         rollouts: windows of all accepted groups so far.
-        demos: windows of demonstrations, of weight 0.
+        demos: windows of demonstrations, of weight 0; None if their share is 0.
         config: batch size and share.
         rng: of this update.
     """
     from_demos = round(config.batch_size * config.demo_fraction)
     from_rollouts = config.batch_size - from_demos
     parts = [take(rollouts, rng.integers(count(rollouts), size=from_rollouts))]
-    if from_demos:
+    if demos is not None:
         parts.append(take(demos, rng.integers(count(demos), size=from_demos)))
     return concatenate(parts)

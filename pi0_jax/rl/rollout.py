@@ -28,14 +28,17 @@ class Plan:
     Attributes:
         task: what to do.
         seed: of the initial state.
-        first: the initial state and the first observation.
+        first: the initial state and the first observation; None where the simulator could not
+            give them.
         rollout: which of the K rollouts from that state; it changes the noise only.
+        error: why there is no first observation, or None.
     """
 
     task: Task
     seed: int
-    first: Boundary
+    first: Boundary | None
     rollout: int = 0
+    error: str | None = None
 
 
 @dataclass
@@ -43,7 +46,7 @@ class _Live:
     """An episode in progress: everything the boundaries have told so far."""
 
     plan: Plan
-    at: Boundary
+    at: Boundary | None
     images: list[np.ndarray] = field(default_factory=list)
     image_steps: list[int] = field(default_factory=list)
     parts: list[Boundary] = field(default_factory=list)
@@ -51,7 +54,7 @@ class _Live:
 
     def look(self) -> None:
         """Keeps the observation that the policy is about to see."""
-        assert self.at.obs is not None
+        assert self.at is not None and self.at.obs is not None
         self.images.append(self.at.obs.images)
         self.image_steps.append(self.steps)
 
@@ -70,14 +73,14 @@ class _Live:
         return Episode(
             task=self.plan.task.name,
             prompt=self.plan.task.instruction,
-            init_hash=self.plan.first.state.hash,
+            init_hash=self.plan.first.state.hash if self.plan.first else "",
             seed=self.plan.seed,
             images=images,
             image_steps=image_steps,
             state=_join([part.proprio for part in self.parts], 8),
             actions=_join([part.actions for part in self.parts], 7),
             chunk_start=np.isin(np.arange(self.steps), image_steps),
-            success=self.at.success and error is None,
+            success=error is None and self.at is not None and self.at.success,
             policy_step=policy_step,
             error=error,
         )
@@ -87,9 +90,9 @@ def plan_states(
     pool: SimulatorPool, states: Sequence[tuple[Task, int]], rollouts: int = 1
 ) -> list[Plan]:
     """Starts every (task, seed) once and plans `rollouts` episodes from copies of its state."""
-    firsts = pool.map([Job(task, start, (seed,)) for task, seed in states])
+    firsts = pool.run_all([Job(task, start, (seed,)) for task, seed in states])
     return [
-        Plan(task, seed, first, rollout)
+        Plan(task, seed, first.result, rollout, first.error)
         for (task, seed), first in zip(states, firsts, strict=True)
         for rollout in range(rollouts)
     ]
@@ -118,8 +121,9 @@ def collect(
         episode with `error` set, which is neither success nor failure of the policy.
     """
     live = [_Live(plan, plan.first) for plan in plans]
-    ended: dict[int, Episode] = {}
-    ready = list(range(len(live)))
+    unstarted = [i for i, plan in enumerate(plans) if plan.first is None]
+    ended = {i: live[i].episode(policy_step, plans[i].error) for i in unstarted}
+    ready = [i for i in range(len(live)) if i not in ended]
     running: dict[int, int] = {}  # ticket -> index into live
     while ready or running:
         if ready and pool.backlog < pool.workers:
@@ -170,14 +174,14 @@ def _act(
     """One batched policy call for the ready episodes; submits their chunks."""
     for index in ready:
         live[index].look()
-    observations = [live[index].at.obs for index in ready]
+    boundaries = [at for at in (live[index].at for index in ready) if at is not None]
     noise = np.stack([_noise(policy, live[index], policy_step) for index in ready])
-    chunks = policy.act([obs for obs in observations if obs is not None], noise)
+    chunks = policy.act([at.obs for at in boundaries if at.obs is not None], noise)
     tickets = {}
-    for index, chunk in zip(ready, chunks, strict=True):
+    for index, at, chunk in zip(ready, boundaries, chunks, strict=True):
         episode = live[index]
         steps = min(execute_steps, episode.plan.task.max_steps - episode.steps)
-        job = Job(episode.plan.task, run, (episode.at.state, chunk[:steps]))
+        job = Job(episode.plan.task, run, (at.state, chunk[:steps]))
         tickets[pool.submit(job)] = index
     return tickets
 
