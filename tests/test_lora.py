@@ -53,7 +53,9 @@ def test_merged_parameters_act_alike(params, adapted):
     assert jax.tree.structure(merged) == jax.tree.structure(params)
     seen = act(adapted, observation(2))
     chex.assert_trees_all_close(act(merged, observation(2)), seen, rtol=1e-4, atol=1e-5)
-    assert all(np.abs(a - b).max() > 0.1 for a, b in zip(seen, act(params, observation(2))))
+    assert all(
+        np.abs(a - b).max() > 0.1 for a, b in zip(seen, act(params, observation(2)), strict=True)
+    )
 
 
 def test_merge_by_hand():

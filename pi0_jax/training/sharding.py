@@ -60,20 +60,19 @@ def make_mesh(hardware: Hardware) -> Mesh:
     return jax.make_mesh((hardware.data, hardware.fsdp), (DATA, FSDP), axis_types=kinds)
 
 
-def leaf_spec(path: str, shape: tuple[int, ...], fsdp: int, min_size: int = MIN_SIZE) -> Spec:
+def leaf_spec(path: str, shape: tuple[int, ...], fsdp: int) -> Spec:
     """Along which axes a parameter, or an optimizer moment of it, is cut.
 
     Args:
         path: slash-joined; the parameter's own path stands at its end.
         shape: of the leaf.
         fsdp: devices along that axis.
-        min_size: elements from which a leaf is cut.
 
     Returns:
         One entry an axis of the leaf, or () for a leaf that every device holds. Without a rule
         the longest axis that `fsdp` divides is cut, of equals the last.
     """
-    if fsdp == 1 or math.prod(shape) < min_size:
+    if fsdp == 1 or math.prod(shape) < MIN_SIZE:
         return ()
     for regex, spec in SPECS:
         if re.fullmatch(regex, path) and len(spec) == len(shape):
@@ -85,18 +84,17 @@ def leaf_spec(path: str, shape: tuple[int, ...], fsdp: int, min_size: int = MIN_
     return tuple(FSDP if axis == cut else None for axis in range(len(shape)))
 
 
-def shardings(tree: Any, mesh: Mesh, min_size: int = MIN_SIZE) -> Any:
+def shardings(tree: Any, mesh: Mesh) -> Any:
     """The layout of a whole `TrainState`, as a tree of the same structure.
 
     Args:
         tree: arrays or their shapes.
         mesh: from `make_mesh`.
-        min_size: elements from which a leaf is cut.
     """
 
     def layout(path: Any, leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        spec = leaf_spec(name, leaf.shape, mesh.shape[FSDP], min_size)
+        spec = leaf_spec(name, leaf.shape, mesh.shape[FSDP])
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree_util.tree_map_with_path(layout, tree)

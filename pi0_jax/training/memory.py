@@ -1,0 +1,216 @@
+"""What a training update needs of a device's memory, known before anything is allocated.
+
+Two numbers, both from shapes alone. By count: state, gradients, and what the backward pass keeps,
+read off the traced program. By the compiler: the memory analysis of the program compiled ahead of
+time for abstract arrays; on a CPU it counts float32 copies of bfloat16 weights, which a GPU does
+not make.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from pi0_jax.errors import InputError
+from pi0_jax.training.fit import jit_on_mesh, recipe
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh, shardings
+from pi0_jax.training.step import DrawnLoss, TrainState, merge, split
+from pi0_jax.types import Batch
+
+GB = 10**9
+_TOTAL_STEPS = 1  # the schedule's length changes no shape
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training update, before it exists.
+
+    Attributes:
+        params: parameter tree, arrays or shapes.
+        loss: remat -> loss.
+        optimizer: what is trained, and how.
+        batch: the whole batch, arrays or shapes.
+        hardware: the layout.
+    """
+
+    params: Any
+    loss: Callable[[str], DrawnLoss]
+    optimizer: OptimizerConfig
+    batch: Batch
+    hardware: Hardware
+
+    def parts(self) -> tuple[Callable[[Any], TrainState], Any]:
+        """How the state starts, and the update."""
+        loss = self.loss(self.hardware.remat)
+        return recipe(self.params, loss, self.optimizer, _TOTAL_STEPS, self.hardware)
+
+    def shapes(self) -> tuple[TrainState, Batch, jax.Array]:
+        """What the update is called with."""
+        state = jax.eval_shape(self.parts()[0], _shapes(self.params))
+        return state, _shapes(self.batch), jax.eval_shape(lambda: jax.random.key(0))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes on one device, by count.
+
+    Attributes:
+        trained: trained parameters.
+        frozen: frozen parameters.
+        optimizer: its state, and the moving average.
+        gradients: of trained leaves; with micro-batches also their sum.
+        activations: what the forward pass keeps for the backward pass.
+        working: one layer's values while it is computed or differentiated.
+    """
+
+    trained: int
+    frozen: int
+    optimizer: int
+    gradients: int
+    activations: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return sum(vars(self).values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in vars(self).items())
+        return f"{self.total / GB:.2f} GB a device by count ({parts})"
+
+
+def count(job: Job) -> Budget:
+    """The budget from shapes and from the traced loss; nothing is compiled.
+
+    Raises:
+        InputError: as `prepare`, or the batch cannot be cut.
+    """
+    hardware = job.hardware
+    hardware.check_batch(len(job.batch.weight))
+    state, batch, _ = job.shapes()
+    trained, frozen = split(state.params, job.optimizer.all_rules)
+    sums = 2 if hardware.micro_batches > 1 else 1
+    share = len(job.batch.weight) // (hardware.devices * hardware.micro_batches)
+    part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((share, *x.shape[1:]), x.dtype), batch)
+    kept = _kept_bytes(job.loss(hardware.remat), trained, frozen, part)
+    everything = kept
+    if hardware.remat != "none":
+        everything = _kept_bytes(job.loss("none"), trained, frozen, part)
+    depth = _layers(state.params)
+    return Budget(
+        trained=_local_bytes(trained, hardware.fsdp),
+        frozen=_local_bytes(frozen, hardware.fsdp),
+        optimizer=_local_bytes((state.opt_state, state.ema), hardware.fsdp),
+        gradients=sums * _local_bytes(trained, hardware.fsdp),
+        activations=kept,
+        working=everything // depth,
+    )
+
+
+def compiled_bytes(job: Job) -> int | None:
+    """Bytes on one device that the compiled update needs; None where the backend cannot say."""
+    state, batch, rng = job.shapes()
+    step = job.parts()[1]
+    if job.hardware.devices == 1:
+        jitted = jax.jit(step, donate_argnums=0)
+    else:
+        mesh = make_mesh(job.hardware)
+        jitted = jit_on_mesh(step, shardings(state, mesh), mesh)
+    found = jitted.lower(state, batch, rng).compile().memory_analysis()
+    if found is None:
+        return None
+    fresh = found.output_size_in_bytes - found.alias_size_in_bytes
+    return found.argument_size_in_bytes + fresh + found.temp_size_in_bytes
+
+
+def check(job: Job) -> Budget:
+    """Counts, and refuses what cannot fit where the device's memory is known.
+
+    Raises:
+        InputError: with the budget and the smallest change that would make it fit.
+    """
+    budget, limit = count(job), _limit(job.hardware)
+    if limit is None or budget.total <= limit:
+        return budget
+    raise InputError(f"{budget}, but a device has {limit / GB:.2f} GB: {_advice(job, limit)}")
+
+
+def _advice(job: Job, limit: int) -> str:
+    """The first of the changes, mildest first, that would fit; each alone, then all so far."""
+    tried = job
+    for name, change in _changes(job):
+        alone, tried = change(job), change(tried)
+        for candidate, text in ((alone, f"set {name}"), (tried, f"set {name} and all before it")):
+            need = count(candidate).total
+            if need <= limit:
+                return f"{text} ({need / GB:.2f} GB)"
+    return "no change of layout fits: use more devices (hardware.fsdp) or a smaller model"
+
+
+def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
+    """What costs time only, then what costs precision of frozen leaves, then what trains less."""
+
+    def hardware(**values: Any) -> Callable[[Job], Job]:
+        return lambda job: replace(job, hardware=replace(job.hardware, **values))
+
+    def preset(name: str) -> Callable[[Job], Job]:
+        return lambda job: replace(job, optimizer=replace(job.optimizer, preset=name))
+
+    most = len(job.batch.weight) // job.hardware.devices
+    cuts = [n for n in range(job.hardware.micro_batches + 1, most + 1) if most % n == 0]
+    changes = [(f"hardware.remat={remat}", hardware(remat=remat)) for remat in ("mlp", "full")]
+    changes += [(f"hardware.micro_batches={n}", hardware(micro_batches=n)) for n in cuts]
+    changes.append(("hardware.frozen_dtype=bfloat16", hardware(frozen_dtype="bfloat16")))
+    less = ("lora", "expert_only")
+    return changes + [(f"optimizer.preset={name}", preset(name)) for name in less]
+
+
+def _limit(hardware: Hardware) -> int | None:
+    if hardware.memory_gb:
+        return int(hardware.memory_gb * GB)
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["bytes_limit"] if stats and "bytes_limit" in stats else None
+
+
+def _kept_bytes(loss: DrawnLoss, trained: Any, frozen: Any, batch: Batch) -> int:
+    """Bytes of what the backward pass reads besides the parameters themselves."""
+
+    def kept(trained: Any, frozen: Any, batch: Batch, drawn: Any) -> list[Any]:
+        def value(trained: Any) -> Any:
+            return loss.given(merge(trained, frozen), batch, drawn)[0]
+
+        return jax.tree.leaves(jax.vjp(value, trained)[1])
+
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    drawn = jax.eval_shape(loss.draw, rng, batch)
+    program = jax.make_jaxpr(kept)(trained, frozen, batch, drawn).jaxpr
+    given = set(map(id, program.invars))
+    fresh = {id(var): var.aval for var in program.outvars if id(var) not in given}
+    return sum(_bytes(aval) for aval in fresh.values())
+
+
+def _layers(params: Any) -> int:
+    return len(params["PaliGemma"]["llm"]["layers"]["mlp"]["linear"])
+
+
+def _local_bytes(tree: Any, fsdp: int) -> int:
+    """Bytes of a tree on one device."""
+    total = 0
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        cut = FSDP in leaf_spec(name, leaf.shape, fsdp)
+        total += _bytes(leaf) // (fsdp if cut else 1)
+    return total
+
+
+def _bytes(leaf: Any) -> int:
+    return int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

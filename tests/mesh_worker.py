@@ -1,0 +1,57 @@
+"""Trains two steps on a mesh and writes what came out: run by test_sharding in fresh processes.
+
+python tests/mesh_worker.py OUT.npz DATA FSDP MICRO_BATCHES [COORDINATOR HOSTS HOST]
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from pi0_jax.training import sharding
+
+# The tiny model's larger leaves are to be cut.
+sharding.MIN_SIZE = 64
+
+
+def main() -> None:
+    out, *numbers = sys.argv[1:5]
+    data, fsdp, micro_batches = map(int, numbers)
+    if sys.argv[5:]:
+        sharding.start_host(sys.argv[5], int(sys.argv[6]), int(sys.argv[7]))
+    # Imported late: a process joins the others before its first use of JAX.
+    from tiny import MODEL, batch
+
+    from pi0_jax.rl.objective import cfg_flow_matching_loss
+    from pi0_jax.training.fit import fit, prepare
+    from pi0_jax.training.hardware import Hardware
+    from pi0_jax.training.optimizer import OptimizerConfig
+
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0))
+    params = jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), shapes)
+    hardware = Hardware(data, fsdp, micro_batches)
+    # Constant rate, and an epsilon that keeps Adam from turning rounding into a step.
+    config = OptimizerConfig(1e-2, 0, final_fraction=1.0, rules=(("PaliGemma/img/.*", 0.0),))
+    loss = cfg_flow_matching_loss(MODEL, 0.1, 1)
+    state, update = prepare(params, loss, config, 2, hardware)
+    losses = []
+    key = jax.random.key(1)
+    state = fit(state, update, lambda step: batch(16, step), 2, key, 1,
+                lambda step, values: losses.append(values["loss"]))  # fmt: skip
+    embedding = state.params["PaliGemma"]["llm"]["embedder"]["input_embedding"]
+    gating = state.opt_state[1][0].mu["PaliGemma/llm/layers/mlp/gating_einsum"]
+    found = {
+        "losses": np.array(losses),
+        "embedding_shard": np.array(embedding.addressable_shards[0].data.shape),
+        "moment_shard": np.array(gating.addressable_shards[0].data.shape),
+    }
+    whole = sharding.gather(state.params)
+    found |= {f"leaf{i:02}": leaf for i, leaf in enumerate(jax.tree.leaves(whole))}
+    if jax.process_index() == 0:
+        np.savez(Path(out), **found)
+
+
+if __name__ == "__main__":
+    main()

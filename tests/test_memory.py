@@ -1,0 +1,133 @@
+"""The budget of a job: by hand where it is small, and at full size without any weight."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tiny import CONFIG, MODEL, batch
+
+from pi0_jax.errors import InputError
+from pi0_jax.model.config import pi0
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import GB, Job, check, compiled_bytes, count
+from pi0_jax.training.optimizer import OptimizerConfig
+
+
+def job(config=CONFIG, preset="full", size=4, ema_decay=0.0, **hardware) -> Job:
+    like = batch(size)
+    c, shape = config, jax.ShapeDtypeStruct
+    obs = like.obs.replace(
+        images=shape((size, 2, c.vision.image_size, c.vision.image_size, 3), jnp.uint8),
+        state=shape((size, c.action_dim), jnp.float32),
+        prompt=shape((size, c.prompt_length), jnp.int32),
+        prompt_mask=shape((size, c.prompt_length), jnp.bool_),
+    )
+    like = like.replace(
+        obs=obs,
+        actions=shape((size, c.action_horizon, c.action_dim), jnp.float32),
+        action_mask=shape((size, c.action_horizon), jnp.bool_),
+    )
+    return Job(
+        jax.eval_shape(Pi0(c).init, jax.random.key(0)),
+        lambda remat: cfg_flow_matching_loss(Pi0(c, remat), 0.1, 1),
+        OptimizerConfig(1e-4, 10, preset=preset, ema_decay=ema_decay),
+        like,
+        Hardware(**hardware),
+    )
+
+
+def wider(**changes) -> object:
+    """The tiny model with a larger image tower and VLM, and the same action expert."""
+    vision = dataclasses.replace(CONFIG.vision, mlp_dim=160, depth=3)
+    vlm = dataclasses.replace(CONFIG.vlm, mlp_dim=240)
+    return dataclasses.replace(CONFIG, vision=vision, vlm=vlm, **changes)
+
+
+def test_state_by_hand(params):
+    number = sum(leaf.size for leaf in jax.tree.leaves(params))
+    plain = count(job())
+    assert plain.trained == plain.gradients == 4 * number
+    # Two moments, the step count of AdamW and that of the schedule.
+    assert plain.optimizer == 8 * number + 8
+    assert plain.frozen == 0
+    lean = count(job(preset="expert_only", ema_decay=0.9, micro_batches=2, frozen_dtype="bfloat16"))
+    assert lean.trained // 4 + lean.frozen // 2 == number
+    assert lean.optimizer == 3 * lean.trained + 8
+    assert lean.gradients == 2 * lean.trained
+
+
+def test_nothing_of_a_frozen_prefix_is_kept():
+    """A larger VLM of the same depth keeps more where it is trained, and nothing where not."""
+    small, large = (count(job(c, "expert_only")) for c in (CONFIG, wider()))
+    assert large.activations == small.activations
+    small, large = (count(job(c)) for c in (CONFIG, wider()))
+    assert large.activations > 1.5 * small.activations
+
+
+def test_remat_keeps_less():
+    kept = [count(job(wider(), remat=remat)).activations for remat in ("none", "mlp", "full")]
+    assert kept[0] > 1.1 * kept[1] > 1.1 * kept[2]
+
+
+@pytest.mark.parametrize("remat", ["mlp", "full"])
+def test_remat_changes_no_number(params, remat):
+    key, windows = jax.random.key(1), batch(2)
+    losses = [cfg_flow_matching_loss(Pi0(CONFIG, r), 0.1, 1) for r in ("none", remat)]
+    grads = [jax.jit(jax.grad(lambda p, f=f: f(p, windows, key)[0]))(params) for f in losses]
+    for a, b in zip(*map(jax.tree.leaves, grads), strict=True):
+        assert jnp.allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert Pi0(CONFIG) == MODEL
+    with pytest.raises(InputError, match="remat must be one of"):
+        Pi0(CONFIG, "some")
+
+
+def test_the_compiler_agrees_about_the_state():
+    found = compiled_bytes(job())
+    budget = count(job())
+    state = budget.trained + budget.frozen + budget.optimizer
+    assert found is not None
+    assert state < found < 4 * budget.total
+
+
+def test_the_published_size():
+    """Expert only in 16 GB, everything in 80 GB: counted, with no array in memory."""
+    lean = job(pi0(), "expert_only", 4, frozen_dtype="bfloat16")
+    assert check(dataclasses.replace(lean, hardware=hardware(lean, memory_gb=16))).total < 13 * GB
+    full = job(pi0(), "full", 32, remat="full", memory_gb=80)
+    assert check(full).total < 70 * GB
+
+
+def hardware(job: Job, **changes) -> Hardware:
+    return dataclasses.replace(job.hardware, **changes)
+
+
+def test_what_cannot_fit_is_refused_with_the_smallest_change():
+    full = job(size=1)
+    need = {
+        remat: count(dataclasses.replace(full, hardware=hardware(full, remat=remat))).total
+        for remat in ("none", "mlp", "full")
+    }
+
+    def refused(size: float) -> str:
+        with pytest.raises(InputError, match="GB a device by count") as refusal:
+            check(dataclasses.replace(full, hardware=hardware(full, memory_gb=size / GB)))
+        return str(refusal.value).split(": ")[1]
+
+    assert refused(need["none"] - 1).startswith("set hardware.remat=mlp (")
+    assert refused(need["mlp"] - 1).startswith("set hardware.remat=full (")
+    assert refused(100).startswith("no change of layout fits")
+
+
+def test_what_must_divide_what():
+    with pytest.raises(InputError, match="batch_size must be a multiple"):
+        check(job(micro_batches=3))
+
+
+def test_shards_are_counted():
+    one, eight = (count(job(pi0(), "expert_only", 32, fsdp=fsdp)) for fsdp in (1, 8))
+    assert one.trained / eight.trained == pytest.approx(8, rel=0.01)
+    assert one.frozen / eight.frozen == pytest.approx(8, rel=0.01)
+    assert one.activations > 5 * eight.activations

@@ -1,0 +1,93 @@
+"""One device, eight devices, two hosts: the same numbers, and large leaves in parts."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import CONFIG
+
+from pi0_jax.errors import InputError
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh
+
+WORKER = Path(__file__).with_name("mesh_worker.py")
+
+
+def spawn(out: Path, devices: int, *arguments: object) -> subprocess.Popen[str]:
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, WORKER, out, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+
+
+@pytest.fixture
+def runs(tmp_path) -> dict[str, dict[str, np.ndarray]]:
+    """Two steps: on one device, on eight, on eight with micro-batches, on two hosts of two."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    plans = {
+        "one": [(1, 1, 1, 1)],
+        "eight": [(8, 1, 8, 1)],
+        "mixed": [(8, 2, 4, 2)],
+        "hosts": [(2, 2, 2, 1, address, 2, host) for host in (0, 1)],
+    }
+    started = [
+        spawn(tmp_path / f"{name}.npz", *arguments)
+        for name, plan in plans.items()
+        for arguments in plan
+    ]
+    for process in started:
+        finish(process)
+    return {name: dict(np.load(tmp_path / f"{name}.npz")) for name in plans}
+
+
+def test_the_same_numbers_everywhere(runs):
+    expected = runs["one"]
+    leaves = [key for key in expected if key.startswith("leaf")]
+    assert len(leaves) > 30
+    assert expected["losses"][0] != expected["losses"][1]
+    for name in ("eight", "mixed", "hosts"):
+        np.testing.assert_allclose(runs[name]["losses"], expected["losses"], rtol=1e-5)
+        for key in leaves:
+            np.testing.assert_allclose(runs[name][key], expected[key], rtol=1e-4, atol=1e-4)
+    check_parts(runs)
+
+
+def check_parts(runs) -> None:
+    """Each device holds its part of the large leaves and of their moments."""
+    gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
+    for name, parts in (("one", 1), ("eight", 8), ("mixed", 4), ("hosts", 2)):
+        held = runs[name]["embedding_shard"].tolist()
+        assert held == [CONFIG.vocab_size, CONFIG.vlm.width // parts]
+        assert gating == parts * np.prod(runs[name]["moment_shard"])
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "expected"),
+    [
+        ("PaliGemma/img/head/bias", (2048,), ()),
+        ("opt_state/0/mu/a/embedder/input_embedding", (257152, 2048), (None, FSDP)),
+        ("a/mlp/linear", (18, 16384, 2048), (None, FSDP, None)),
+        ("a/attn/q_einsum/w", (18, 8, 2048, 256), (None, None, FSDP, None)),
+        ("a/square", (1024, 1024), (None, FSDP)),
+        ("a/odd", (999, 333), ()),
+    ],
+)
+def test_the_rule_by_path_and_size(path, shape, expected):
+    assert leaf_spec(path, shape, fsdp=8) == expected
+    assert leaf_spec(path, shape, fsdp=1) == ()
+
+
+def test_a_mesh_of_other_than_all_devices_is_refused():
+    with pytest.raises(InputError, match=r"got 2 \* 4 = 8 and \d+ devices"):
+        make_mesh(Hardware(data=2, fsdp=4))
