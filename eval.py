@@ -39,7 +39,7 @@ def main() -> None:
     for task in suite.tasks:
         check_task(folder.spec, task.cameras)
     settings = {"checkpoint": CHECKPOINT.value, **config.to_dict()}
-    run = RunFolder(cli.workdir(), settings, cli.RESUME.value)
+    run = RunFolder(cli.workdir(), settings, cli.RESUME.value, config.wandb_project)
     workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")

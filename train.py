@@ -54,7 +54,7 @@ def main() -> None:
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     check_start(config, suite)
-    run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value)
+    run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value, config.wandb_project)
     workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")

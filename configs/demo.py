@@ -18,6 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(f"configs/demo.py takes no argument or 'full', got {arg!r}")
     config = ConfigDict()
     config.seed = 0
+    config.wandb_project = ""
     config.suite = "lift"
     # workers 0: one for every core.
     config.pool = ConfigDict({"workers": 0, "timeout_s": 60.0})

@@ -6,6 +6,7 @@ checkpoints/<arm>/<step>/   episodes/   videos/   frames/   policy/
 
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pi0_jax.writers import MetricsWriter, Progress
 BASE, RIPT = "base", "ript"
 """Arms whose checkpoints are the run's own: one follows the other."""
 
+_NEEDED_BYTES = 1e9  # episodes, checkpoints and videos of the demo take a third of it
 _VERSIONED = ("pi0_jax", "jax", "mujoco", "robosuite", "numpy")
 
 
@@ -34,17 +36,18 @@ class RunFolder:
         rows: results so far, in order.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], resume: bool):
+    def __init__(self, path: Path, config: dict[str, Any], resume: bool, wandb_project: str = ""):
         """Makes the folder, or opens it to continue.
 
         Args:
             path: --workdir.
             config: the resolved config as plain values.
             resume: continue what lies there.
+            wandb_project: mirror the metrics to W&B; empty for not.
 
         Raises:
             InputError: the folder holds a run and `resume` is not set, or the other way round,
-                or the run there had another config.
+                the run there had another config, the disk is full, or wandb is not installed.
         """
         stored = path / "config.json"
         _check(path, stored, config, resume)
@@ -52,7 +55,7 @@ class RunFolder:
         if not stored.exists():
             stored.write_text(_json({"command": sys.argv, "config": config}))
         self.path = path
-        self.metrics = MetricsWriter(path / "metrics.jsonl")
+        self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
         self._results = path / "results.json"
         self.rows: list[Row] = []
         self.protocol: dict[str, Any] = {}
@@ -120,6 +123,13 @@ def versions() -> dict[str, str]:
 def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"--workdir {path}: is a file; name a folder")
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(above).free
+    if free < _NEEDED_BYTES:
+        raise InputError(
+            f"--workdir {path}: expected {_NEEDED_BYTES / 1e9:g} GB of free disk, got "
+            f"{free / 1e9:.2f} GB"
+        )
     if resume and not stored.exists():
         raise InputError(f"--workdir {path}: expected a run to resume, found none")
     if not stored.exists():

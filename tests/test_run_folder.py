@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from tiny import episode
@@ -110,3 +111,10 @@ def test_the_protocol_names_all_that_a_rate_depends_on():
     assert (found["suite"], found["renderer"]) == ("scripted", "osmesa")
     assert found["evaluation"] == {"episodes": 3}
     assert {"python", "mujoco", "robosuite", "jax", "numpy", "pi0_jax"} <= versions().keys()
+
+
+def test_a_full_disk_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(InputError, match=r"expected 1 GB of free disk, got 0\.00 GB"):
+        RunFolder(tmp_path / "run", CONFIG, resume=False)
+    assert not (tmp_path / "run").exists()
