@@ -6,6 +6,7 @@ python train.py --config configs/demo.py --workdir runs/demo [--resume] [--confi
 import dataclasses
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,18 @@ from pi0_jax.report.page import write_report
 from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve
+from pi0_jax.rl.objective import cfg_flow_matching_loss
 from pi0_jax.rl.ript import RiptConfig
 from pi0_jax.run_folder import BASE, RIPT, RunFolder, protocol, success_text, versions
 from pi0_jax.session import Session
 from pi0_jax.statistics import table
 from pi0_jax.training import checkpoint
-from pi0_jax.training.fit import fit, prepare
+from pi0_jax.training.fit import finished, fit, prepare
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import Job, abstract_batch, check
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.sharding import gather
+from pi0_jax.training.step import DrawnLoss
 from pi0_jax.training.supervised import flow_matching_loss
 from pi0_jax.types import Batch
 
@@ -50,6 +56,8 @@ from pi0_jax.types import Batch
 def main() -> None:
     """Runs every stage that the run folder does not hold yet."""
     config = cli.CONFIG.value
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
     suite = make_suite(config.suite, config.task.to_dict())
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
@@ -122,7 +130,8 @@ def base_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> P
     if not path.exists():
         start = initial_policy(session, config, demos)
         session.run.say(f"policy: {param_count(start.params):,} parameters")
-        trained = supervise(session, BASE, start, demos, config.sft.to_dict()) if demos else start
+        hardware, sft = Hardware(**config.hardware), config.sft.to_dict()
+        trained = supervise(session, BASE, start, demos, sft, hardware) if demos else start
         save_policy(path, trained, {"made_by": "train.py", "versions": versions()})
     return load_policy(path)
 
@@ -155,25 +164,42 @@ def train_arm(
     demos: list[Episode],
 ) -> PolicyFolder:
     """One way to spend the same number of optimizer steps on the base policy."""
-    ript, optimizer = settings
+    (ript, optimizer), hardware = settings, Hardware(**config.hardware)
     if ript.groups_per_step:
-        return improve(session, name, base, demos, ript, optimizer, config.sft.steps)
+
+        def loss(model: Pi0) -> DrawnLoss:
+            return cfg_flow_matching_loss(model, ript.alpha, ript.time_samples)
+
+        budget(session, name, base, loss, optimizer, ript.batch_size, hardware)
+        done = config.sft.steps
+        return improve(session, name, base, demos, ript, optimizer, done, hardware)
     # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
     steps = ript.iterations * ript.updates_per_step
     schedule = config.rl.optimizer.to_dict() | {"rules": config.sft.optimizer.rules}
     sft = config.sft.to_dict() | {"steps": steps, "optimizer": schedule}
-    return supervise(session, name, base, demos, sft)
+    return supervise(session, name, base, demos, sft, hardware)
 
 
 def supervise(
-    session: Session, arm: str, start: PolicyFolder, demos: list[Episode], values: dict[str, Any]
+    session: Session,
+    arm: str,
+    start: PolicyFolder,
+    demos: list[Episode],
+    values: dict[str, Any],
+    hardware: Hardware,
 ) -> PolicyFolder:
     """Flow matching on the demonstrations' windows; `values` are those of config.sft."""
     run, folder, steps = session.run, session.run.checkpoints(arm), values["steps"]
     model = start.spec.model
     windows = cut_windows(demos, [0.0] * len(demos), start.transforms, model.action_horizon)
-    loss = flow_matching_loss(Pi0(model), values["time_samples"])
-    state, update = prepare(start.params, loss, OptimizerConfig(**values["optimizer"]), steps)
+    optimizer = OptimizerConfig(**values["optimizer"])
+
+    def loss(model: Pi0) -> DrawnLoss:
+        return flow_matching_loss(model, values["time_samples"])
+
+    budget(session, arm, start, loss, optimizer, values["batch_size"], hardware)
+    network = Pi0(model, hardware.remat)
+    state, update = prepare(start.params, loss(network), optimizer, steps, hardware)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
 
@@ -192,7 +218,23 @@ def supervise(
             until = min(int(state.step) + values["save_every"], steps)
             state = fit(state, update, batch_of, until, key, log_every=20, log=log)
             checkpoint.save(folder, until, state, {"phase": "sft"})
-    return dataclasses.replace(start, params=jax.device_get(state.params))
+    return dataclasses.replace(start, params=gather(finished(state)))
+
+
+def budget(
+    session: Session,
+    arm: str,
+    policy: PolicyFolder,
+    loss: Callable[[Pi0], DrawnLoss],
+    optimizer: OptimizerConfig,
+    batch_size: int,
+    hardware: Hardware,
+) -> None:
+    """Says what an update will need of a device, or refuses it, before anything is allocated."""
+    model = policy.spec.model
+    batch = abstract_batch(model, len(policy.spec.cameras), batch_size)
+    job = Job(policy.params, lambda r: loss(Pi0(model, r)), optimizer, batch, hardware)
+    session.run.say(f"{arm}: {check(job)}")
 
 
 def export(run: RunFolder, final: PolicyFolder) -> None:

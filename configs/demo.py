@@ -26,6 +26,19 @@ def get_config(arg: str = "") -> ConfigDict:
     # This expert succeeds in about 46 % of the episodes.
     config.task.expert = ConfigDict({"offset_sigma": 0.022})
     config.init = ConfigDict({"checkpoint": ""})
+    # What is laid out differently gives the same results (pi0_jax/training/hardware.py).
+    config.hardware = ConfigDict(
+        {
+            "data": 1,
+            "fsdp": 1,
+            "micro_batches": 1,
+            "remat": "none",
+            "frozen_dtype": "",
+            "memory_gb": 0.0,
+        }
+    )
+    # A folder in which compiled programs outlive the process; "" compiles anew.
+    config.compilation_cache = ""
     config.model = "tiny"
     config.execute_steps = 16
     config.demonstrations = ConfigDict({"episodes": 600, "first_seed": 0, "std_floor": 0.1})
@@ -81,5 +94,7 @@ def _adamw(learning_rate: float, warmup_steps: int, final_fraction: float) -> Co
             "b2": 0.95,
             "weight_decay": 1e-10,
             "clip_norm": 1.0,
+            "preset": "full",
+            "ema_decay": 0.0,
         }
     )

@@ -33,8 +33,8 @@ def thrift():
     """Compiles an update once a configuration."""
     compiled, prepare = {}, improve_module.prepare
 
-    def prepared(params, loss, config, steps):
-        state, update = prepare(params, loss, config, steps)
+    def prepared(params, loss, config, steps, hardware):
+        state, update = prepare(params, loss, config, steps, hardware)
         return state, compiled.setdefault((config, steps), update)
 
     with pytest.MonkeyPatch.context() as patch:

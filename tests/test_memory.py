@@ -12,29 +12,16 @@ from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objective import cfg_flow_matching_loss
 from pi0_jax.training.hardware import Hardware
-from pi0_jax.training.memory import GB, Job, check, compiled_bytes, count
+from pi0_jax.training.memory import GB, Job, abstract_batch, check, compiled_bytes, count
 from pi0_jax.training.optimizer import OptimizerConfig
 
 
 def job(config=CONFIG, preset="full", size=4, ema_decay=0.0, **hardware) -> Job:
-    like = batch(size)
-    c, shape = config, jax.ShapeDtypeStruct
-    obs = like.obs.replace(
-        images=shape((size, 2, c.vision.image_size, c.vision.image_size, 3), jnp.uint8),
-        state=shape((size, c.action_dim), jnp.float32),
-        prompt=shape((size, c.prompt_length), jnp.int32),
-        prompt_mask=shape((size, c.prompt_length), jnp.bool_),
-    )
-    like = like.replace(
-        obs=obs,
-        actions=shape((size, c.action_horizon, c.action_dim), jnp.float32),
-        action_mask=shape((size, c.action_horizon), jnp.bool_),
-    )
     return Job(
-        jax.eval_shape(Pi0(c).init, jax.random.key(0)),
-        lambda remat: cfg_flow_matching_loss(Pi0(c, remat), 0.1, 1),
+        jax.eval_shape(Pi0(config).init, jax.random.key(0)),
+        lambda remat: cfg_flow_matching_loss(Pi0(config, remat), 0.1, 1),
         OptimizerConfig(1e-4, 10, preset=preset, ema_decay=ema_decay),
-        like,
+        abstract_batch(config, 2, size),
         Hardware(**hardware),
     )
 

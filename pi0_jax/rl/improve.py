@@ -19,8 +19,10 @@ from pi0_jax.rl.sampler import Sampler
 from pi0_jax.run_folder import success_text
 from pi0_jax.session import Session
 from pi0_jax.training import checkpoint
-from pi0_jax.training.fit import Update, fit, prepare
+from pi0_jax.training.fit import ONE_DEVICE, Update, finished, fit, prepare
+from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import TrainState
 from pi0_jax.types import Batch
 
@@ -75,6 +77,7 @@ def improve(
     config: RiptConfig,
     optimizer: OptimizerConfig,
     first_step: int,
+    hardware: Hardware = ONE_DEVICE,
 ) -> PolicyFolder:
     """Improves a policy by its own rollouts; goes on where the run folder's checkpoint stands.
 
@@ -86,11 +89,12 @@ def improve(
         config: of RIPT.
         optimizer: of the update.
         first_step: optimizer steps before RL.
+        hardware: the layout of an update.
     """
-    model, transforms = Pi0(base.spec.model), base.transforms
+    model, transforms = Pi0(base.spec.model, hardware.remat), base.transforms
     loss = cfg_flow_matching_loss(model, config.alpha, config.time_samples)
     steps = config.iterations * config.updates_per_step
-    state, update = prepare(base.params, loss, optimizer, steps)
+    state, update = prepare(base.params, loss, optimizer, steps, hardware)
     windows = None
     if config.demo_fraction:
         horizon = base.spec.model.action_horizon
@@ -102,7 +106,7 @@ def improve(
     )
     while done.iteration < config.iterations:
         done = _iterate(session, arm, done)
-    return replace(base, params=jax.device_get(done.state.params))
+    return replace(base, params=gather(finished(done.state)))
 
 
 def _iterate(session: Session, arm: Arm, done: Progressed) -> Progressed:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pi0_jax.errors import InputError
@@ -67,8 +66,9 @@ def restore(folder: Path, like: TrainState) -> TrainState:
     shapes, wanted_shapes = (jax.tree.map(np.shape, tree) for tree in (saved, wanted))
     if shapes != wanted_shapes:
         raise InputError(f"{path}: belongs to another model or optimizer than the config's")
-    leaves = [saved[name] for name in wanted]
-    return jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(leaf) for leaf in leaves])
+    # Each leaf goes where its counterpart lies: on a mesh, in parts.
+    leaves = [jax.device_put(saved[name], place.sharding) for name, place in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _leaves(state: TrainState) -> dict[str, Any]:

@@ -14,12 +14,13 @@ import jax
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.model.config import Pi0Config
 from pi0_jax.training.fit import jit_on_mesh, recipe
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh, shardings
 from pi0_jax.training.step import DrawnLoss, TrainState, merge, split
-from pi0_jax.types import Batch
+from pi0_jax.types import Batch, Observation
 
 GB = 10**9
 _TOTAL_STEPS = 1  # the schedule's length changes no shape
@@ -80,8 +81,30 @@ class Budget:
         return sum(vars(self).values())
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in vars(self).items())
-        return f"{self.total / GB:.2f} GB a device by count ({parts})"
+        parts = ", ".join(f"{name} {size / GB:.3g}" for name, size in vars(self).items())
+        return f"{self.total / GB:.3g} GB a device by count ({parts})"
+
+
+def abstract_batch(config: Pi0Config, cameras: int, size: int) -> Batch:
+    """The shapes of a batch of `size` windows."""
+
+    def shape(dtype: str, *axes: int) -> Any:
+        return jax.ShapeDtypeStruct((size, *axes), np.dtype(dtype))
+
+    pixels = config.vision.image_size
+    obs = Observation(
+        images=shape("uint8", cameras, pixels, pixels, 3),
+        image_mask=shape("bool", cameras),
+        state=shape("float32", config.action_dim),
+        prompt=shape("int32", config.prompt_length),
+        prompt_mask=shape("bool", config.prompt_length),
+    )
+    return Batch(
+        obs=obs,
+        actions=shape("float32", config.action_horizon, config.action_dim),
+        action_mask=shape("bool", config.action_horizon),
+        weight=shape("float32"),
+    )
 
 
 def count(job: Job) -> Budget:
@@ -91,11 +114,12 @@ def count(job: Job) -> Budget:
         InputError: as `prepare`, or the batch cannot be cut.
     """
     hardware = job.hardware
-    hardware.check_batch(len(job.batch.weight))
+    size = job.batch.weight.shape[0]
+    hardware.check_batch(size)
     state, batch, _ = job.shapes()
     trained, frozen = split(state.params, job.optimizer.all_rules)
     sums = 2 if hardware.micro_batches > 1 else 1
-    share = len(job.batch.weight) // (hardware.devices * hardware.micro_batches)
+    share = size // (hardware.devices * hardware.micro_batches)
     part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((share, *x.shape[1:]), x.dtype), batch)
     kept = _kept_bytes(job.loss(hardware.remat), trained, frozen, part)
     everything = kept
@@ -161,7 +185,7 @@ def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
     def preset(name: str) -> Callable[[Job], Job]:
         return lambda job: replace(job, optimizer=replace(job.optimizer, preset=name))
 
-    most = len(job.batch.weight) // job.hardware.devices
+    most = job.batch.weight.shape[0] // job.hardware.devices
     cuts = [n for n in range(job.hardware.micro_batches + 1, most + 1) if most % n == 0]
     changes = [(f"hardware.remat={remat}", hardware(remat=remat)) for remat in ("mlp", "full")]
     changes += [(f"hardware.micro_batches={n}", hardware(micro_batches=n)) for n in cuts]

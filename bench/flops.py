@@ -1,0 +1,144 @@
+"""Matmul FLOPs of one update or sampling at full size, counted in the traced program.
+
+python bench/flops.py
+
+Nothing is compiled or allocated. XLA's own count takes a loop's body once; here loops count as
+often as they run, and a branch as often as it is taken. 1 multiply-add = 2 FLOPs; only products of
+matrices are counted, as in roofline arithmetic.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from naive import two_pass_loss
+
+from pi0_jax.model.config import pi0
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.policy import branches, sample
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.training.fit import ONE_DEVICE, recipe
+from pi0_jax.training.memory import Job, abstract_batch
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.step import DrawnLoss
+from pi0_jax.training.supervised import flow_matching_loss
+
+CONFIG = pi0()
+TERA = 1e12
+
+
+def traced(function: Callable[..., Any], *arguments: Any) -> float:
+    """FLOPs of a function of abstract arguments."""
+    return program_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def program_flops(jaxpr: Any, trips: int = 1) -> float:
+    """FLOPs of a program that is the body of a loop of `trips` iterations, once on average."""
+    return sum(_equation_flops(equation, trips) for equation in jaxpr.eqns)
+
+
+def _equation_flops(equation: Any, trips: int) -> float:
+    params = equation.params
+    match equation.primitive.name:
+        case "dot_general":
+            return _product_flops(equation)
+        case "scan":
+            length = params["length"]
+            return length * program_flops(params["jaxpr"].jaxpr, length)
+        case "cond":
+            # `over_layers` takes branch 1 for the last of its layers and branch 0 before.
+            before, last = (program_flops(branch.jaxpr) for branch in params["branches"])
+            return ((trips - 1) * before + last) / trips
+        case "while" | "conv_general_dilated":
+            raise ValueError(f"{equation.primitive.name}: not known how much it computes")
+    inner = [getattr(value, "jaxpr", value) for value in params.values()]
+    return sum(program_flops(jaxpr, trips) for jaxpr in inner if hasattr(jaxpr, "eqns"))
+
+
+def _product_flops(equation: Any) -> float:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+
+
+def update_flops(
+    loss: Callable[[Pi0], DrawnLoss], preset: str = "full", remat: str = "none", cameras: int = 2
+) -> float:
+    """FLOPs of one update for one window."""
+    model = Pi0(CONFIG, remat)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    optimizer = OptimizerConfig(1e-4, 10, preset=preset)
+    batch = abstract_batch(CONFIG, cameras, 1)
+    job = Job(params, lambda _: loss(model), optimizer, batch, ONE_DEVICE)
+    return traced(recipe(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes())
+
+
+def sample_flops(guidance: float, cameras: int = 2) -> float:
+    """FLOPs of one action chunk in ten Euler steps."""
+    model = Pi0(CONFIG)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    noise = jax.ShapeDtypeStruct((1, CONFIG.action_horizon, CONFIG.action_dim), jnp.float32)
+    obs = abstract_batch(CONFIG, cameras, 1).obs
+    # A number of steps that is known makes the loop one whose trips can be counted.
+    run = sample.__wrapped__
+    return traced(
+        lambda p, o, n: run(model, branches(guidance), p, o, n, 10, guidance), params, obs, noise
+    )
+
+
+def table(title: str, rows: dict[str, float]) -> None:
+    """Prints TFLOP, and ratios to the first."""
+    first = next(iter(rows.values()))
+    print(f"\n{title}")
+    for name, value in rows.items():
+        print(f"| {name:44s} | {value / TERA:8.4f} TF | {value / first:6.4f} |")
+
+
+def main() -> None:
+    """Prints all tables."""
+
+    def plain(model: Pi0) -> DrawnLoss:
+        return flow_matching_loss(model, 1)
+
+    def cfg(model: Pi0, samples: int = 1) -> DrawnLoss:
+        return cfg_flow_matching_loss(model, 0.1, samples)
+
+    def naive(model: Pi0) -> DrawnLoss:
+        return two_pass_loss(model, 0.1)
+
+    table(
+        "one update for one window, everything trained",
+        {
+            "plain flow matching": update_flops(plain),
+            "CFG, shared prefix": update_flops(cfg),
+            "CFG, shared prefix, 2 time samples": update_flops(lambda model: cfg(model, 2)),
+            "CFG, shared prefix, 4 time samples": update_flops(lambda model: cfg(model, 4)),
+            "CFG, naive two passes": update_flops(naive),
+            "CFG, shared prefix, third camera masked": update_flops(cfg, cameras=3),
+            "CFG, naive two passes, third camera masked": update_flops(naive, cameras=3),
+        },
+    )
+    table(
+        "the same, CFG with a shared prefix, by preset and remat",
+        {
+            "full": update_flops(cfg),
+            "full, remat mlp": update_flops(cfg, remat="mlp"),
+            "full, remat full": update_flops(cfg, remat="full"),
+            "expert_only": update_flops(cfg, "expert_only"),
+            "lora": update_flops(cfg, "lora"),
+        },
+    )
+    table(
+        "one action chunk, ten Euler steps",
+        {
+            "unguided": sample_flops(1.0),
+            "guided, one pass": sample_flops(2.0),
+            "unguided, third camera masked": sample_flops(1.0, cameras=3),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

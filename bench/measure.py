@@ -1,0 +1,86 @@
+"""What the benches share: sizes, inputs, and timing of variants side by side."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig, pi0
+from pi0_jax.types import Batch, Observation
+
+
+def small() -> Pi0Config:
+    """Proportions of pi0 at a size that a CPU steps in about a second: prefix 144, suffix 17."""
+    return Pi0Config(
+        vision=VisionConfig(
+            image_size=112, patch_size=14, width=192, depth=5, mlp_dim=768, num_heads=4
+        ),
+        vlm=ExpertConfig(width=256, mlp_dim=2048),
+        action=ExpertConfig(width=128, mlp_dim=512),
+        depth=6,
+        num_heads=4,
+        num_kv_heads=1,
+        head_dim=64,
+        vocab_size=1024,
+        action_horizon=16,
+        prompt_length=16,
+        compute_dtype="float32",
+    )
+
+
+SIZES = {"small": small, "pi0": pi0}
+
+
+def windows(config: Pi0Config, size: int, cameras: int = 2, absent: int = 0) -> Batch:
+    """Random windows; the last `absent` of the cameras are masked, as openpi pads LIBERO."""
+    rng = np.random.default_rng(0)
+    pixels, length, horizon = (
+        config.vision.image_size,
+        config.prompt_length,
+        config.action_horizon,
+    )
+    image_mask = np.broadcast_to(np.arange(cameras) < cameras - absent, (size, cameras))
+    obs = Observation(
+        images=rng.integers(256, size=(size, cameras, pixels, pixels, 3), dtype=np.uint8),
+        image_mask=image_mask,
+        state=rng.standard_normal((size, config.action_dim), np.float32),
+        prompt=rng.integers(1, config.vocab_size, (size, length)).astype(np.int32),
+        prompt_mask=np.ones((size, length), bool),
+    )
+    return Batch(
+        obs=obs,
+        actions=rng.standard_normal((size, horizon, config.action_dim), np.float32),
+        action_mask=np.ones((size, horizon), bool),
+        weight=np.ones(size, np.float32),
+    )
+
+
+def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each variant; they take turns, so that a busy machine slows all alike."""
+    for run in variants.values():
+        jax.block_until_ready(run())
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def compare(title: str, variants: dict[str, Callable[[], Any]], rounds: int) -> None:
+    """Prints times, and ratios to the first."""
+    seconds = side_by_side(variants, rounds)
+    first = next(iter(seconds.values()))
+    print(f"\n{title}")
+    for name, value in seconds.items():
+        print(f"| {name:34s} | {value * 1e3:9.1f} ms | {value / first:6.3f} |")
+
+
+def device() -> str:
+    """The name of the device, for a table's caption."""
+    first = jax.devices()[0]
+    return f"{first.platform} {first.device_kind} x{jax.device_count()}"

@@ -1,0 +1,106 @@
+"""Time and memory of one update, variants side by side in one run, and their ratios.
+
+python bench/step.py [--size small|pi0] [--batch 8] [--rounds 7] [--preset full] [--remat none]
+
+(a) shared-prefix CFG against plain flow matching and against naive two-pass CFG
+(b) two cameras against three with the third masked
+(d) 1, 2, 4 time samples    (e) remat choices    (f) scaling with batch
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from measure import SIZES, compare, device, windows
+from naive import two_pass_loss
+
+from pi0_jax.model.depth import REMATS
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.training.fit import ONE_DEVICE, recipe
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import Job, compiled_bytes
+from pi0_jax.training.optimizer import PRESETS, OptimizerConfig
+from pi0_jax.training.step import DrawnLoss, TrainState
+from pi0_jax.training.supervised import flow_matching_loss
+from pi0_jax.types import Batch
+
+
+@dataclass
+class Bench:
+    """One training state that all variants go on with, so that it is in memory once."""
+
+    params: Any
+    optimizer: OptimizerConfig
+    hardware: Hardware
+    state: TrainState | None = None
+
+    def step(self, loss: DrawnLoss, batch: Batch) -> Callable[[], Any]:
+        """Runs one update after another on the same batch, state donated as in training."""
+        starting, step = recipe(self.params, loss, self.optimizer, 1000, self.hardware)
+        jitted, key = jax.jit(step, donate_argnums=0), jax.random.key(1)
+        placed = jax.device_put(batch)
+        if self.state is None:
+            self.state = starting(self.params)
+
+        def run() -> Any:
+            self.state, metrics = jitted(self.state, placed, key)
+            return metrics
+
+        return run
+
+    def megabytes(self, loss: DrawnLoss, batch: Batch) -> float:
+        """Memory of the compiled update."""
+        job = Job(self.params, lambda remat: loss, self.optimizer, batch, self.hardware)
+        return (compiled_bytes(job) or 0) / 1e6
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=sorted(SIZES), default="small")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="full")
+    parser.add_argument("--remat", choices=REMATS, default="none", help="of all but table (e)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints all tables."""
+    args = arguments()
+    config, rounds = SIZES[args.size](), args.rounds
+    model = Pi0(config, args.remat)
+    params = jax.jit(model.init)(jax.random.key(0))
+    batch = windows(config, args.batch)
+    bench = Bench(params, OptimizerConfig(1e-4, 10, preset=args.preset), ONE_DEVICE)
+    print(f"{device()}, {config.compute_dtype}, {vars(args)}")
+
+    cfg = cfg_flow_matching_loss(model, 0.1, 1)
+    losses = {
+        "plain": flow_matching_loss(model, 1),
+        "CFG, shared prefix": cfg,
+        "CFG, naive two passes": two_pass_loss(model, 0.1),
+    }
+    steps = {name: bench.step(loss, batch) for name, loss in losses.items()}
+    compare("(a) branches", steps, rounds)
+    masked = windows(config, args.batch, cameras=3, absent=1)
+    cameras = {"two cameras": bench.step(cfg, batch), "three, one masked": bench.step(cfg, masked)}
+    compare("(b) cameras", cameras, rounds)
+    draws = {n: cfg_flow_matching_loss(model, 0.1, n) for n in (1, 2, 4)}
+    steps = {f"{n} time samples": bench.step(loss, batch) for n, loss in draws.items()}
+    compare("(d) noise/time draws", steps, rounds)
+    remats = {name: cfg_flow_matching_loss(Pi0(config, name), 0.1, 1) for name in REMATS}
+    steps = {name: bench.step(loss, batch) for name, loss in remats.items()}
+    compare("(e) remat", steps, rounds)
+    for name, loss in remats.items():
+        print(f"| {name:34s} | {bench.megabytes(loss, batch):9.0f} MB |")
+    sizes = [max(1, args.batch // part) for part in (8, 4, 2, 1)]
+    steps = {f"batch {n}": bench.step(cfg, windows(config, n)) for n in sizes}
+    compare("(f) batch", steps, rounds)
+
+
+if __name__ == "__main__":
+    main()
