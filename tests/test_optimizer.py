@@ -6,6 +6,7 @@ import pytest
 
 from pi0_jax.errors import InputError
 from pi0_jax.training.optimizer import (
+    PRESETS,
     OptimizerConfig,
     check_rules,
     learning_rate,
@@ -89,3 +90,35 @@ def test_rules_must_match_something():
         check_rules(paths, (*RULES, ("con_embed", 0.0)))
     with pytest.raises(InputError, match="every parameter is frozen"):
         check_rules(paths, ((".*", 0.0),))
+
+
+def test_what_each_preset_trains():
+    """By a few names of the official tree; the image tower has names that look like expert 1's."""
+    names = (
+        "PaliGemma/img/Transformer/encoderblock/MlpBlock_0/Dense_1/kernel",
+        "PaliGemma/llm/embedder/input_embedding",
+        "PaliGemma/llm/layers/attn/q_einsum/w",
+        "PaliGemma/llm/layers/attn/q_einsum_1/w",
+        "PaliGemma/llm/final_norm_1/scale",
+        "lora/layers/attn/q_einsum/w/a",
+        "state_proj/kernel",
+        "cond_embed",
+    )
+    trained = {
+        preset: [
+            bool(multiplier(name, OptimizerConfig(1.0, 0, preset=preset).all_rules))
+            for name in names
+        ]
+        for preset in PRESETS
+    }
+    assert trained == {
+        "full": [True] * 8,
+        "expert_only": [False, False, False, True, True, True, True, True],
+        "lora": [False, False, False, False, False, True, True, True],
+    }
+    own = OptimizerConfig(1.0, 0, preset="expert_only", rules=(("cond_embed", 20.0),))
+    assert multiplier("cond_embed", own.all_rules) == 20.0
+    with pytest.raises(InputError, match="preset must be one of"):
+        OptimizerConfig(1.0, 0, preset="head")
+    with pytest.raises(InputError, match=r"ema_decay must be in \[0, 1\), got 1.0"):
+        OptimizerConfig(1.0, 0, ema_decay=1.0)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from tiny import batch
 
 from pi0_jax.training.optimizer import multiplier
-from pi0_jax.training.step import init_state, make_update, merge, split
+from pi0_jax.training.step import (
+    init_state,
+    make_step,
+    make_update,
+    merge,
+    split,
+    whole_gradient,
+)
 
 RULES = (("tower/.*", 0.0),)
 BATCH = batch(2)
@@ -66,6 +73,43 @@ def test_many_steps_one_trace():
         state, _ = update(state, batch(2, seed=step), jax.random.key(step))
     with pytest.raises(AssertionError, match="traced"):
         update(state, batch(3), jax.random.key(0))  # another shape is another program
+
+
+def test_the_state_is_donated_and_nothing_moves_unasked():
+    optimizer = optax.adam(0.1)
+    update = make_update(loss, optimizer, RULES)
+    state = init_state(parameters(), optimizer, RULES)
+    placed, key = jax.device_put((BATCH, jax.random.key(0)))
+    with jax.transfer_guard("disallow"):
+        after, _ = update(state, placed, key)
+        update(after, placed, key)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state, after)))
+
+
+def test_the_moving_average_by_hand():
+    """Decay 0.75 and gradient steps of 1: averages 3, 2.75, 2.3125 of 3, 2, 1."""
+    gradient = whole_gradient(lambda params, batch, rng: (params["w"], {}))
+    optimizer = optax.sgd(1.0)
+    state = init_state(
+        {"w": jnp.array(3.0), "b": jnp.array(7.0)}, optimizer, (("b", 0.0),), ema=True
+    )
+    step = jax.jit(make_step(gradient, optimizer, (("b", 0.0),), ema_decay=0.75))
+    seen = [float(state.averaged()["w"])]
+    for _ in range(2):
+        state, _ = step(state, BATCH, jax.random.key(0))
+        seen.append(float(state.averaged()["w"]))
+    assert seen == [3.0, 2.75, 2.3125]
+    assert float(state.params["w"]) == 1.0
+    assert float(state.averaged()["b"]) == 7.0
+
+
+def test_frozen_leaves_may_be_held_in_bfloat16():
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), parameters())
+    state = init_state(half, optax.adam(0.1), RULES, frozen_dtype="bfloat16")
+    assert state.params["head"]["w"].dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params["tower"])} == {jnp.bfloat16}
+    state, _ = make_update(loss, optax.adam(0.1), RULES)(state, BATCH, jax.random.key(0))
+    assert state.params["head"]["w"].dtype == jnp.float32
 
 
 def test_draws_depend_on_the_step_alone():

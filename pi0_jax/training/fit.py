@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from pi0_jax.errors import InputError
 from pi0_jax.model import lora
+from pi0_jax.training.buckets import cut_prompts
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig, check_rules, make_optimizer
@@ -53,12 +54,12 @@ def prepare(
     starting, step = recipe(params, loss, config, total_steps, hardware)
     if hardware.devices == 1:
         jitted = jax.jit(step, donate_argnums=0)
-        return starting(params), lambda state, batch, rng: jitted(state, jax.device_put(batch), rng)
+        return starting(params), _placing(jitted, jax.device_put)
     mesh = make_mesh(hardware)
     layout = shardings(jax.eval_shape(starting, params), mesh)
     state = jax.jit(starting, out_shardings=layout)(params)
     jitted = jit_on_mesh(step, layout, mesh)
-    return state, lambda state, batch, rng: jitted(state, place_batch(batch, mesh), rng)
+    return state, _placing(jitted, lambda batch: place_batch(batch, mesh))
 
 
 def recipe(
@@ -79,6 +80,13 @@ def recipe(
         )
 
     return starting, make_step(_gradient(loss, hardware), optimizer, rules, config.ema_decay)
+
+
+def _placing(jitted: Update, place: Callable[[Batch], Batch]) -> Update:
+    def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
+        return jitted(state, place(cut_prompts(batch)), rng)
+
+    return update
 
 
 def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
