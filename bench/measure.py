@@ -1,6 +1,5 @@
 """What the benches share: sizes, inputs, and timing of variants side by side."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +58,10 @@ def windows(config: Pi0Config, size: int, cameras: int = 2, absent: int = 0) -> 
 
 
 def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each variant; they take turns, so that a busy machine slows all alike."""
+    """Seconds of each variant's fastest round: what other processes take is not the program's.
+
+    The variants take turns, so that a busy machine slows all alike.
+    """
     for run in variants.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -68,7 +70,7 @@ def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[st
             began = time.perf_counter()
             jax.block_until_ready(run())
             seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return {name: min(times) for name, times in seconds.items()}
 
 
 def compare(title: str, variants: dict[str, Callable[[], Any]], rounds: int) -> None:

@@ -1,5 +1,7 @@
 """Batches without prompt columns that nobody uses."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -25,4 +27,5 @@ def cut_prompts(batch: Batch) -> Batch:
     longest = used[-1] + 1 if used.size else 1
     length = -(-longest // PROMPT_BUCKET) * PROMPT_BUCKET
     prompt, mask = jax.tree.map(lambda x: x[:, :length], (batch.obs.prompt, batch.obs.prompt_mask))
-    return batch.replace(obs=batch.obs.replace(prompt=prompt, prompt_mask=mask))
+    obs = dataclasses.replace(batch.obs, prompt=prompt, prompt_mask=mask)
+    return dataclasses.replace(batch, obs=obs)

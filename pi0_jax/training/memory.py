@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
@@ -136,11 +137,20 @@ def count(job: Job) -> Budget:
     )
 
 
-def compiled_bytes(job: Job) -> int | None:
-    """Bytes on one device that the compiled update needs; None where the backend cannot say."""
+def compiled_bytes(job: Job, device: Any = None) -> int | None:
+    """Bytes on one device that the compiled update needs; None where the backend cannot say.
+
+    Args:
+        job: what to compile.
+        device: to compile for, perhaps of a machine that is only described; None compiles for
+            the devices at hand.
+    """
     state, batch, rng = job.shapes()
     step = job.parts()[1]
-    if job.hardware.devices == 1:
+    if device is not None:
+        there = SingleDeviceSharding(device)
+        jitted = jax.jit(step, donate_argnums=0, in_shardings=there, out_shardings=there)
+    elif job.hardware.devices == 1:
         jitted = jax.jit(step, donate_argnums=0)
     else:
         mesh = make_mesh(job.hardware)
