@@ -15,6 +15,9 @@ from pi0_jax.errors import InputError
 from pi0_jax.model.config import DTYPES
 from pi0_jax.storage import check_free
 
+# What only the top of an Orbax store, or of a folder that we wrote, has.
+_MARKS = ("_METADATA", "manifest.json")
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are one line, like every other wrong input."""
@@ -61,9 +64,9 @@ def heads(arguments: argparse.Namespace) -> Declared:
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of both converters to a policy folder."""
     parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
-    parser.add_argument("destination", metavar="DST", type=Path, help="policy folder to make")
+    parser.add_argument("destination", metavar="DST", type=path, help="policy folder to make")
     parser.add_argument("--dtype", choices=DTYPES, help="of the parameters; default: lossless")
-    parser.add_argument("--norm-stats", type=Path, metavar="FILE", help="a norm_stats.json")
+    parser.add_argument("--norm-stats", type=path, metavar="FILE", help="a norm_stats.json")
     parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or under which name")
     parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
     parser.add_argument(
@@ -102,9 +105,19 @@ def check_destination(source: str, destination: Path, *, overwrite: bool) -> Non
     if destination.exists() and not overwrite:
         raise InputError(f"{destination}: exists already; choose another DST or pass --overwrite")
     check_free(destination, overwrite=overwrite)
-    here, there = destination.resolve(), Path(source).resolve()
+    here, there = destination.resolve(), Path(source).expanduser().resolve()
     if here == there or here in there.parents:
         raise InputError(f"{destination}: DST must not be SRC or hold it")
+    inside = next((p for p in here.parents for mark in _MARKS if (p / mark).is_file()), None)
+    if inside is not None:
+        raise InputError(f"{destination}: DST must not lie in the checkpoint {inside}")
+
+
+def path(text: str) -> Path:
+    """Type of a flag that names a local file or folder; `~` is understood where no shell did."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return Path(text).expanduser()
 
 
 def _count(text: str) -> int:
@@ -121,10 +134,15 @@ def _positive(text: str) -> int:
 
 def _asset_id(text: str) -> str:
     # It becomes a path below assets/.
-    if text.startswith("/") or not text or ".." in text.split("/"):
+    if not all(part and not part.startswith(".") for part in text.split("/")):
         raise argparse.ArgumentTypeError(f"expected a name such as org/robot, got {text!r}")
     return text
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"expected different names such as front,wrist, got {text!r}"
+        )
+    return names

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     """Converts; returns the exit code."""
     parser = command.Parser("convert.flax_to_torch", description=__doc__)
     parser.add_argument("source", metavar="SRC", help="policy folder")
-    parser.add_argument("destination", metavar="DST", type=Path, help="folder to make")
+    parser.add_argument("destination", metavar="DST", type=command.path, help="folder to make")
     parser.add_argument("--layout", choices=LAYOUTS, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
     arguments = parser.parse_args(argv)

@@ -5,12 +5,15 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pi0_jax.errors import InputError
 
 CACHE = Path.home() / ".cache" / "pi0_jax"
 # Optimizer state is most of a training checkpoint, and no policy needs it.
 _WEIGHTS = ("*.json", "*.safetensors", "*.bin", "*.pt", "*.model", "params/*", "assets/*")
+# What fsspec needs for a scheme; each brings fsspec itself along.
+_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
 
 
 def local(source: str) -> Path:
@@ -23,14 +26,16 @@ def local(source: str) -> Path:
         return _from_hub(source)
     if "://" in source:
         return _from_bucket(source)
-    return Path(source)
+    if not source:
+        raise InputError("SRC is empty; expected a path, gs://... or hf://org/name")
+    return Path(source).expanduser()
 
 
 def _from_hub(source: str) -> Path:
     name = source.removeprefix("hf://").strip("/")
     if name.count("/") != 1:
         raise InputError(f"{source}: expected hf://org/name")
-    hub = _library("huggingface_hub", source)
+    hub = _library("huggingface_hub", source, "huggingface_hub")
     _say(f"fetching {source}")
     try:
         return Path(
@@ -43,9 +48,11 @@ def _from_hub(source: str) -> Path:
 
 
 def _from_bucket(source: str) -> Path:
-    fsspec = _library("fsspec", source)
     scheme, _, path = source.partition("://")
-    target = CACHE / scheme / path.strip("/")
+    package = _PACKAGES.get(scheme, "fsspec")
+    fsspec = _library("fsspec", source, package)
+    # One name, no folders: a part that was fetched before must not pass for the whole.
+    target = CACHE / scheme / quote(path.strip("/"), safe="")
     if target.exists():
         return target
     partial = target.with_name(target.name + ".partial")
@@ -60,21 +67,23 @@ def _from_bucket(source: str) -> Path:
             inside = partial / file.removeprefix(root).strip("/")
             inside.parent.mkdir(parents=True, exist_ok=True)
             files.get_file(file, str(inside))
-    except (OSError, ValueError, ImportError) as error:
+    except ImportError as error:
+        raise InputError(f"{source}: needs {package}: pip install {package}") from error
+    except InputError:
+        raise
+    except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{source}: cannot fetch: {_first_line(error)}") from error
     # Only a complete fetch gets the name that later commands trust.
     partial.rename(target)
     return target
 
 
-def _library(name: str, source: str) -> Any:
+def _library(name: str, source: str, package: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"{source}: needs {name}: pip install {name}") from error
+        raise InputError(f"{source}: needs {package}: pip install {package}") from error
 
 
 def _say(text: str) -> None:

@@ -215,7 +215,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = command.Parser("convert.verify", description=__doc__)
     parser.add_argument("policy", metavar="POLICY", help="policy folder or any foreign layout")
     choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--io", type=Path, metavar="FILE.npz", help="golden file")
+    choice.add_argument("--io", type=command.path, metavar="FILE.npz", help="golden file")
     choice.add_argument("--against", metavar="POLICY_B", help="another checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs of --against")
     command.add_heads(parser)

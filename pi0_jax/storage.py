@@ -9,6 +9,7 @@ named by dotted paths, and `_METADATA` that lists them).
 import contextlib
 import json
 import math
+import os
 import shutil
 import threading
 import time
@@ -46,26 +47,39 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         InputError: `path` exists and may not be replaced.
     """
     check_free(path, overwrite=overwrite)
-    made = [parent for parent in path.absolute().parents if not parent.exists()]
-    partial = path.with_name(path.name + ".partial")
+    # A link stays; what it points at is replaced. It also gives "." and ".." a name.
+    path = path.resolve()
+    made = [parent for parent in path.parents if not parent.exists()]
+    # Names that no user gives to a backup of his own.
+    partial, old = (path.with_name(f".{path.name}.pi0_jax-{end}") for end in ("partial", "old"))
     # What a killed process left; nobody reads it.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        if path.exists():
-            old = path.with_name(path.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-            partial.rename(path)
-            shutil.rmtree(old)
-        else:
-            partial.rename(path)
+        _replace(path, partial, old)
     finally:
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
-            for parent in made:
-                parent.rmdir()
+            # Another process may have put something into a parent meanwhile.
+            with contextlib.suppress(OSError):
+                for parent in made:
+                    parent.rmdir()
+
+
+def _replace(path: Path, new: Path, old: Path) -> None:
+    """Gives `new` the name `path`; what has it steps aside first, for a moment, as `old`."""
+    if not path.exists():
+        new.rename(path)
+        return
+    shutil.rmtree(old, ignore_errors=True)
+    path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old)
 
 
 def check_space(path: Path, size: int) -> None:
@@ -90,6 +104,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: it may not, with the reason.
     """
+    check_writable(path)
     if not path.exists():
         return
     if not overwrite:
@@ -99,6 +114,21 @@ def check_free(path: Path, *, overwrite: bool) -> None:
             f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
             "choose another folder"
         )
+
+
+def check_writable(path: Path) -> None:
+    """Something may be made under this name, which is said before the work.
+
+    Raises:
+        InputError: it lies in a file, behind a dead link, or where this user may not write.
+    """
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: is a link to {path.readlink()}, which does not exist")
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise InputError(f"{path}: {above} is no folder; choose another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: you may not write in {above}; choose another place")
 
 
 def save_tree(path: Path, tree: Tree) -> None:

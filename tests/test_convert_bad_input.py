@@ -223,6 +223,17 @@ def test_an_existing_destination(
     assert "exists already" in fails(flax_to_torch.main, capsys, tmp_path, *arguments)
 
 
+def test_a_destination_in_a_checkpoint(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = made / "from_openpi/policy"
+    for inside in ("x", "params/x", "assets/robot/x"):
+        arguments = policy, policy / inside, "--layout", "openpi"
+        assert "must not lie in the checkpoint" in fails(
+            flax_to_torch.main, capsys, tmp_path, *arguments
+        )
+
+
 def test_the_wrong_command_names_the_right_one(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +259,10 @@ def test_the_wrong_command_names_the_right_one(
         (("a", "b", "--action-horizon", "0"), "expected a positive number, got '0'"),
         (("a", "b", "--delta-dims", "-1"), "expected a whole number, got '-1'"),
         (("a", "b", "--asset-id", "../x"), "expected a name such as org/robot, got '../x'"),
+        (("a", "b", "--asset-id", "x//y"), "expected a name such as org/robot, got 'x//y'"),
+        (("a", "b", "--cameras", "front,front"), "expected different names"),
+        (("a", "b", "--cameras", ","), "expected different names"),
+        (("a", ""), "expected a path, got ''"),
     ],
 )
 def test_mistyped_commands(

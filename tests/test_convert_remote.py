@@ -39,11 +39,42 @@ def test_a_local_path_stays() -> None:
 
 def test_a_bucket_is_fetched_once_without_the_optimizer(bucket: Path, cache: Path) -> None:
     found = remote.local("gs://bucket/pi0")
-    assert found == cache / "gs/bucket/pi0"
+    assert found == cache / "gs/bucket%2Fpi0"
     assert (found / "params/d/0").read_text() == "params/d/0"
     assert not (found / "train_state").exists()
     (bucket / "pi0/params/d/0").unlink()
     assert remote.local("gs://bucket/pi0") == found
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_part_fetched_before_does_not_pass_for_the_whole() -> None:
+    remote.local("gs://bucket/pi0/params")
+    whole = remote.local("gs://bucket/pi0")
+    assert (whole / "assets/a/norm_stats.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ImportError("Please install gcsfs"), "gs://b/x: needs gcsfs: pip install gcsfs$"),
+        (LookupError("401"), "gs://b/x: cannot fetch: 401$"),
+    ],
+)
+def test_what_a_store_raises_is_one_line(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def url_to_fs(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", url_to_fs)
+    with pytest.raises(InputError, match=message):
+        remote.local("gs://b/x")
+
+
+def test_home_is_understood_and_nothing_is_refused() -> None:
+    assert remote.local("~/x") == Path.home() / "x"
+    with pytest.raises(InputError, match="SRC is empty"):
+        remote.local("")
 
 
 def test_an_interrupted_fetch_is_not_trusted(

@@ -1,6 +1,7 @@
 """Trees on disk: Orbax and the layer-by-layer reader and writer understand each other."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -111,8 +112,9 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / "a.partial").mkdir()
-    (tmp_path / "a.partial/half").touch()
+    left = tmp_path / ".a.pi0_jax-partial"
+    left.mkdir()
+    (left / "half").touch()
     with new_folder(tmp_path / "a") as folder:
         assert list(folder.iterdir()) == []
 
@@ -141,6 +143,61 @@ def test_an_error_leaves_the_earlier_folder_as_it_was(tmp_path: Path) -> None:
         raise KeyError
     assert (tmp_path / "p/manifest.json").exists()
     assert [child.name for child in tmp_path.iterdir()] == ["p"]
+
+
+def ours(path: Path) -> Path:
+    """A folder that may be overwritten."""
+    path.mkdir()
+    (path / "manifest.json").touch()
+    return path
+
+
+def test_neighbours_that_look_like_ours_are_left_alone(tmp_path: Path) -> None:
+    ours(tmp_path / "p")
+    for name in ("p.old", "p.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "backup").touch()
+    with new_folder(tmp_path / "p", overwrite=True):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p", "p.old", "p.partial"]
+    assert (tmp_path / "p.old/backup").exists()
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    ours(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    with new_folder(tmp_path / "link", overwrite=True) as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["new"]
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"is a link to .*nowhere, which does not exist"):
+        new_folder(tmp_path / "dead").__enter__()
+
+
+def test_the_present_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ours(tmp_path / "p"))
+    with new_folder(Path(), overwrite=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert (tmp_path / "p/new").exists()
+
+
+def test_a_place_that_cannot_hold_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is no folder"):
+        new_folder(tmp_path / "file/p").__enter__()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a test may run as root
+    with pytest.raises(InputError, match="you may not write in"):
+        new_folder(tmp_path / "p").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_another_process_in_a_new_parent_hides_no_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), new_folder(tmp_path / "a/b"):
+        (tmp_path / "a/other").touch()
+        raise KeyError
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
 
 
 def test_a_full_disk_is_said_before_the_work(tmp_path: Path) -> None:
