@@ -29,6 +29,9 @@ def launch(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         _fail(str(error), 2)
+    except OSError as error:
+        # A full disk, a file that vanished: the message says all that a user can mend.
+        _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; run the same command with --resume to continue", 130)
     sys.exit(0)
@@ -64,7 +67,8 @@ def workdir() -> Path:
     """
     if not WORKDIR.value:
         raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
-    return Path(WORKDIR.value)
+    # No shell expands the ~ of --workdir=~/runs.
+    return Path(WORKDIR.value).expanduser()
 
 
 def _last_cause(message: str) -> str:

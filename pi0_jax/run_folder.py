@@ -4,21 +4,25 @@ config.json   metrics.jsonl   results.json   report.html
 checkpoints/<arm>/<step>/   episodes/   videos/   frames/   policy/
 """
 
+import fcntl
 import json
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.statistics import Row, row_from_dict
+from pi0_jax.storage import check_writable
 from pi0_jax.writers import MetricsWriter, Progress
+
+T = TypeVar("T")
 
 BASE, RIPT = "base", "ript"
 """Arms whose checkpoints are the run's own: one follows the other."""
@@ -47,20 +51,22 @@ class RunFolder:
 
         Raises:
             InputError: the folder holds a run and `resume` is not set, or the other way round,
-                the run there had another config, the disk is full, or wandb is not installed.
+                the run there had another config or is still going on, a file of it is damaged,
+                the disk is full, or wandb is not installed.
         """
         stored = path / "config.json"
         _check(path, stored, config, resume)
         path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
         if not stored.exists():
-            stored.write_text(_json({"command": sys.argv, "config": config}))
+            _write(stored, {"command": sys.argv, "config": config})
         self.path = path
         self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
         self._results = path / "results.json"
         self.rows: list[Row] = []
         self.protocol: dict[str, Any] = {}
         if self._results.exists():
-            self.rows = [row_from_dict(r) for r in json.loads(self._results.read_text())["rows"]]
+            self.rows = _read(self._results, "rows", lambda rows: [row_from_dict(r) for r in rows])
 
     def checkpoints(self, arm: str) -> Path:
         """Folder of an arm's checkpoints; a baseline's lie apart from the run's own."""
@@ -75,9 +81,7 @@ class RunFolder:
         """Appends results and writes results.json."""
         self.rows += rows
         results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
-        partial = self._results.with_suffix(".partial")
-        partial.write_text(_json(results))
-        partial.replace(self._results)
+        _write(self._results, results)
 
     def has_row(self, arm: str, guidance: float | None) -> bool:
         """Whether this arm has been evaluated at this guidance scale."""
@@ -123,6 +127,8 @@ def versions() -> dict[str, str]:
 def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"--workdir {path}: is a file; name a folder")
+    # In a run that exists the files are made in the folder itself, not beside it.
+    check_writable(stored if path.exists() else path)
     above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     free = shutil.disk_usage(above).free
     if free < _NEEDED_BYTES:
@@ -141,7 +147,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
             f"--workdir {path}: holds a run already; add --resume to continue it, or choose "
             "another folder"
         )
-    before = json.loads(stored.read_text())["config"]
+    before = _read(stored, "config", dict[str, Any])
     after = json.loads(json.dumps(config))
     changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
     if changed:
@@ -151,5 +157,39 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
         )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1) + "\n"
+def _lock(folder: Path) -> TextIO:
+    """Held until the process ends, however it ends; two at a time would spoil the run.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise InputError(f"--workdir {folder}: another process is working on this run") from error
+    except OSError:
+        # A file system without locks: then it is up to the user.
+        pass
+    return file
+
+
+def _read(path: Path, key: str, parse: Callable[[Any], T]) -> T:
+    """One entry of a JSON file of ours.
+
+    Raises:
+        InputError: damaged.
+    """
+    try:
+        return parse(json.loads(path.read_text())[key])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is damaged ({error}); restore it or choose another folder"
+        ) from error
+
+
+def _write(path: Path, value: Any) -> None:
+    """Writes JSON; the file appears under its name only when whole."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)

@@ -105,7 +105,7 @@ def row_from_dict(entry: Mapping[str, Any]) -> Row:
             episodes=int(entry["episodes"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"expected a row of results.json, got {dict(entry)}: {error!r}") from error
+        raise InputError(f"expected a row of results.json, got {entry!r}: {error!r}") from error
 
 
 def pool_tasks(rows: Sequence[Row]) -> list[Row]:

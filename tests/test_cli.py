@@ -19,6 +19,8 @@ def main():
         raise InputError("the input was wrong")
     if folder.name == "interrupted":
         raise KeyboardInterrupt
+    if folder.name == "full":
+        raise OSError(28, "No space left on device", "x.npz")
     if folder.name == "broken":
         raise RuntimeError("the work failed")
 
@@ -90,11 +92,17 @@ def test_a_config_with_an_error_in_it(tmp_path):
     [
         ("wrong", 2, "error: the input was wrong\n"),
         ("interrupted", 130, SAYS_RESUME),
+        ("full", 1, "error: [Errno 28] No space left on device: 'x.npz'\n"),
     ],
 )  # fmt: skip
 def test_exit_codes(name, code, says):
     done = run(*GOOD[:3], f"runs/{name}")
     assert (done.returncode, done.stderr) == (code, says)
+
+
+def test_home_is_understood():
+    done = run(*GOOD[:2], "--workdir=~/x")
+    assert done.stdout.startswith(f"main {Path.home() / 'x'} ")
 
 
 def test_work_that_fails_keeps_its_traceback():

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from tiny import episode
@@ -30,6 +33,50 @@ def test_a_taken_folder_is_refused_and_left_alone(tmp_path):
     with pytest.raises(InputError, match="holds a run already; add --resume to continue it"):
         RunFolder(tmp_path, CONFIG, resume=False)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"command": ['),
+        ("config.json", "{}"),
+        ("config.json", '{"config": 3}'),
+        ("results.json", '{"protocol": {}, "ro'),
+        ("results.json", "[]"),
+        ("results.json", '{"rows": 3}'),
+        ("results.json", '{"rows": [3]}'),
+        ("results.json", '{"rows": [{"phase": "rl"}]}'),
+    ],
+)
+def test_a_damaged_file_is_named_and_kept(tmp_path, name, content):
+    RunFolder(tmp_path, CONFIG, resume=False)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=rf"{name}: is damaged .*; restore it or choose"):
+        RunFolder(tmp_path, CONFIG, resume=True)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    script = f"""
+from pathlib import Path
+from pi0_jax.run_folder import RunFolder
+RunFolder(Path({str(tmp_path)!r}), {CONFIG!r}, resume=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "another process is working on this run" in done.stderr
+    assert run.path == tmp_path
+
+
+@pytest.mark.parametrize("name", ["run", "new/run"])
+def test_a_read_only_place_is_refused(tmp_path, monkeypatch, name):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a test may run as root
+    with pytest.raises(InputError, match="you may not write in"):
+        RunFolder(tmp_path / name, CONFIG, resume=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is no folder"):
+        RunFolder(tmp_path / "file/run", CONFIG, resume=False)
 
 
 def test_resuming_needs_a_run(tmp_path):
