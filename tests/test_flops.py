@@ -1,0 +1,63 @@
+"""The FLOP counter, by hand and against the roofline arithmetic of the published sizes."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+@pytest.fixture(scope="module")
+def flops():
+    """The module bench/flops.py, which lies beside what it imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(BENCH), *sys.path])
+        import flops
+
+        yield flops
+
+
+def test_loops_count_as_often_as_they_run(flops):
+    """A product [3, 4] x [4, 5] is 2 * 3 * 4 * 5 = 120 FLOPs."""
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+
+    def seven(a, b):
+        start = jnp.zeros((3, 5))
+        return jax.lax.fori_loop(0, 7, lambda i, s: s + jax.jit(jnp.matmul)(a, b), start)
+
+    assert flops.traced(jnp.matmul, a, b) == 120
+    assert flops.traced(seven, a, b) == 7 * 120
+    batched = flops.traced(jax.vmap(jnp.matmul), jnp.ones((2, 3, 4)), jnp.ones((2, 4, 5)))
+    assert batched == 240
+
+
+def test_a_branch_counts_as_often_as_it_is_taken(flops):
+    """Six of seven layers multiply; the last does not."""
+    a = jnp.ones((3, 3))
+
+    def layers(a):
+        def step(x, last):
+            return jax.lax.cond(last, lambda x: x, lambda x: x @ a, x), None
+
+        return jax.lax.scan(step, a, jnp.arange(7) == 6)[0]
+
+    assert flops.traced(layers, a) == 6 * 2 * 27
+    with pytest.raises(ValueError, match="while"):
+        flops.traced(lambda n: jax.lax.fori_loop(0, n, lambda i, x: x @ x, a), 3)
+
+
+def test_the_published_size(flops):
+    """I + P + S with a trimmed last layer is 2.618 TF; the second branch S = 0.0367 TF."""
+    image, prefix, suffix = 0.440353161216, 2.1412, 0.036681629696
+    plain = flops.update_flops(lambda model: flops.flow_matching_loss(model, 1)) / flops.TERA
+    cfg = flops.update_flops(lambda model: flops.cfg_flow_matching_loss(model, 0.1, 1)) / flops.TERA
+    # Pixels have no gradient: a little less than three times the forward pass.
+    assert plain == pytest.approx(3 * (image + prefix + suffix), rel=1e-3)
+    assert cfg - plain == pytest.approx(3 * suffix, rel=1e-3)
+    assert cfg / plain < 1.06
+    sampled = flops.sample_flops(1.0) / flops.TERA
+    assert sampled == pytest.approx(image + prefix + 10 * suffix, rel=1e-4)
+    assert flops.sample_flops(2.0) / flops.TERA / sampled < 1.20
