@@ -1,13 +1,16 @@
 """What the shared prefix is compared with: one whole pass for each branch of guidance."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.model import flow
+from pi0_jax.model import flow, gemma, mask
+from pi0_jax.model.depth import over_layers
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.training.step import DrawnLoss, Params, Valued
 from pi0_jax.training.supervised import Drawn, drawing
-from pi0_jax.types import Batch
+from pi0_jax.types import Batch, Observation
 
 
 def two_pass_loss(model: Pi0, alpha: float) -> DrawnLoss:
@@ -27,9 +30,66 @@ def two_pass_loss(model: Pi0, alpha: float) -> DrawnLoss:
         return flow.matching_error(v, actions, noise)
 
     def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
-        mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
-        cond = flow.masked_mean(branch(params, batch, drawn, POSITIVE), mask, weight)
-        uncond = flow.masked_mean(branch(params, batch, drawn, UNCONDITIONAL), mask)
+        real, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
+        cond = flow.masked_mean(branch(params, batch, drawn, POSITIVE), real, weight)
+        uncond = flow.masked_mean(branch(params, batch, drawn, UNCONDITIONAL), real)
         return cond + alpha * uncond, {}
 
     return DrawnLoss(drawing(1), loss)
+
+
+def joint_loss(model: Pi0) -> DrawnLoss:
+    """Plain flow matching as openpi computes it: one attention over prefix and suffix.
+
+    In every layer the tokens of both experts meet in one product with one mask, and the last
+    layer is computed for the prefix too, though nothing reads it. Same parameters, same value.
+    """
+
+    def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        actions, noise, time = drawn
+        v = _joint_velocity(model, params, batch.obs, flow.interpolate(*drawn), time)
+        error = flow.matching_error(v, actions, noise)
+        return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
+
+    return DrawnLoss(drawing(1), loss)
+
+
+def _joint_velocity(
+    model: Pi0, params: Params, obs: Observation, x_t: jax.Array, time: jax.Array
+) -> jax.Array:
+    """As `Pi0.velocity` for one suffix row: float32[b, 1, H, d]."""
+    config, llm = model.config, params["PaliGemma"]["llm"]
+    experts = [gemma.DecoderLayer(config, sizes) for sizes in (config.vlm, config.action)]
+    prefix, valid = model.embed_prefix(params, obs)
+    suffix = model.embed_suffix(params, jnp.asarray(obs.state), x_t, time, None)[:, 0]
+    length = suffix.shape[1]
+    places = mask.positions(valid), mask.suffix_positions(valid, length)
+    allowed = _joint_mask(valid, mask.suffix_mask(config.action_horizon))
+
+    def layer(tokens: Any, weights: Any) -> tuple[Any, None]:
+        parts = [
+            expert.apply({"params": w}, x, at, method="qkv")
+            for expert, w, x, at in zip(experts, weights, tokens, places, strict=True)
+        ]
+        q, k, v = (jnp.concatenate(both, axis=1) for both in zip(*parts, strict=True))
+        seen = gemma.attend(q[:, None], (k, v, allowed))[:, 0]
+        halves = jnp.split(seen, [valid.shape[1]], axis=1)
+        return tuple(
+            expert.apply({"params": w}, x, half, method="finish")
+            for expert, w, x, half in zip(experts, weights, tokens, halves, strict=True)
+        ), None
+
+    stack = tuple(gemma.expert_layers(llm, expert) for expert in (0, 1))
+    (_, x), _ = over_layers(layer, (prefix, suffix.astype(model.dtype)), stack, config.depth)
+    last = gemma.final_norm(llm, 1, x)[:, None, -config.action_horizon :].astype(jnp.float32)
+    out = params["action_out_proj"]
+    return last @ out["kernel"] + out["bias"]
+
+
+def _joint_mask(valid: jax.Array, own: jax.Array) -> jax.Array:
+    """bool[b, p + s, p + s]: everybody sees the prefix, the suffix also itself."""
+    batch, p = valid.shape
+    s = len(own)
+    seen = jnp.broadcast_to(valid[:, None], (batch, p + s, p))
+    rows = jnp.concatenate([jnp.zeros((p, s), bool), own])
+    return jnp.concatenate([seen, jnp.broadcast_to(rows, (batch, p + s, s))], axis=2)

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 from measure import SIZES, compare, device, windows
-from naive import two_pass_loss
+from naive import joint_loss, two_pass_loss
 
 from pi0_jax.model.depth import REMATS
 from pi0_jax.model.pi0 import Pi0
@@ -87,6 +87,12 @@ def main() -> None:
     steps = {name: bench.step(loss, batch) for name, loss in losses.items()}
     compare("(a) branches", steps, rounds)
     masked = windows(config, args.batch, cameras=3, absent=1)
+    formulations = {
+        "ours, plain": bench.step(flow_matching_loss(model, 1), batch),
+        "joint attention, whole last layer": bench.step(joint_loss(model), batch),
+        "the same, three cameras": bench.step(joint_loss(model), masked),
+    }
+    compare("plain flow matching as openpi formulates it", formulations, rounds)
     cameras = {"two cameras": bench.step(cfg, batch), "three, one masked": bench.step(cfg, masked)}
     compare("(b) cameras", cameras, rounds)
     draws = {n: cfg_flow_matching_loss(model, 0.1, n) for n in (1, 2, 4)}

@@ -1,0 +1,35 @@
+"""What the benches compare with computes the same: else the comparison would say nothing."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import MODEL, batch
+
+from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.training.supervised import flow_matching_loss
+
+BENCH = Path(__file__).parents[1] / "bench"
+KEY = jax.random.key(2)
+
+
+@pytest.fixture
+def naive(monkeypatch):
+    """The module bench/naive.py."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    import naive
+
+    return naive
+
+
+def test_the_formulations_agree(naive, params):
+    windows = batch(2)
+    masked = windows.obs.image_mask.copy()
+    masked[:, 1] = False
+    windows = windows.replace(obs=windows.obs.replace(image_mask=masked))
+    for ours, other in (
+        (flow_matching_loss(MODEL, 1), naive.joint_loss(MODEL)),
+        (cfg_flow_matching_loss(MODEL, 0.1, 1), naive.two_pass_loss(MODEL, 0.1)),
+    ):
+        found = [float(jax.jit(loss)(params, windows, KEY)[0]) for loss in (ours, other)]
+        assert found[0] == pytest.approx(found[1], rel=1e-5)
