@@ -7,6 +7,7 @@ often as they run, and a branch as often as it is taken. 1 multiply-add = 2 FLOP
 matrices are counted, as in roofline arithmetic.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +83,7 @@ def sample_flops(guidance: float, cameras: int = 2) -> float:
     noise = jax.ShapeDtypeStruct((1, CONFIG.action_horizon, CONFIG.action_dim), jnp.float32)
     obs = abstract_batch(CONFIG, cameras, 1).obs
     # A number of steps that is known makes the loop one whose trips can be counted.
-    run = sample.__wrapped__
+    run = inspect.unwrap(sample)
     return traced(
         lambda p, o, n: run(model, branches(guidance), p, o, n, 10, guidance), params, obs, noise
     )
