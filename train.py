@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from pi0_jax import cli
 from pi0_jax.data.normalize import NormStats, compute_stats
@@ -52,6 +51,9 @@ from pi0_jax.training.step import DrawnLoss
 from pi0_jax.training.supervised import flow_matching_loss
 from pi0_jax.types import Batch
 
+Config = Any
+"""An ml_collections ConfigDict, whose values have no static types."""
+
 
 def main() -> None:
     """Runs every stage that the run folder does not hold yet."""
@@ -81,7 +83,7 @@ def main() -> None:
     run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
 
 
-def arm_settings(config: ConfigDict, name: str) -> tuple[RiptConfig, OptimizerConfig]:
+def arm_settings(config: Config, name: str) -> tuple[RiptConfig, OptimizerConfig]:
     """config.rl with the keys replaced that make this baseline."""
     overrides = {} if name == RIPT else config.baselines[name].to_dict()
     values = config.rl.to_dict() | overrides
@@ -90,7 +92,7 @@ def arm_settings(config: ConfigDict, name: str) -> tuple[RiptConfig, OptimizerCo
     )
 
 
-def check_start(config: ConfigDict, suite: Suite) -> None:
+def check_start(config: Config, suite: Suite) -> None:
     """What training starts from exists and fits the task.
 
     Raises:
@@ -109,7 +111,7 @@ def check_start(config: ConfigDict, suite: Suite) -> None:
         )
 
 
-def demonstrations(session: Session, config: ConfigDict) -> list[Episode]:
+def demonstrations(session: Session, config: Config) -> list[Episode]:
     """Scripted episodes, failures kept; made once and stored."""
     path = session.run.episodes("demonstrations")
     if not path.exists():
@@ -124,7 +126,7 @@ def demonstrations(session: Session, config: ConfigDict) -> list[Episode]:
     return load_episodes(path)
 
 
-def base_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> PolicyFolder:
+def base_policy(session: Session, config: Config, demos: list[Episode]) -> PolicyFolder:
     """The policy before RL: a given checkpoint or a fresh one, after supervised training."""
     path = session.run.path / BASE
     if not path.exists():
@@ -136,7 +138,7 @@ def base_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> P
     return load_policy(path)
 
 
-def initial_policy(session: Session, config: ConfigDict, demos: list[Episode]) -> PolicyFolder:
+def initial_policy(session: Session, config: Config, demos: list[Episode]) -> PolicyFolder:
     """The checkpoint that the config names, or random parameters and the demos' statistics."""
     if config.init.checkpoint:
         return load_policy(Path(config.init.checkpoint))
@@ -157,7 +159,7 @@ def initial_policy(session: Session, config: ConfigDict, demos: list[Episode]) -
 
 def train_arm(
     session: Session,
-    config: ConfigDict,
+    config: Config,
     name: str,
     settings: tuple[RiptConfig, OptimizerConfig],
     base: PolicyFolder,

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     partial.replace(path)
 
 
@@ -157,6 +158,7 @@ def _split(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
 def _episode(
     arrays: dict[str, np.ndarray], parts: dict[str, list[np.ndarray]], index: int
 ) -> Episode:
-    scalars = {name: arrays[name][index].item() for name in _SCALARS}
-    scalars["error"] = scalars["error"] or None
-    return Episode(**scalars, **{name: parts[name][index] for name in _RAGGED})
+    values: dict[str, Any] = {name: arrays[name][index].item() for name in _SCALARS}
+    values |= {name: parts[name][index] for name in _RAGGED}
+    values["error"] = values["error"] or None
+    return Episode(**values)

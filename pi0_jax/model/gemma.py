@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import ExpertConfig, Pi0Config
+from pi0_jax.types import Array
 
 Params = dict[str, Any]
 
@@ -216,7 +217,7 @@ def final_norm(llm: Params, expert: int, x: jax.Array) -> jax.Array:
     return rms_norm(x, llm[f"final_norm{_suffix(expert)}"]["scale"])
 
 
-def embed_tokens(llm: Params, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def embed_tokens(llm: Params, tokens: Array, dtype: jnp.dtype) -> jax.Array:
     """int32[b, t] to [b, t, d], times sqrt(d) in the parameters' dtype (as Gemma does)."""
     table = llm["embedder"]["input_embedding"]
     embedded = table[tokens]
@@ -245,9 +246,8 @@ def init(config: Pi0Config, rng: jax.Array) -> Params:
 def _init_layers(config: Pi0Config, sizes: ExpertConfig, rng: jax.Array) -> Params:
     layer = DecoderLayer(config, sizes)
     example = jnp.zeros((1, 1, sizes.width)), jnp.zeros((1, 1), jnp.int32)
-    return jax.vmap(lambda key: layer.init(key, *example)["params"])(
-        jax.random.split(rng, config.depth)
-    )
+    keys = jax.random.split(rng, config.depth)
+    return dict(jax.vmap(lambda key: layer.init(key, *example)["params"])(keys))
 
 
 def _suffix(expert: int) -> str:

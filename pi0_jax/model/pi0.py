@@ -21,7 +21,8 @@ from pi0_jax.errors import InputError
 from pi0_jax.model import gemma, lora, mask, siglip
 from pi0_jax.model.config import ExpertConfig, Pi0Config
 from pi0_jax.model.depth import REMATS, over_layers
-from pi0_jax.types import Observation, PrefixCache
+from pi0_jax.model.linen import call
+from pi0_jax.types import Array, Observation, PrefixCache
 
 Params = dict[str, Any]
 
@@ -98,14 +99,14 @@ class Pi0:
 
         def full(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             p = lora.adapt(*at)
-            q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
+            q, k, v = call(layer, p, x, positions, method="qkv")
             attended = gemma.attend(q[:, None], (k, v, valid[:, None]))[:, 0]
-            return layer.apply({"params": p}, x, attended, method="finish"), (k, v)
+            return call(layer, p, x, attended, method="finish"), (k, v)
 
         def last(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             # Nothing reads the last layer's output: its queries and MLP are never computed.
             p = lora.adapt(*at)
-            return x, layer.apply({"params": p}, x, positions, method="key_value")
+            return x, call(layer, p, x, positions, method="key_value")
 
         stack = _stack(params, expert=0)
         _, (k, v) = over_layers(full, x, stack, self.config.depth, last, self.remat)
@@ -142,10 +143,10 @@ class Pi0:
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, None]:
             weights, prefix_k, prefix_v = at
             p = lora.adapt(*weights)
-            q, k, v = layer.apply({"params": p}, x, positions, method="qkv")
+            q, k, v = call(layer, p, x, positions, method="qkv")
             prefix = prefix_k, prefix_v, cache.mask[:, None]
             attended = gemma.attend(q, prefix, (k, v, own_mask))
-            return layer.apply({"params": p}, x, attended, method="finish"), None
+            return call(layer, p, x, attended, method="finish"), None
 
         stack = _stack(params, expert=1), cache.k, cache.v
         depth = self.config.depth
@@ -190,11 +191,10 @@ def _stack(params: Params, expert: int) -> tuple[Params, Params]:
     return layers, gemma.expert_layers(params["lora"], expert) if "lora" in params else {}
 
 
-def scale_images(images: jax.Array) -> jax.Array:
+def scale_images(images: Array) -> jax.Array:
     """uint8 to float32 in [-1, 1]; float32 passes through unchanged."""
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255.0 * 2.0 - 1.0
-    return images
+    pixels = jnp.asarray(images)
+    return pixels.astype(jnp.float32) / 255.0 * 2.0 - 1.0 if pixels.dtype == jnp.uint8 else pixels
 
 
 def time_embedding(time: jax.Array, width: int) -> jax.Array:

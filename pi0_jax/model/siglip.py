@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from pi0_jax.model.config import VisionConfig
 from pi0_jax.model.depth import over_layers
+from pi0_jax.model.linen import call
 
 Params = dict[str, Any]
 
@@ -71,12 +72,12 @@ def encode(
     block = EncoderBlock(config, dtype, remat_mlp=remat == "mlp")
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
-        return block.apply({"params": layer_params}, x), None
+        return call(block, layer_params, x), None
 
     x = _embed_patches(params, images).astype(dtype)
     encoder = params["Transformer"]
     x, _ = over_layers(layer, x, encoder["encoderblock"], config.depth, remat=remat)
-    x = nn.LayerNorm(dtype=dtype).apply({"params": encoder["encoder_norm"]}, x)
+    x = call(nn.LayerNorm(dtype=dtype), encoder["encoder_norm"], x)
     head = params["head"]
     return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)
 

@@ -33,8 +33,9 @@ def cfg_flow_matching_loss(model: Pi0, alpha: float, time_samples: int) -> Drawn
         condition = jnp.repeat(jnp.array([POSITIVE, UNCONDITIONAL]), time_samples)
         condition = jnp.broadcast_to(condition, (len(x_t), 2 * time_samples))
         cache = model.encode_prefix(params, batch.obs)
-        rows = [jnp.concatenate([x, x], axis=1) for x in (x_t, time)]
-        v = model.velocity(params, cache, jnp.asarray(batch.obs.state), *rows, condition)
+        x_rows, t_rows = (jnp.concatenate([x, x], axis=1) for x in (x_t, time))
+        state = jnp.asarray(batch.obs.state)
+        v = model.velocity(params, cache, state, x_rows, t_rows, condition)
         v_cond, v_uncond = jnp.split(v, 2, axis=1)
 
         mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
