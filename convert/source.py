@@ -18,6 +18,7 @@ from convert.architecture import axis_sizes
 from convert.keymap import LEAVES, Leaf, shape
 from convert.layout_copy import contiguous
 from pi0_jax.model.config import Pi0Config
+from pi0_jax.storage import nest
 from pi0_jax.writers import Progress
 
 T = TypeVar("T")
@@ -153,15 +154,3 @@ def load_params(source: Source, dtype: str) -> dict[str, Any]:
         condition = np.zeros((2, config.action.width))
     flat["cond_embed"] = condition.astype(np.dtype(dtype))
     return nest(flat)
-
-
-def nest(flat: dict[str, Any]) -> dict[str, Any]:
-    """Slash-joined paths to nested dicts."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *folders, name = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[name] = value
-    return tree

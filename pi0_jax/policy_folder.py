@@ -19,6 +19,7 @@ import numpy as np
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
 from pi0_jax.data.transforms import Transforms
+from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
@@ -136,6 +137,7 @@ def load_policy(path: Path) -> PolicyFolder:
     Raises:
         InputError: no such folder, unknown format, or parameters that do not fit, all listed.
     """
+    path = path.expanduser()
     spec = load_spec(path)
     params = load_tree(path / PARAMS)["params"]
     check_params(params, spec.model, path)
@@ -144,11 +146,13 @@ def load_policy(path: Path) -> PolicyFolder:
 
 
 def check_task(spec: PolicySpec, cameras: tuple[str, ...]) -> None:
-    """The policy was made for the cameras of this task.
+    """The policy was made for the cameras of this task, and for the robot.
 
     Raises:
-        InputError: other cameras, or another number or order of them.
+        InputError: other cameras, another number or order of them, or other actions.
     """
+    if spec.action_dim != ACTION_DIM:
+        raise InputError(f"the policy gives {spec.action_dim} actions, the robot has {ACTION_DIM}")
     if spec.cameras != cameras:
         raise InputError(
             f"the policy expects the cameras {list(spec.cameras)}, the task has {list(cameras)}"
@@ -217,18 +221,21 @@ def load_spec(folder: Path) -> PolicySpec:
         InputError: no such file, or one of another kind or version.
     """
     path = folder / "config.json"
+    kind = f"{path}: expected a policy folder's config.json"
     try:
         values = json.loads(path.read_text())
         version = values.pop("format_version")
         if version != FORMAT_VERSION:
-            raise InputError(f"{path}: expected format {FORMAT_VERSION}, got {version}")
+            raise InputError(f"expected format {FORMAT_VERSION}, got {version}")
         model = Pi0Config.from_dict(values.pop("model"))
         cameras = tuple(values.pop("cameras"))
         return PolicySpec(model=model, cameras=cameras, **values)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a policy folder") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: expected a policy folder's config.json: {error}") from error
+    except KeyError as error:
+        raise InputError(f"{kind}, which has {error}") from error
+    except (TypeError, ValueError, AttributeError, OSError) as error:
+        raise InputError(f"{kind}: {error}") from error
 
 
 def _tokenizer(kind: str, folder: Path | None) -> Tokenizer:

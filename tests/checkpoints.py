@@ -9,10 +9,11 @@ import pytest
 
 from convert.flax_to_torch import export
 from convert.orbax_source import OrbaxSource
-from convert.source import leaf_shapes, nest
+from convert.source import leaf_shapes
 from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.policy_folder import PolicyFolder, PolicySpec, save_policy
+from pi0_jax.storage import nest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDENS = SHARED / "goldens"

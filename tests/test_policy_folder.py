@@ -77,7 +77,10 @@ def test_parameters_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     [
         ("{", "expected a policy folder's config.json"),
         ('{"format_version": 9}', "expected format 1, got 9"),
-        ('{"format_version": 1, "model": {"depth": 2}}', "config.json"),
+        ("{}", "config.json, which has 'format_version'"),
+        ("[]", "expected a policy folder's config.json: "),
+        ('{"format_version": 1, "model": {"depth": 2}}', "which has 'cameras'"),
+        ('{"format_version": 1, "model": 3, "cameras": []}', "expected a policy folder's config"),
     ],
 )
 def test_a_spoilt_config(tmp_path: Path, text: str, message: str) -> None:
@@ -99,9 +102,12 @@ def test_settings_that_contradict_each_other() -> None:
 
 
 def test_a_task_with_other_cameras_is_refused() -> None:
-    check_task(spec(), ("front",))
+    model = dataclasses.replace(TINY, action_dim=8)
+    check_task(spec(model=model, action_dim=7), ("front",))
     with pytest.raises(InputError, match=r"expects the cameras \['front'\]"):
-        check_task(spec(), ("front", "wrist"))
+        check_task(spec(model=model, action_dim=7), ("front", "wrist"))
+    with pytest.raises(InputError, match="gives 3 actions, the robot has 7"):
+        check_task(spec(), ("front",))
 
 
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -92,6 +92,22 @@ def test_damage_is_wrong_input(tmp_path: Path) -> None:
         TreeReader(tmp_path / "t").read("params/bias")
 
 
+@pytest.mark.parametrize("gone", ["d", "manifest.ocdbt", "half a file"])
+def test_a_damaged_tree_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], gone: str
+) -> None:
+    save_tree(tmp_path / "t", TREE)
+    if gone == "half a file":
+        for file in (tmp_path / "t/d").iterdir():
+            os.truncate(file, file.stat().st_size // 2)
+    else:
+        (tmp_path / "t" / gone).rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError) as error:
+        load_tree(tmp_path / "t")
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_unfinished_writer_leaves_no_metadata(tmp_path: Path) -> None:
     with pytest.raises(KeyError), TreeWriter(tmp_path / "t"):
         raise KeyError
