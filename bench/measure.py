@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -57,29 +58,42 @@ def windows(config: Pi0Config, size: int, cameras: int = 2, absent: int = 0) -> 
     )
 
 
-def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Seconds of each variant's fastest round: what other processes take is not the program's.
+@dataclass(frozen=True)
+class Seconds:
+    """The fastest round of a variant.
 
-    The variants take turns, so that a busy machine slows all alike.
+    Attributes:
+        wall: seconds that passed.
+        cpu: seconds of all this process's threads: on a CPU that others use too, the better
+            measure of what the program costs.
     """
+
+    wall: float
+    cpu: float
+
+
+def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Seconds]:
+    """Times each variant; they take turns, so that a busy machine slows all alike."""
     for run in variants.values():
         jax.block_until_ready(run())
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, run in variants.items():
-            began = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - began)
-    return {name: min(times) for name, times in seconds.items()}
+            found[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {name: Seconds(*map(min, zip(*times, strict=True))) for name, times in found.items()}
 
 
 def compare(title: str, variants: dict[str, Callable[[], Any]], rounds: int) -> None:
-    """Prints times, and ratios to the first."""
+    """Prints milliseconds and ratios to the first, of wall time and of CPU time."""
     seconds = side_by_side(variants, rounds)
     first = next(iter(seconds.values()))
-    print(f"\n{title}")
-    for name, value in seconds.items():
-        print(f"| {name:34s} | {value * 1e3:9.1f} ms | {value / first:6.3f} |")
+    print(f"\n{title}: wall ms, ratio, CPU ms, ratio", flush=True)
+    for name, at in seconds.items():
+        pairs = ((at.wall, first.wall), (at.cpu, first.cpu))
+        columns = " | ".join(f"{x * 1e3:9.1f} | {x / y:6.3f}" for x, y in pairs)
+        print(f"| {name:34s} | {columns} |", flush=True)
 
 
 def device() -> str:
