@@ -13,12 +13,12 @@ RUN := runs/demo
 
 demo:
 	@scripts/prepare.sh demo
-	@scripts/demo.sh $(RUN)
+	@scripts/demo.sh "$(RUN)"
 
 demo-full:
 	@scripts/prepare.sh demo
-	@for seed in 0 1 2; do scripts/demo.sh $(RUN)_full_$$seed full $$seed || exit $$?; done
-	@$(PYTHON) scripts/summary.py $(RUN)_full_0 $(RUN)_full_1 $(RUN)_full_2
+	@for seed in 0 1 2; do scripts/demo.sh "$(RUN)_full_$$seed" full $$seed || exit $$?; done
+	@$(PYTHON) scripts/summary.py "$(RUN)_full_0" "$(RUN)_full_1" "$(RUN)_full_2"
 
 test: lint
 	@$(PYTHON) -m pytest -n auto

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Runs a command on sys.argv and exits."""
+    # `kill`, and a batch system whose time is up, shall leave nothing half-written either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(status(main, sys.argv[1:]))
 
 

@@ -28,6 +28,7 @@ BASE, RIPT = "base", "ript"
 """Arms whose checkpoints are the run's own: one follows the other."""
 
 _NEEDED_BYTES = 1e9  # episodes, checkpoints and videos of the demo take a third of it
+_LOCK = ".lock"
 _VERSIONED = ("pi0_jax", "jax", "mujoco", "robosuite", "numpy")
 
 
@@ -139,7 +140,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
     if resume and not stored.exists():
         raise InputError(f"--workdir {path}: expected a run to resume, found none")
     if not stored.exists():
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(child.name != _LOCK for child in path.iterdir()):
             raise InputError(f"--workdir {path}: is not empty and holds no run; name a new folder")
         return
     if not resume:
@@ -163,7 +164,7 @@ def _lock(folder: Path) -> TextIO:
     Raises:
         InputError: another process holds it.
     """
-    file = (folder / ".lock").open("w")
+    file = (folder / _LOCK).open("w")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:

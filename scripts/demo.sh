@@ -3,7 +3,7 @@
 # Usage: scripts/demo.sh RUN [full] [SEED]
 set -eu
 cd "$(dirname "$0")/.."
-run=$1
+run=${1:?usage: scripts/demo.sh RUN [full] [SEED]}
 config=configs/demo.py${2:+:$2}
 seed=${3:-0}
 python=.venv/bin/python

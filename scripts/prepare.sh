@@ -3,21 +3,19 @@
 # Usage: scripts/prepare.sh demo|dev     Safe to repeat, from any state.
 set -eu
 cd "$(dirname "$0")/.."
-kind=$1
+kind=${1:-}
 
 die() { echo "error: $*" >&2; exit 2; }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"
-    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo "$@"
-    else die "this needs root; run:  sudo $*"
-    fi
-}
-
 apt_install() {
     command -v apt-get >/dev/null || die "please install the equivalents of: $*"
-    as_root apt-get update -qq || true
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+    if [ "$(id -u)" = 0 ]; then sudo=
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo=sudo
+    else die "packages are missing; run:  sudo apt-get install $*  and then make again"
+    fi
+    # An update that fails (no network, one dead mirror) need not stop the installation.
+    $sudo apt-get update -qq || true
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 
 find_python() {
@@ -29,18 +27,19 @@ find_python() {
 }
 
 make_venv() {
-    [ -x .venv/bin/pip ] && .venv/bin/python -c '' 2>/dev/null && return
+    # A .venv that was moved or copied here still runs programs of the place it was made in.
+    grep -qF "$(pwd -P)/.venv/" .venv/bin/pip 2>/dev/null \
+        && .venv/bin/python -c '' 2>/dev/null && return
+    [ -w . ] || die "you may not write in $PWD, where .venv is to be made"
     needed=$([ "$kind" = dev ] && echo 5 || echo 3)
     free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
     [ "$free" -ge "$needed" ] || die "expected $needed GB free in $PWD, got $free GB"
     python=$(find_python)
     rm -rf .venv
     # Debian keeps ensurepip in a package of its own.
-    "$python" -m venv .venv >/dev/null 2>&1 || {
-        apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
-        rm -rf .venv
-        "$python" -m venv .venv
-    }
+    "$python" -c 'import ensurepip' 2>/dev/null || apt_install \
+        "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    "$python" -m venv .venv || die "could not make .venv with $python"
 }
 
 install_packages() {
@@ -69,6 +68,7 @@ install_gl() {
     can_render || die "MuJoCo still cannot render; run train.py to see why"
 }
 
+case $kind in demo|dev) ;; *) die "usage: scripts/prepare.sh demo|dev" ;; esac
 make_venv
 install_packages
 install_gl

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,27 @@ def test_an_existing_destination(
     policy = made / "from_openpi/policy"
     arguments = policy, tmp_path / "there", "--layout", "openpi"
     assert "exists already" in fails(flax_to_torch.main, capsys, tmp_path, *arguments)
+
+
+def test_a_terminated_command_cleans_up(made: Path, tmp_path: Path) -> None:
+    """`kill` in the middle of a conversion: as Ctrl-C, nothing is left."""
+    script = """
+import os, signal
+from convert import command, source, torch_to_flax
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+source.contiguous = killed
+command.run(torch_to_flax.main)
+"""
+    arguments = [str(made / "openpi"), str(tmp_path / "new/p")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert done.stderr == "error: interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_destination_in_a_checkpoint(

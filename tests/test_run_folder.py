@@ -56,6 +56,11 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, name, content):
     assert (tmp_path / name).read_text() == content
 
 
+def test_a_process_killed_at_once_leaves_the_folder_free(tmp_path):
+    (tmp_path / ".lock").touch()
+    assert RunFolder(tmp_path, CONFIG, resume=False).rows == []
+
+
 def test_two_processes_do_not_share_a_run(tmp_path):
     run = RunFolder(tmp_path, CONFIG, resume=False)
     script = f"""
