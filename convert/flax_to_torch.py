@@ -170,6 +170,7 @@ def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], 
     sizes, condition = axis_sizes(source.facts.config), _condition(source)
 
     def work(job: Job) -> Written:
+        """Runs in a thread: one layer, under every name that it has."""
         leaf, layer = job
         values = source.read(leaf, layer)
         if condition is not None and leaf.path == "action_in_proj/bias":

@@ -197,6 +197,7 @@ def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
     hidden, keys = f"{width}_mlp", f"(kv_heads head_dim) {width}"
 
     def leaf(path: str, axes: str, *tensors: Tensor) -> Leaf:
+        """A leaf of every layer."""
         return Leaf(ours + path, f"depth {axes}", tensors)
 
     return (

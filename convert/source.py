@@ -128,6 +128,7 @@ def pieces(source: Source, dtype: str) -> Iterator[Piece]:
     """Every layer of every leaf in table order, in `dtype`, contiguous."""
 
     def load(task: tuple[Leaf, int | None]) -> Piece:
+        """Runs in a thread; NumPy's copies and checks let go of the interpreter's lock."""
         values = contiguous(source.read(*task), dtype)
         return Piece(*task, values, is_finite(values))
 

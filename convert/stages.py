@@ -107,6 +107,7 @@ def gradient(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) 
     actions, noise = (flow_in[name][:, None] for name in ("actions", "noise"))
 
     def loss(params: Any) -> jax.Array:
+        """Mean over batch, horizon and all d dimensions, as openpi reports it."""
         cache = model.encode_prefix(params, obs)
         x_t = flow.interpolate(actions, noise, t)
         v_t = model.velocity(params, cache, jnp.asarray(obs.state), x_t, t)

@@ -75,21 +75,23 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
     where = str(tensors.files[0])
 
     def stats(prefix: str) -> Stats:
+        """Those of one buffer."""
         return _stats(
             {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}, where
         )
 
-    known = {
+    known = (
         "normalize_inputs.buffer_observation_state.",
         "normalize_targets.buffer_action.",
         "unnormalize_outputs.buffer_action.",
-    }
-    strange = [key for key in keys if not key.startswith(tuple(known))]
+    )
+    strange = [key for key in keys if not key.startswith(known)]
     if strange:
         raise InputError(
             f"{where}: statistics of images, which pi0 does not normalise: {', '.join(strange)}"
         )
-    state, target, output = (stats(prefix) for prefix in sorted(known))
+    state, target, output = map(stats, known)
+    # One of them normalised the training targets, the other turns outputs back.
     _same(target, output, where)
     return Found(NormStats(state, output), asset_id or "default", where, _quantile(config, where))
 

@@ -77,6 +77,7 @@ class TorchSource:
         ]
         if len(parts) == 1:
             return parts[0]
+        # np.stack would copy a turned view element by element.
         both = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
         for out, part in zip(both, parts, strict=True):
             fill(out, part)

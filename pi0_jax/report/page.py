@@ -177,6 +177,7 @@ def _videos(run: RunData) -> str:
     order = list(_PHASES)
 
     def place(entry: Mapping[str, Any]) -> tuple[int, bool, str]:
+        """Sort key; what has no known phase comes last."""
         phase, arm = entry.get("phase"), str(entry.get("arm") or "")
         return order.index(phase) if phase in order else len(order), arm != "base", arm
 
