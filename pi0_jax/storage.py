@@ -76,9 +76,9 @@ def _replace(path: Path, new: Path, old: Path) -> None:
     path.rename(old)
     try:
         new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
+    finally:
+        if not path.exists():
+            old.rename(path)
     shutil.rmtree(old)
 
 

@@ -16,6 +16,8 @@ Key = tuple[str, float | None]
 
 def main(folders: Sequence[str]) -> None:
     """Prints a markdown table of the runs' results.json."""
+    if not folders:
+        raise InputError("name one or more run folders, such as runs/demo_full_0")
     runs = [read(Path(folder)) for folder in folders]
     names = [Path(folder).name for folder in folders]
     keys = dict.fromkeys(key for rows in runs for key in rows)
@@ -32,18 +34,23 @@ def read(folder: Path) -> dict[Key, Row]:
     """Rows of a run by arm and guidance scale.
 
     Raises:
-        InputError: the folder has no results.
+        InputError: the folder has no results, or damaged ones.
     """
     path = folder / "results.json"
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a finished run folder")
-    rows = [row_from_dict(entry) for entry in json.loads(path.read_text())["rows"]]
+    try:
+        rows = [row_from_dict(entry) for entry in json.loads(path.read_text())["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is damaged: {error}") from error
     return {(row.arm, row.guidance): row for row in rows}
 
 
 def cell(rows: Sequence[Row]) -> str:
     """Rate and 95 % Wilson interval of the rows' episodes together, in per cent."""
     successes, episodes = sum(r.successes for r in rows), sum(r.episodes for r in rows)
+    if not episodes:
+        return "-"
     low, high = wilson(successes, episodes)
     return f"{successes / episodes:.0%} [{low:.0%}, {high:.0%}]".replace("%", "")
 

@@ -1,0 +1,47 @@
+"""scripts/summary.py: several runs side by side, and what it says of folders that are none."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pi0_jax.statistics import Row
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "summary.py"
+
+
+def run(*folders: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *folders], capture_output=True, text=True)
+
+
+def make(folder: Path, *rows: Row) -> Path:
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps({"rows": [row.as_dict() for row in rows]}))
+    return folder
+
+
+def test_seeds_stand_side_by_side_and_together(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", Row("sft", "base", "lift", 1.0, 50, 100))
+    b = make(
+        tmp_path / "b",
+        Row("sft", "base", "lift", 1.0, 70, 100),
+        Row("rl", "ript", "lift", 2.0, 0, 0),
+    )
+    lines = run(a, b).stdout.splitlines()
+    assert lines[0] == "| arm | guidance | a | b | all |"
+    assert lines[2] == "| base | 1 | 50 [40, 60] | 70 [60, 78] | 60 [53, 67] |"
+    # No valid episode says nothing.
+    assert lines[3] == "| ript | 2 | - | - | - |"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"rows": [1]}'])
+def test_a_folder_without_results_is_one_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'results.json'}: ")
+    assert done.stderr.count("\n") == 1
+    assert run().stderr.count("\n") == 1
