@@ -8,6 +8,7 @@
 
 PYTHON := .venv/bin/python
 RUN := runs/demo
+BENCHES := flops step sample memory convert
 
 .PHONY: demo demo-full test lint bench
 
@@ -32,4 +33,4 @@ lint:
 
 bench:
 	@scripts/prepare.sh dev
-	@for script in bench/*.py; do echo "== $$script"; $(PYTHON) $$script || exit $$?; done
+	@for name in $(BENCHES); do echo "== $$name"; $(PYTHON) bench/$$name.py || exit $$?; done
