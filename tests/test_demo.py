@@ -22,9 +22,10 @@ SMALL = (
     "--config.sft.steps=4",
     "--config.sft.batch_size=8",
     "--config.rl.iterations=2",
-    "--config.rl.group_size=2",
+    # Enough rollouts that a group with mixed outcomes, which alone teaches, is among them.
+    "--config.rl.group_size=4",
     "--config.rl.groups_per_step=2",
-    "--config.rl.max_groups=2",
+    "--config.rl.max_groups=8",
     "--config.rl.updates_per_step=2",
     "--config.rl.batch_size=8",
     "--config.eval.episodes=2",
@@ -37,7 +38,13 @@ SCRIPTED = (
     "--config.suite=scripted",
     "--config.task={'max_steps':12,'image_size':64,'tolerance':0.6,'speed':0.2}",
 )
-LIFT = (*SMALL, "--config.task.max_steps=16", "--config.rl.iterations=1")
+LIFT = (
+    *SMALL,
+    "--config.task.max_steps=16",
+    "--config.rl.iterations=1",
+    "--config.rl.group_size=2",
+    "--config.rl.max_groups=2",
+)
 
 
 @pytest.fixture(scope="module")
