@@ -38,9 +38,10 @@ def main() -> None:
     folder = load_policy(Path(CHECKPOINT.value))
     for task in suite.tasks:
         check_task(folder.spec, task.cameras)
-    settings = {"checkpoint": CHECKPOINT.value, **config.to_dict()}
-    run = RunFolder(cli.workdir(), settings, cli.RESUME.value, config.wandb_project)
+    folder.transforms.prompt(suite.tasks[0].instruction)  # the tokenizer is there, the prompt fits
     workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
+    settings = {"checkpoint": str(Path(CHECKPOINT.value).resolve()), **config.to_dict()}
+    run = RunFolder(cli.workdir(), settings, cli.RESUME.value, config.wandb_project)
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
@@ -49,6 +50,8 @@ def main() -> None:
         film(session, (ARM,), evaluation.guidance[0], evaluation.videos)
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
     run.say(f"report {write_report(run.path)}")
+    if not any(row.episodes for row in run.rows):
+        raise RuntimeError("every episode ended in a simulator error: nothing was measured")
 
 
 if __name__ == "__main__":

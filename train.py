@@ -18,9 +18,10 @@ from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.data.windows import count, cut_windows, take
 from pi0_jax.env.gl import choose_renderer
 from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.episode import Episode, load_episodes, save_episodes
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy_folder import (
@@ -48,7 +49,7 @@ from pi0_jax.training.memory import Job, abstract_batch, check
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import DrawnLoss
-from pi0_jax.training.supervised import flow_matching_loss
+from pi0_jax.training.supervised import SupervisedConfig, flow_matching_loss
 from pi0_jax.types import Batch
 
 Config = Any
@@ -64,8 +65,8 @@ def main() -> None:
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     check_start(config, suite)
-    run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value, config.wandb_project)
     workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
+    run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value, config.wandb_project)
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
@@ -86,9 +87,28 @@ def main() -> None:
 def arm_settings(config: Config, name: str) -> tuple[RiptConfig, OptimizerConfig]:
     """config.rl with the keys replaced that make this baseline."""
     overrides = {} if name == RIPT else config.baselines[name].to_dict()
-    values = config.rl.to_dict() | overrides
-    return RiptConfig(**{k: v for k, v in values.items() if k != "optimizer"}), OptimizerConfig(
-        **values["optimizer"]
+    values = config.rl.to_dict()
+    optimizer = OptimizerConfig(**values.pop("optimizer"))
+    if unknown := overrides.keys() - values.keys():
+        raise InputError(f"config.baselines.{name}: unknown keys of rl: {sorted(unknown)}")
+    return RiptConfig(**values | overrides), optimizer
+
+
+def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
+    """config.sft, checked."""
+    values = config.sft.to_dict()
+    optimizer = OptimizerConfig(**values.pop("optimizer"))
+    return SupervisedConfig(**values), optimizer
+
+
+def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
+    """A policy for this suite that is trained from scratch."""
+    return PolicySpec(
+        model=preset(config.model),
+        cameras=suite.tasks[0].cameras,
+        action_dim=ACTION_DIM,
+        execute_steps=config.execute_steps,
+        tokenizer="bytes",
     )
 
 
@@ -96,12 +116,18 @@ def check_start(config: Config, suite: Suite) -> None:
     """What training starts from exists and fits the task.
 
     Raises:
-        InputError: a checkpoint that does not, or an unknown preset; before anything is written.
+        InputError: a checkpoint that does not, an unknown preset or a value out of range; before
+            anything is written.
     """
+    sft_settings(config)
+    check_minima("config", config, {"seed": 0})
+    minima = {"episodes": 0, "first_seed": 0, "std_floor": 0}
+    check_minima("demonstrations", config.demonstrations, minima)
+    check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
     if config.init.checkpoint:
         check_task(load_policy(Path(config.init.checkpoint)).spec, suite.tasks[0].cameras)
     else:
-        preset(config.model)
+        fresh_spec(config, suite)
     if not config.demonstrations.episodes and (
         not config.init.checkpoint or config.sft.steps or config.rl.demo_fraction
     ):
@@ -132,9 +158,10 @@ def base_policy(session: Session, config: Config, demos: list[Episode]) -> Polic
     if not path.exists():
         start = initial_policy(session, config, demos)
         session.run.say(f"policy: {param_count(start.params):,} parameters")
-        hardware, sft = Hardware(**config.hardware), config.sft.to_dict()
-        trained = supervise(session, BASE, start, demos, sft, hardware) if demos else start
-        save_policy(path, trained, {"made_by": "train.py", "versions": versions()})
+        hardware, (sft, optimizer) = Hardware(**config.hardware), sft_settings(config)
+        if sft.steps:
+            start = supervise(session, BASE, start, demos, sft, optimizer, hardware)
+        save_policy(path, start, {"made_by": "train.py", "versions": versions()})
     return load_policy(path)
 
 
@@ -147,14 +174,7 @@ def initial_policy(session: Session, config: Config, demos: list[Episode]) -> Po
         state=compute_stats(np.concatenate([episode.state for episode in demos])),
         actions=compute_stats(np.concatenate([episode.actions for episode in demos]), floor),
     )
-    spec = PolicySpec(
-        model=preset(config.model),
-        cameras=session.suite.tasks[0].cameras,
-        action_dim=demos[0].actions.shape[1],
-        execute_steps=config.execute_steps,
-        tokenizer="bytes",
-    )
-    return init_policy(spec, stats, config.seed)
+    return init_policy(fresh_spec(config, session.suite), stats, config.seed)
 
 
 def train_arm(
@@ -176,10 +196,10 @@ def train_arm(
         done = config.sft.steps
         return improve(session, name, base, demos, ript, optimizer, done, hardware)
     # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
-    steps = ript.iterations * ript.updates_per_step
-    schedule = config.rl.optimizer.to_dict() | {"rules": config.sft.optimizer.rules}
-    sft = config.sft.to_dict() | {"steps": steps, "optimizer": schedule}
-    return supervise(session, name, base, demos, sft, hardware)
+    sft, sft_optimizer = sft_settings(config)
+    sft = dataclasses.replace(sft, steps=ript.iterations * ript.updates_per_step)
+    optimizer = dataclasses.replace(optimizer, rules=sft_optimizer.rules)
+    return supervise(session, name, base, demos, sft, optimizer, hardware)
 
 
 def supervise(
@@ -187,37 +207,37 @@ def supervise(
     arm: str,
     start: PolicyFolder,
     demos: list[Episode],
-    values: dict[str, Any],
+    config: SupervisedConfig,
+    optimizer: OptimizerConfig,
     hardware: Hardware,
 ) -> PolicyFolder:
-    """Flow matching on the demonstrations' windows; `values` are those of config.sft."""
-    run, folder, steps = session.run, session.run.checkpoints(arm), values["steps"]
+    """Flow matching on the demonstrations' windows; goes on at the newest checkpoint."""
+    run, folder = session.run, session.run.checkpoints(arm)
     model = start.spec.model
     windows = cut_windows(demos, [0.0] * len(demos), start.transforms, model.action_horizon)
-    optimizer = OptimizerConfig(**values["optimizer"])
 
     def loss(model: Pi0) -> DrawnLoss:
-        return flow_matching_loss(model, values["time_samples"])
+        return flow_matching_loss(model, config.time_samples)
 
-    budget(session, arm, start, loss, optimizer, values["batch_size"], hardware)
+    budget(session, arm, start, loss, optimizer, config.batch_size, hardware)
     network = Pi0(model, hardware.remat)
-    state, update = prepare(start.params, loss(network), optimizer, steps, hardware)
+    state, update = prepare(start.params, loss(network), optimizer, config.steps, hardware)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
 
     def batch_of(step: int) -> Batch:
-        indices = session.rng(1, step).integers(count(windows), size=values["batch_size"])
+        indices = session.rng(1, step).integers(count(windows), size=config.batch_size)
         return take(windows, indices)
 
-    with run.progress(f"{arm}: supervised", steps, done=int(state.step)) as progress:
+    with run.progress(f"{arm}: supervised", config.steps, done=int(state.step)) as progress:
 
         def log(step: int, metrics: dict[str, float]) -> None:
             run.log(step, "sft", arm, **metrics)
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
         key = jax.random.key(session.seed)
-        while int(state.step) < steps:
-            until = min(int(state.step) + values["save_every"], steps)
+        while int(state.step) < config.steps:
+            until = min(int(state.step) + config.save_every, config.steps)
             state = fit(state, update, batch_of, until, key, log_every=20, log=log)
             checkpoint.save(folder, until, state, {"phase": "sft"})
     return dataclasses.replace(start, params=gather(finished(state)))

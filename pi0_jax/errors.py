@@ -1,5 +1,8 @@
 """The one exception that means "the user's input was wrong" (exit code 2)."""
 
+import math
+from collections.abc import Mapping
+
 
 class InputError(ValueError):
     """Input that cannot be used.
@@ -7,3 +10,20 @@ class InputError(ValueError):
     The message is one sentence a user can act on: what was expected, what was got, what to do.
     Entry points print it and exit with code 2; it is raised before anything is overwritten.
     """
+
+
+def check_minima(section: str, values: object, minima: Mapping[str, float]) -> None:
+    """Every named field of `values` is a finite number, not below its minimum.
+
+    Args:
+        section: of the config, for the message.
+        values: has the fields as attributes.
+        minima: field -> smallest allowed value.
+
+    Raises:
+        InputError: the first field that is not.
+    """
+    for name, least in minima.items():
+        value = getattr(values, name)
+        if not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+            raise InputError(f"{section}.{name} must be at least {least:g}, got {value!r}")

@@ -16,7 +16,8 @@ from pi0_jax.policy import branches, sample
 from pi0_jax.rl.evaluate import EvalConfig
 from pi0_jax.rl.objective import cfg_flow_matching_loss
 from pi0_jax.rl.ript import RiptConfig
-from pi0_jax.training.fit import prepare
+from pi0_jax.training.fit import recipe
+from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import flow_matching_loss
 from pi0_jax.types import Batch, Observation
@@ -82,8 +83,8 @@ def check_update(model: Pi0, loss, optimizer: OptimizerConfig, steps: int, batch
 
     def update(rng, batch):
         params = model.init(rng)
-        state, step = prepare(params, loss, optimizer, steps)
-        return params, step(state, batch, rng)
+        starting, step = recipe(params, loss, optimizer, steps, Hardware())
+        return params, step(starting(params), batch, rng)
 
     params, (state, metrics) = jax.eval_shape(update, jax.random.key(0), batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(state.params, params)

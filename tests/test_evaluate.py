@@ -96,5 +96,5 @@ def test_impossible_settings(name):
 
 
 def test_no_scale_is_no_evaluation():
-    with pytest.raises(InputError, match=r"eval.guidance must name at least one scale"):
+    with pytest.raises(InputError, match=r"eval.guidance must be scales"):
         EvalConfig(episodes=1, first_seed=0, guidance=(), num_steps=1, videos=0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tiny import CONFIG, MODEL, batch
 
-from pi0_jax.training.supervised import draw, flow_matching_loss
+from pi0_jax.errors import InputError
+from pi0_jax.training.supervised import SupervisedConfig, draw, flow_matching_loss
 
 KEY = jax.random.key(5)
 
@@ -63,3 +64,13 @@ def test_the_condition_is_not_trained(params):
     np.testing.assert_array_equal(grads["cond_embed"], 0)
     assert np.abs(grads["action_in_proj"]["kernel"]).max() > 0
     assert np.abs(grads["PaliGemma"]["img"]["embedding"]["kernel"]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("steps", -1), ("batch_size", 0), ("time_samples", 0), ("save_every", 0)]
+)
+def test_impossible_settings(field, value):
+    good = {"steps": 0, "batch_size": 1, "time_samples": 1, "save_every": 1}
+    SupervisedConfig(**good)
+    with pytest.raises(InputError, match=rf"sft\.{field} must be at least"):
+        SupervisedConfig(**good | {field: value})

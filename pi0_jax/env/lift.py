@@ -6,6 +6,8 @@ Importing this is cheap: robosuite and MuJoCo are imported where the simulator i
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pi0_jax.errors import check_minima
+
 if TYPE_CHECKING:
     from pi0_jax.env.lift_simulator import LiftSimulator
 
@@ -23,6 +25,14 @@ class LiftTask:
     placement: float = 0.06
     image_size: int = 64
     max_steps: int = 48
+
+    def __post_init__(self) -> None:
+        """Checks sizes.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("task", self, {"max_steps": 1, "image_size": 8})
 
     @property
     def name(self) -> str:

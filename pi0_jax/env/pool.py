@@ -99,6 +99,8 @@ class SimulatorPool:
     ) -> None:
         if workers < 1:
             raise InputError(f"expected at least 1 simulator worker, got {workers}")
+        if timeout_s <= 0:
+            raise InputError(f"expected a time limit above 0 s for a job, got {timeout_s}")
         self._timeout_s, self._retries = timeout_s, retries
         self._tickets = 0
         self._queue: collections.deque[_Pending] = collections.deque()

@@ -12,6 +12,7 @@ import numpy as np
 from pi0_jax.env.base import Boundary, SimState
 from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.stepping import ACTION_DIM, SteppedSimulator
+from pi0_jax.errors import check_minima
 
 _RED, _BLUE = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.3, 1.0])
 _SPOT = 0.12  # standard deviation of a painted spot; the square has side 2
@@ -36,6 +37,14 @@ class ScriptedTask:
     image_size: int = 32
     tolerance: float = 0.15
     speed: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks sizes.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("task", self, {"max_steps": 1, "image_size": 8})
 
     @property
     def cameras(self) -> tuple[str, ...]:

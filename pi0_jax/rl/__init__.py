@@ -1,1 +1,1 @@
-"""RIPT: rollouts, leave-one-out advantages, training windows and the CFG flow-matching loss."""
+"""RIPT: rollouts, leave-one-out advantages, and the CFG flow-matching loss."""

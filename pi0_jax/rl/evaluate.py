@@ -1,12 +1,13 @@
 """Success of a policy on initial states that no training saw."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pi0_jax.episode import Episode, save_episodes
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.rl.rollout import collect, plan_states
@@ -39,11 +40,15 @@ class EvalConfig:
         Raises:
             InputError: named field.
         """
-        for name in ("episodes", "num_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.guidance:
-            raise InputError("eval.guidance must name at least one scale, such as (1.0,)")
+        check_minima("eval", self, {"episodes": 1, "num_steps": 1, "first_seed": 0, "videos": 0})
+        numbers = (
+            isinstance(s, int | float) and math.isfinite(s) and s >= 0 for s in self.guidance
+        )
+        if not self.guidance or not all(numbers):
+            raise InputError(
+                f"eval.guidance must be scales that are not negative, such as (1.0,), got "
+                f"{self.guidance!r}"
+            )
 
 
 def measure(

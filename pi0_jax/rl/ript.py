@@ -15,7 +15,7 @@ from pi0_jax.data.windows import concatenate, count, cut_windows, take
 from pi0_jax.env.base import Task
 from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.episode import Episode, Group
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy import Policy
 from pi0_jax.rl.advantage import leave_one_out, positive_weights, rescale
 from pi0_jax.rl.rollout import Report, collect, group_by_state, plan_states
@@ -70,14 +70,9 @@ class RiptConfig:
         Raises:
             InputError: named field.
         """
-        for name in ("iterations", "updates_per_step", "batch_size", "time_samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"rl.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("alpha", "a_max", "guidance", "groups_per_step"):
-            if getattr(self, name) < 0:
-                raise InputError(f"rl.{name} must not be negative, got {getattr(self, name)}")
-        if self.group_size < 2:
-            raise InputError(f"rl.group_size must be at least 2, got {self.group_size}")
+        minima = dict.fromkeys(("iterations", "updates_per_step", "batch_size", "time_samples"), 1)
+        minima |= dict.fromkeys(("alpha", "a_max", "guidance", "groups_per_step", "first_seed"), 0)
+        check_minima("rl", self, minima | {"group_size": 2})
         if self.max_groups < self.groups_per_step:
             raise InputError(
                 f"rl.max_groups ({self.max_groups}) must be at least rl.groups_per_step "

@@ -43,9 +43,19 @@ def steps(folder: Path) -> list[int]:
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
-    """What the host remembered at the newest checkpoint; None without one."""
+    """What the host remembered at the newest checkpoint; None without one.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     found = steps(folder)
-    return json.loads((folder / str(found[-1]) / "host.json").read_text()) if found else None
+    if not found:
+        return None
+    path = folder / str(found[-1]) / "host.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected what the host remembers, got: {error}") from error
 
 
 def restore(folder: Path, like: TrainState) -> TrainState:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_minima
 
 Params = dict[str, jax.Array]
 """Flat parameters: slash-joined path -> leaf."""
@@ -59,6 +59,12 @@ class OptimizerConfig:
         Raises:
             InputError: an unknown preset, or a decay outside [0, 1).
         """
+        check_minima("optimizer", self, {"learning_rate": 0, "warmup_steps": 0, "clip_norm": 0})
+        for regex, _ in self.rules:
+            try:
+                re.compile(regex)
+            except re.error as error:
+                raise InputError(f"optimizer rule {regex!r} is no regex: {error}") from error
         if self.preset not in PRESETS:
             raise InputError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
         if not 0.0 <= self.ema_decay < 1.0:

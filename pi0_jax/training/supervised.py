@@ -1,10 +1,12 @@
 """Plain flow matching on demonstrations: the loss of supervised fine-tuning."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.training.step import DrawnLoss, Params, Valued
@@ -12,6 +14,32 @@ from pi0_jax.types import Batch
 
 Drawn = tuple[jax.Array, jax.Array, jax.Array]
 """actions and noise float32[b, r, H, d], time float32[b, r]."""
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """How long and on what batches a policy imitates demonstrations.
+
+    Attributes:
+        steps: optimizer steps; 0 leaves the policy as it is.
+        batch_size: windows an optimizer step.
+        time_samples: noise/time draws a window.
+        save_every: optimizer steps between checkpoints.
+    """
+
+    steps: int
+    batch_size: int
+    time_samples: int
+    save_every: int
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        minima = {"steps": 0, "batch_size": 1, "time_samples": 1, "save_every": 1}
+        check_minima("sft", self, minima)
 
 
 def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
