@@ -11,7 +11,7 @@ from pi0_jax.model.config import PRESETS, ExpertConfig, Pi0Config, VisionConfig,
 
 
 def test_json_round_trip():
-    values = json.loads(CONFIG.to_json())
+    values = json.loads(json.dumps(dataclasses.asdict(CONFIG)))
     assert values["vision"]["patch_size"] == 8
     assert Pi0Config.from_dict(values) == CONFIG
 
@@ -26,6 +26,9 @@ def test_tokens_of_an_image():
     ("changes", "message"),
     [
         ({"num_heads": 4, "num_kv_heads": 3}, "num_heads must be a multiple .* 4 and 3"),
+        ({"num_kv_heads": 0}, "Pi0Config.num_kv_heads must be at least 1, got 0"),
+        ({"depth": "2"}, "Pi0Config.depth must be at least 1, got '2'"),
+        ({"vision": VisionConfig(patch_size=0)}, "VisionConfig.patch_size must be at least 1"),
         ({"head_dim": 5}, r"head_dim must be even \(RoPE\), got 5"),
         ({"action": ExpertConfig(13, 16)}, "action.width must be even, got 13"),
         ({"compute_dtype": "float16"}, "compute_dtype must be one of .* got 'float16'"),

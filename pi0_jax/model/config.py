@@ -1,11 +1,10 @@
 """The sizes of a pi0 in one frozen value, and the named presets."""
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_minima
 
 DTYPES = ("float32", "bfloat16")
 
@@ -78,6 +77,9 @@ class Pi0Config:
             InputError: with the field, what it must satisfy and what it is.
         """
         vision = self.vision
+        for part in (vision, self.vlm, self.action, self):
+            sizes = {f.name: 1 for f in dataclasses.fields(part) if f.type is int}
+            check_minima(f"model config, {type(part).__name__}", part, sizes)
         for holds, message in (
             (
                 vision.image_size % vision.patch_size == 0,
@@ -117,10 +119,6 @@ class Pi0Config:
             return cls(**built)
         except TypeError as error:
             raise InputError(f"model config: {error}; known: {_field_names(cls)}") from error
-
-    def to_json(self) -> str:
-        """Canonical JSON of all fields."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
 
 
 def _field_names(cls: type) -> str:
