@@ -79,7 +79,7 @@ class Pi0Config:
         vision = self.vision
         for part in (vision, self.vlm, self.action, self):
             sizes = {f.name: 1 for f in dataclasses.fields(part) if f.type is int}
-            check_minima(f"model config, {type(part).__name__}", part, sizes)
+            check_minima(f"model config: {type(part).__name__}", part, sizes)
         for holds, message in (
             (
                 vision.image_size % vision.patch_size == 0,
