@@ -5,7 +5,6 @@ python eval.py --checkpoint POLICY --config configs/demo.py --workdir OUT
 """
 
 import dataclasses
-import os
 from pathlib import Path
 
 import jax
@@ -13,7 +12,7 @@ from absl import flags
 
 from pi0_jax import cli
 from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy_folder import check_task, load_policy
@@ -39,7 +38,7 @@ def main() -> None:
     for task in suite.tasks:
         check_task(folder.spec, task.cameras)
     folder.transforms.prompt(suite.tasks[0].instruction)  # the tokenizer is there, the prompt fits
-    workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
+    workers, renderer = config.pool.workers or cores(), choose_renderer()
     settings = {"checkpoint": str(Path(CHECKPOINT.value).resolve()), **config.to_dict()}
     run = RunFolder(cli.workdir(), settings, cli.RESUME.value, config.wandb_project)
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)

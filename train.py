@@ -4,7 +4,6 @@ python train.py --config configs/demo.py --workdir runs/demo [--resume] [--confi
 """
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from pi0_jax import cli
 from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.data.windows import count, cut_windows, take
 from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.episode import Episode, load_episodes, save_episodes
@@ -65,7 +64,7 @@ def main() -> None:
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     check_start(config, suite)
-    workers, renderer = config.pool.workers or os.cpu_count() or 1, choose_renderer()
+    workers, renderer = config.pool.workers or cores(), choose_renderer()
     run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value, config.wandb_project)
     run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")

@@ -16,7 +16,7 @@ import pytest
 from pi0_jax.env import pool as pool_module
 from pi0_jax.env import process as process_module
 from pi0_jax.env.base import Job, run, start
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.errors import InputError
 
@@ -315,3 +315,13 @@ def test_results_do_not_depend_on_the_number_of_workers():
             return [boundary.state.hash for boundary in pool.map(jobs)]
 
     assert hashes(1) == hashes(3)
+
+
+def test_cores_are_those_that_this_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert cores() == len(allowed)

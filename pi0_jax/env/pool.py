@@ -7,6 +7,7 @@ simulator; it is never a failure of the policy.
 
 import collections
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ START_TIMEOUT_S = 120.0  # for a worker to import what it needs; seconds on a bu
 BUILD_TIMEOUT_S = 180.0  # added for the first job of a task in a worker, which builds it
 
 _logger = logging.getLogger(__name__)
+
+
+def cores() -> int:
+    """Cores that this process may use; a container or `taskset` may give fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
