@@ -4,6 +4,7 @@
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,7 +34,11 @@ def launch(main: Callable[[], None]) -> None:
         # A full disk, a file that vanished: the message says all that a user can mend.
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command with --resume to continue", 130)
+        sys.stderr.write("error: interrupted; run the same command with --resume to continue\n")
+        sys.stderr.flush()
+        # Everything of ours is closed by now; an ordinary exit would let libraries that were
+        # caught in the middle of a write complain behind the message.
+        os._exit(130)
     sys.exit(0)
 
 
