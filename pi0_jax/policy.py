@@ -53,6 +53,7 @@ def sample(
     condition = jnp.broadcast_to(jnp.array(conditions), (noise.shape[0], len(conditions)))
 
     def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
+        """Of x_t [b, 1, H, d], with the branches mixed."""
         x_rows, t_rows = (jnp.repeat(x, len(conditions), axis=1) for x in (x_t, time))
         v = model.velocity(params, cache, jnp.asarray(obs.state), x_rows, t_rows, condition)
         if len(conditions) == 1:

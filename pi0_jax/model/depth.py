@@ -58,6 +58,7 @@ def over_layers(
         return jax.lax.scan(_in_loop(layer, remat), carry, stack)
 
     def step(carry: Any, at: tuple[Any, jax.Array]) -> tuple[Any, Any]:
+        """One scanned layer; the last one by a branch."""
         sliced, is_last = at
         return jax.lax.cond(is_last, final, layer, carry, sliced)
 

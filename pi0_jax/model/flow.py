@@ -78,6 +78,7 @@ def euler(velocity: Velocity, noise: jax.Array, num_steps: jax.Array | int) -> j
     dt = -1.0 / jnp.asarray(num_steps, jnp.float32)
 
     def step(k: jax.Array, x: jax.Array) -> jax.Array:
+        """Euler step k: x [b, r, H, d] at time 1 + k dt."""
         time = jnp.full(x.shape[:2], 1.0 + k * dt)
         return x + dt * velocity(x, time)
 

@@ -98,12 +98,14 @@ class Pi0:
         layer = self._layer(self.config.vlm)
 
         def full(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            """A whole layer over x [b, p, d], and its keys and values."""
             p = lora.adapt(*at)
             q, k, v = call(layer, p, x, positions, method="qkv")
             attended = gemma.attend(q[:, None], (k, v, valid[:, None]))[:, 0]
             return call(layer, p, x, attended, method="finish"), (k, v)
 
         def last(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            """The keys and values of the last layer."""
             # Nothing reads the last layer's output: its queries and MLP are never computed.
             p = lora.adapt(*at)
             return x, call(layer, p, x, positions, method="key_value")
@@ -141,6 +143,7 @@ class Pi0:
         layer = self._layer(self.config.action)
 
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, None]:
+            """A layer of the action expert over x [b, r, s, w]."""
             weights, prefix_k, prefix_v = at
             p = lora.adapt(*weights)
             q, k, v = call(layer, p, x, positions, method="qkv")

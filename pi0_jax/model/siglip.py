@@ -72,6 +72,7 @@ def encode(
     block = EncoderBlock(config, dtype, remat_mlp=remat == "mlp")
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        """One encoder block over x [b, p, d]."""
         return call(block, layer_params, x), None
 
     x = _embed_patches(params, images).astype(dtype)

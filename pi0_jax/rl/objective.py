@@ -28,6 +28,7 @@ def cfg_flow_matching_loss(model: Pi0, alpha: float, time_samples: int) -> Drawn
     """
 
     def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        """The weighted two-branch loss of one batch."""
         actions, noise, time = drawn
         x_t = flow.interpolate(actions, noise, time)
         condition = jnp.repeat(jnp.array([POSITIVE, UNCONDITIONAL]), time_samples)

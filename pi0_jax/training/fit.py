@@ -74,6 +74,7 @@ def recipe(
     optimizer = make_optimizer(config, total_steps)
 
     def starting(params: Any) -> TrainState:
+        """The state at step 0."""
         params = _adapters(config)(params)
         return init_state(
             params, optimizer, rules, hardware.frozen_dtype or None, config.ema_decay > 0
@@ -84,6 +85,7 @@ def recipe(
 
 def _placing(jitted: Update, place: Callable[[Batch], Batch]) -> Update:
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
+        """Places the host batch and takes one step."""
         return jitted(state, place(cut_prompts(batch)), rng)
 
     return update

@@ -90,6 +90,7 @@ def abstract_batch(config: Pi0Config, cameras: int, size: int) -> Batch:
     """The shapes of a batch of `size` windows."""
 
     def shape(dtype: str, *axes: int) -> Any:
+        """An abstract array of shape [size, *axes]."""
         return jax.ShapeDtypeStruct((size, *axes), np.dtype(dtype))
 
     pixels = config.vision.image_size
@@ -190,9 +191,11 @@ def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
     """What costs time only, then what costs precision of frozen leaves, then what trains less."""
 
     def hardware(**values: Any) -> Callable[[Job], Job]:
+        """A change of layout."""
         return lambda job: replace(job, hardware=replace(job.hardware, **values))
 
     def preset(name: str) -> Callable[[Job], Job]:
+        """A change of preset."""
         return lambda job: replace(job, optimizer=replace(job.optimizer, preset=name))
 
     most = job.batch.weight.shape[0] // job.hardware.devices
@@ -215,7 +218,10 @@ def _kept_bytes(loss: DrawnLoss, trained: Any, frozen: Any, batch: Batch) -> int
     """Bytes of what the backward pass reads besides the parameters themselves."""
 
     def kept(trained: Any, frozen: Any, batch: Batch, drawn: Any) -> list[Any]:
+        """Everything that the backward pass reads."""
+
         def value(trained: Any) -> Any:
+            """The loss as a function of the trained leaves."""
             return loss.given(merge(trained, frozen), batch, drawn)[0]
 
         return jax.tree.leaves(jax.vjp(value, trained)[1])

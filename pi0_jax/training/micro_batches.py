@@ -29,17 +29,22 @@ def accumulated_gradient(loss: DrawnLoss, micro_batches: int) -> Gradient:
     def gradient(
         trained: dict[str, Any], frozen: dict[str, Any], batch: Batch, rng: jax.Array
     ) -> tuple[Valued, Any]:
+        """Value, metrics and gradient of the whole batch, part by part."""
         parts = _cut((batch, loss.draw(rng, batch)), micro_batches)
         steps = jnp.sum(parts[0].action_mask, axis=(1, 2), dtype=jnp.float32)  # [n]
         shares = steps / jnp.maximum(jnp.sum(steps), 1.0)
 
         def gradient_of(part: tuple[Batch, Any]) -> tuple[Valued, Any]:
+            """Of one part."""
+
             def loss_of(trained: dict[str, Any]) -> Valued:
+                """The loss of one part as a function of the trained leaves."""
                 return loss.given(merge(trained, frozen), *part)
 
             return jax.value_and_grad(loss_of, has_aux=True)(trained)
 
         def add(total: Params, at: tuple[Any, jax.Array]) -> tuple[Params, None]:
+            """Adds one part to the sums."""
             part, share = at
             found = gradient_of(part)
             return jax.tree.map(lambda t, x: t + share * x, total, found), None
@@ -58,6 +63,7 @@ def _cut(tree: Any, micro_batches: int) -> Any:
     """
 
     def cut(leaf: Any) -> jax.Array:
+        """[b, ...] to [n, b / n, ...] of one leaf."""
         if len(leaf) % micro_batches:
             raise InputError(
                 f"batch size {len(leaf)} is not a multiple of hardware.micro_batches "

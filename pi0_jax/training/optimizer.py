@@ -121,6 +121,7 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
 
 def _scale_by_path(rules: Rules) -> optax.GradientTransformation:
     def scale(updates: Any, params: Any) -> Params:
+        """Each update times the multiplier of its path."""
         del params
         return {path: update * multiplier(path, rules) for path, update in updates.items()}
 

@@ -93,6 +93,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     """
 
     def layout(path: Any, leaf: Any) -> NamedSharding:
+        """Where one leaf lies."""
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         spec = leaf_spec(name, leaf.shape, mesh.shape[FSDP])
         return NamedSharding(mesh, PartitionSpec(*spec))
@@ -120,6 +121,7 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
     layout = over_batch(mesh)
 
     def place(leaf: Any) -> jax.Array:
+        """Puts one leaf where it belongs."""
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, layout, host.__getitem__)
 

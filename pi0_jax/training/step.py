@@ -107,7 +107,10 @@ def whole_gradient(loss: Loss) -> Gradient:
     def gradient(
         trained: dict[str, Any], frozen: dict[str, Any], batch: Batch, rng: jax.Array
     ) -> tuple[Valued, Any]:
+        """Value, metrics and gradient of the whole batch at once."""
+
         def loss_of(trained: dict[str, Any]) -> Valued:
+            """The loss as a function of the trained leaves."""
             return loss(merge(trained, frozen), batch, rng)
 
         return jax.value_and_grad(loss_of, has_aux=True)(trained)
@@ -131,6 +134,7 @@ def make_step(
     """
 
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
+        """One optimizer step."""
         trained, frozen = split(state.params, rules)
         step_rng = jax.random.fold_in(rng, state.step)
         (value, metrics), grads = gradient(trained, frozen, batch, step_rng)

@@ -54,6 +54,7 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
     """
 
     def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        """The flow-matching loss of one batch."""
         actions, noise, time = drawn
         x_t = flow.interpolate(actions, noise, time)
         cache = model.encode_prefix(params, batch.obs)
