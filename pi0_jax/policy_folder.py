@@ -24,6 +24,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.storage import load_tree, new_folder, save_tree
+from pi0_jax.types import path_name
 
 FORMAT_VERSION = 1
 TOKENIZER_FILE = "paligemma_tokenizer.model"
@@ -185,11 +186,6 @@ def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
     """Slash-joined path of each leaf to its shape."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """Official spelling of a tree path, such as PaliGemma/llm/final_norm/scale."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def not_finite(tree: Any) -> list[str]:

@@ -4,6 +4,8 @@ Axis letters: b batch, c camera, h w image, d padded state/action dimension, t p
 p prefix token, H action horizon, l layer, k key/value head, e head dimension.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import numpy as np
@@ -64,3 +66,8 @@ class PrefixCache:
     k: jax.Array
     v: jax.Array
     mask: jax.Array
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Official spelling of a tree path, such as PaliGemma/llm/final_norm/scale."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -20,7 +20,8 @@ from convert.source import load_params
 from pi0_jax.model import flow, gemma, mask, siglip
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import param_count, path_name
+from pi0_jax.policy_folder import param_count
+from pi0_jax.types import path_name
 
 pytestmark = needs_goldens
 

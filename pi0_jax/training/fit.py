@@ -23,7 +23,7 @@ from pi0_jax.training.step import (
     make_step,
     whole_gradient,
 )
-from pi0_jax.types import Batch
+from pi0_jax.types import Batch, path_name
 
 Update = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 """(state, host batch, rng) -> (state, metrics); the state is donated."""
@@ -68,7 +68,7 @@ def recipe(
     """How a state starts from parameters, and its update, as pure functions; see `prepare`."""
     adapted = jax.eval_shape(_adapters(config), params)
     leaves = jax.tree_util.tree_flatten_with_path(adapted)[0]
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    paths = [path_name(path) for path, _ in leaves]
     rules = config.all_rules
     check_rules(paths, rules)
     optimizer = make_optimizer(config, total_steps)

@@ -21,7 +21,7 @@ from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh, shardings
 from pi0_jax.training.step import DrawnLoss, TrainState, merge, split
-from pi0_jax.types import Batch, Observation
+from pi0_jax.types import Batch, Observation, path_name
 
 GB = 10**9
 _TOTAL_STEPS = 1  # the schedule's length changes no shape
@@ -242,7 +242,7 @@ def _local_bytes(tree: Any, fsdp: int) -> int:
     """Bytes of a tree on one device."""
     total = 0
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         cut = FSDP in leaf_spec(name, leaf.shape, fsdp)
         total += _bytes(leaf) // (fsdp if cut else 1)
     return total

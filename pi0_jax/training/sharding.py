@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pi0_jax.errors import InputError
 from pi0_jax.training.hardware import Hardware
-from pi0_jax.types import Batch
+from pi0_jax.types import Batch, path_name
 
 DATA, FSDP = "data", "fsdp"
 MIN_SIZE = 2**16
@@ -94,7 +94,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 
     def layout(path: Any, leaf: Any) -> NamedSharding:
         """Where one leaf lies."""
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         spec = leaf_spec(name, leaf.shape, mesh.shape[FSDP])
         return NamedSharding(mesh, PartitionSpec(*spec))
 
