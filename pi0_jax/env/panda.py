@@ -15,6 +15,7 @@ does not turn keeps it), the posture its null space is drawn to, and the gripper
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
@@ -62,6 +63,23 @@ def _arm_torques(
     wrench = np.concatenate((np.dot(inertia_pos, force), np.dot(inertia_ori, torque)))
     torques = np.dot(jac.T, wrench) + bias[arm]
     return torques + _nullspace_torques(arm_mass, nullspace, posture, qpos[arm], qvel[arm])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What robosuite's sensors see of a control step: the state one physics step before its end.
+
+    Attributes:
+        qpos: float64[nq], the poses that a picture shows.
+        position: float64[3], m: the point between the finger pads, world frame.
+        quat: float64[4], w first: orientation of the hand, world frame.
+        fingers: float64[2], m: read after the positions were advanced, unlike the others.
+    """
+
+    qpos: np.ndarray
+    position: np.ndarray
+    quat: np.ndarray
+    fingers: np.ndarray
 
 
 class PandaArm:
@@ -112,6 +130,7 @@ class PandaArm:
             "goal_ori": self._goal_ori.copy(),
             "posture": self._posture.copy(),
             "gripper": self._gripper.copy(),
+            **{f"seen_{name}": array for name, array in vars(self.seen).items()},
         }
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -120,6 +139,7 @@ class PandaArm:
         self._goal_ori = arrays["goal_ori"].copy()
         self._posture = arrays["posture"].copy()
         self._gripper = arrays["gripper"].copy()
+        self.seen = Seen(**{f.name: arrays[f"seen_{f.name}"] for f in fields(Seen)})
         self.look()
 
     def look(self) -> None:
@@ -143,7 +163,20 @@ class PandaArm:
             data.ctrl[self._arm_ctrl] = self._torques(goal_pos, rotation)
             self._gripper = np.clip(self._gripper + finger_step, -1.0, 1.0)
             data.ctrl[self._finger_ctrl] = self._finger_bias + self._finger_weight * self._gripper
+            qpos = data.qpos.copy()
             mujoco.mj_step2(self.model, data)
+            if substep == self._substeps - 2:
+                self.seen = self._sense(qpos)
+
+    def _sense(self, qpos: np.ndarray) -> Seen:
+        """What sensors read right after `mj_step2`: poses still belong to `qpos`, of before it."""
+        data = self.data
+        return Seen(
+            qpos=qpos,
+            position=data.site_xpos[self._site].copy(),
+            quat=data.xquat[self._hand].copy(),
+            fingers=data.qpos[self._finger_qpos],
+        )
 
     def _torques(self, goal_pos: np.ndarray, rotation: np.ndarray) -> np.ndarray:
         data = self.data

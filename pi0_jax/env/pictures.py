@@ -1,6 +1,6 @@
-"""Pictures of a robosuite model: coarse and fast for the policy, fine for videos.
+"""Pictures of a robosuite model: coarse and fast, or exactly as robosuite renders them.
 
-The policy's pictures draw the arm by its collision shapes: 5k faces instead of 180k, 3 ms instead
+The coarse pictures draw the arm by its collision shapes: 5k faces instead of 180k, 3 ms instead
 of 66 ms for two cameras; objects and fingers look the same. Video frames show the real meshes.
 """
 
@@ -18,8 +18,45 @@ _SUPERSAMPLE = 2  # rendered pixels a side of a pixel: smooth edges at little co
 _VISUAL, _COARSE, _FINE = 1, 3, 4
 
 
+class ExactPictures:
+    """Renders a model as robosuite does, equal in every pixel: what published checkpoints know.
+
+    Args:
+        model: left as it is.
+        cameras: names of the policy's cameras; videos show the first.
+        size: height and width [px] of the policy's images.
+    """
+
+    def __init__(self, model: mujoco.MjModel, cameras: Sequence[str], size: int) -> None:
+        self._cameras = cameras
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[0] = 0  # collision shapes
+        self._renderers = {pixels: _renderer(model, pixels) for pixels in {size, VIDEO_SIZE}}
+        self._size = size
+
+    def observe(self, data: mujoco.MjData) -> np.ndarray:
+        """uint8[c, h, w, 3], turned by 180 degrees as seen from OpenGL's bottom-up rows."""
+        # robosuite's rows are bottom-up and openpi turns those by 180 degrees; `_render` is
+        # upright already, so what is left is mirroring.
+        return np.stack([self._render(data, name, self._size)[:, ::-1] for name in self._cameras])
+
+    def video_frame(self, data: mujoco.MjData) -> np.ndarray:
+        """uint8[VIDEO_SIZE, VIDEO_SIZE, 3], upright, of the first camera."""
+        return self._render(data, self._cameras[0], VIDEO_SIZE)
+
+    def _render(self, data: mujoco.MjData, camera: str, pixels: int) -> np.ndarray:
+        renderer = self._renderers[pixels]
+        renderer.update_scene(data, camera, self._option)
+        return renderer.render()
+
+    def close(self) -> None:
+        """Frees the GL contexts."""
+        for renderer in self._renderers.values():
+            renderer.close()
+
+
 class Pictures:
-    """Renders one model.
+    """Renders one model coarsely.
 
     Args:
         model: its geoms are sorted into groups and recoloured, which the physics ignores.
@@ -37,9 +74,7 @@ class Pictures:
         self._video: mujoco.Renderer | None = None
 
     def _renderer(self, size: int) -> mujoco.Renderer:
-        # The off-screen buffer is 640 x 480 unless asked otherwise.
-        self._model.vis.global_.offwidth = self._model.vis.global_.offheight = size
-        renderer = mujoco.Renderer(self._model, size, size)
+        renderer = _renderer(self._model, size)
         # Reflections cost a second pass over everything.
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         return renderer
@@ -69,6 +104,12 @@ class Pictures:
         self._observer.close()
         if self._video is not None:
             self._video.close()
+
+
+def _renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+    # The off-screen buffer is 640 x 480 unless asked otherwise.
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    return mujoco.Renderer(model, size, size)
 
 
 def _group_geoms(model: mujoco.MjModel) -> None:

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pi0_jax.env.base import Job, Task
 from pi0_jax.env.expert import ExpertStyle, demonstrate
+from pi0_jax.env.libero import STEP_LIMITS, libero_tasks
 from pi0_jax.env.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
 
-_TASKS: dict[str, Callable[..., Task]] = {"lift": LiftTask, "scripted": ScriptedTask}
+_SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
+    "lift": lambda **options: (LiftTask(**options),),
+    "scripted": lambda **options: (ScriptedTask(**options),),
+    **{name: partial(libero_tasks, name) for name in STEP_LIMITS},
+}
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,17 @@ def make_suite(name: str, options: dict[str, Any]) -> Suite:
 
     Args:
         name: of the suite.
-        options: fields of its task; those of its expert stand under "expert".
+        options: fields of its task, or of `libero.libero_tasks` for the suites of LIBERO; those
+            of its expert stand under "expert".
 
     Raises:
-        InputError: unknown name or field.
+        InputError: unknown name, field or task, or files that are missing.
     """
-    if name not in _TASKS:
-        raise InputError(f"suite must be one of {sorted(_TASKS)}, got {name!r}")
+    if name not in _SUITES:
+        raise InputError(f"suite must be one of {sorted(_SUITES)}, got {name!r}")
     options = dict(options)
     try:
         style = ExpertStyle(**options.pop("expert", {}))
-        return Suite(name, (_TASKS[name](**options),), style)
+        return Suite(name, _SUITES[name](**options), style)
     except TypeError as error:
         raise InputError(f"config.task of suite {name!r}: {error}") from error

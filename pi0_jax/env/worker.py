@@ -4,6 +4,7 @@ Run by `pool.SimulatorPool` as `python -m pi0_jax.env.worker FD`. It is a fresh 
 imports neither jax nor torch, not even through the parent's main module.
 """
 
+import gc
 import os
 import pickle
 import queue
@@ -32,6 +33,8 @@ class _Bench:
             if self._simulator is not None:
                 self._simulator.close()
             self.forget()
+            # A GL context that is freed later would take the new one's place: noise for pictures.
+            gc.collect()
             self._simulator, self._task = task.build(), task
         return self._simulator
 
