@@ -50,6 +50,9 @@ install_packages() {
     if [ "$kind" = dev ]; then
         # torch on the same line: a bare torch would bring gigabytes of CUDA.
         .venv/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 -e '.[dev]'
+        # Their own lists bring a hundred packages that the simulator never imports.
+        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps \
+            hf-libero==0.1.4 bddl==1.0.1
     else
         .venv/bin/python -m pip install -q --disable-pip-version-check -e .
     fi

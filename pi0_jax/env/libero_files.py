@@ -19,7 +19,7 @@ import numpy as np
 from pi0_jax.errors import InputError
 
 ASSETS_VARIABLE = "LIBERO_ASSETS"
-_INSTALL = "pip install torch==2.13.0 -e '.[libero]' (or scripts/prepare.sh dev, without torch)"
+_INSTALL = "pip install torch==2.13.0 -e '.[libero]' (README has a smaller way)"
 # What a stored array needs of pickle, and all that it gets.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -28,6 +28,11 @@ _ALLOWED = {
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
+# What zipfile and pickle raise on files that are cut, damaged or of another kind.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, LookupError, AttributeError, StopIteration),
+    *(zipfile.BadZipFile, pickle.UnpicklingError),
+)
 # Folders that the scenes of every suite read.
 _ASSET_FOLDERS = ("scenes", "textures")
 
@@ -83,7 +88,7 @@ def initial_states(suite: str, task_name: str) -> np.ndarray:
             name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
             with archive.open(name) as file:
                 states = _ArrayUnpickler(file).load()
-    except (OSError, zipfile.BadZipFile, StopIteration, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path}: expected LIBERO's initial states, got: {error!r}") from error
     if not isinstance(states, np.ndarray) or states.dtype != np.float64 or states.ndim != 2:
         raise InputError(f"{path}: expected float64[n, d], got {type(states).__name__}")
