@@ -4,23 +4,18 @@ python eval.py --checkpoint POLICY --config configs/demo.py --workdir OUT
     [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.KEY=VALUE ...]
 """
 
-import dataclasses
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from pi0_jax import cli
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy_folder import check_task, load_policy
 from pi0_jax.report.page import write_report
 from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
-from pi0_jax.run_folder import RunFolder, protocol
-from pi0_jax.session import Session
+from pi0_jax.session import open_session
 from pi0_jax.statistics import table
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy folder to evaluate")
@@ -38,15 +33,12 @@ def main() -> None:
     for task in suite.tasks:
         check_task(folder.spec, task.cameras)
     folder.transforms.prompt(suite.tasks[0].instruction)  # the tokenizer is there, the prompt fits
-    workers, renderer = config.pool.workers or cores(), choose_renderer()
-    settings = {"checkpoint": str(Path(CHECKPOINT.value).resolve()), **config.to_dict()}
-    run = RunFolder(cli.workdir(), settings, cli.RESUME.value, config.wandb_project)
-    run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
-    run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
-    with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
-        session = Session(run, suite, pool, config.seed)
+    checkpoint = str(Path(CHECKPOINT.value).resolve())
+    resume = cli.RESUME.value
+    with open_session(cli.workdir(), resume, config, suite, checkpoint=checkpoint) as session:
         measure(session, evaluation, "eval", ARM, folder, evaluation.guidance)
         film(session, (ARM,), evaluation.guidance[0], evaluation.videos)
+    run = session.run
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
     run.say(f"report {write_report(run.path)}")
     if not any(row.episodes for row in run.rows):

@@ -15,8 +15,6 @@ import numpy as np
 from pi0_jax import cli
 from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.data.windows import count, cut_windows, take
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.episode import Episode, load_episodes, save_episodes
@@ -38,8 +36,8 @@ from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve
 from pi0_jax.rl.objective import cfg_flow_matching_loss
 from pi0_jax.rl.ript import RiptConfig
-from pi0_jax.run_folder import BASE, RIPT, RunFolder, protocol, success_text, versions
-from pi0_jax.session import Session
+from pi0_jax.run_folder import BASE, RIPT, RunFolder, success_text, versions
+from pi0_jax.session import Session, open_session
 from pi0_jax.statistics import table
 from pi0_jax.training import checkpoint
 from pi0_jax.training.fit import finished, fit, prepare
@@ -64,12 +62,7 @@ def main() -> None:
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     check_start(config, suite)
-    workers, renderer = config.pool.workers or cores(), choose_renderer()
-    run = RunFolder(cli.workdir(), config.to_dict(), cli.RESUME.value, config.wandb_project)
-    run.protocol = protocol(suite, dataclasses.asdict(evaluation), renderer)
-    run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
-    with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
-        session = Session(run, suite, pool, config.seed)
+    with open_session(cli.workdir(), cli.RESUME.value, config, suite) as session:
         demos = demonstrations(session, config.demonstrations)
         base = base_policy(session, config, demos)
         measure(session, evaluation, "sft", BASE, base, (1.0,))
@@ -78,6 +71,7 @@ def main() -> None:
             scales = {1.0, *evaluation.guidance} if name == RIPT else {1.0}
             measure(session, evaluation, "rl", name, final, sorted(scales))
         film(session, (BASE, RIPT), 1.0, evaluation.videos)
+    run = session.run
     export(run, final)
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
     run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")

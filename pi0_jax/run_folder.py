@@ -108,12 +108,12 @@ def success_text(episodes: Sequence[Episode]) -> str:
     return f"{text}, {errors} errors" if errors else text
 
 
-def protocol(suite: Suite, evaluation: dict[str, Any], renderer: str) -> dict[str, Any]:
-    """Everything that a success rate depends on, to be stored beside it."""
+def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
+    """Everything that a success rate depends on beside the settings of its evaluation."""
     return {
         "suite": suite.name,
         "tasks": [repr(task) for task in suite.tasks],
-        "evaluation": evaluation,
+        "instructions": {task.name: task.instruction for task in suite.tasks},
         "renderer": renderer,
         "versions": versions(),
     }

@@ -157,11 +157,11 @@ def test_success_text():
 
 def test_the_protocol_names_all_that_a_rate_depends_on():
     suite = make_suite("scripted", {"tolerance": 0.25})
-    found = protocol(suite, {"episodes": 3}, "osmesa")
+    found = protocol(suite, "osmesa")
     assert json.loads(json.dumps(found)) == found
     assert "tolerance=0.25" in found["tasks"][0]
     assert (found["suite"], found["renderer"]) == ("scripted", "osmesa")
-    assert found["evaluation"] == {"episodes": 3}
+    assert found["instructions"] == {"scripted": "reach the dot"}
     assert {"python", "mujoco", "robosuite", "jax", "numpy", "pi0_jax"} <= versions().keys()
 
 

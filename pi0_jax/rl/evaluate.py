@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pi0_jax.episode import Episode, save_episodes
@@ -66,6 +66,7 @@ def measure(
     (.jsonl) and the episodes themselves (.npz).
     """
     run = session.run
+    run.protocol["evaluation"] = asdict(config)
     for scale in scales:
         if run.has_row(arm, scale):
             continue

@@ -1,0 +1,44 @@
+"""A session: its own random numbers, and everything in hand from one call."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from pi0_jax.env.suite import make_suite
+from pi0_jax.errors import InputError
+from pi0_jax.session import Session, open_session
+
+SUITE = make_suite("scripted", {})
+
+
+def config(**changes) -> ConfigDict:
+    values = {"seed": 3, "wandb_project": "", "pool": {"workers": 2, "timeout_s": 20.0}}
+    return ConfigDict(values | changes)
+
+
+def test_random_numbers_belong_to_seed_and_key():
+    three, four = (Session(None, SUITE, None, seed) for seed in (3, 4))
+    assert three.rng(1, 2).random() == three.rng(1, 2).random()
+    assert len({three.rng(1, 2).random(), three.rng(2, 1).random(), four.rng(1, 2).random()}) == 3
+    assert three.first_state(5) == 30_000_005
+
+
+def test_a_session_opens_and_ends(tmp_path, capsys):
+    with open_session(tmp_path, False, config(), SUITE, checkpoint="/p") as session:
+        assert (session.seed, session.pool.workers) == (3, 2)
+        assert len(session.pool.map(SUITE.demonstrations([0]))) == 1
+    assert session.pool.workers == 0
+    stored = json.loads((tmp_path / "config.json").read_text())["config"]
+    assert (stored["checkpoint"], stored["seed"]) == ("/p", 3)
+    assert session.run.protocol["suite"] == "scripted"
+    assert "scripted: 2 simulators, " in capsys.readouterr().err
+
+
+def test_nothing_is_started_for_a_folder_that_is_taken(tmp_path):
+    (tmp_path / "mine").touch()
+    with (
+        pytest.raises(InputError, match="is not empty"),
+        open_session(tmp_path, False, config(), SUITE),
+    ):
+        pytest.fail("opened")
