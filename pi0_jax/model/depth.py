@@ -1,10 +1,12 @@
 """Applying a stack of layers whose parameters share a leading axis l.
 
-What the backward pass keeps of a layer is a choice (rematerialisation, arXiv 1604.06174):
+What the backward pass keeps of a layer is a choice (rematerialisation, arXiv 1604.06174). Layers
+name the results of their matrix products, and everything between two of them is computed again: in
+a loop every value that is kept is copied into an array [l, ...], which costs more than a GELU.
 
-    none   everything it reads
-    mlp    all but the MLP's hidden values, which are most of it; they are computed again
-    full   the layer's input alone; the whole layer is computed again
+    none   all products; no product is computed twice
+    mlp    all but the MLP's hidden values, which are most of it
+    full   the layer's input alone
 """
 
 from collections.abc import Callable
@@ -12,15 +14,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 Layer = Callable[[Any, Any], tuple[Any, Any]]
 """(carry, one layer's slice of the stack) -> (carry, output)."""
 
-# XLA's CPU loop makes the backward pass of a two-layer stack 2.5x slower than straight code
-# (docs/log.md); deep stacks are scanned, so that one layer is compiled instead of 27.
-UNROLLED_DEPTH = 4
+CUT_BYTES = 2**28
+"""A stack of parameters up to this size is cut in front of a last layer that differs, which copies
+it. In a larger one every turn of the loop takes a branch, which a CPU pays with a fifth more."""
 
-REMATS = ("none", "mlp", "full")
+ATTENTION, MLP = "attention", "mlp"
+KEPT = {"none": (ATTENTION, MLP), "mlp": (ATTENTION,), "full": ()}
+REMATS = tuple(KEPT)
+
+
+def keep(product: jax.Array, part: str) -> jax.Array:
+    """Names the result of a matrix product by the part of the layer that it belongs to."""
+    return checkpoint_name(product, part)
 
 
 def over_layers(
@@ -39,32 +49,34 @@ def over_layers(
         stack: tree of arrays [l, ...]; the body gets slice after slice.
         depth: l.
         last: body of the last layer where it has less to compute, with outputs of equal shapes.
-        remat: "full" keeps the carries alone for the backward pass; a body decides for itself
-            what "mlp" means.
+        remat: key of `KEPT`.
 
     Returns:
         The last carry, and the outputs stacked along a leading axis l.
     """
-    final = last or layer
-    if depth <= UNROLLED_DEPTH:
-        outputs = []
-        for index in range(depth):
-            body = final if index == depth - 1 else layer
-            body = jax.checkpoint(body) if remat == "full" else body
-            carry, output = body(carry, jax.tree.map(lambda leaf, i=index: leaf[i], stack))
-            outputs.append(output)
-        return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
     if last is None:
-        return jax.lax.scan(_in_loop(layer, remat), carry, stack)
+        return _loop(layer, carry, stack, remat)
+    if sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stack)) > CUT_BYTES:
+        is_last = jnp.arange(depth) == depth - 1
+        return _loop(_branching(layer, last), carry, (stack, is_last), remat)
+    head, tail = (jax.tree.map(lambda leaf, at=at: leaf[at], stack) for at in (slice(-1), -1))
+    carry, outputs = _loop(layer, carry, head, remat)
+    carry, output = last(carry, tail)
+    stacked = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), outputs, output)
+    return carry, stacked
 
+
+def _loop(body: Layer, carry: Any, stack: Any, remat: str) -> tuple[Any, Any]:
+    policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
+    # A loop's two passes cannot be merged by the compiler: no barrier is needed against it.
+    body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+    return jax.lax.scan(body, carry, stack)
+
+
+def _branching(layer: Layer, last: Layer) -> Layer:
     def step(carry: Any, at: tuple[Any, jax.Array]) -> tuple[Any, Any]:
         """One scanned layer; the last one by a branch."""
         sliced, is_last = at
-        return jax.lax.cond(is_last, final, layer, carry, sliced)
+        return jax.lax.cond(is_last, last, layer, carry, sliced)
 
-    return jax.lax.scan(_in_loop(step, remat), carry, (stack, jnp.arange(depth) == depth - 1))
-
-
-def _in_loop(body: Layer, remat: str) -> Layer:
-    # A loop's two passes cannot be merged by the compiler: no barrier is needed against it.
-    return jax.checkpoint(body, prevent_cse=False) if remat == "full" else body
+    return step

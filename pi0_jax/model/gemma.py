@@ -5,8 +5,8 @@ values. Parameter names and axes are those of the official tree: expert 1's carr
 and a leading axis l stacks the layers.
 
 Axis letters: b batch, r suffix row (branch x time sample) of one observation, s query token,
-u key token, p prefix token, d width, f MLP width, n query head, k key/value head, g queries a
-key head (n = k g), e head dimension, l layer.
+u key token, p prefix token, t token of any observation and row, d width, f MLP width, n query head,
+k key/value head, g queries a key head (n = k g), e head dimension, z key or value, l layer.
 """
 
 from typing import Any
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import ExpertConfig, Pi0Config
+from pi0_jax.model.depth import ATTENTION, MLP, keep
 from pi0_jax.types import Array
 
 Params = dict[str, Any]
@@ -63,16 +64,20 @@ class RMSNorm(nn.Module):
 
 
 class Einsum(nn.Module):
-    """One weight `w` applied by an einsum, cast to the dtype of its input."""
+    """One weight `w` applied to every token by an einsum, cast to the dtype of its input."""
 
     shape: tuple[int, ...]
     fan_in: int
 
     @nn.compact
-    def __call__(self, equation: str, x: jax.Array) -> jax.Array:
-        """Einsum of x with w."""
+    def __call__(self, equation: str, x: jax.Array, features: int = 1) -> jax.Array:
+        """Einsum of x [..., features] with w, where `equation` has one axis t for the others."""
         w = self.param("w", nn.initializers.normal(self.fan_in**-0.5), self.shape)
-        return jnp.einsum(equation, x, w.astype(x.dtype))
+        # A weight's gradient sums over t alone: over two axes, XLA's CPU compiler would first
+        # write out a transposed copy of all tokens (docs/performance.md).
+        tokens = x.reshape(-1, *x.shape[-features:])
+        out = jnp.einsum(equation, tokens, w.astype(x.dtype))
+        return out.reshape(*x.shape[:-features], *out.shape[1:])
 
 
 class Attention(nn.Module):
@@ -91,18 +96,18 @@ class Attention(nn.Module):
 
     def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """[..., s, d] to rotated, scaled q [..., s, n, e] and rotated k, v [..., s, k, e]."""
-        q = self.q_einsum("...sd,nde->...sne", x)
+        q = self.q_einsum("td,nde->tne", x)
         k, v = self.key_value(x, positions)
-        return rope(q, positions) * self.config.head_dim**-0.5, k, v
+        return keep(rope(q, positions) * self.config.head_dim**-0.5, ATTENTION), k, v
 
     def key_value(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[..., s, d] to rotated k and plain v, each [..., s, k, e]."""
-        k, v = self.kv_einsum("...sd,zkde->z...ske", x)
-        return rope(k, positions), v
+        k, v = jnp.moveaxis(self.kv_einsum("td,zkde->tzke", x), -3, 0)
+        return keep(rope(k, positions), ATTENTION), keep(v, ATTENTION)
 
     def out(self, attended: jax.Array) -> jax.Array:
         """[..., s, n, e] to [..., s, d]."""
-        return self.attn_vec_einsum("...sne,ned->...sd", attended)
+        return keep(self.attn_vec_einsum("tne,ned->td", attended, features=2), ATTENTION)
 
 
 class Mlp(nn.Module):
@@ -117,27 +122,23 @@ class Mlp(nn.Module):
         init = nn.initializers.lecun_normal(batch_axis=(0,))
         gating = self.param("gating_einsum", init, (2, width, self.mlp_dim)).astype(x.dtype)
         linear = self.param("linear", nn.initializers.lecun_normal(), (self.mlp_dim, width))
-        hidden = nn.gelu(x @ gating[0]) * (x @ gating[1])  # [..., f]
-        return hidden @ linear.astype(x.dtype)
+        tokens = x.reshape(-1, width)  # [t, d], as in `Einsum`
+        gate, value = (keep(tokens @ w, MLP) for w in gating)  # [t, f]
+        return ((nn.gelu(gate) * value) @ linear.astype(x.dtype)).reshape(x.shape)
 
 
 class DecoderLayer(nn.Module):
-    """One layer of one expert, in three steps around the shared attention.
-
-    With `remat_mlp` the backward pass computes the MLP's hidden values again.
-    """
+    """One layer of one expert, in three steps around the shared attention."""
 
     config: Pi0Config
     expert: ExpertConfig
-    remat_mlp: bool = False
 
     def setup(self) -> None:
         """Declares the parts under their official names."""
         self.pre_attention_norm = RMSNorm()
         self.attn = Attention(self.config, self.expert.width)
         self.pre_ffw_norm = RMSNorm()
-        mlp = nn.remat(Mlp) if self.remat_mlp else Mlp
-        self.mlp = mlp(self.expert.mlp_dim)
+        self.mlp = Mlp(self.expert.mlp_dim)
 
     def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What this layer's tokens ask, offer and carry."""
@@ -179,25 +180,33 @@ def attend(
         [b, r, s, n, e] in q's dtype.
     """
     prefix_k, prefix_v, prefix_mask = prefix
-    kv_heads = prefix_k.shape[-2]
-    q = q.reshape(*q.shape[:3], kv_heads, -1, q.shape[-1])  # [b, r, s, k, g, e]
-    logits = jnp.einsum("brskge,bpke->brkgsp", q, prefix_k, preferred_element_type=jnp.float32)
-    logits = jnp.where(prefix_mask[:, None, None, None], logits, MASKED)
+    shape, kv_heads = q.shape, prefix_k.shape[-2]
+    q = jnp.moveaxis(q.reshape(*shape[:3], kv_heads, -1, shape[-1]), 3, 1)  # [b, k, r, s, g, e]
+    logits = _product("bkqe,bpke->bkqp", q, prefix_k, jnp.float32)  # [b, k, r, s, g, p]
+    logits = jnp.where(prefix_mask[:, None, None, :, None], logits, MASKED)
     if own is None:
         weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
-        attended = jnp.einsum("brkgsp,bpke->brskge", weights, prefix_v)
+        attended = _product("bkqp,bpke->bkqe", weights, prefix_v, q.dtype)
     else:
         own_k, own_v, own_mask = own
-        own_logits = jnp.einsum(
-            "brskge,bruke->brkgsu", q, own_k, preferred_element_type=jnp.float32
-        )
-        own_logits = jnp.where(own_mask, own_logits, MASKED)
+        own_logits = _product("bkrqe,bruke->bkrqu", q, own_k, jnp.float32)
+        own_logits = jnp.where(own_mask[:, None], own_logits, MASKED)
         both = jnp.concatenate([logits, own_logits], axis=-1)
         weights = jax.nn.softmax(both, axis=-1).astype(q.dtype)
         seen, own_weights = jnp.split(weights, [prefix_k.shape[1]], axis=-1)
-        attended = jnp.einsum("brkgsp,bpke->brskge", seen, prefix_v)
-        attended += jnp.einsum("brkgsu,bruke->brskge", own_weights, own_v)
-    return attended.reshape(*attended.shape[:3], -1, attended.shape[-1])
+        attended = _product("bkqp,bpke->bkqe", seen, prefix_v, q.dtype)
+        attended += _product("bkrqu,bruke->bkrqe", own_weights, own_v, q.dtype)
+    return jnp.moveaxis(attended, 1, 3).reshape(shape)
+
+
+def _product(equation: str, x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
+    """An einsum whose axis q merges all between x's leading axes and its last one.
+
+    So all queries of a key head are the rows of one matrix, and no key is copied.
+    """
+    merged = x.reshape(*x.shape[: equation.index("q")], -1, x.shape[-1])
+    out = keep(jnp.einsum(equation, merged, y, preferred_element_type=dtype), ATTENTION)
+    return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
 def expert_layers(llm: Params, expert: int) -> Params:

@@ -157,7 +157,7 @@ class Pi0:
         return gemma.final_norm(params["PaliGemma"]["llm"], 1, x)
 
     def _layer(self, expert: ExpertConfig) -> gemma.DecoderLayer:
-        return gemma.DecoderLayer(self.config, expert, remat_mlp=self.remat == "mlp")
+        return gemma.DecoderLayer(self.config, expert)
 
     def velocity(
         self,

@@ -2,8 +2,8 @@
 
 Parameter names and axes are those of the official tree; `encoderblock` stacks the layers.
 
-Axis letters: b image, h w patch row and column, y x pixel within a patch, c colour, p patch,
-d width, o output width, l layer.
+Axis letters: b image, h w patch row and column, y x pixel within a patch, c colour, p patch as
+query, u as key, t patch of any image, d width, n head, e head dimension, o output width, l layer.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import VisionConfig
-from pi0_jax.model.depth import over_layers
+from pi0_jax.model.depth import ATTENTION, MLP, keep, over_layers
 from pi0_jax.model.linen import call
 
 Params = dict[str, Any]
@@ -29,25 +29,50 @@ class MlpBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, p, d] to [b, p, d]."""
         width = x.shape[-1]
-        x = nn.gelu(nn.Dense(self.mlp_dim, dtype=self.dtype)(x))
-        return nn.Dense(width, dtype=self.dtype)(x)
+        tokens = x.reshape(-1, width)  # [t, d], as in `gemma.Einsum`
+        hidden = keep(nn.Dense(self.mlp_dim, dtype=self.dtype)(tokens), MLP)
+        return nn.Dense(width, dtype=self.dtype)(nn.gelu(hidden)).reshape(x.shape)
+
+
+class SelfAttention(nn.Module):
+    """Flax's `MultiHeadDotProductAttention` of x with itself, on merged tokens."""
+
+    num_heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, p, d] to [b, p, d]; softmax in the compute dtype, as in big_vision."""
+        width = x.shape[-1]
+        heads = self.num_heads, width // self.num_heads
+        tokens = x.reshape(-1, width)
+        q, k, v = (
+            keep(nn.DenseGeneral(heads, dtype=self.dtype, name=name)(tokens), ATTENTION).reshape(
+                *x.shape[:2], *heads
+            )
+            for name in ("query", "key", "value")
+        )
+        q = q / jnp.sqrt(heads[1]).astype(self.dtype)
+        weights = nn.softmax(keep(jnp.einsum("bpne,bune->bnpu", q, k), ATTENTION))
+        seen = keep(jnp.einsum("bnpu,bune->bpne", weights, v), ATTENTION).reshape(-1, *heads)
+        out = nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, name="out")(seen)
+        return keep(out, ATTENTION).reshape(x.shape)
 
 
 class EncoderBlock(nn.Module):
-    """Pre-norm transformer block with full attention; `remat_mlp` as in `gemma.DecoderLayer`."""
+    """Pre-norm transformer block with full attention."""
 
     config: VisionConfig
     dtype: jnp.dtype
-    remat_mlp: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, p, d] to [b, p, d]."""
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        x = x + nn.MultiHeadDotProductAttention(self.config.num_heads, dtype=self.dtype)(y, y)
+        heads, name = self.config.num_heads, "MultiHeadDotProductAttention_0"
+        x = x + SelfAttention(heads, self.dtype, name=name)(y)
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        mlp = nn.remat(MlpBlock) if self.remat_mlp else MlpBlock
-        return x + mlp(self.config.mlp_dim, self.dtype, name="MlpBlock_0")(y)
+        return x + MlpBlock(self.config.mlp_dim, self.dtype)(y)
 
 
 def encode(
@@ -69,7 +94,7 @@ def encode(
     Returns:
         [b, p, o] in `dtype`; the head's output enters the language model unscaled.
     """
-    block = EncoderBlock(config, dtype, remat_mlp=remat == "mlp")
+    block = EncoderBlock(config, dtype)
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
         """One encoder block over x [b, p, d]."""
@@ -89,7 +114,8 @@ def _embed_patches(params: Params, images: jax.Array) -> jax.Array:
     batch, height, width, colours = images.shape
     size = kernel.shape[0]
     patches = images.reshape(batch, height // size, size, width // size, size, colours)
-    embedded = jnp.einsum("bhywxc,yxcd->bhwd", patches, kernel)
+    pixels = jnp.swapaxes(patches, 2, 3).reshape(-1, size * size * colours)  # [t, y x c]
+    embedded = pixels @ kernel.reshape(pixels.shape[-1], -1)
     tokens = embedded.reshape(batch, -1, kernel.shape[-1]) + params["embedding"]["bias"]
     return tokens + params["pos_embedding"]
 
