@@ -1,7 +1,7 @@
 """Evaluate a policy folder: success table with intervals, a line an episode, videos, report.
 
 python eval.py --checkpoint POLICY --config configs/demo.py --workdir OUT
-    [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.KEY=VALUE ...]
+    [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.eval.execute_steps=5] [...]
 """
 
 from pathlib import Path
@@ -32,7 +32,8 @@ def main() -> None:
     folder = load_policy(Path(CHECKPOINT.value))
     for task in suite.tasks:
         check_task(folder.spec, task.cameras)
-    folder.transforms.prompt(suite.tasks[0].instruction)  # the tokenizer is there, the prompt fits
+        folder.transforms.prompt(task.instruction)  # the tokenizer is there, the prompt fits
+    evaluation.executed(folder.spec)
     checkpoint = str(Path(CHECKPOINT.value).resolve())
     resume = cli.RESUME.value
     with open_session(cli.workdir(), resume, config, suite, checkpoint=checkpoint) as session:

@@ -5,6 +5,7 @@ python train.py --config configs/demo.py --workdir runs/demo [--resume] [--confi
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,12 @@ def check_start(config: Config, suite: Suite) -> None:
     check_minima("config", config, {"seed": 0})
     minima = {"episodes": 0, "first_seed": 0, "std_floor": 0}
     check_minima("demonstrations", config.demonstrations, minima)
-    check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
     if config.init.checkpoint:
-        check_task(load_policy(Path(config.init.checkpoint)).spec, suite.tasks[0].cameras)
+        spec = load_policy(Path(config.init.checkpoint)).spec
+        check_task(spec, suite.tasks[0].cameras)
     else:
-        fresh_spec(config, suite)
+        spec = fresh_spec(config, suite)
+    EvalConfig(**config.eval).executed(spec)
     if not config.demonstrations.episodes and (
         not config.init.checkpoint or config.sft.steps or config.rl.demo_fraction
     ):
@@ -132,7 +134,7 @@ def check_start(config: Config, suite: Suite) -> None:
 
 def demonstrations(session: Session, config: Config) -> list[Episode]:
     """Scripted episodes, failures kept; made once and stored."""
-    path = session.run.episodes("demonstrations")
+    path, clock = session.run.episodes("demonstrations"), time.monotonic()
     if not path.exists():
         first = session.first_state(config.first_seed)
         seeds = range(first, first + config.episodes)
@@ -142,6 +144,7 @@ def demonstrations(session: Session, config: Config) -> list[Episode]:
                 lambda done: progress.update(len(done), success_text(done)),
             )
         save_episodes(path, episodes)
+        session.speed("demonstrations", episodes, time.monotonic() - clock)
     return load_episodes(path)
 
 
@@ -217,6 +220,7 @@ def supervise(
     state, update = prepare(start.params, loss(network), optimizer, config.steps, hardware)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
+    run.rewind("sft", arm, int(state.step))
 
     def batch_of(step: int) -> Batch:
         indices = session.rng(1, step).integers(count(windows), size=config.batch_size)

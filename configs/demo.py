@@ -55,6 +55,8 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_steps": 10})
     config.eval.videos = 2
+    # 0: as many actions of each chunk as the policy folder says.
+    config.eval.execute_steps = 0
     config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
     return config
 

@@ -18,7 +18,7 @@ from typing import Any, TextIO, TypeVar
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
-from pi0_jax.statistics import Row, row_from_dict
+from pi0_jax.statistics import Row, pool_tasks, row_from_dict
 from pi0_jax.storage import check_writable
 from pi0_jax.writers import MetricsWriter, Progress
 
@@ -78,19 +78,21 @@ class RunFolder:
         """File of some episodes, such as "demonstrations" or "ript/003"."""
         return self.path / "episodes" / f"{name}.npz"
 
-    def add_rows(self, rows: Sequence[Row]) -> None:
-        """Appends results and writes results.json."""
-        self.rows += rows
+    def put_rows(self, rows: Sequence[Row]) -> None:
+        """Appends results, or replaces earlier ones of the same thing, and writes results.json."""
+        of = {(r.phase, r.arm, r.task, r.guidance): r for r in (*self.rows, *rows)}
+        self.rows = list(of.values())
         results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
+        results["all_tasks"] = [row.as_dict() for row in pool_tasks(self.rows)]
         _write(self._results, results)
-
-    def has_row(self, arm: str, guidance: float | None) -> bool:
-        """Whether this arm has been evaluated at this guidance scale."""
-        return any(row.arm == arm and row.guidance == guidance for row in self.rows)
 
     def log(self, step: int, phase: str, arm: str, **values: Any) -> None:
         """One line of metrics.jsonl."""
         self.metrics.write(step, phase, arm=arm, **values)
+
+    def rewind(self, phase: str, arm: str, step: int) -> None:
+        """Forgets this phase and arm's metrics beyond `step`, where a resumed run goes on."""
+        self.metrics.rewind(phase, arm, step)
 
     def say(self, text: str) -> None:
         """One line for the person who watches, with the time of day."""

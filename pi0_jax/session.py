@@ -1,7 +1,7 @@
 """What every stage of a run needs in hand."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ import numpy as np
 from pi0_jax.env.gl import choose_renderer
 from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.suite import Suite
+from pi0_jax.episode import Episode
+from pi0_jax.errors import check_minima
 from pi0_jax.run_folder import RunFolder, protocol
+from pi0_jax.writers import duration
 
 _SEED_STRIDE = 10_000_000  # initial states apart from one run's seed to the next
 
@@ -41,6 +44,17 @@ class Session:
         """Seed of the first initial state of a training stream: every run seed has its own."""
         return first_seed + _SEED_STRIDE * self.seed
 
+    def speed(self, what: str, episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+        """Says how fast a phase of rollouts was; returns it as values for metrics.jsonl."""
+        steps_per_s = sum(map(len, episodes)) / seconds
+        per_minute = 60 * len(episodes) / seconds
+        self.run.say(
+            f"{what}: {len(episodes)} episodes in {duration(seconds)}, {steps_per_s:.0f} env "
+            f"steps/s, {per_minute:.0f} episodes/min, {self.pool.workers} simulators, "
+            f"{self.pool.renderer} rendering"
+        )
+        return {"env_steps_per_s": steps_per_s, "episodes_per_min": per_minute}
+
 
 @contextlib.contextmanager
 def open_session(
@@ -56,8 +70,9 @@ def open_session(
         settings: what the run depends on beside its config; stored with it.
 
     Raises:
-        InputError: as `RunFolder`, or nothing can render here.
+        InputError: as `RunFolder`, an impossible pool, or nothing can render here.
     """
+    check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
     workers, renderer = config.pool.workers or cores(), choose_renderer()
     run = RunFolder(workdir, {**settings, **config.to_dict()}, resume, config.wandb_project)
     run.protocol = protocol(suite, renderer)

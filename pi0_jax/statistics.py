@@ -110,10 +110,15 @@ def row_from_dict(entry: Mapping[str, Any]) -> Row:
 
 def pool_tasks(rows: Sequence[Row]) -> list[Row]:
     """Adds up the tasks of each (phase, arm, guidance), in order of first appearance."""
+    return [_sum(group) for group in by_setting(rows)]
+
+
+def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of all tasks of each (phase, arm, guidance), in order of first appearance."""
     groups: dict[tuple[Phase, str, float | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.phase, row.arm, row.guidance), []).append(row)
-    return [_sum(group) for group in groups.values()]
+    return list(groups.values())
 
 
 def _sum(rows: Sequence[Row]) -> Row:
@@ -121,7 +126,7 @@ def _sum(rows: Sequence[Row]) -> Row:
     return Row(
         phase=rows[0].phase,
         arm=rows[0].arm,
-        task=tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks",
+        task=tasks[0] if len(tasks) == 1 else f"all {len(tasks)} tasks",
         guidance=rows[0].guidance,
         successes=sum(row.successes for row in rows),
         episodes=sum(row.episodes for row in rows),
@@ -132,8 +137,11 @@ _HEADER = ("phase", "arm", "task", "guidance", "success", "rate", "95 % interval
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Aligned plain text for a console: a header, then one line a row; no line end at the end."""
-    cells = [_HEADER, *map(_cells, rows)]
+    """Aligned plain text for a console: a header, then one line a row; no line end at the end.
+
+    Behind several tasks of one setting stands their sum.
+    """
+    cells = [_HEADER, *map(_cells, _with_sums(rows))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(_aligned(line, widths).rstrip() for line in cells)
 
@@ -141,8 +149,13 @@ def table(rows: Sequence[Row]) -> str:
 def markdown(rows: Sequence[Row]) -> str:
     """The same table in GitHub's markdown; a pipe in a name is escaped."""
     rules = [("---",) * 3 + ("---:",) * 4]
-    lines = [_HEADER, *rules, *map(_cells, rows)]
+    lines = [_HEADER, *rules, *map(_cells, _with_sums(rows))]
     return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in x)} |" for x in lines)
+
+
+def _with_sums(rows: Sequence[Row]) -> list[Row]:
+    groups = by_setting(rows)
+    return [row for group in groups for row in (*group, *[_sum(group)] * (len(group) > 1))]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

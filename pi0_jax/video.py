@@ -3,6 +3,7 @@
 Axis letters: t video frame, h height, w width.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 _FONT_PX = 13
 _LINE_PX = 18
 _MARGIN_PX = 8
+_MOST_LINES = 4  # of one line of a caption; LIBERO's longest instruction takes three
 # Below this width a caption has no room: small pictures are repeated pixel by pixel.
 _CAPTION_WIDTH_PX = 192
 _BACKGROUND = (18, 20, 24)
@@ -36,7 +38,8 @@ def write_video(
         frames: uint8[t, h, w, 3] RGB, t > 0.
         fps: frames per second of playing.
         captions: t texts such as "lift · step 12\nsuccess"; the first line is bright, lines
-            below it are dimmed, and a line too long is cut with an ellipsis.
+            below it are dimmed. A line too long is wrapped, at most into `_MOST_LINES`, and what
+            is left is cut with an ellipsis.
 
     Raises:
         ValueError: the frames have another shape or dtype, or captions another length.
@@ -73,33 +76,59 @@ def _captioned(frames: np.ndarray, captions: Sequence[str]) -> np.ndarray:
         raise ValueError(f"expected {len(frames)} captions, one a frame, got {len(captions)}")
     times = -(-_CAPTION_WIDTH_PX // frames.shape[2])
     frames = frames.repeat(times, axis=1).repeat(times, axis=2)
-    lines = max(len(caption.split("\n")) for caption in captions)
-    width, height = frames.shape[2], _MARGIN_PX + lines * _LINE_PX
-    strips = np.stack([_strip(caption, width, height) for caption in captions])
+    width = frames.shape[2]
+    texts = [_lines(caption, width - 2 * _MARGIN_PX) for caption in captions]
+    height = _MARGIN_PX + max(map(len, texts)) * _LINE_PX
+    strips = np.stack([_strip(text, width, height) for text in texts])
     return np.concatenate([frames, strips], axis=1)
 
 
-def _strip(caption: str, width: int, height: int) -> np.ndarray:
+def _lines(caption: str, width: int) -> list[tuple[str, bool]]:
+    """(text, whether it belongs to the first line of the caption), none wider than `width`."""
+    first, *others = caption.split("\n")
+    return [
+        *((text, True) for text in _wrap(first, width)),
+        *((text, False) for other in others for text in _wrap(other, width)),
+    ]
+
+
+def _strip(lines: Sequence[tuple[str, bool]], width: int, height: int) -> np.ndarray:
     """uint8[height, width, 3]: one caption, light on dark."""
     image = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=_FONT_PX)
-    for index, line in enumerate(caption.split("\n")):
+    for index, (text, bright) in enumerate(lines):
         top = _MARGIN_PX // 2 + index * _LINE_PX
-        text = _fit(draw, line, font, width - 2 * _MARGIN_PX)
-        ink = _INK_BELOW if index else _INK
         # "lm": left, middle of the line, whatever the letters.
-        draw.text((_MARGIN_PX, top + _LINE_PX / 2), text, ink, font, anchor="lm")
+        place = (_MARGIN_PX, top + _LINE_PX / 2)
+        draw.text(place, text, _INK if bright else _INK_BELOW, _font(), anchor="lm")
     return np.asarray(image)
 
 
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=_FONT_PX)
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> str:
+@functools.lru_cache
+def _wrap(text: str, width: int) -> tuple[str, ...]:
+    """The text in lines of at most `width` pixels; what does not fit ends in an ellipsis."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".lstrip() if lines[-1] else word
+        if not lines[-1] or _font().getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    whole = lines[:_MOST_LINES]
+    if len(lines) > _MOST_LINES:
+        whole[-1] = f"{whole[-1]} {lines[_MOST_LINES]}"
+    return tuple(_fit(line, width) for line in whole)
+
+
+def _fit(text: str, width: int) -> str:
     """The text, cut to `width` pixels with an ellipsis where it is longer."""
-    if draw.textlength(text, font) <= width:
+    if _font().getlength(text) <= width:
         return text
-    while text and draw.textlength(text + "…", font) > width:
+    while text and _font().getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"

@@ -63,6 +63,27 @@ class MetricsWriter:
             # a value like the others.
             self._wandb.log({f"{phase}/{name}": value for name, value in line.items()})
 
+    def rewind(self, phase: str, arm: str, step: int) -> None:
+        """Drops this phase and arm's lines beyond `step`: its work goes on there, and repeats them.
+
+        A W&B mirror keeps them.
+        """
+
+        def repeated(line: dict[str, Any]) -> bool:
+            """Whether the line will be written again."""
+            same = line.get("phase") == phase and line.get("arm") == arm
+            return same and line.get("step", 0) > step
+
+        lines = read_metrics(self.path)
+        kept = [line for line in lines if not repeated(line)]
+        if len(kept) == len(lines):
+            return
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._file.close()
+        partial.replace(self.path)
+        self._file = self.path.open("a+b")
+
     def close(self) -> None:
         """Closes the file and ends the W&B run."""
         self._file.close()

@@ -1,16 +1,21 @@
-"""Evaluation: paired states, honest counts, nothing measured twice."""
+"""Evaluation: paired states, honest counts, nothing lost and nothing run twice."""
 
 import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import episode, policy_folder
 
 from pi0_jax.env.expert import ExpertStyle
-from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
+from pi0_jax.policy import Policy
+from pi0_jax.rl import evaluate
 from pi0_jax.rl.evaluate import EvalConfig, measure, rows
 from pi0_jax.run_folder import RunFolder
 from pi0_jax.session import Session
@@ -74,6 +79,124 @@ def test_what_is_measured_is_not_measured_again(measured, scripted_pool, params)
     measure(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
     assert path.stat().st_mtime_ns == before
     assert len(working.run.rows) == 4
+
+
+def test_images_are_not_kept(measured):
+    for one in load_episodes(measured / "episodes/eval/policy_1.npz"):
+        assert one.images.size == len(one.image_steps) == 0
+        assert one.chunk_start.any()
+
+
+def test_speed_is_told(measured):
+    lines = [json.loads(line) for line in (measured / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["phase"], x["arm"], x["guidance"], x["episodes"]) for x in lines] == [
+        ("eval", "policy", 1.0, 6), ("eval", "policy", 2.0, 6),
+    ]  # fmt: skip
+    for line in lines:
+        assert line["episodes_per_min"] == pytest.approx(60 * 6 / line["seconds_eval"])
+        # The easy task takes a step, the hopeless one six: 21 in all.
+        assert line["env_steps_per_s"] == pytest.approx(21 / line["seconds_eval"])
+
+
+def stop_after(monkeypatch, calls: int) -> None:
+    """Ctrl-C in the middle of an evaluation: at a call of the policy."""
+    act, left = Policy.act, iter(range(calls))
+
+    def stopping(self, observations, noise):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return act(self, observations, noise)
+
+    monkeypatch.setattr(Policy, "act", stopping)
+
+
+def test_an_interrupted_evaluation_goes_on(measured, tmp_path, params, monkeypatch):
+    """Two states at a time, stopped in the second pair."""
+    monkeypatch.setattr(evaluate, "_AT_ONCE", 2)
+    run = (tmp_path / "run", CONFIG, "eval", "policy", policy_folder(params), (1.0,))
+    with monkeypatch.context() as patch, SimulatorPool(1, 20) as pool:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            measure(session(run[0], pool), *run[1:])
+    lines = run[0] / "episodes/eval/policy_1.jsonl"
+    before = lines.read_text().splitlines()
+    assert 2 <= len(before) < 6
+    with lines.open("a") as file:
+        file.write('{"task": "cut off by a cra')
+    with SimulatorPool(1, 20) as pool:
+        measure(session(run[0], pool, resume=True), *run[1:])
+    (told,) = [json.loads(x) for x in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    assert told["episodes"] == 6 - len(before)
+    assert lines.read_bytes() == (measured / "episodes/eval/policy_1.jsonl").read_bytes()
+    unbroken, resumed = (
+        load_episodes(p / "episodes/eval/policy_1.npz") for p in (measured, run[0])
+    )
+    for a, b in zip(unbroken, resumed, strict=True):
+        np.testing.assert_array_equal(a.actions, b.actions)
+        np.testing.assert_array_equal(a.state, b.state)
+    assert not (run[0] / "episodes/eval/policy_1.parts").exists()
+
+
+@dataclass(frozen=True)
+class FragileTask(ScriptedTask):
+    """Breaks as long as there is a file."""
+
+    broken: str = ""
+
+    def build(self) -> "FragileSimulator":
+        return FragileSimulator(self)
+
+
+class FragileSimulator(ScriptedSimulator):
+    """What `FragileTask` builds; state 101 cannot start, no other can go on."""
+
+    def start(self, seed):
+        if seed == 101 and Path(self.task.broken).exists():
+            raise RuntimeError("the arm fell off")
+        return super().start(seed)
+
+    def run(self, *args):
+        if Path(self.task.broken).exists():
+            raise RuntimeError("the camera fell off")
+        return super().run(*args)
+
+
+def test_errors_are_run_again(tmp_path, params):
+    broken = tmp_path / "broken"
+    broken.touch()
+    task = FragileTask(max_steps=6, image_size=16, tolerance=9.0, broken=str(broken))
+    suite = Suite("fragile", (task,), ExpertStyle())
+    lines = tmp_path / "run/episodes/eval/policy_1.jsonl"
+
+    def counts_and_errors(resume: bool) -> tuple[tuple[int, int], list[str | None]]:
+        with SimulatorPool(1, 20, retries=0) as pool:
+            working = Session(RunFolder(tmp_path / "run", {}, resume), suite, pool, seed=0)
+            measure(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
+        (row,) = working.run.rows
+        errors = [json.loads(line)["error"] for line in lines.read_text().splitlines()]
+        return (row.successes, row.episodes), errors
+
+    counts, errors = counts_and_errors(resume=False)
+    assert counts == (0, 0)
+    assert ["arm" in error for error in errors] == [False, True, False]
+    broken.unlink()
+    assert counts_and_errors(resume=True) == ((3, 3), [None] * 3)
+
+
+def test_steps_of_a_chunk(params, tmp_path, scripted_pool):
+    """The folder says 3 of 4; the protocol tells what was done."""
+    spec = policy_folder(params).spec
+    config = replace(CONFIG, execute_steps=2)
+    assert (CONFIG.executed(spec), config.executed(spec)) == (3, 2)
+    with pytest.raises(InputError, match=r"eval.execute_steps must be at most 4, the length"):
+        replace(CONFIG, execute_steps=5).executed(spec)
+    for name, setting, starts in (("own", CONFIG, [0, 3]), ("two", config, [0, 2, 4])):
+        working = session(tmp_path / name, scripted_pool)
+        measure(working, setting, "eval", "policy", policy_folder(params), (1.0,))
+        hopeless = load_episodes(tmp_path / name / "episodes/eval/policy_1.npz")[-1]
+        assert np.flatnonzero(hopeless.chunk_start).tolist() == starts
+        stored = json.loads((tmp_path / name / "results.json").read_text())["protocol"]
+        assert stored["evaluation"]["execute_steps"] == starts[1]
 
 
 def test_errors_are_not_counted():

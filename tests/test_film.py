@@ -4,13 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from tiny import episode
 
 from pi0_jax.env.base import Job
 from pi0_jax.env.expert import ExpertStyle, demonstrate
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import save_episodes
-from pi0_jax.rl.film import film
+from pi0_jax.rl import film as film_module
+from pi0_jax.rl.film import HOLD_FRAMES, MOST_STATES, _choose, film
 from pi0_jax.run_folder import RunFolder
 from pi0_jax.session import Session
 from pi0_jax.video import read_video
@@ -58,7 +60,12 @@ def test_both_arms_show_the_same_states(once, evaluated):
         assert outcome == ("success" if saved.success else "failure")
         assert entry["caption"] == f"{len(saved)} control steps"
         frames = read_video(path / "videos" / entry["file"])
-        assert len(frames) == len(saved)
+        assert len(frames) == len(saved) + HOLD_FRAMES
+        end = frames[-1].astype(int)
+        assert np.abs(end - frames[len(saved)]).mean() < 2  # the end stays
+        written = [(frame[-22:, 110:].min(axis=-1) > 100).any() for frame in frames]
+        # It says how the episode ended, and nothing of it before.
+        assert written == [False] * len(saved) + [True] * HOLD_FRAMES
     assert outcomes["base"].keys() == outcomes["ript"].keys()
     pairs = {(outcomes["base"][seed], outcomes["ript"][seed]) for seed in outcomes["base"]}
     assert ("failure", "success") in pairs  # what RL taught comes first
@@ -82,3 +89,44 @@ def test_the_picture_is_the_episodes(once, evaluated):
 
 def test_no_videos_wanted(tmp_path, scripted_pool, evaluated):
     assert filmed(tmp_path, scripted_pool, evaluated, each=0) == [[], []]
+
+
+def outcomes(task: str, successes: str) -> list:
+    """Episodes of a task, "+" for a success, "-" for a failure, "x" for an error."""
+    kinds = {"+": {"success": True}, "-": {}, "x": {"error": "broken"}}
+    return [episode(2, [0], task=task, seed=i, **kinds[k]) for i, k in enumerate(successes)]
+
+
+def test_kinds_and_tasks_take_turns():
+    before = [*outcomes("a", "x-+-+"), *outcomes("b", "---")]
+    after = [*outcomes("a", "-++-x"), *outcomes("b", "---")]
+    # Task a: newly solved 1, easy 2, failed 3. Task b: failed 5, 6, 7.
+    assert _choose(before, after, each=1) == [1, 5, 2, 3]
+    assert _choose(before, after, each=2) == [1, 5, 2, 6, 3]
+    assert _choose(before, after, each=0) == []
+
+
+def test_many_tasks_are_bounded_and_each_is_seen():
+    episodes = [one for task in range(15) for one in outcomes(str(task), "+-+-")]
+    chosen = _choose(episodes, episodes, each=2)
+    assert len(chosen) == MOST_STATES
+    assert {episodes[index].task for index in chosen} == set(map(str, range(15)))
+    assert {episodes[index].success for index in chosen} == {True, False}
+
+
+def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):
+    path, videos, _ = once
+    lost = path / "videos" / videos[0]["file"]
+    lost.unlink()
+    replayed, replay = [], film_module.replay
+
+    def counted(pool, plays, frame_every):
+        replayed.extend(plays)
+        return replay(pool, plays, frame_every)
+
+    monkeypatch.setattr(film_module, "replay", counted)
+    run = RunFolder(path, {}, resume=True)
+    film(Session(run, SUITE, scripted_pool, 0), ("base", "ript"), 1.0, 1)
+    assert [str(one.seed) for _, one in replayed] == [lost.name.split("_")[2]]
+    assert lost.exists()
+    assert json.loads((path / "videos" / "index.json").read_text()) == videos

@@ -14,6 +14,7 @@ from pi0_jax.env.base import Job, start
 from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.episode import Episode
+from pi0_jax.rl import rollout
 from pi0_jax.rl.rollout import Plan, collect, group_by_state, plan_states, replay
 
 TASK = ScriptedTask(max_steps=10, image_size=16, tolerance=0.4, speed=0.2)
@@ -141,6 +142,24 @@ def test_replay_is_the_episode(episodes, scripted_pool):
         assert frames.shape == (len(episode), 16, 16, 3)
         for look, step in enumerate(episode.image_steps[1:], start=1):
             np.testing.assert_array_equal(frames[step - 1], episode.images[look, 0])
+
+
+def test_a_replay_in_pieces_is_the_same(episodes, scripted_pool, monkeypatch):
+    """Episodes of up to ten steps in pieces of three."""
+    plays = [(TASK, episode) for episode in episodes]
+    whole = replay(scripted_pool, plays, frame_every=1)
+    monkeypatch.setattr(rollout, "_REPLAY_FRAMES", 3)
+    for a, b in zip(whole, replay(scripted_pool, plays, frame_every=1), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_images_may_be_left_out(episodes, scripted_pool):
+    """Nothing else changes."""
+    plans = plan_states(scripted_pool, states(), rollouts=3)
+    found = collect(NoisePolicy(), scripted_pool, plans, 3, 7, keep_images=False)
+    for a, b in zip(found, episodes, strict=True):
+        assert a.images.size == 0
+        assert_same(dataclasses.replace(a, images=b.images, image_steps=b.image_steps), b)
 
 
 def test_nothing_planned(scripted_pool):

@@ -114,19 +114,28 @@ def test_resuming_with_another_config_is_refused(tmp_path, other, sections):
 def test_results_survive(tmp_path):
     run = RunFolder(tmp_path, CONFIG, resume=False)
     run.protocol = {"suite": "lift"}
-    run.add_rows([ROW])
+    run.put_rows([ROW])
     again = RunFolder(tmp_path, CONFIG, resume=True)
     assert again.rows == [ROW]
-    assert again.has_row("base", 1.0)
-    assert not again.has_row("base", 2.0)
-    assert not again.has_row("ript", 1.0)
     again.protocol = {"suite": "lift"}
     after = dataclasses.replace(ROW, phase="rl", arm="ript")
-    again.add_rows([after])
+    again.put_rows([after])
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored["protocol"] == {"suite": "lift"}
     assert [(r["arm"], r["rate"]) for r in stored["rows"]] == [("base", 0.75), ("ript", 0.75)]
     assert stored["rows"][0].keys() >= {"wilson_low", "wilson_high", "successes", "episodes"}
+
+
+def test_a_row_measured_again_takes_its_place_and_tasks_are_added_up(tmp_path):
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    other = dataclasses.replace(ROW, task="push", successes=0)
+    run.put_rows([ROW, other])
+    run.put_rows([dataclasses.replace(ROW, successes=1, episodes=5)])
+    stored = json.loads((tmp_path / "results.json").read_text())
+    counts = [(r["task"], r["successes"], r["episodes"]) for r in stored["rows"]]
+    assert counts == [("lift", 1, 5), ("push", 0, 4)]
+    counts = [(r["task"], r["successes"], r["episodes"]) for r in stored["all_tasks"]]
+    assert counts == [("all 2 tasks", 1, 9)]
 
 
 def test_metrics_survive(tmp_path):
@@ -138,6 +147,16 @@ def test_metrics_survive(tmp_path):
     assert [(x["step"], x["phase"], x["arm"], x["loss"]) for x in lines] == [
         (1, "sft", "base", 0.5), (2, "rl", "ript", 0.25),
     ]  # fmt: skip
+
+
+def test_a_resumed_run_repeats_no_line(tmp_path):
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    for step in (1, 2, 3):
+        run.log(step, "sft", "base", loss=0.5)
+    run.rewind("sft", "base", 2)
+    run.log(3, "sft", "base", loss=0.25)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["step"], x["loss"]) for x in lines] == [(1, 0.5), (2, 0.5), (3, 0.25)]
 
 
 def test_baselines_lie_apart(tmp_path):

@@ -4,9 +4,11 @@ import json
 
 import pytest
 from ml_collections import ConfigDict
+from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
+from pi0_jax.run_folder import RunFolder
 from pi0_jax.session import Session, open_session
 
 SUITE = make_suite("scripted", {})
@@ -33,6 +35,25 @@ def test_a_session_opens_and_ends(tmp_path, capsys):
     assert (stored["checkpoint"], stored["seed"]) == ("/p", 3)
     assert session.run.protocol["suite"] == "scripted"
     assert "scripted: 2 simulators, " in capsys.readouterr().err
+
+
+def test_speed_is_told(tmp_path, scripted_pool, capsys):
+    """30 steps and 2 episodes in 4 s."""
+    session = Session(RunFolder(tmp_path, {}, resume=False), SUITE, scripted_pool, 0)
+    found = session.speed("rollouts", [episode(10, [0]), episode(20, [0])], 4.0)
+    assert found == {"env_steps_per_s": 7.5, "episodes_per_min": 30.0}
+    said = "rollouts: 2 episodes in 0:04, 8 env steps/s, 30 episodes/min, 2 simulators, osmesa"
+    assert said in capsys.readouterr().err
+
+
+def test_an_impossible_pool_leaves_nothing(tmp_path):
+    impossible = config(pool={"workers": -1, "timeout_s": 20.0})
+    with (
+        pytest.raises(InputError, match=r"pool.workers must be at least 0"),
+        open_session(tmp_path / "run", False, impossible, SUITE),
+    ):
+        pytest.fail("opened")
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_started_for_a_folder_that_is_taken(tmp_path):

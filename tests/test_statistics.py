@@ -83,7 +83,7 @@ def test_pool_adds_tasks_and_keeps_arms_and_scales_apart():
         Row("sft", "base", "a", None, 1, 10),
     ]
     assert pool_tasks(rows) == [
-        Row("rl", "ript", "2 tasks", 1.0, 7, 20),
+        Row("rl", "ript", "all 2 tasks", 1.0, 7, 20),
         Row("rl", "ript", "a", 2.0, 9, 10),
         Row("sft", "base", "a", None, 1, 10),
     ]
@@ -98,6 +98,19 @@ def test_table_is_aligned():
         "sft    base  lift         -     5/10   50.0%   [23.7%, 76.3%]",
         "rl     a|b   lift       1.5    10/10  100.0%  [72.2%, 100.0%]",
     ]
+
+
+def test_a_table_of_several_tasks_ends_in_their_sum():
+    rows = [
+        Row("eval", "policy", task, guidance, successes, 10)
+        for guidance in (1.0, 2.0)
+        for task, successes in (("a", 3), ("b", 4))
+    ]
+    lines = table(rows).split("\n")[1:]
+    assert [line.split()[2] for line in lines] == ["a", "b", "all", "a", "b", "all"]
+    assert ["7/20" in line for line in lines] == [False, False, True] * 2
+    assert lines[2].endswith("7/20  35.0%  [18.1%, 56.7%]")
+    assert markdown(rows).count("7/20") == 2
 
 
 def test_markdown_escapes_pipes():

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from pi0_jax.video import read_video, write_video
+from pi0_jax.video import _lines, read_video, write_video
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
@@ -57,11 +57,23 @@ def test_captions_lie_below_the_picture(tmp_path: Path):
     assert bright[:, 22:].any(axis=(1, 2)).tolist() == [False] * 7 + [True]
 
 
-def test_small_pictures_grow_and_long_captions_are_cut(tmp_path: Path):
-    write_video(tmp_path / "a.mp4", two_colours(64, 64), fps=10, captions=["word " * 50] * 8)
+@pytest.mark.parametrize("caption", ["word " * 50, "w" * 200])
+def test_small_pictures_grow_and_captions_have_bounds(tmp_path: Path, caption: str):
+    """Words fill four lines at most; one that is too long for a line is cut."""
+    write_video(tmp_path / "a.mp4", two_colours(64, 64), fps=10, captions=[caption] * 8)
     back = read_video(tmp_path / "a.mp4")
-    assert back.shape == (8, 192 + 26, 192, 3)
+    assert back.shape == (8, 192 + 8 + 18 * (4 if " " in caption else 1), 192, 3)
     assert (back[:, 196:, -6:].max(axis=-1) < 80).all()  # the margin stays free
+    assert (back[:, -18:-6].max(axis=-1) > 120).any()  # the last line is written on
+
+
+def test_a_long_instruction_is_wrapped():
+    """LIBERO's longest, at LIBERO's size: every word is there."""
+    text = "put the white mug on the left plate and put the yellow and white mug on the right plate"
+    lines = _lines(f"{text}\nript  step 3/520  failure", 240)
+    assert " ".join(line for line, bright in lines if bright) == text
+    assert len(lines) == 4
+    assert lines[-1] == ("ript  step 3/520  failure", False)
 
 
 @pytest.mark.parametrize(

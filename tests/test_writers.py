@@ -42,6 +42,25 @@ def test_reopening_appends_after_a_crash(tmp_path: Path):
     assert 100.0 <= lines[1]["elapsed"] < 101.0
 
 
+def test_rewinding_drops_what_will_be_repeated(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    with MetricsWriter(path) as writer:
+        for step in (1, 2, 3):
+            for phase, arm in (("sft", "base"), ("rl", "base"), ("sft", "other")):
+                writer.write(step, phase, arm=arm)
+        before = path.read_bytes()
+        writer.rewind("sft", "base", 3)
+        assert path.read_bytes() == before
+        writer.rewind("sft", "base", 1)
+        writer.write(2, "sft", arm="base")
+    lines = [(line["phase"], line["arm"], line["step"]) for line in read_metrics(path)]
+    assert [step for phase, arm, step in lines if (phase, arm) == ("sft", "base")] == [1, 2]
+    assert [step for phase, arm, step in lines if (phase, arm) == ("rl", "base")] == [1, 2, 3]
+    assert [step for phase, arm, step in lines if (phase, arm) == ("sft", "other")] == [1, 2, 3]
+    kept = [line for line in before.splitlines() if line in path.read_bytes().splitlines()]
+    assert len(kept) == 7  # as they were, their times included
+
+
 def test_no_file_has_no_lines(tmp_path: Path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 

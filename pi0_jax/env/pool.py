@@ -109,7 +109,7 @@ class SimulatorPool:
             raise InputError(f"expected at least 1 simulator worker, got {workers}")
         if timeout_s <= 0:
             raise InputError(f"expected a time limit above 0 s for a job, got {timeout_s}")
-        self._timeout_s, self._retries = timeout_s, retries
+        self._timeout_s, self._retries, self._renderer = timeout_s, retries, renderer
         self._tickets = 0
         self._queue: collections.deque[_Pending] = collections.deque()
         self._done: list[Done] = []
@@ -126,6 +126,11 @@ class SimulatorPool:
     def workers(self) -> int:
         """Number of worker processes."""
         return len(self._seats)
+
+    @property
+    def renderer(self) -> str:
+        """MuJoCo's GL backend in the workers."""
+        return self._renderer
 
     @property
     def backlog(self) -> int:

@@ -1,19 +1,23 @@
 """Success of a policy on initial states that no training saw."""
 
-import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from pi0_jax.episode import Episode, save_episodes
+from pi0_jax.env.base import Task
+from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy import Policy
-from pi0_jax.policy_folder import PolicyFolder
+from pi0_jax.policy_folder import PolicyFolder, PolicySpec
+from pi0_jax.rl.episode_log import EpisodeLog, Key, key
 from pi0_jax.rl.rollout import collect, plan_states
 from pi0_jax.run_folder import success_text
 from pi0_jax.session import Session
 from pi0_jax.statistics import Phase, Row
+
+# Episodes under way at a time: as many as a policy takes in one call, and few enough for memory.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class EvalConfig:
         first_seed: seed of the first of them.
         guidance: scales to evaluate.
         num_steps: Euler steps.
-        videos: videos of successes and of failures, each.
+        videos: videos of each task and kind (`film.film`).
+        execute_steps: actions executed of each chunk; 0 for as many as the policy folder says.
     """
 
     episodes: int
@@ -33,6 +38,7 @@ class EvalConfig:
     guidance: tuple[float, ...]
     num_steps: int
     videos: int
+    execute_steps: int = 0
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -40,7 +46,8 @@ class EvalConfig:
         Raises:
             InputError: named field.
         """
-        check_minima("eval", self, {"episodes": 1, "num_steps": 1, "first_seed": 0, "videos": 0})
+        minima = {"episodes": 1, "num_steps": 1, "first_seed": 0, "videos": 0, "execute_steps": 0}
+        check_minima("eval", self, minima)
         numbers = (
             isinstance(s, int | float) and math.isfinite(s) and s >= 0 for s in self.guidance
         )
@@ -49,6 +56,20 @@ class EvalConfig:
                 f"eval.guidance must be scales that are not negative, such as (1.0,), got "
                 f"{self.guidance!r}"
             )
+
+    def executed(self, spec: PolicySpec) -> int:
+        """Actions of each chunk that this policy executes.
+
+        Raises:
+            InputError: more than its chunks have.
+        """
+        horizon = spec.model.action_horizon
+        if self.execute_steps > horizon:
+            raise InputError(
+                f"eval.execute_steps must be at most {horizon}, the length of the policy's "
+                f"action chunks, got {self.execute_steps}"
+            )
+        return self.execute_steps or spec.execute_steps
 
 
 def measure(
@@ -59,22 +80,26 @@ def measure(
     folder: PolicyFolder,
     scales: Sequence[float],
 ) -> None:
-    """Evaluates a policy at some guidance scales; those the run holds already are left out.
+    """Evaluates a policy at some guidance scales; episodes that the run holds are not run again.
 
     Every policy meets the same initial states with the same noise, so differences between arms
     and scales are paired. Writes rows to results.json, and to episodes/eval a line an episode
-    (.jsonl) and the episodes themselves (.npz).
+    (.jsonl) and the episodes themselves without images (.npz).
     """
-    run = session.run
-    run.protocol["evaluation"] = asdict(config)
+    run, steps = session.run, config.executed(folder.spec)
+    run.protocol["evaluation"] = {**asdict(config), "execute_steps": steps}
+    seeds = range(config.first_seed, config.first_seed + config.episodes)
+    states = [(task, seed) for task in session.suite.tasks for seed in seeds]
     for scale in scales:
-        if run.has_row(arm, scale):
-            continue
-        policy = Policy.from_folder(folder, scale, config.num_steps)
-        episodes = _evaluate(session, config, arm, policy, folder.spec.execute_steps)
-        save_episodes(run.episodes(f"eval/{arm}_{scale:g}"), episodes)
-        _write_lines(run.path / "episodes" / "eval" / f"{arm}_{scale:g}.jsonl", episodes)
-        run.add_rows(rows(episodes, phase, arm, scale))
+        log = EpisodeLog(run.episodes(f"eval/{arm}_{scale:g}"))
+        found = log.begin()
+        missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
+        if missing:
+            policy = Policy.from_folder(folder, scale, config.num_steps)
+            found |= _evaluate(session, arm, policy, steps, missing, log, found)
+            log.finish([found[task.name, seed] for task, seed in states])
+        episodes = [found[task.name, seed] for task, seed in states]
+        run.put_rows(rows(episodes, phase, arm, scale))
 
 
 def rows(episodes: Sequence[Episode], phase: Phase, arm: str, guidance: float | None) -> list[Row]:
@@ -89,33 +114,34 @@ def rows(episodes: Sequence[Episode], phase: Phase, arm: str, guidance: float | 
 
 
 def _evaluate(
-    session: Session, config: EvalConfig, arm: str, policy: Policy, execute_steps: int
-) -> list[Episode]:
-    seeds = range(config.first_seed, config.first_seed + config.episodes)
-    states = [(task, seed) for task in session.suite.tasks for seed in seeds]
-    label = f"{arm}: evaluation at guidance {policy.guidance:g}"
-    with session.run.progress(label, len(states)) as progress:
-        return collect(
-            policy,
-            session.pool,
-            plan_states(session.pool, states),
-            execute_steps,
-            policy_step=0,
-            report=lambda done: progress.update(len(done), success_text(done)),
-        )
+    session: Session,
+    arm: str,
+    policy: Policy,
+    execute_steps: int,
+    states: Sequence[tuple[Task, int]],
+    log: EpisodeLog,
+    known: dict[Key, Episode],
+) -> dict[Key, Episode]:
+    """Runs and logs the episodes of `states`, beside those that are known."""
+    new: dict[Key, Episode] = {}
+    label, start = f"{arm}: evaluation at guidance {policy.guidance:g}", time.monotonic()
+    with session.run.progress(label, len(known) + len(states), len(known)) as progress:
 
+        def note(ended: Sequence[Episode]) -> None:
+            """Logs what has ended since the last time."""
+            for episode in ended:
+                if key(episode) not in new:
+                    log.add(episode)
+                    new[key(episode)] = episode
+            text = success_text([*known.values(), *new.values()])
+            progress.update(len(known) + len(new), text)
 
-def _write_lines(path: Path, episodes: Sequence[Episode]) -> None:
-    """One JSON object an episode: what a person wants to search."""
-    lines = [
-        {
-            "task": episode.task,
-            "seed": episode.seed,
-            "init_hash": episode.init_hash,
-            "success": episode.success,
-            "steps": len(episode),
-            "error": episode.error,
-        }
-        for episode in episodes
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        at_once = max(_AT_ONCE, 2 * session.pool.workers)
+        for first in range(0, len(states), at_once):
+            plans = plan_states(session.pool, states[first : first + at_once])
+            note(collect(policy, session.pool, plans, execute_steps, 0, note, keep_images=False))
+    seconds = time.monotonic() - start
+    speed = session.speed(label, list(new.values()), seconds)
+    values = {"guidance": policy.guidance, "episodes": len(new), "seconds_eval": seconds}
+    session.run.log(0, "eval", arm, **values, **speed)
+    return new

@@ -8,7 +8,7 @@ Axis letters: t control step, H action horizon, d padded action dimension.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from pi0_jax.episode import Episode, Group
 from pi0_jax.policy import Policy
 
 Report = Callable[[Sequence[Episode]], None]
-"""Called with all episodes that have ended so far."""
+"""Called with all episodes that have ended so far, in the order in which they ended."""
+
+_REPLAY_FRAMES = 40  # of a piece of a replay; 8 s of LIBERO's pictures in software
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class _Live:
 
     plan: Plan
     at: Boundary | None
+    keep_images: bool = True
     images: list[np.ndarray] = field(default_factory=list)
     image_steps: list[int] = field(default_factory=list)
     parts: list[Boundary] = field(default_factory=list)
@@ -55,13 +58,14 @@ class _Live:
     def look(self) -> None:
         """Keeps the observation that the policy is about to see."""
         assert self.at is not None and self.at.obs is not None
-        self.images.append(self.at.obs.images)
+        if self.keep_images:
+            self.images.append(self.at.obs.images)
         self.image_steps.append(self.steps)
 
     def advance(self, boundary: Boundary) -> bool:
         """Takes the end of a chunk; True while the episode goes on."""
         self.at = boundary
-        self.parts.append(boundary)
+        self.parts.append(replace(boundary, obs=None))
         self.steps += len(boundary.actions)
         return not boundary.success and self.steps < self.plan.task.max_steps
 
@@ -76,7 +80,7 @@ class _Live:
             init_hash=self.plan.first.state.hash if self.plan.first else "",
             seed=self.plan.seed,
             images=images,
-            image_steps=image_steps,
+            image_steps=image_steps[: len(images)],
             state=_join([part.proprio for part in self.parts], 8),
             actions=_join([part.actions for part in self.parts], 7),
             chunk_start=np.isin(np.arange(self.steps), image_steps),
@@ -105,6 +109,7 @@ def collect(
     execute_steps: int,
     policy_step: int,
     report: Report = lambda episodes: None,
+    keep_images: bool = True,
 ) -> list[Episode]:
     """Runs every plan to its end.
 
@@ -115,12 +120,13 @@ def collect(
         execute_steps: actions executed of each chunk.
         policy_step: recorded with the episodes, and part of their noise.
         report: for a progress line.
+        keep_images: store what the policy saw; without, `images` and `image_steps` are empty.
 
     Returns:
         One episode a plan, in their order. A plan whose simulator failed for good gives an
         episode with `error` set, which is neither success nor failure of the policy.
     """
-    live = [_Live(plan, plan.first) for plan in plans]
+    live = [_Live(plan, plan.first, keep_images) for plan in plans]
     unstarted = [i for i, plan in enumerate(plans) if plan.first is None]
     ended = {i: live[i].episode(policy_step, plans[i].error) for i in unstarted}
     ready = [i for i in range(len(live)) if i not in ended]
@@ -155,12 +161,20 @@ def replay(
 
     A simulator is a pure function: the replay is the episode, so nothing is filmed in advance.
     """
-    firsts = pool.map([Job(task, start, (episode.seed,)) for task, episode in episodes])
-    jobs = [
-        Job(task, run, (first.state, episode.actions, frame_every))
-        for first, (task, episode) in zip(firsts, episodes, strict=True)
-    ]
-    return [boundary.frames for boundary in pool.map(jobs)]
+    at = pool.map([Job(task, start, (episode.seed,)) for task, episode in episodes])
+    films: list[list[np.ndarray]] = [[] for _ in episodes]
+    longest = max((len(episode) for _, episode in episodes), default=0)
+    # In pieces: a whole episode with a picture a step takes longer than a job may.
+    for first in range(0, longest, piece := _REPLAY_FRAMES * frame_every):
+        jobs = {
+            i: Job(task, run, (at[i].state, episode.actions[first : first + piece], frame_every))
+            for i, (task, episode) in enumerate(episodes)
+            if first < len(episode)
+        }
+        for i, boundary in zip(jobs, pool.map(jobs.values()), strict=True):
+            at[i] = boundary
+            films[i].append(boundary.frames)
+    return [np.concatenate(film) for film in films]
 
 
 def _act(

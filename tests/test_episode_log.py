@@ -1,0 +1,81 @@
+"""Episodes of an evaluation on disk: none lost, none twice, in order at the end."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny import episode
+
+from pi0_jax.episode import load_episodes
+from pi0_jax.errors import InputError
+from pi0_jax.rl.episode_log import EpisodeLog, key
+
+ONE, TWO = episode(2, [0], seed=1, success=True), episode(3, [0], seed=2)
+BROKEN = episode(1, [0], seed=3, error="the arm fell off")
+
+
+@pytest.fixture
+def log(tmp_path):
+    return EpisodeLog(tmp_path / "episodes" / "ript_1.5.npz")
+
+
+def seeds(log: EpisodeLog) -> list[int]:
+    lines = log.path.with_suffix(".jsonl").read_text().splitlines()
+    return [json.loads(line)["seed"] for line in lines]
+
+
+def test_nothing_yet(log):
+    assert log.begin() == {}
+    assert seeds(log) == []
+
+
+def test_every_episode_is_there_at_once(log):
+    log.begin()
+    for count, one in enumerate((TWO, BROKEN, ONE), start=1):
+        log.add(one)
+        assert len(seeds(log)) == count
+    assert log.begin().keys() == {key(ONE), key(TWO)}
+    assert sorted(seeds(log)) == [1, 2]  # what broke will be told of again
+
+
+def test_an_episode_run_again_replaces_its_error(log):
+    log.begin()
+    log.add(BROKEN)
+    mended = episode(1, [0], seed=3)
+    log.add(mended)
+    assert log.begin()[key(BROKEN)].error is None
+
+
+def test_the_end_is_one_file_in_order(log):
+    log.begin()
+    for one in (TWO, BROKEN, ONE):
+        log.add(one)
+    log.finish([ONE, TWO, BROKEN])
+    names = sorted(path.name for path in log.path.parent.iterdir())
+    assert names == ["ript_1.5.jsonl", "ript_1.5.npz"]
+    assert seeds(log) == [1, 2, 3]
+    stored = load_episodes(log.path)
+    np.testing.assert_array_equal(stored[1].actions, TWO.actions)
+    assert stored[2].error == "the arm fell off"
+    assert list(log.begin()) == [key(ONE), key(TWO)]
+
+
+def test_killed_between_the_file_and_its_parts(log):
+    """Both are there: each episode counts once."""
+    log.begin()
+    log.add(ONE)
+    log.finish([ONE])
+    log.add(ONE)
+    log.add(TWO)
+    assert sorted(log.begin()) == [key(ONE), key(TWO)]
+
+
+def test_a_half_written_part_is_no_episode(log):
+    log.begin()
+    log.add(ONE)
+    parts = log.path.with_suffix(".parts")
+    (parts / "scripted_2.partial").write_bytes(b"PK")
+    assert log.begin().keys() == {key(ONE)}
+    (parts / "scripted_2.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"scripted_2\.npz"):
+        log.begin()
