@@ -6,7 +6,7 @@ python train.py --config configs/demo.py --workdir runs/demo [--resume] [--confi
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import jax
 import numpy as np
 
 from pi0_jax import cli
+from pi0_jax.data.conditions import EMBEDDING, branch_prompt, by_prompt
 from pi0_jax.data.normalize import NormStats, compute_stats
+from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.data.windows import count, cut_windows, take
 from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.env.suite import Suite, make_suite
@@ -32,11 +34,11 @@ from pi0_jax.policy_folder import (
     save_policy,
 )
 from pi0_jax.report.page import write_report
+from pi0_jax.rl.config import RiptConfig, replaced, ript_config
 from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve
-from pi0_jax.rl.objective import cfg_flow_matching_loss
-from pi0_jax.rl.ript import RiptConfig
+from pi0_jax.rl.objective import make_loss
 from pi0_jax.run_folder import BASE, RIPT, RunFolder, success_text, versions
 from pi0_jax.session import Session, open_session
 from pi0_jax.statistics import table
@@ -63,6 +65,7 @@ def main() -> None:
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     check_start(config, suite)
+    check_conditions(config, suite, [ript for ript, _ in arms.values()])
     with open_session(cli.workdir(), cli.RESUME.value, config, suite) as session:
         demos = demonstrations(session, config.demonstrations)
         base = base_policy(session, config, demos)
@@ -83,9 +86,9 @@ def arm_settings(config: Config, name: str) -> tuple[RiptConfig, OptimizerConfig
     overrides = {} if name == RIPT else config.baselines[name].to_dict()
     values = config.rl.to_dict()
     optimizer = OptimizerConfig(**values.pop("optimizer"))
-    if unknown := overrides.keys() - values.keys():
-        raise InputError(f"config.baselines.{name}: unknown keys of rl: {sorted(unknown)}")
-    return RiptConfig(**values | overrides), optimizer
+    ript = ript_config(replaced(values, overrides))
+    ript.check_optimizer(optimizer)
+    return ript, optimizer
 
 
 def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
@@ -96,9 +99,12 @@ def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
 
 
 def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
-    """A policy for this suite that is trained from scratch."""
+    """A policy for this suite that is trained from scratch, with room for all it may be told."""
+    model = preset(config.model)
+    said = [branch_prompt(config.rl.condition, task.instruction, True) for task in suite.tasks]
+    longest = max(len(ByteTokenizer().encode(text)) for text in said)
     return PolicySpec(
-        model=preset(config.model),
+        model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
         cameras=suite.tasks[0].cameras,
         action_dim=ACTION_DIM,
         execute_steps=config.execute_steps,
@@ -130,6 +136,38 @@ def check_start(config: Config, suite: Suite) -> None:
             "config.demonstrations.episodes is 0: that needs config.init.checkpoint, and "
             "config.sft.steps and config.rl.demo_fraction at 0"
         )
+
+
+def check_conditions(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> None:
+    """A given checkpoint can be told what RL will tell it.
+
+    Raises:
+        InputError: it was trained with another condition, or a prompt does not fit; before
+            anything is written.
+    """
+    if not config.init.checkpoint:
+        return
+    policy = load_policy(Path(config.init.checkpoint))
+    for ript in arms:
+        transforms = conditioned(policy, ript.condition).transforms
+        for positive in (False, True) if by_prompt(ript.condition) else ():
+            transforms.prompts([task.instruction for task in suite.tasks], positive)
+
+
+def conditioned(policy: PolicyFolder, condition: str) -> PolicyFolder:
+    """The policy with its branches told apart by `condition`.
+
+    Raises:
+        InputError: it was trained with another one than the embedding, which is nobody's choice.
+    """
+    before = policy.spec.condition
+    if before not in (EMBEDDING, condition):
+        raise InputError(
+            f"config.rl.condition is {condition!r}, but the checkpoint was trained with "
+            f"{before!r}: set it to that"
+        )
+    spec = dataclasses.replace(policy.spec, condition=condition)
+    return dataclasses.replace(policy, spec=spec)
 
 
 def demonstrations(session: Session, config: Config) -> list[Episode]:
@@ -183,10 +221,11 @@ def train_arm(
 ) -> PolicyFolder:
     """One way to spend the same number of optimizer steps on the base policy."""
     (ript, optimizer), hardware = settings, Hardware(**config.hardware)
-    if ript.groups_per_step:
+    if ript.sampling.groups_per_step:
+        base = conditioned(base, ript.condition)
 
         def loss(model: Pi0) -> DrawnLoss:
-            return cfg_flow_matching_loss(model, ript.alpha, ript.time_samples)
+            return make_loss(model, ript.loss, ript.condition)
 
         budget(session, name, base, loss, optimizer, ript.batch_size, hardware)
         done = config.sft.steps
@@ -252,6 +291,9 @@ def budget(
     """Says what an update will need of a device, or refuses it, before anything is allocated."""
     model = policy.spec.model
     batch = abstract_batch(model, len(policy.spec.cameras), batch_size)
+    if by_prompt(policy.spec.condition):
+        said = batch.obs.prompt, batch.obs.prompt_mask
+        batch = dataclasses.replace(batch, uncond_prompt=said[0], uncond_prompt_mask=said[1])
     job = Job(policy.params, lambda r: loss(Pi0(model, r)), optimizer, batch, hardware)
     session.run.say(f"{arm}: {check(job)}")
 

@@ -48,10 +48,14 @@ def get_config(arg: str = "") -> ConfigDict:
     config.sft.optimizer.rules = SFT_RULES
     config.rl = _ript()
     # A baseline is the same loop with these keys of `rl` replaced; continued_sft has no rollouts.
-    config.baselines = ConfigDict({"continued_sft": {"groups_per_step": 0}})
+    config.baselines = ConfigDict({"continued_sft": {"sampling": {"groups_per_step": 0}}})
     if arg == "full":
         config.baselines.filtered_bc = ConfigDict(
-            {"success_weight": True, "alpha": 0.0, "dynamic_sampling": False}
+            {
+                "sampling": {"dynamic_sampling": False},
+                "advantage": {"success_weight": True},
+                "loss": {"alpha": 0.0},
+            }
         )
     config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_steps": 10})
     config.eval.videos = 2
@@ -62,24 +66,42 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def _ript() -> ConfigDict:
-    rl = ConfigDict(
+    """What every key means stands at the dataclass of its section, from pi0_jax/rl/config.py on."""
+    rl = ConfigDict({"iterations": 12, "updates_per_step": 80, "batch_size": 64})
+    rl.condition = "embedding"
+    rl.guidance = 1.0
+    rl.rollout_params = "last"
+    rl.buffer_iterations = 0
+    rl.demo_fraction = 0.0
+    rl.demo_weight = 0.0
+    rl.sampling = ConfigDict(
         {
-            "iterations": 12,
             "group_size": 8,
             "groups_per_step": 48,
             "max_groups": 48,
+            "early_stop": 1.0,
             "first_seed": 200_000,
+            "num_states": 0,
             "dynamic_sampling": True,
-            "success_weight": False,
-            "a_max": 5.0,
-            "hard": False,
-            "alpha": 0.1,
-            "guidance": 1.0,
-            "updates_per_step": 80,
-            "batch_size": 64,
-            "time_samples": 2,
-            "demo_fraction": 0.0,
+            "skip_threshold": 3,
+            "mix_states": False,
         }
+    )
+    rl.advantage = ConfigDict(
+        {
+            "success_weight": False,
+            "all_rollouts_baseline": False,
+            "normalization": "none",
+            "clipping": "asymmetric",
+            "a_max": 5.0,
+            "negatives": "clamp",
+            "hard": False,
+            "rescale": "positive_mean",
+        }
+    )
+    rl.windows = ConfigDict({"stride": "executed", "skip_short": False})
+    rl.loss = ConfigDict(
+        {"alpha": 0.1, "time_samples": 2, "shared_noise": True, "branch_dropout": 0.0}
     )
     rl.optimizer = _adamw(learning_rate=7e-4, warmup_steps=20, final_fraction=0.2)
     rl.optimizer.rules = (("cond_embed", 20.0),)

@@ -27,3 +27,21 @@ def check_minima(section: str, values: object, minima: Mapping[str, float]) -> N
         value = getattr(values, name)
         if not isinstance(value, int | float) or not math.isfinite(value) or value < least:
             raise InputError(f"{section}.{name} must be at least {least:g}, got {value!r}")
+
+
+def check_choices(section: str, values: object, choices: Mapping[str, tuple[object, ...]]) -> None:
+    """Every named field of `values` is one of its choices.
+
+    Args:
+        section: of the config, for the message.
+        values: has the fields as attributes.
+        choices: field -> allowed values.
+
+    Raises:
+        InputError: the first field that is not.
+    """
+    for name, allowed in choices.items():
+        value = getattr(values, name)
+        if value not in allowed:
+            names = ", ".join(repr(choice) for choice in allowed)
+            raise InputError(f"{section}.{name} must be one of {names}, got {value!r}")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pi0_jax.data.conditions import by_prompt
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
 from pi0_jax.model import flow
@@ -59,6 +60,41 @@ def sample(
         if len(conditions) == 1:
             return v
         return flow.guide(v[:, :1], v[:, 1:], guidance)
+
+    return flow.euler(velocity, noise[:, None], num_steps)[:, 0]
+
+
+@partial(jax.jit, static_argnames=("model",))
+def sample_by_prompt(
+    model: Pi0,
+    params: Any,
+    obs: Observation,
+    noise: jax.Array,
+    num_steps: jax.Array | int,
+    guidance: jax.Array | float,
+) -> jax.Array:
+    """As `sample`, for a policy whose branches have prompts of their own and no embedding.
+
+    Args:
+        model: the network.
+        params: parameter tree.
+        obs: batch b of the one branch that is run, or 2b: all of the unconditional branch, then
+            all of the conditional one. They are mixed in every Euler step.
+        noise: float32[b, H, d], x at t = 1.
+        num_steps: Euler steps.
+        guidance: as in `sample`.
+
+    Returns:
+        float32[b, H, d].
+    """
+    cache = model.encode_prefix(params, obs)
+    copies = obs.state.shape[0] // noise.shape[0]
+
+    def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
+        """Of x_t [b, 1, H, d], with the branches mixed."""
+        x_rows, t_rows = (jnp.concatenate([x] * copies) for x in (x_t, time))
+        v = model.velocity(params, cache, jnp.asarray(obs.state), x_rows, t_rows)
+        return v if copies == 1 else flow.guide(v[: len(noise)], v[len(noise) :], guidance)
 
     return flow.euler(velocity, noise[:, None], num_steps)[:, 0]
 
@@ -123,16 +159,33 @@ class Policy:
 
     def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
         count = len(observations)
-        missing = self.batch_size - count
-        obs, noise = jax.tree.map(
-            lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]),
-            (self.transforms.observe(observations), noise),
-        )
-        obs, noise = jax.device_put((obs, noise))
         conditions = branches(self.guidance)
-        chunk = sample(
-            self.model, conditions, self.params, obs, noise, self.num_steps, self.guidance
-        )
+        obs, noise = self._padded((self.transforms.observe(observations), noise), count)
+        if by_prompt(self.transforms.condition):
+            obs = self._in_branches(obs, observations, conditions)
+        obs, noise = jax.device_put((obs, noise))
+        rest = self.params, obs, noise, self.num_steps, self.guidance
+        if by_prompt(self.transforms.condition):
+            chunk = sample_by_prompt(self.model, *rest)
+        else:
+            chunk = sample(self.model, conditions, *rest)
         raw_state = np.stack([o.state for o in observations])
         actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
         return np.clip(actions, -1.0, 1.0)
+
+    def _in_branches(
+        self, obs: Observation, observations: Sequence[RawObs], conditions: tuple[int, ...]
+    ) -> Observation:
+        """The padded observations once for each branch, with its prompts: [branches * b, ...]."""
+        texts = [o.prompt for o in observations]
+        parts = []
+        for condition in conditions:
+            said = self.transforms.prompts(texts, positive=condition == POSITIVE)
+            ids, mask = self._padded(said, len(observations))
+            parts.append(replace(obs, prompt=ids, prompt_mask=mask))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    def _padded(self, tree: Any, count: int) -> Any:
+        """Arrays of `count` rows with their last row repeated up to the batch size."""
+        missing = self.batch_size - count
+        return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), tree)

@@ -16,11 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from pi0_jax.data.conditions import CONDITIONS, EMBEDDING
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.env.stepping import ACTION_DIM
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_choices
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.storage import load_tree, new_folder, save_tree
@@ -44,6 +45,7 @@ class PolicySpec:
         execute_steps: actions executed of each chunk before the policy looks again.
         asset_id: folder of the statistics under assets/.
         quantile: quantile instead of z-score normalisation.
+        condition: how the branches of guidance are told apart (`data/conditions.py`).
     """
 
     model: Pi0Config
@@ -54,6 +56,7 @@ class PolicySpec:
     delta_dims: int = 0
     asset_id: str = "default"
     quantile: bool = False
+    condition: str = EMBEDDING
 
     def __post_init__(self) -> None:
         """Checks what the model can carry.
@@ -70,6 +73,7 @@ class PolicySpec:
             raise InputError(
                 f"action_dim {self.action_dim} exceeds the model's {self.model.action_dim}"
             )
+        check_choices("policy", self, {"condition": CONDITIONS})
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class PolicyFolder:
             action_dim=spec.action_dim,
             delta_dims=spec.delta_dims,
             quantile=spec.quantile,
+            condition=spec.condition,
         )
 
 

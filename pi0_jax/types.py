@@ -45,12 +45,17 @@ class Batch:
         action_mask: bool[b, H], False behind the end of the episode.
         weight: float32[b], weight w(A) of the conditional branch; 0 for windows that are not
             positive. The unconditional branch counts every window once.
+        uncond_prompt: int32[b, t], the prompt of the unconditional branch, where it is not that
+            of `obs`; None where both branches have one prompt.
+        uncond_prompt_mask: bool[b, t] or None, as `Observation.prompt_mask`.
     """
 
     obs: Observation
     actions: Array
     action_mask: Array
     weight: Array
+    uncond_prompt: Array | None = None
+    uncond_prompt_mask: Array | None = None
 
 
 @flax.struct.dataclass

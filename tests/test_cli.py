@@ -14,7 +14,7 @@ from pi0_jax.errors import InputError
 
 def main():
     folder = cli.workdir()
-    print("main", folder, cli.RESUME.value, cli.CONFIG.value.rl.alpha, cli.CONFIG.value.eval.guidance)
+    print("main", folder, cli.RESUME.value, cli.CONFIG.value.rl.loss.alpha, cli.CONFIG.value.eval.guidance)
     if folder.name == "wrong":
         raise InputError("the input was wrong")
     if folder.name == "interrupted":
@@ -39,7 +39,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_overrides():
-    done = run(*GOOD, "--config.rl.alpha=0.5", "--config.eval.guidance=(1.0,4.0)", "--resume")
+    done = run(*GOOD, "--config.rl.loss.alpha=0.5", "--config.eval.guidance=(1.0,4.0)", "--resume")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "main runs/x True 0.5 (1.0, 4.0)\n"
 
@@ -53,12 +53,12 @@ def test_an_argument_of_the_config():
     ("arguments", "parts"),
     [
         # An unknown key, and the valid one it is nearest to.
-        ((*GOOD, "--config.rl.grop_size=4"), ("'rl.grop_size'", "'rl.group_size'")),
+        ((*GOOD, "--config.rl.sampling.grop_size=4"), ("'rl.sampling.group_size'",)),
         ((*GOOD, "--config.sft.step", "4"), ("'sft.step'", "'sft.steps'")),
         ((*GOOD, "--config.sede=1"), ("'sede'", "'seed'")),
         # Values of another type.
-        ((*GOOD, "--config.rl.group_size=many"), ("rl.group_size", "many")),
-        ((*GOOD, "--config.rl.alpha=low"), ("rl.alpha", "low")),
+        ((*GOOD, "--config.rl.sampling.group_size=many"), ("rl.sampling.group_size", "many")),
+        ((*GOOD, "--config.rl.loss.alpha=low"), ("rl.loss.alpha", "low")),
         # The config file.
         (("--config", "configs/none.py", "--workdir", "x"), ("--config", "configs/none.py")),
         (("--config", "configs/demo.py:fall", "--workdir", "x"), ("configs/demo.py", "'fall'")),

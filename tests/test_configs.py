@@ -13,9 +13,9 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import branches, sample
+from pi0_jax.rl.config import replaced, ript_config
 from pi0_jax.rl.evaluate import EvalConfig
-from pi0_jax.rl.objective import cfg_flow_matching_loss
-from pi0_jax.rl.ript import RiptConfig
+from pi0_jax.rl.objective import make_loss
 from pi0_jax.training.fit import recipe
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -108,10 +108,10 @@ def test_a_config_builds(path, argument):
     check_update(model, loss, optimizer, sft.steps, windows(model, cameras, sft.batch_size))
 
     for overrides in ({}, *(part.to_dict() for part in config.baselines.values())):
-        values = config.rl.to_dict() | overrides
+        values = replaced(config.rl.to_dict(), overrides)
         optimizer = OptimizerConfig(**values.pop("optimizer"))
-        ript = RiptConfig(**values)
-        loss = cfg_flow_matching_loss(model, ript.alpha, ript.time_samples)
+        ript = ript_config(values)
+        loss = make_loss(model, ript.loss, ript.condition)
         batch = windows(model, cameras, ript.batch_size)
         steps = ript.iterations * ript.updates_per_step
         check_update(model, loss, optimizer, steps, batch)
@@ -137,9 +137,10 @@ def test_initial_states_never_meet(path, argument):
     config = load(path).get_config(*filter(None, [argument]))
     tasks = len(make_suite(config.suite, config.task.to_dict()).tasks)
     demos, rl, evaluation = config.demonstrations, config.rl, config.eval
+    sampling = rl.sampling
     drawn = {
         "demonstrations": range(demos.first_seed, demos.first_seed + demos.episodes),
-        "rl": range(rl.first_seed, rl.first_seed + rl.iterations * rl.max_groups),
+        "rl": range(sampling.first_seed, sampling.first_seed + rl.iterations * sampling.max_groups),
         "eval": range(evaluation.first_seed, evaluation.first_seed + evaluation.episodes * tasks),
     }
     names = list(drawn)

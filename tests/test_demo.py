@@ -23,9 +23,9 @@ SMALL = (
     "--config.sft.batch_size=8",
     "--config.rl.iterations=2",
     # Enough rollouts that a group with mixed outcomes, which alone teaches, is among them.
-    "--config.rl.group_size=4",
-    "--config.rl.groups_per_step=2",
-    "--config.rl.max_groups=8",
+    "--config.rl.sampling.group_size=4",
+    "--config.rl.sampling.groups_per_step=2",
+    "--config.rl.sampling.max_groups=8",
     "--config.rl.updates_per_step=2",
     "--config.rl.batch_size=8",
     "--config.eval.episodes=2",
@@ -42,8 +42,8 @@ LIFT = (
     *SMALL,
     "--config.task.max_steps=16",
     "--config.rl.iterations=1",
-    "--config.rl.group_size=2",
-    "--config.rl.max_groups=2",
+    "--config.rl.sampling.group_size=2",
+    "--config.rl.sampling.max_groups=2",
 )
 
 
@@ -158,7 +158,7 @@ def test_the_real_lift(tmp_path, environment):
         (("eval.py", *SCRIPTED, "--checkpoint={path}/no"), "expected a policy folder"),
         (("train.py", *SCRIPTED, "--config.suite=lfit"), "suite must be one of"),
         (("train.py", *SMALL, "--config.eval.episodes=0"), "eval.episodes must be at least 1"),
-        (("train.py", *SMALL, "--config.rl.group_size=1"), "rl.group_size must be at least 2"),
+        (("train.py", *SMALL, "--config.rl.sampling.group_size=1"), "group_size must be at least"),
     ],
 )  # fmt: skip
 def test_mistakes_cost_nothing(tmp_path, environment, arguments, message):

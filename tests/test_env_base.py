@@ -77,6 +77,34 @@ def test_actions_are_clipped_and_returned_as_executed():
     assert boundary.state.hash == run(simulator, state, np.ones((2, 7))).state.hash
 
 
+@pytest.mark.parametrize(("step", "every", "expected"), [
+    (0, 0, []), (0, 3, [3, 6, 9]), (4, 3, [2, 5, 8, 11]), (6, 3, [3, 6, 9]), (5, 12, [7]),
+    (0, 12, []),
+])  # fmt: skip
+def test_looks_within_a_chunk(step: int, every: int, expected: list[int]):
+    """Before the steps that `every` divides, counted from the episode's start; not at its ends."""
+    actions, simulator = actions_from(0), TASK.build()
+    first = start(simulator, 3)
+    plain = run(simulator, first.state, actions)
+    looked = run(simulator, first.state, actions, 0, every, step)
+    assert looked.look_steps.tolist() == expected
+    assert looked.looks.shape[0] == len(expected)
+    assert looked.state.hash == plain.state.hash
+    np.testing.assert_array_equal(looked.obs.images, plain.obs.images)
+    for image, at in zip(looked.looks, expected, strict=True):
+        there = run(simulator, first.state, actions[:at])
+        np.testing.assert_array_equal(image, there.obs.images)
+
+
+def test_nobody_looks_behind_success():
+    simulator = TASK.build()
+    first = start(simulator, 0)
+    actions = straight_to_the_target(first.state, 40)
+    boundary = run(simulator, first.state, actions, 0, 1)
+    assert boundary.success
+    assert boundary.look_steps.tolist() == list(range(1, len(boundary.actions)))
+
+
 @pytest.mark.parametrize("bad", [np.full((2, 7), np.nan), np.zeros((2, 6)), np.zeros(7)])
 def test_unusable_actions_raise(bad: np.ndarray):
     simulator = TASK.build()

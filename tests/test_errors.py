@@ -1,11 +1,11 @@
-"""The check that every config section shares."""
+"""The checks that every config section shares."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError, check_choices, check_minima
 
 
 def test_the_minimum_itself_is_allowed():
@@ -17,3 +17,11 @@ def test_what_is_below_or_no_number_is_named(value):
     with pytest.raises(InputError) as raised:
         check_minima("rl", SimpleNamespace(steps=value), {"steps": 1})
     assert str(raised.value) == f"rl.steps must be at least 1, got {value!r}"
+
+
+def test_a_choice():
+    allowed = {"kind": ("a", "b")}
+    check_choices("rl", SimpleNamespace(kind="b"), allowed)
+    with pytest.raises(InputError) as raised:
+        check_choices("rl", SimpleNamespace(kind="c"), allowed)
+    assert str(raised.value) == "rl.kind must be one of 'a', 'b', got 'c'"

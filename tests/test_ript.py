@@ -1,17 +1,15 @@
 """A harvest ends whatever the policy does, and weights are those of the outcomes."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny import CONFIG, RIPT, batch, episode, transforms
+from tiny import CONFIG, RIPT, batch, episode, ript, transforms
 
-from pi0_jax.data.windows import count
+from pi0_jax.data.windows import concatenate, count
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.episode import Group
-from pi0_jax.errors import InputError
-from pi0_jax.rl.ript import Harvest, draw_batch, episode_weights, harvest, weighted_windows
+from pi0_jax.rl.ript import Harvest, demo_windows, draw_batch, harvest, weighted_windows
 from pi0_jax.rl.sampler import Sampler
 
 EASY = ScriptedTask(name="easy", max_steps=4, image_size=16, tolerance=9.0)
@@ -28,18 +26,15 @@ class NoisePolicy:
         return np.clip(noise[..., :7], -1, 1)
 
 
-def config(**changes):
-    return dataclasses.replace(RIPT, **changes)
-
-
-def gather(pool, tasks, **changes) -> tuple[Harvest, Sampler]:
-    return harvest(NoisePolicy(), pool, tasks, Sampler(50), config(**changes), 4, 0)
+def gather(pool, tasks, sampler=None, windows=None, **sampling) -> tuple[Harvest, Sampler]:
+    config = ript(sampling=sampling, windows=windows or {})
+    return harvest(NoisePolicy(), pool, tasks, sampler or Sampler(50), config, 4, 0)
 
 
 @pytest.mark.parametrize(("task", "rate"), [(EASY, 1.0), (HOPELESS, 0.0)])
 def test_a_policy_that_always_ends_alike_ends_the_harvest(scripted_pool, task, rate):
     found, sampler = gather(scripted_pool, [task])
-    assert (found.tried, len(found.groups)) == (6, 0)
+    assert (found.tried, len(found.groups), found.accepted_share) == (6, 0, 0.0)
     assert len(found.episodes) == 6 * 3
     assert found.success_rate == rate
     assert (sampler.drawn, sampler.accepted) == (6, 0)
@@ -47,7 +42,7 @@ def test_a_policy_that_always_ends_alike_ends_the_harvest(scripted_pool, task, r
 
 def test_without_dynamic_sampling_they_count(scripted_pool):
     found, _ = gather(scripted_pool, [EASY], dynamic_sampling=False)
-    assert (found.tried, len(found.groups)) == (2, 2)
+    assert (found.tried, len(found.groups), found.accepted_share) == (2, 2, 1.0)
 
 
 def test_mixed_groups_are_collected_until_there_are_enough(scripted_pool):
@@ -61,17 +56,67 @@ def test_mixed_groups_are_collected_until_there_are_enough(scripted_pool):
         assert len({e.init_hash for e in group.episodes}) == 1
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_early_stop_saves_rounds_of_search(scripted_pool, share):
+    """Four groups wanted; the first round tries four, and is whole whatever it finds."""
+    whole, _ = gather(scripted_pool, [MIXED], groups_per_step=4, max_groups=40)
+    less, _ = gather(scripted_pool, [MIXED], groups_per_step=4, max_groups=40, early_stop=share)
+    assert 4 * share <= len(less.groups) <= 4 == len(whole.groups)
+    assert 4 <= less.tried <= whole.tried
+    # It is the same search, cut off.
+    assert [e.seed for e in less.episodes] == [e.seed for e in whole.episodes][: 3 * less.tried]
+    if share == 0.25:
+        assert less.tried < whole.tried
+
+
 def test_hopeless_tasks_do_not_hide_the_others(scripted_pool):
     found, _ = gather(scripted_pool, [HOPELESS, MIXED], groups_per_step=2, max_groups=30)
     assert {e.task for group in found.groups for e in group.episodes} == {"mixed"}
     tried = [e.task for e in found.episodes]
     assert abs(tried.count("hopeless") - tried.count("mixed")) <= 3
+    assert found.success_by_task["hopeless"] == 0.0
+    assert 0 < found.success_by_task["mixed"] < 1
 
 
 def test_a_resumed_sampler_harvests_on(scripted_pool):
     _, sampler = gather(scripted_pool, [MIXED])
     again, _ = harvest(NoisePolicy(), scripted_pool, [MIXED], sampler, RIPT, 4, 0)
     assert min(e.seed for e in again.episodes) == 50 + sampler.drawn
+
+
+def test_solved_states_cost_no_rollouts(scripted_pool):
+    """Two states, always solved: tried once, passed over four times, tried again."""
+    sampler, tried, skipped = None, [], []
+    for _ in range(7):
+        found, sampler = gather(scripted_pool, [EASY], sampler, num_states=2)
+        tried.append(found.tried)
+        skipped.append(found.skipped)
+        assert len(found.episodes) == 3 * found.tried
+    # The second round of the first step finds both solved already, and ends the step.
+    assert tried == [2, 0, 0, 0, 2, 0, 0]
+    assert skipped == [2, 2, 2, 2, 2, 2, 2]
+
+
+def test_unsolved_states_are_tried_again_with_other_noise(scripted_pool):
+    found, _ = gather(scripted_pool, [HOPELESS], num_states=2)
+    assert (found.tried, found.skipped) == (6, 0)
+    assert {e.seed for e in found.episodes} == {50, 51}
+    assert len({e.actions.tobytes() for e in found.episodes}) == 18
+
+
+def test_mixed_states_in_a_group(scripted_pool):
+    found, _ = gather(scripted_pool, [MIXED], mix_states=True, max_groups=30)
+    assert len(found.groups) == 2
+    for group in found.groups:
+        assert len({e.init_hash for e in group.episodes}) == 3
+        assert 0 < group.rewards.sum() < 3
+
+
+def test_a_stride_is_rendered(scripted_pool):
+    found, _ = gather(scripted_pool, [HOPELESS], windows={"stride": 3}, dynamic_sampling=False)
+    assert {tuple(e.image_steps.tolist()) for e in found.episodes} == {(0, 3)}
+    windows = weighted_windows(found.groups, ript(windows={"stride": 3}), transforms(), 4)
+    assert count(windows) == 2 * len(found.episodes)
 
 
 def test_progress_reports_the_whole_step(scripted_pool):
@@ -84,8 +129,9 @@ def test_progress_reports_the_whole_step(scripted_pool):
 
 def test_success_rate_leaves_errors_out():
     episodes = (episode(2, [0], success=True), episode(2, [0]), episode(2, [0], error="broken"))
-    assert Harvest(episodes, (), 1).success_rate == 0.5
-    assert np.isnan(Harvest((), (), 0).success_rate)
+    assert Harvest(episodes).success_rate == 0.5
+    assert Harvest(episodes).success_by_task == {"scripted": 0.5}
+    assert np.isnan(Harvest().success_rate)
 
 
 def group(*outcomes: int) -> Group:
@@ -95,25 +141,6 @@ def group(*outcomes: int) -> Group:
 GROUPS = [group(1, 0, 0), group(1, 1, 0)]
 
 
-@pytest.mark.parametrize(
-    ("changes", "weights"),
-    [
-        # Advantages 1, -1/2, -1/2 and 1/2, 1/2, -1; the positive ones have mean 2/3.
-        ({}, [1.5, 0, 0, 0.75, 0.75, 0]),
-        ({"hard": True}, [1, 0, 0, 1, 1, 0]),
-        ({"a_max": 0.5}, [1, 0, 0, 1, 1, 0]),
-        ({"success_weight": True}, [1, 0, 0, 1, 1, 0]),
-    ],
-)
-def test_weights_by_hand(changes, weights):
-    np.testing.assert_allclose(episode_weights(GROUPS, config(**changes)), weights, rtol=1e-6)
-
-
-def test_filtered_cloning_learns_from_uniform_groups():
-    assert episode_weights([group(1, 1)], config(success_weight=True)).tolist() == [1, 1]
-    assert episode_weights([group(1, 1)], RIPT).tolist() == [0, 0]
-
-
 def test_windows_inherit_the_weight():
     windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon)
     expected = np.repeat([1.5, 0, 0, 0.75, 0.75, 0], 2)
@@ -121,35 +148,49 @@ def test_windows_inherit_the_weight():
     assert weighted_windows([], RIPT, transforms(), CONFIG.action_horizon) is None
 
 
+def test_short_windows_may_be_left_out():
+    """Episodes of three steps, looks at 0 and 2, horizon 2: the second window is short."""
+    whole = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 2)
+    assert count(whole) == 6
+    assert whole.action_mask.all()
+    assert weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4) is None
+
+
 @pytest.mark.parametrize(("fraction", "demos"), [(0.0, 0), (0.25, 2), (0.5, 4)])
 def test_a_batch_has_its_share_of_demonstrations(fraction, demos):
     rollouts = batch(3).replace(weight=np.ones(3, np.float32))
     windows = draw_batch(
-        rollouts, batch(2).replace(weight=np.zeros(2, np.float32)),
-        config(demo_fraction=fraction), np.random.default_rng(0),
+        [rollouts], batch(2).replace(weight=np.zeros(2, np.float32)),
+        ript(demo_fraction=fraction), np.random.default_rng(0),
     )  # fmt: skip
     assert count(windows) == 8
     assert windows.weight.tolist() == [1.0] * (8 - demos) + [0.0] * demos
 
 
+def test_demonstrations_have_a_window_at_every_picture_and_their_weight():
+    demos = [episode(5, [0, 2, 4]), episode(3, [0, 2])]
+    config = ript(demo_weight=0.3, windows={"stride": 3})
+    windows = demo_windows(demos, config, transforms(), 4)
+    np.testing.assert_allclose(windows.weight, np.full(5, 0.3))
+    assert count(demo_windows(demos, ript(windows={"skip_short": True}), transforms(), 3)) == 3
+    assert demo_windows(demos, ript(demo_fraction=0.0), transforms(), 4) is None
+    assert not demo_windows(demos, RIPT, transforms(), 4).weight.any()
+
+
 def test_batches_draw_from_the_whole_buffer():
     rollouts, rng = batch(3), np.random.default_rng(0)
-    rollouts = rollouts.replace(weight=np.arange(1, 4, dtype=np.float32))
-    drawn = np.concatenate(
-        [draw_batch(rollouts, batch(1), RIPT, rng).weight[:6] for _ in range(50)]
-    )
+    parts = [
+        rollouts.replace(weight=np.array([1, 2, 2], np.float32)),
+        rollouts.replace(weight=np.array([3, 3, 3], np.float32)),
+    ]
+    drawn = np.concatenate([draw_batch(parts, batch(1), RIPT, rng).weight[:6] for _ in range(50)])
     shares = [np.mean(drawn == value) for value in (1, 2, 3)]
-    np.testing.assert_allclose(shares, 1 / 3, atol=0.1)
+    np.testing.assert_allclose(shares, [1 / 6, 1 / 3, 1 / 2], atol=0.1)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"group_size": 1}, "rl.group_size must be at least 2, got 1"),
-        ({"groups_per_step": 9}, r"rl.max_groups \(6\) must be at least .* \(9\)"),
-        ({"demo_fraction": 1.0}, r"rl.demo_fraction must be in \[0, 1\), got 1.0"),
-    ],
-)
-def test_impossible_settings(changes, message):
-    with pytest.raises(InputError, match=message):
-        config(**changes)
+def test_a_buffer_in_parts_is_the_buffer():
+    whole = draw_batch(
+        [concatenate([batch(3), batch(2)])], batch(1), RIPT, np.random.default_rng(4)
+    )
+    parts = draw_batch([batch(3), batch(2)], batch(1), RIPT, np.random.default_rng(4))
+    np.testing.assert_array_equal(whole.actions, parts.actions)

@@ -15,7 +15,7 @@ from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.episode import Episode
 from pi0_jax.rl import rollout
-from pi0_jax.rl.rollout import Plan, collect, group_by_state, plan_states, replay
+from pi0_jax.rl.rollout import Plan, Start, collect, groups_of, plan_groups, plan_states, replay
 
 TASK = ScriptedTask(max_steps=10, image_size=16, tolerance=0.4, speed=0.2)
 
@@ -127,13 +127,69 @@ def test_noise_belongs_to_chunk_rollout_state_and_step(scripted_pool):
 
 
 def test_rollouts_of_a_state_start_from_copies(episodes):
-    groups = group_by_state(episodes)
+    groups = groups_of(episodes, 3)
     assert [len(group.episodes) for group in groups] == [3] * 4
     for group in groups:
         a, b, c = group.episodes
         np.testing.assert_array_equal(a.images[0], b.images[0])
         np.testing.assert_array_equal(a.state[0], c.state[0])
         assert not np.array_equal(a.actions[0], b.actions[0])
+
+
+def test_a_group_may_start_from_a_state_each(scripted_pool):
+    groups = [(Start(TASK, 5), Start(TASK, 6), Start(TASK, 7)), (Start(TASK, 8),)]
+    plans = plan_groups(scripted_pool, groups, 3)
+    assert [plan.seed for plan in plans] == [5, 6, 7, 8, 8, 8]
+    assert [plan.rollout for plan in plans] == [0, 1, 2, 0, 1, 2]
+    done = collect(NoisePolicy(), scripted_pool, plans, 3, 7)
+    mixed, same = groups_of(done, 3)
+    assert len({episode.init_hash for episode in mixed.episodes}) == 3
+    assert len({episode.init_hash for episode in same.episodes}) == 1
+
+
+def test_another_visit_is_another_noise(scripted_pool, episodes):
+    """Visit 0 draws what a state without a count of visits draws."""
+    first, again = (
+        collect(
+            NoisePolicy(),
+            scripted_pool,
+            plan_groups(scripted_pool, [(Start(TASK, 0, visit),)], 3),
+            3,
+            7,
+        )
+        for visit in (0, 1)
+    )
+    for a, b in zip(first, episodes[:3], strict=True):
+        assert_same(a, b)
+    assert len({episode.actions.tobytes() for episode in (*first, *again)}) == 6
+
+
+def test_groups_are_told_by_their_place(episodes):
+    """Not by their state, which may come twice in a step."""
+    broken = dataclasses.replace(episodes[1], error="broken")
+    groups = groups_of([episodes[0], broken, *episodes[:2]], 2)
+    assert [len(group.episodes) for group in groups] == [1, 2]
+    assert groups_of([], 3) == []
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 7])
+def test_looks_between_chunks_change_nothing_else(scripted_pool, episodes, every):
+    """Chunks of 3, looks before every n-th step of the episode, not of the chunk."""
+    plans = plan_states(scripted_pool, states(), rollouts=3)
+    looking = collect(NoisePolicy(), scripted_pool, plans, 3, 7, look_every=every)
+    for seen, plain in zip(looking, episodes, strict=True):
+        steps = set(range(0, len(plain), every)) | set(plain.image_steps.tolist())
+        assert seen.image_steps.tolist() == sorted(steps)
+        np.testing.assert_array_equal(seen.actions, plain.actions)
+        np.testing.assert_array_equal(seen.state, plain.state)
+        np.testing.assert_array_equal(seen.chunk_start, plain.chunk_start)
+        simulator = ScriptedSimulator(TASK)
+        simulator.start(seen.seed)
+        for step, action in enumerate(seen.actions):
+            if step in steps:
+                look = seen.image_steps.tolist().index(step)
+                np.testing.assert_array_equal(seen.images[look], simulator.images())
+            simulator.step(action)
 
 
 def test_replay_is_the_episode(episodes, scripted_pool):
@@ -189,10 +245,10 @@ class WalledTask(ScriptedTask):
 class WalledSimulator(ScriptedSimulator):
     """What `WalledTask` builds."""
 
-    def run(self, state, actions, frame_every=0):
+    def run(self, state, actions, *options):
         if state.arrays["hand"][0] > WALL:
             raise RuntimeError("the arm hit the wall")
-        return super().run(state, actions, frame_every)
+        return super().run(state, actions, *options)
 
 
 def test_errors_are_neither_success_nor_failure():
@@ -214,7 +270,7 @@ def test_errors_are_neither_success_nor_failure():
         assert len(episode.images) == len(episode.image_steps) == looks
         assert episode.images.shape[1:] == (2, 16, 16, 3)
     assert set(kinds) == {0, 1, 2}
-    assert sum(len(group.episodes) for group in group_by_state(done)) == kinds.count(2)
+    assert sum(len(group.episodes) for group in groups_of(done, 3)) == kinds.count(2)
 
 
 def test_a_fault_that_passes_is_invisible(episodes, scripted_pool):

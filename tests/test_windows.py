@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import CONFIG, episode, transforms
 
-from pi0_jax.data.windows import concatenate, count, cut_windows, take
+from pi0_jax.data.windows import (
+    WindowConfig,
+    concatenate,
+    count,
+    cut_windows,
+    take,
+    take_across,
+    window_starts,
+)
+from pi0_jax.errors import InputError
 
 TRANSFORMS = transforms()
 HORIZON = CONFIG.action_horizon
@@ -81,3 +90,104 @@ def test_take_and_concatenate():
     twice = concatenate([picked, windows])
     assert count(twice) == 6
     np.testing.assert_array_equal(twice.actions[3:], windows.actions)
+
+
+def looked_at(steps: int, execute: int, every: int):
+    """An episode as a rollout gives it: chunks of `execute`, and a look every n steps."""
+    chunks = range(0, steps, execute)
+    looks = sorted({*chunks, *(range(0, steps, every) if every else ())})
+    return episode(steps, looks, chunk_start=np.isin(np.arange(steps), chunks))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.integers(1, 14),
+    execute=st.integers(1, 6),
+    every=st.integers(1, 6),
+    horizon=st.integers(1, 7),
+    short=st.booleans(),
+)
+def test_a_stride_covers_every_executed_step_as_often_as_it_says(
+    steps, execute, every, horizon, short
+):
+    """Multiple of the executed steps or not: windows are counted from the episode's start."""
+    done = looked_at(steps, execute, every)
+    config = WindowConfig(every, skip_short=short)
+    found = window_starts(done, horizon, config).tolist()
+    wanted = [s for s in range(0, steps, every) if not short or s + horizon <= steps]
+    assert found == wanted
+    if not wanted:
+        return
+    windows = cut_windows([done], [1.0], TRANSFORMS, horizon, config)
+    times = np.zeros(steps, int)
+    for start, actions, mask in zip(found, robot(windows), windows.action_mask, strict=True):
+        real = int(mask.sum())
+        assert mask.tolist() == [True] * real + [False] * (horizon - real)
+        np.testing.assert_allclose(actions[:real], done.actions[start : start + real], atol=1e-6)
+        times[start : start + real] += 1
+    expected = [sum(s <= step < s + horizon for s in wanted) for step in range(steps)]
+    assert times.tolist() == expected
+    if not short and every <= horizon:
+        assert times.min() >= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps=st.integers(1, 14), execute=st.integers(1, 6), every=st.integers(0, 6))
+def test_executed_windows_do_not_see_the_looks_between(steps, execute, every):
+    done = looked_at(steps, execute, every)
+    starts = list(range(0, steps, execute))
+    assert window_starts(done, HORIZON, WindowConfig()).tolist() == starts
+    assert window_starts(done, HORIZON, WindowConfig("last")).tolist() == starts[-1:]
+
+
+def test_the_last_window():
+    """Ten steps in chunks of four, horizon four: the third window is short."""
+    done = looked_at(10, 4, 0)
+    assert window_starts(done, 4, WindowConfig("last")).tolist() == [8]
+    assert window_starts(done, 4, WindowConfig("last", skip_short=True)).tolist() == [4]
+    assert window_starts(done, 4, WindowConfig(skip_short=True)).tolist() == [0, 4]
+    assert window_starts(done, 11, WindowConfig(skip_short=True)).tolist() == []
+
+
+def test_a_window_of_a_stride_sees_the_picture_of_its_step():
+    done = looked_at(7, 3, 2)  # pictures at 0 2 3 4 6
+    windows = cut_windows([done], [1.0], TRANSFORMS, HORIZON, WindowConfig("2"))
+    np.testing.assert_array_equal(windows.obs.images, done.images[[0, 1, 3, 4]])
+    np.testing.assert_allclose(windows.obs.state, (done.state[[0, 2, 4, 6]] - 0.1) / 0.5, atol=1e-5)
+
+
+def test_an_episode_without_a_whole_window_is_left_out():
+    config = WindowConfig(skip_short=True)
+    windows = cut_windows([episode(3, [0]), episode(4, [0])], [1.0, 2.0], TRANSFORMS, 4, config)
+    assert windows.weight.tolist() == [2.0]
+    with pytest.raises(InputError, match="no episode has a whole window of 4 steps"):
+        cut_windows([episode(3, [0])], [1.0], TRANSFORMS, 4, config)
+
+
+def test_a_stride_needs_its_pictures():
+    with pytest.raises(ValueError, match=r"stride 2 needs images at the steps \[2, 4\]"):
+        window_starts(episode(6, [0, 3]), HORIZON, WindowConfig(2))
+
+
+@pytest.mark.parametrize("stride", ["first", 0, "0", -1, "-1", 1.5, True, ""])
+def test_an_unknown_stride_is_refused(stride):
+    with pytest.raises(InputError, match=r"rl\.windows\.stride must be 'executed', 'last' or a"):
+        WindowConfig(stride)
+
+
+@pytest.mark.parametrize(("stride", "every"), [("executed", 0), ("last", 0), (3, 3), ("12", 12)])
+def test_steps_of_a_stride(stride, every):
+    assert WindowConfig(stride).every == every
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.lists(st.integers(0, 99)))
+def test_taking_across_parts_is_taking_from_the_whole(sizes, indices):
+    parts = [
+        cut_windows([episode(size, list(range(size)), seed=size + i)], [i], TRANSFORMS, HORIZON)
+        for i, size in enumerate(sizes)
+    ]
+    chosen = np.array(indices, int) % sum(sizes)
+    one, other = take_across(parts, chosen), take(concatenate(parts), chosen)
+    np.testing.assert_array_equal(one.actions, other.actions)
+    np.testing.assert_array_equal(one.obs.images, other.obs.images)
+    np.testing.assert_array_equal(one.weight, other.weight)

@@ -1,5 +1,7 @@
 """Small things to test with: a model of some thousand parameters, observations, episodes, tasks."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -9,7 +11,9 @@ from pi0_jax.episode import Episode
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy_folder import PolicyFolder, PolicySpec
-from pi0_jax.rl.ript import RiptConfig
+from pi0_jax.rl.config import RiptConfig, replaced, ript_config
+from pi0_jax.rl.objective import LossConfig
+from pi0_jax.rl.sampler import SamplingConfig
 from pi0_jax.types import Batch, Observation
 
 # Two layers (a full one and the last), two key/value heads, four tokens an image.
@@ -32,21 +36,17 @@ MODEL = Pi0(CONFIG)
 # The smallest loop: every key of config.rl but the optimizer.
 RIPT = RiptConfig(
     iterations=2,
-    group_size=3,
-    groups_per_step=2,
-    max_groups=6,
-    first_seed=1000,
-    dynamic_sampling=True,
-    success_weight=False,
-    a_max=5.0,
-    hard=False,
-    alpha=0.1,
-    guidance=1.0,
     updates_per_step=2,
     batch_size=8,
-    time_samples=2,
+    sampling=SamplingConfig(group_size=3, groups_per_step=2, max_groups=6, first_seed=1000),
+    loss=LossConfig(alpha=0.1, time_samples=2),
     demo_fraction=0.25,
 )
+
+
+def ript(**changes) -> RiptConfig:
+    """`RIPT` with some keys replaced; those of a section as a dictionary."""
+    return ript_config(replaced(dataclasses.asdict(RIPT), changes))
 
 
 def observation(batch: int, cameras: int = 2, seed: int = 0) -> Observation:

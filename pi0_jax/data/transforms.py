@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pi0_jax.data import normalize
+from pi0_jax.data.conditions import EMBEDDING, branch_prompt
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.data.tokenizer import Tokenizer, pad_prompt
 from pi0_jax.episode import RawObs
@@ -32,6 +33,7 @@ class Transforms:
         delta_dims: leading action dimensions stored relative to the state; 0 for none. The
             checkpoint `pi0_libero` wants 6, although LIBERO's actions are deltas already.
         quantile: normalise by quantiles instead of z-scores.
+        condition: how the branches of guidance are told apart (`conditions.py`).
     """
 
     image_size: int
@@ -42,18 +44,29 @@ class Transforms:
     action_dim: int
     delta_dims: int = 0
     quantile: bool = False
+    condition: str = EMBEDDING
 
     def observe(self, observations: Sequence[RawObs]) -> Observation:
-        """Stacks raw observations into host arrays, all cameras present."""
+        """Stacks raw observations into host arrays, all cameras present.
+
+        The prompts are those of the conditional branch.
+        """
         images = np.stack([self.images(obs.images) for obs in observations])
-        prompts = [self.prompt(obs.prompt) for obs in observations]
+        prompt, prompt_mask = self.prompts([obs.prompt for obs in observations])
         return Observation(
             images=images,
             image_mask=np.ones(images.shape[:2], bool),
             state=self.state(np.stack([obs.state for obs in observations])),
-            prompt=np.stack([ids for ids, _ in prompts]),
-            prompt_mask=np.stack([mask for _, mask in prompts]),
+            prompt=prompt,
+            prompt_mask=prompt_mask,
         )
+
+    def prompts(
+        self, prompts: Sequence[str], positive: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """int32[b, t] ids and bool[b, t] masks, of the conditional branch or the other."""
+        said = [self.prompt(branch_prompt(self.condition, text, positive)) for text in prompts]
+        return np.stack([ids for ids, _ in said]), np.stack([mask for _, mask in said])
 
     def images(self, images: np.ndarray) -> np.ndarray:
         """uint8[c, h, w, 3] to uint8[c, size, size, 3]."""

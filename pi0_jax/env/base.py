@@ -4,11 +4,11 @@ A simulator carries nothing from one call to the next: `run` takes the whole sta
 next one. So a worker that dies loses no episode, K rollouts of a group start from copies of one
 value, and any idle worker can take any job of any episode.
 
-Axis letters: t control step, f video frame, c camera, h height, w width.
+Axis letters: t control step, f video frame, r rendered step, c camera, h height, w width.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,6 +43,10 @@ class Boundary:
         proprio: float32[t, 8], proprioception before each executed step.
         actions: float32[t, 7], the executed actions (clipped to [-1, 1]).
         frames: uint8[f, h, w, 3], pictures for a video, upright; empty if not asked for.
+        looks: uint8[r, c, h, w, 3], what the policy would have seen within the chunk, as in
+            `RawObs`; empty if not asked for.
+        look_steps: int32[r], increasing: the step of the chunk, counted from 0, before which
+            each look was taken.
     """
 
     state: SimState
@@ -51,6 +55,8 @@ class Boundary:
     proprio: np.ndarray
     actions: np.ndarray
     frames: np.ndarray
+    looks: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 0, 3), np.uint8))
+    look_steps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
 class Simulator(Protocol):
@@ -60,11 +66,20 @@ class Simulator(Protocol):
         """Places the objects from `seed`, lets them settle, and looks once (t = 0)."""
         ...
 
-    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
+    def run(
+        self,
+        state: SimState,
+        actions: np.ndarray,
+        frame_every: int = 0,
+        look_every: int = 0,
+        step: int = 0,
+    ) -> Boundary:
         """Executes float32[t, 7] actions from `state`; renders once, at the end.
 
-        Stops early at success. With `frame_every` n > 0 also takes a video frame every n steps;
-        that never changes the physics. Bit-identical for equal arguments, in any process.
+        Stops early at success. With `frame_every` n > 0 also takes a video frame every n steps,
+        with `look_every` n > 0 also looks before every n-th step of the episode, of which this
+        chunk begins with `step`; neither changes the physics. Bit-identical for equal
+        arguments, in any process.
         """
         ...
 
@@ -117,7 +132,12 @@ def start(simulator: Simulator, seed: int) -> Boundary:
 
 
 def run(
-    simulator: Simulator, state: SimState, actions: np.ndarray, frame_every: int = 0
+    simulator: Simulator,
+    state: SimState,
+    actions: np.ndarray,
+    frame_every: int = 0,
+    look_every: int = 0,
+    step: int = 0,
 ) -> Boundary:
     """Job function: one action chunk from a state."""
-    return simulator.run(state, actions, frame_every)
+    return simulator.run(state, actions, frame_every, look_every, step)

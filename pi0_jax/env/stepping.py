@@ -1,10 +1,10 @@
 """The chunk loop that every simulator shares: step, ask for success, look once at the end.
 
-Axis letters: t control step, f video frame, c camera, h height, w width.
+Axis letters: t control step, f video frame, r rendered step, c camera, h height, w width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,17 @@ from pi0_jax.episode import RawObs
 
 ACTION_DIM = 7
 PROPRIO_DIM = 8
+
+
+@dataclass
+class _Recorded:
+    """What a chunk has told so far; the fields are those of `Boundary`."""
+
+    proprio: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    looks: list[np.ndarray] = field(default_factory=list)
+    look_steps: list[int] = field(default_factory=list)
 
 
 class SteppedSimulator(ABC):
@@ -48,11 +59,26 @@ class SteppedSimulator(ABC):
     def video_frame(self) -> np.ndarray:
         """uint8[h, w, 3], upright, for people to see."""
 
-    def run(self, state: SimState, actions: np.ndarray, frame_every: int = 0) -> Boundary:
+    def run(
+        self,
+        state: SimState,
+        actions: np.ndarray,
+        frame_every: int = 0,
+        look_every: int = 0,
+        step: int = 0,
+    ) -> Boundary:
         """Executes float32[t, 7] actions from `state`; renders once, at the end.
 
-        Stops early at success. With `frame_every` n > 0 a video frame is taken after every n-th
-        step, and after the one that succeeds.
+        Stops early at success.
+
+        Args:
+            state: to start from.
+            actions: float32[t, 7]; clipped to [-1, 1].
+            frame_every: take a video frame after every n-th step, and after the one that
+                succeeds; 0 for none.
+            look_every: look before every n-th step of the episode; 0 for none. The chunk's
+                first step and its end are left out: the policy looks there anyway.
+            step: control steps of the episode before this chunk.
 
         Raises:
             ValueError: actions are not finite or have another shape.
@@ -61,25 +87,23 @@ class SteppedSimulator(ABC):
         if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
             raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
         self.load(state)
-        proprio, executed, frames, success = [], [], [], False
-        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32), start=1):
-            proprio.append(self.proprio())
-            executed.append(action)
+        recorded, success = _Recorded(), False
+        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32)):
+            if look_every and count and (step + count) % look_every == 0:
+                recorded.looks.append(self.images())
+                recorded.look_steps.append(count)
+            recorded.proprio.append(self.proprio())
+            recorded.actions.append(action)
             success = self.step(action)
-            if frame_every and (success or count % frame_every == 0):
-                frames.append(self.video_frame())
+            if frame_every and (success or (count + 1) % frame_every == 0):
+                recorded.frames.append(self.video_frame())
             if success:
                 break
-        return self.boundary(proprio, executed, frames, success)
+        return self.boundary(recorded, success)
 
-    def boundary(
-        self,
-        proprio: Sequence[np.ndarray] = (),
-        actions: Sequence[np.ndarray] = (),
-        frames: Sequence[np.ndarray] = (),
-        success: bool = False,
-    ) -> Boundary:
+    def boundary(self, recorded: "_Recorded | None" = None, success: bool = False) -> Boundary:
         """The present state as the end of a chunk; looks unless the episode is over."""
+        chunk = recorded or _Recorded()
         obs = None
         if not success:
             obs = RawObs(self.images(), self.proprio(), self.instruction)
@@ -87,7 +111,9 @@ class SteppedSimulator(ABC):
             state=self.save(),
             obs=obs,
             success=success,
-            proprio=np.array(proprio, np.float32).reshape(-1, PROPRIO_DIM),
-            actions=np.array(actions, np.float32).reshape(-1, ACTION_DIM),
-            frames=np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8),
+            proprio=np.array(chunk.proprio, np.float32).reshape(-1, PROPRIO_DIM),
+            actions=np.array(chunk.actions, np.float32).reshape(-1, ACTION_DIM),
+            frames=np.stack(chunk.frames) if chunk.frames else np.zeros((0, 0, 0, 3), np.uint8),
+            looks=np.stack(chunk.looks) if chunk.looks else np.zeros((0, 0, 0, 0, 3), np.uint8),
+            look_steps=np.array(chunk.look_steps, np.int32),
         )

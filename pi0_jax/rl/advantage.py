@@ -1,9 +1,113 @@
-"""Leave-one-out advantages and the weights made of them; pure NumPy.
+"""Outcomes to weights: leave-one-out advantages, and what is done to them; pure NumPy.
 
-Axis letters: k rollout of a group, n episode or window.
+    rewards -> advantage -> normalise -> clip -> negatives -> hard -> rescale -> weight w(A)
+
+Axis letters: k rollout of one baseline (a group, or the whole step), n episode.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
+
+from pi0_jax.errors import InputError, check_choices, check_minima
+
+NORMALIZATIONS = ("none", "standard", "robust")
+CLIPPINGS = ("asymmetric", "symmetric", "none")
+NEGATIVES = ("clamp", "softplus", "abs", "signed")
+RESCALES = ("positive_mean", "none")
+
+_NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its MAD
+_NO_SPREAD = 1e-6  # of advantages that differ by rounding alone
+_WARNINGS = {
+    "abs": "rl.advantage.negatives is 'abs': failures are trained on as if they were good",
+    "signed": "rl.advantage.negatives is 'signed': a loss with negative weights is unbounded below",
+}
+
+
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """How the outcomes of a step become the weights of its episodes.
+
+    Attributes:
+        success_weight: weigh every success 1 and every failure 0, whatever its group: filtered
+            behaviour cloning. The other keys then have no part in it.
+        all_rollouts_baseline: leave one out of all rollouts of the step's accepted groups,
+            instead of out of those of its own group (RIPT-VLA's `rloo_over_all_rollouts`).
+        normalization: "none"; "standard", (A - mean) / deviation; "robust", (A - median) /
+            (1.4826 median absolute deviation): the commoner outcome becomes 0, and where half
+            of the rollouts or more share it nothing is divided. Over the rollouts that share a
+            baseline, never across baselines.
+        clipping: "asymmetric", to [0, a_max]; "symmetric", to [-a_max, a_max]; "none".
+        a_max: the bound.
+        negatives: what a negative advantage is worth: "clamp", nothing; "softplus", a little,
+            log(1 + e^A) of every advantage; "abs", as much as a positive one; "signed", what it
+            says. The last two are for ablations: they are said aloud when a run starts.
+        hard: weight 1 for every positive advantage (CFGRL's 1[A > 0]).
+        rescale: "positive_mean", mean 1 over the positive weights, so that the learning rate
+            keeps its meaning: the mean positive advantage is 1 - success rate, and without this
+            the step shrinks as the policy improves. "none" leaves them.
+    """
+
+    success_weight: bool = False
+    all_rollouts_baseline: bool = False
+    normalization: str = "none"
+    clipping: str = "asymmetric"
+    a_max: float = 5.0
+    negatives: str = "clamp"
+    hard: bool = False
+    rescale: str = "positive_mean"
+
+    def __post_init__(self) -> None:
+        """Checks names, ranges, and that no key is without effect.
+
+        Raises:
+            InputError: named field.
+        """
+        choices = {"normalization": NORMALIZATIONS, "clipping": CLIPPINGS}
+        choices |= {"negatives": NEGATIVES, "rescale": RESCALES}
+        check_choices("rl.advantage", self, choices)
+        check_minima("rl.advantage", self, {"a_max": 0})
+        if self.negatives != "clamp" and self.clipping == "asymmetric":
+            raise InputError(
+                f"rl.advantage.negatives {self.negatives!r} finds no negative advantage behind "
+                "clipping 'asymmetric'; set rl.advantage.clipping to 'symmetric' or 'none'"
+            )
+        if self.negatives != "clamp" and self.hard:
+            raise InputError(
+                "rl.advantage.hard weighs positive advantages 1 and all others 0; it needs "
+                f"rl.advantage.negatives 'clamp', got {self.negatives!r}"
+            )
+
+    @property
+    def warning(self) -> str | None:
+        """What to say aloud before training with these settings, if anything."""
+        return None if self.success_weight else _WARNINGS.get(self.negatives)
+
+
+def weigh(rewards: Sequence[np.ndarray], config: AdvantageConfig) -> tuple[np.ndarray, int]:
+    """The weight of every episode, and how many had no finite advantage.
+
+    What is NaN or infinite gets weight 0 and leaves the weights of the others as they are.
+
+    Args:
+        rewards: float32[k] of each group, one entry a rollout; at least one group.
+        config: what is done to them.
+
+    Returns:
+        float32[n] over all groups in order, and the count.
+    """
+    if config.success_weight:
+        advantages = np.concatenate(rewards)
+    else:
+        baselines = [np.concatenate(rewards)] if config.all_rollouts_baseline else rewards
+        parts = [normalize(leave_one_out(part), config.normalization) for part in baselines]
+        advantages = np.concatenate(parts)
+    spoiled = ~np.isfinite(advantages)
+    advantages = np.where(spoiled, np.float32(0), advantages)
+    weights = advantages if config.success_weight else _weights(advantages, config)
+    weights = np.where(spoiled, np.float32(0), weights)
+    return weights, int(spoiled.sum())
 
 
 def leave_one_out(rewards: np.ndarray) -> np.ndarray:
@@ -12,39 +116,72 @@ def leave_one_out(rewards: np.ndarray) -> np.ndarray:
     For m successes out of K: success (K - m) / (K - 1), failure -m / (K - 1). They sum to 0.
 
     Args:
-        rewards: float32[k], k >= 2.
+        rewards: float32[k], k >= 2. One that is not finite is left out of the others' baseline.
+
+    Returns:
+        float32[k], NaN where there is no finite reward or no finite other one.
+    """
+    rewards = np.asarray(rewards, np.float64)
+    if len(rewards) < 2:
+        raise ValueError(f"a leave-one-out baseline needs at least 2 rollouts, got {len(rewards)}")
+    known = np.isfinite(rewards)
+    advantages = np.full(len(rewards), np.nan)
+    if known.sum() > 1:
+        finite = rewards[known]
+        with np.errstate(over="ignore", invalid="ignore"):
+            baseline = (finite.sum() - finite) / (len(finite) - 1)
+            advantages[known] = finite - baseline
+    with np.errstate(over="ignore"):
+        return advantages.astype(np.float32)
+
+
+def normalize(advantages: np.ndarray, how: str) -> np.ndarray:
+    """Centres and scales; a spread of 0 divides nothing. Only finite entries are counted.
+
+    Args:
+        advantages: float32[k] of one baseline.
+        how: one of `NORMALIZATIONS`.
 
     Returns:
         float32[k].
     """
-    rewards = np.asarray(rewards, np.float64)
-    k = len(rewards)
-    if k < 2:
-        raise ValueError(f"a leave-one-out baseline needs at least 2 rollouts, got {k}")
-    baseline = (rewards.sum() - rewards) / (k - 1)
-    return (rewards - baseline).astype(np.float32)
+    finite = advantages[np.isfinite(advantages)].astype(np.float64)
+    if how == "none" or not len(finite):
+        return advantages
+    if how == "standard":
+        centre, spread = finite.mean(), finite.std()
+    else:
+        centre = np.median(finite)
+        spread = _NORMAL_MAD * np.median(np.abs(finite - centre))
+    return ((advantages - centre) / (spread if spread > _NO_SPREAD else 1.0)).astype(np.float32)
 
 
-def positive_weights(advantages: np.ndarray, a_max: float, hard: bool) -> np.ndarray:
-    """w(A): 0 for A <= 0, else min(A, a_max), or 1 if `hard`.
+def clip(advantages: np.ndarray, how: str, a_max: float) -> np.ndarray:
+    """To [0, a_max], to [-a_max, a_max], or not at all; `how` is one of `CLIPPINGS`."""
+    if how == "none":
+        return advantages
+    return np.clip(advantages, 0.0 if how == "asymmetric" else -a_max, a_max)
 
-    Args:
-        advantages: float32[n].
-        a_max: upper bound.
-        hard: forget how large a positive advantage is (CFGRL's 1[A > 0]).
 
-    Returns:
-        float32[n], never negative.
-    """
-    clipped = np.clip(advantages, 0.0, a_max)
-    return (clipped > 0).astype(np.float32) if hard else clipped.astype(np.float32)
+def without_negatives(advantages: np.ndarray, how: str) -> np.ndarray:
+    """What negative advantages are worth; `how` is one of `NEGATIVES`."""
+    if how == "clamp":
+        return np.maximum(advantages, 0.0)
+    if how == "softplus":
+        return np.logaddexp(0.0, advantages)
+    return np.abs(advantages) if how == "abs" else advantages
 
 
 def rescale(weights: np.ndarray) -> np.ndarray:
-    """Weights with mean 1 over the positive ones, so that the learning rate keeps its meaning.
-
-    The mean positive advantage is 1 - p: without this the step shrinks as the policy improves.
-    All-zero weights stay zero.
-    """
+    """Weights with mean 1 over the positive ones; without any they stay as they are."""
     positive = weights[weights > 0]
     return weights / positive.mean() if len(positive) else weights
+
+
+def _weights(advantages: np.ndarray, config: AdvantageConfig) -> np.ndarray:
+    """float32[n] of finite advantages."""
+    clipped = clip(advantages, config.clipping, config.a_max)
+    weights = without_negatives(clipped, config.negatives).astype(np.float32)
+    if config.hard:
+        weights = (weights > 0).astype(np.float32)
+    return rescale(weights) if config.rescale == "positive_mean" else weights

@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import jax
 import numpy as np
 
-from pi0_jax.data.windows import concatenate, cut_windows
 from pi0_jax.episode import Episode, Group, load_episodes, save_episodes
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
-from pi0_jax.rl.objective import cfg_flow_matching_loss
-from pi0_jax.rl.ript import Harvest, RiptConfig, draw_batch, harvest, weighted_windows
-from pi0_jax.rl.rollout import group_by_state
-from pi0_jax.rl.sampler import Sampler
+from pi0_jax.rl.config import RiptConfig
+from pi0_jax.rl.metrics import iteration_metrics, nothing_taught
+from pi0_jax.rl.objective import make_loss
+from pi0_jax.rl.ript import Harvest, demo_windows, draw_batch, harvest, weighted_windows
+from pi0_jax.rl.rollout import groups_of
+from pi0_jax.rl.sampler import Sampler, teaching
 from pi0_jax.run_folder import success_text
 from pi0_jax.session import Session
 from pi0_jax.training import checkpoint
@@ -38,7 +39,7 @@ class Arm:
         config: what a step collects and trains on.
         base: the policy it starts from.
         policy: acts in the rollouts, with the newest parameters.
-        demos: windows of demonstrations, of weight 0; None where batches hold none.
+        demos: windows of demonstrations; None where batches hold none.
         update: the jitted update.
         first_step: optimizer steps before RL, to number checkpoints.
     """
@@ -60,13 +61,13 @@ class Progressed:
         iteration: iterations done.
         state: of training.
         sampler: of initial states.
-        windows: accepted windows of each iteration that accepted any.
+        windows: accepted windows by iteration, of those that accepted any and are remembered.
     """
 
     iteration: int
     state: TrainState
     sampler: Sampler
-    windows: tuple[Batch, ...]
+    windows: dict[int, Batch] = field(default_factory=dict)
 
 
 def improve(
@@ -90,63 +91,67 @@ def improve(
         optimizer: of the update.
         first_step: optimizer steps before RL.
         hardware: the layout of an update.
+
+    Raises:
+        InputError: the rollouts want a moving average that the optimizer does not keep.
     """
-    model, transforms = Pi0(base.spec.model, hardware.remat), base.transforms
-    loss = cfg_flow_matching_loss(model, config.alpha, config.time_samples)
+    config.check_optimizer(optimizer)
+    if config.advantage.warning:
+        session.run.say(f"{name}: warning: {config.advantage.warning}")
+    model = base.spec.model
+    loss = make_loss(Pi0(model, hardware.remat), config.loss, base.spec.condition)
     steps = config.iterations * config.updates_per_step
     state, update = prepare(base.params, loss, optimizer, steps, hardware)
-    windows = None
-    if config.demo_fraction:
-        horizon = base.spec.model.action_horizon
-        windows = cut_windows(demos, [0.0] * len(demos), transforms, horizon)
+    windows = demo_windows(demos, config, base.transforms, model.action_horizon)
     policy = Policy.from_folder(base, config.guidance)
     arm = Arm(name, config, base, policy, windows, update, first_step)
-    done = _resumed(
-        session, arm, Progressed(0, state, Sampler(session.first_state(config.first_seed)), ())
-    )
+    done = _resumed(session, arm, Progressed(0, state, _first_sampler(session, config)))
+    session.run.rewind("rl", name, first_step + int(done.state.step))
     while done.iteration < config.iterations:
         done = _iterate(session, arm, done)
     return replace(base, params=gather(finished(done.state)))
 
 
+def _first_sampler(session: Session, config: RiptConfig) -> Sampler:
+    """Fresh states are every run's own; a finite set is the one that the config names."""
+    first = config.sampling.first_seed
+    if not config.sampling.num_states:
+        first = session.first_state(first)
+    return Sampler(first, session.seed)
+
+
 def _iterate(session: Session, arm: Arm, done: Progressed) -> Progressed:
     """One RIPT step."""
-    began = time.monotonic()
+    clock = [time.monotonic()]
     harvested, sampler = _roll_out(session, arm, done)
-    rolled_out = time.monotonic()
+    clock.append(time.monotonic())
     fresh = _windows(arm, harvested.groups)
-    windows = (*done.windows, fresh) if fresh is not None else done.windows
-    metrics: dict[str, float] = {}
-    state = done.state
+    windows = _remembered(arm.config, done, fresh)
+    clock.append(time.monotonic())
+    if fresh is None:
+        session.run.say(nothing_taught(arm.name, done.iteration + 1, harvested, bool(windows)))
+    state, trained = done.state, {}
     if windows:
-        rollouts = concatenate(windows)
-        state = fit(
-            state,
-            arm.update,
-            lambda step: draw_batch(rollouts, arm.demos, arm.config, session.rng(_BATCHES, step)),
-            int(state.step) + arm.config.updates_per_step,
-            jax.random.key(session.seed + _NOISE),
-            log_every=arm.config.updates_per_step,
-            log=lambda step, values: metrics.update(values),
-        )
-    else:
-        session.run.say(f"{arm.name}: no group taught anything yet; no update")
+        state, trained = _train(session, arm, done.state, list(windows.values()))
+    clock.append(time.monotonic())
     now = Progressed(done.iteration + 1, state, sampler, windows)
-    seconds = {
-        "seconds_rollout": rolled_out - began,
-        "seconds_train": time.monotonic() - rolled_out,
-    }
-    _log(session, arm, now, harvested, metrics | seconds)
+    found = iteration_metrics(arm.config, now.iteration, harvested, fresh, np.diff(clock))
+    if harvested.episodes:
+        label = f"{arm.name} {now.iteration}: rollouts"
+        found |= session.speed(label, harvested.episodes, clock[1] - clock[0])
+    session.run.log(arm.first_step + int(state.step), "rl", arm.name, **found, **trained)
     _remember(session, arm, now, harvested)
     return now
 
 
 def _roll_out(session: Session, arm: Arm, done: Progressed) -> tuple[Harvest, Sampler]:
     config = arm.config
+    averaged = config.rollout_params == "ema"
     label = f"{arm.name} {done.iteration + 1}/{config.iterations}: rollouts"
-    with session.run.progress(label, config.max_groups * config.group_size) as progress:
+    total = config.sampling.max_groups * config.sampling.group_size
+    with session.run.progress(label, total) as progress:
         return harvest(
-            arm.policy.with_params(done.state.params),
+            arm.policy.with_params(done.state.averaged() if averaged else done.state.params),
             session.pool,
             session.suite.tasks,
             done.sampler,
@@ -157,32 +162,34 @@ def _roll_out(session: Session, arm: Arm, done: Progressed) -> tuple[Harvest, Sa
         )
 
 
+def _train(
+    session: Session, arm: Arm, state: TrainState, rollouts: Sequence[Batch]
+) -> tuple[TrainState, dict[str, float]]:
+    """The updates of one step, and what the last of them measured."""
+    config, metrics = arm.config, {}
+    state = fit(
+        state,
+        arm.update,
+        lambda step: draw_batch(rollouts, arm.demos, config, session.rng(_BATCHES, step)),
+        int(state.step) + config.updates_per_step,
+        jax.random.key(session.seed + _NOISE),
+        log_every=config.updates_per_step,
+        log=lambda step, values: metrics.update(values),
+    )
+    return state, metrics
+
+
 def _windows(arm: Arm, groups: Sequence[Group]) -> Batch | None:
     horizon = arm.base.spec.model.action_horizon
     return weighted_windows(groups, arm.config, arm.base.transforms, horizon)
 
 
-def _log(
-    session: Session, arm: Arm, now: Progressed, harvested: Harvest, metrics: dict[str, float]
-) -> None:
-    weights = now.windows[-1].weight if now.windows and harvested.groups else np.zeros(0)
-    positive = weights[np.asarray(weights) > 0]
-    session.run.log(
-        arm.first_step + int(now.state.step),
-        "rl",
-        arm.name,
-        iteration=now.iteration,
-        rollout_success=harvested.success_rate,
-        rollouts=len(harvested.episodes),
-        errors=sum(episode.error is not None for episode in harvested.episodes),
-        groups_tried=harvested.tried,
-        groups_accepted=len(harvested.groups),
-        windows=len(weights),
-        positive_share=len(positive) / max(1, len(weights)),
-        positive_weight_mean=float(np.mean(positive)) if len(positive) else 0.0,
-        env_steps_per_s=sum(map(len, harvested.episodes)) / metrics["seconds_rollout"],
-        **metrics,
-    )
+def _remembered(config: RiptConfig, done: Progressed, fresh: Batch | None) -> dict[int, Batch]:
+    """The buffer with what an iteration brought, without what is too old."""
+    now = done.iteration + 1
+    windows = done.windows if fresh is None else {**done.windows, now: fresh}
+    oldest = now - config.buffer_iterations + 1 if config.buffer_iterations else 1
+    return {iteration: part for iteration, part in windows.items() if iteration >= oldest}
 
 
 def _remember(session: Session, arm: Arm, now: Progressed, harvested: Harvest) -> None:
@@ -195,16 +202,19 @@ def _remember(session: Session, arm: Arm, now: Progressed, harvested: Harvest) -
 
 
 def _resumed(session: Session, arm: Arm, fresh: Progressed) -> Progressed:
-    """Where the newest checkpoint stands, with the windows of all accepted episodes."""
+    """Where the newest checkpoint stands, with the windows that are remembered there."""
     folder = session.run.checkpoints(arm.name)
     host = checkpoint.latest(folder)
     if host is None or host["phase"] != "rl":
         return fresh
-    windows = []
-    for iteration in range(1, host["iteration"] + 1):
+    done, kept = fresh, arm.config.buffer_iterations
+    first = max(1, host["iteration"] - kept + 1) if kept else 1
+    for iteration in range(first, host["iteration"] + 1):
         episodes = load_episodes(session.run.episodes(f"{arm.name}/{iteration:03d}"))
-        groups, _ = fresh.sampler.accept(group_by_state(episodes), arm.config.dynamic_sampling)
-        part = _windows(arm, groups)
-        windows += [part] if part is not None else []
+        groups = groups_of(episodes, arm.config.sampling.group_size)
+        part = _windows(arm, teaching(groups, arm.config.sampling.dynamic_sampling))
+        before = replace(done, iteration=iteration - 1)
+        done = replace(done, windows=_remembered(arm.config, before, part))
     state = checkpoint.restore(folder, fresh.state)
-    return Progressed(host["iteration"], state, Sampler(**host["sampler"]), tuple(windows))
+    sampler = Sampler(**host["sampler"])
+    return Progressed(host["iteration"], state, sampler, done.windows)

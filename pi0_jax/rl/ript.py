@@ -5,81 +5,22 @@ advantages, dynamic sampling; no critic, no likelihood. The update is `rl.object
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from pi0_jax.data.transforms import Transforms
-from pi0_jax.data.windows import concatenate, count, cut_windows, take
+from pi0_jax.data.windows import concatenate, count, cut_windows, take, take_across, window_starts
 from pi0_jax.env.base import Task
 from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.episode import Episode, Group
-from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy import Policy
-from pi0_jax.rl.advantage import leave_one_out, positive_weights, rescale
-from pi0_jax.rl.rollout import Report, collect, group_by_state, plan_states
-from pi0_jax.rl.sampler import Sampler
+from pi0_jax.rl.advantage import weigh
+from pi0_jax.rl.config import RiptConfig
+from pi0_jax.rl.rollout import Report, collect, groups_of, plan_groups
+from pi0_jax.rl.sampler import Sampler, teaching
 from pi0_jax.types import Batch
-
-
-@dataclass(frozen=True)
-class RiptConfig:
-    """What a RIPT step collects, weighs and trains on.
-
-    Attributes:
-        iterations: RIPT steps.
-        group_size: rollouts K from one initial state.
-        groups_per_step: accepted groups wanted in a step.
-        max_groups: groups tried in a step at most; a policy that always succeeds or always
-            fails ends the step here instead of searching for ever.
-        first_seed: of the training initial states.
-        dynamic_sampling: reject groups that all ended alike.
-        success_weight: weigh every successful episode 1, whatever its group: filtered behaviour
-            cloning. Otherwise by the leave-one-out advantage.
-        a_max: upper bound of a weight.
-        hard: weight 1 for every positive advantage.
-        alpha: weight of the unconditional branch.
-        guidance: scale at which the rollout policy acts.
-        updates_per_step: optimizer steps a RIPT step.
-        batch_size: windows an optimizer step.
-        time_samples: noise/time draws a window and branch.
-        demo_fraction: share of a batch drawn from demonstrations; they train the unconditional
-            branch only.
-    """
-
-    iterations: int
-    group_size: int
-    groups_per_step: int
-    max_groups: int
-    first_seed: int
-    dynamic_sampling: bool
-    success_weight: bool
-    a_max: float
-    hard: bool
-    alpha: float
-    guidance: float
-    updates_per_step: int
-    batch_size: int
-    time_samples: int
-    demo_fraction: float
-
-    def __post_init__(self) -> None:
-        """Checks ranges.
-
-        Raises:
-            InputError: named field.
-        """
-        minima = dict.fromkeys(("iterations", "updates_per_step", "batch_size", "time_samples"), 1)
-        minima |= dict.fromkeys(("alpha", "a_max", "guidance", "groups_per_step", "first_seed"), 0)
-        check_minima("rl", self, minima | {"group_size": 2})
-        if self.max_groups < self.groups_per_step:
-            raise InputError(
-                f"rl.max_groups ({self.max_groups}) must be at least rl.groups_per_step "
-                f"({self.groups_per_step})"
-            )
-        if not 0 <= self.demo_fraction < 1:
-            raise InputError(f"rl.demo_fraction must be in [0, 1), got {self.demo_fraction}")
 
 
 @dataclass(frozen=True)
@@ -87,20 +28,32 @@ class Harvest:
     """What one RIPT step brought in.
 
     Attributes:
-        episodes: all of them, errors included.
+        episodes: all of them, errors included, group by group.
         groups: the accepted groups.
         tried: groups tried.
+        skipped: groups passed over because their states are solved.
     """
 
-    episodes: tuple[Episode, ...]
-    groups: tuple[Group, ...]
-    tried: int
+    episodes: tuple[Episode, ...] = ()
+    groups: tuple[Group, ...] = ()
+    tried: int = 0
+    skipped: int = 0
 
     @property
     def success_rate(self) -> float:
         """Of all valid episodes, rejected groups included."""
-        rewards = [episode.reward for episode in self.episodes if episode.error is None]
-        return float(np.mean(rewards)) if rewards else float("nan")
+        return _rate(self.episodes)
+
+    @property
+    def success_by_task(self) -> dict[str, float]:
+        """The same of each task."""
+        tasks = dict.fromkeys(episode.task for episode in self.episodes)
+        return {task: _rate([e for e in self.episodes if e.task == task]) for task in tasks}
+
+    @property
+    def accepted_share(self) -> float:
+        """Accepted groups among those tried; 0 where none was tried."""
+        return len(self.groups) / max(1, self.tried)
 
 
 def harvest(
@@ -113,63 +66,85 @@ def harvest(
     policy_step: int,
     report: Report = lambda episodes: None,
 ) -> tuple[Harvest, Sampler]:
-    """Collects groups until enough are accepted or `max_groups` have been tried."""
-    episodes: list[Episode] = []
-    accepted: list[Group] = []
-    tried = 0
-    while len(accepted) < config.groups_per_step and tried < config.max_groups:
-        missing = config.groups_per_step - len(accepted)
-        states, sampler = sampler.draw(tasks, min(missing, config.max_groups - tried))
-        plans = plan_states(pool, states, config.group_size)
-        so_far = partial(_report_all, report, tuple(episodes))
-        fresh = collect(policy, pool, plans, execute_steps, policy_step, so_far)
-        kept, sampler = sampler.accept(group_by_state(fresh), config.dynamic_sampling)
-        episodes += fresh
-        accepted += kept
-        tried += len(states)
-    return Harvest(tuple(episodes), tuple(accepted), tried), sampler
-
-
-def _report_all(report: Report, before: tuple[Episode, ...], fresh: Sequence[Episode]) -> None:
-    report([*before, *fresh])
-
-
-def episode_weights(groups: Sequence[Group], config: RiptConfig) -> np.ndarray:
-    """w(A) of every episode of the groups, in order; mean 1 over the positive ones.
-
-    Returns:
-        float32[n].
-    """
-    if config.success_weight:
-        return np.concatenate([group.rewards for group in groups])
-    advantages = np.concatenate([leave_one_out(group.rewards) for group in groups])
-    return rescale(positive_weights(advantages, config.a_max, config.hard))
+    """Collects groups until enough are accepted, `max_groups` are tried, or all are solved."""
+    sampling, found = config.sampling, Harvest()
+    look_every = config.windows.every
+    while len(found.groups) < sampling.enough and found.tried < sampling.max_groups:
+        wanted = sampling.groups_per_step - len(found.groups)
+        starts, skipped, sampler = sampler.draw(
+            tasks, min(wanted, sampling.max_groups - found.tried), sampling
+        )
+        plans = plan_groups(pool, starts, sampling.group_size)
+        so_far = partial(_report_all, report, found.episodes)
+        fresh = collect(
+            policy, pool, plans, execute_steps, policy_step, so_far, look_every=look_every
+        )
+        groups = groups_of(fresh, sampling.group_size)
+        kept = teaching(groups, sampling.dynamic_sampling)
+        sampler = sampler.record(groups, len(kept), sampling)
+        found = Harvest(
+            (*found.episodes, *fresh),
+            (*found.groups, *kept),
+            found.tried + len(starts),
+            found.skipped + skipped,
+        )
+        if not starts:
+            break
+    return found, sampler
 
 
 def weighted_windows(
     groups: Sequence[Group], config: RiptConfig, transforms: Transforms, horizon: int
 ) -> Batch | None:
-    """The training windows of accepted groups; None where there is no group."""
+    """The training windows of a step's accepted groups; None where there are none."""
     if not groups:
         return None
+    weights, _ = weigh([group.rewards for group in groups], config.advantage)
     episodes = [episode for group in groups for episode in group.episodes]
-    return cut_windows(episodes, list(episode_weights(groups, config)), transforms, horizon)
+    if not any(len(window_starts(e, horizon, config.windows)) for e in episodes):
+        return None
+    return cut_windows(episodes, list(weights), transforms, horizon, config.windows)
+
+
+def demo_windows(
+    demos: Sequence[Episode], config: RiptConfig, transforms: Transforms, horizon: int
+) -> Batch | None:
+    """The windows of demonstrations, one at every picture; None where batches hold none.
+
+    Raises:
+        InputError: every demonstration is shorter than a window that must be whole.
+    """
+    if not config.demo_fraction:
+        return None
+    weights = [config.demo_weight] * len(demos)
+    everywhere = replace(config.windows, stride="executed")
+    return cut_windows(demos, weights, transforms, horizon, everywhere)
 
 
 def draw_batch(
-    rollouts: Batch, demos: Batch | None, config: RiptConfig, rng: np.random.Generator
+    rollouts: Sequence[Batch], demos: Batch | None, config: RiptConfig, rng: np.random.Generator
 ) -> Batch:
     """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
 
     Args:
-        rollouts: windows of all accepted groups so far.
-        demos: windows of demonstrations, of weight 0; None if their share is 0.
+        rollouts: windows of the accepted groups, a part an iteration.
+        demos: windows of demonstrations; None if their share is 0.
         config: batch size and share.
         rng: of this update.
     """
     from_demos = round(config.batch_size * config.demo_fraction)
     from_rollouts = config.batch_size - from_demos
-    parts = [take(rollouts, rng.integers(count(rollouts), size=from_rollouts))]
+    total = sum(count(part) for part in rollouts)
+    parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
     if demos is not None:
         parts.append(take(demos, rng.integers(count(demos), size=from_demos)))
     return concatenate(parts)
+
+
+def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:
+    report([*before, *fresh])
+
+
+def _rate(episodes: Sequence[Episode]) -> float:
+    rewards = [episode.reward for episode in episodes if episode.error is None]
+    return float(np.mean(rewards)) if rewards else float("nan")

@@ -7,8 +7,9 @@ which worker ran which chunk, or on who else was in the batch.
 Axis letters: t control step, H action horizon, d padded action dimension.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,20 @@ Report = Callable[[Sequence[Episode]], None]
 _REPLAY_FRAMES = 40  # of a piece of a replay; 8 s of LIBERO's pictures in software
 
 
+class Start(NamedTuple):
+    """An initial state that is about to be visited.
+
+    Attributes:
+        task: what to do there.
+        seed: of the state.
+        visit: which visit this is; another one draws other noise.
+    """
+
+    task: Task
+    seed: int
+    visit: int = 0
+
+
 @dataclass(frozen=True)
 class Plan:
     """One episode to be run.
@@ -32,7 +47,7 @@ class Plan:
         seed: of the initial state.
         first: the initial state and the first observation; None where the simulator could not
             give them.
-        rollout: which of the K rollouts from that state; it changes the noise only.
+        rollout: which of the rollouts from that state; it changes the noise only.
         error: why there is no first observation, or None.
     """
 
@@ -52,6 +67,7 @@ class _Live:
     keep_images: bool = True
     images: list[np.ndarray] = field(default_factory=list)
     image_steps: list[int] = field(default_factory=list)
+    chunk_starts: list[int] = field(default_factory=list)
     parts: list[Boundary] = field(default_factory=list)
     steps: int = 0
 
@@ -60,30 +76,33 @@ class _Live:
         assert self.at is not None and self.at.obs is not None
         if self.keep_images:
             self.images.append(self.at.obs.images)
-        self.image_steps.append(self.steps)
+            self.image_steps.append(self.steps)
+        self.chunk_starts.append(self.steps)
 
     def advance(self, boundary: Boundary) -> bool:
         """Takes the end of a chunk; True while the episode goes on."""
         self.at = boundary
-        self.parts.append(replace(boundary, obs=None))
+        self.parts.append(replace(boundary, obs=None, looks=boundary.looks[:0]))
+        if self.keep_images:
+            self.images += list(boundary.looks)
+            self.image_steps += [self.steps + int(step) for step in boundary.look_steps]
         self.steps += len(boundary.actions)
         return not boundary.success and self.steps < self.plan.task.max_steps
 
     def episode(self, policy_step: int, error: str | None) -> Episode:
         """The finished episode. A look whose chunk was lost to an error is left out."""
-        looks = len(self.parts)
-        image_steps = np.array(self.image_steps[:looks], np.int32)
-        images = np.stack(self.images)[:looks] if self.images else np.zeros((0,), np.uint8)
+        seen = sum(step < self.steps for step in self.image_steps)
+        images = np.stack(self.images)[:seen] if self.images else np.zeros((0,), np.uint8)
         return Episode(
             task=self.plan.task.name,
             prompt=self.plan.task.instruction,
             init_hash=self.plan.first.state.hash if self.plan.first else "",
             seed=self.plan.seed,
             images=images,
-            image_steps=image_steps[: len(images)],
+            image_steps=np.array(self.image_steps[:seen], np.int32),
             state=_join([part.proprio for part in self.parts], 8),
             actions=_join([part.actions for part in self.parts], 7),
-            chunk_start=np.isin(np.arange(self.steps), image_steps),
+            chunk_start=np.isin(np.arange(self.steps), self.chunk_starts),
             success=error is None and self.at is not None and self.at.success,
             policy_step=policy_step,
             error=error,
@@ -94,12 +113,24 @@ def plan_states(
     pool: SimulatorPool, states: Sequence[tuple[Task, int]], rollouts: int = 1
 ) -> list[Plan]:
     """Starts every (task, seed) once and plans `rollouts` episodes from copies of its state."""
-    firsts = pool.run_all([Job(task, start, (seed,)) for task, seed in states])
-    return [
-        Plan(task, seed, first.result, rollout, first.error)
-        for (task, seed), first in zip(states, firsts, strict=True)
-        for rollout in range(rollouts)
-    ]
+    return plan_groups(pool, [(Start(*state),) for state in states], rollouts)
+
+
+def plan_groups(pool: SimulatorPool, groups: Sequence[tuple[Start, ...]], size: int) -> list[Plan]:
+    """Plans `size` episodes a group, from its one initial state or from as many as it has.
+
+    Every initial state is built once; episodes start from copies.
+    """
+    starts = [start for group in groups for start in group]
+    found = iter(pool.run_all([Job(s.task, start, (s.seed,)) for s in starts]))
+    plans = []
+    for group in groups:
+        firsts = [(at, next(found)) for at in group]
+        for rollout in range(size):
+            at, first = firsts[rollout % len(firsts)]
+            number = at.visit * size + rollout
+            plans.append(Plan(at.task, at.seed, first.result, number, first.error))
+    return plans
 
 
 def collect(
@@ -110,6 +141,7 @@ def collect(
     policy_step: int,
     report: Report = lambda episodes: None,
     keep_images: bool = True,
+    look_every: int = 0,
 ) -> list[Episode]:
     """Runs every plan to its end.
 
@@ -121,37 +153,33 @@ def collect(
         policy_step: recorded with the episodes, and part of their noise.
         report: for a progress line.
         keep_images: store what the policy saw; without, `images` and `image_steps` are empty.
+        look_every: also record images before every n-th step of an episode; 0 for none but
+            those that the policy sees. It changes nothing else.
 
     Returns:
         One episode a plan, in their order. A plan whose simulator failed for good gives an
         episode with `error` set, which is neither success nor failure of the policy.
     """
+    acting = _Acting(policy, pool, execute_steps, policy_step, look_every)
     live = [_Live(plan, plan.first, keep_images) for plan in plans]
-    unstarted = [i for i, plan in enumerate(plans) if plan.first is None]
-    ended = {i: live[i].episode(policy_step, plans[i].error) for i in unstarted}
+    ended = {
+        i: live[i].episode(policy_step, plan.error)
+        for i, plan in enumerate(plans)
+        if plan.first is None
+    }
     ready = [i for i in range(len(live)) if i not in ended]
-    running: dict[int, int] = {}  # ticket -> index into live
-    while ready or running:
-        if ready and pool.backlog < pool.workers:
-            running |= _act(policy, pool, live, ready, execute_steps, policy_step)
-            ready = []
-        for done in pool.gather():
-            index = running.pop(done.ticket)
-            if _goes_on(live[index], done):
-                ready.append(index)
-            else:
-                ended[index] = live[index].episode(policy_step, done.error)
-                report(list(ended.values()))
+    for index, error in acting.run(live, ready):
+        ended[index] = live[index].episode(policy_step, error)
+        report(list(ended.values()))
     return [ended[index] for index in range(len(live))]
 
 
-def group_by_state(episodes: Sequence[Episode]) -> list[Group]:
-    """Groups of equal task and initial state, in order of appearance, without errors."""
-    groups: dict[tuple[str, str], list[Episode]] = {}
-    for episode in episodes:
-        if episode.error is None:
-            groups.setdefault((episode.task, episode.init_hash), []).append(episode)
-    return [Group(tuple(members)) for members in groups.values()]
+def groups_of(episodes: Sequence[Episode], size: int) -> list[Group]:
+    """The groups of episodes that were planned group by group, `size` each, without errors."""
+    return [
+        Group(tuple(e for e in episodes[first : first + size] if e.error is None))
+        for first in range(0, len(episodes), size)
+    ]
 
 
 def replay(
@@ -177,27 +205,49 @@ def replay(
     return [np.concatenate(film) for film in films]
 
 
-def _act(
-    policy: Policy,
-    pool: SimulatorPool,
-    live: list[_Live],
-    ready: list[int],
-    execute_steps: int,
-    policy_step: int,
-) -> dict[int, int]:
-    """One batched policy call for the ready episodes; submits their chunks."""
-    for index in ready:
-        live[index].look()
-    boundaries = [at for at in (live[index].at for index in ready) if at is not None]
-    noise = np.stack([_noise(policy, live[index], policy_step) for index in ready])
-    chunks = policy.act([at.obs for at in boundaries if at.obs is not None], noise)
-    tickets = {}
-    for index, at, chunk in zip(ready, boundaries, chunks, strict=True):
-        episode = live[index]
-        steps = min(execute_steps, episode.plan.task.max_steps - episode.steps)
-        job = Job(episode.plan.task, run, (at.state, chunk[:steps]))
-        tickets[pool.submit(job)] = index
-    return tickets
+@dataclass(frozen=True)
+class _Acting:
+    """How a policy acts in a batch of episodes; see `collect`."""
+
+    policy: Policy
+    pool: SimulatorPool
+    execute_steps: int
+    policy_step: int
+    look_every: int
+
+    def run(self, live: list[_Live], ready: list[int]) -> Iterator[tuple[int, str | None]]:
+        """Yields each episode that ends, by its index, with its error or None."""
+        running: dict[int, int] = {}  # ticket -> index into live
+        while ready or running:
+            if ready and self.pool.backlog < self.pool.workers:
+                running |= self.act(live, ready)
+                ready = []
+            for done in self.pool.gather():
+                index = running.pop(done.ticket)
+                if _goes_on(live[index], done):
+                    ready.append(index)
+                else:
+                    yield index, done.error
+
+    def act(self, live: list[_Live], ready: list[int]) -> dict[int, int]:
+        """One batched policy call for the ready episodes; submits their chunks."""
+        for index in ready:
+            live[index].look()
+        boundaries = [at for at in (live[index].at for index in ready) if at is not None]
+        noise = np.stack([_noise(self.policy, live[i], self.policy_step) for i in ready])
+        chunks = self.policy.act([at.obs for at in boundaries if at.obs is not None], noise)
+        tickets = {}
+        for index, at, chunk in zip(ready, boundaries, chunks, strict=True):
+            ticket = self.pool.submit(self.job(live[index], at, chunk))
+            tickets[ticket] = index
+        return tickets
+
+    def job(self, episode: _Live, at: Boundary, chunk: np.ndarray) -> Job:
+        """The next chunk of an episode, float32[H, 7], as far as it is executed."""
+        task = episode.plan.task
+        steps = min(self.execute_steps, task.max_steps - episode.steps)
+        looks = (0, self.look_every, episode.steps) if self.look_every else ()
+        return Job(task, run, (at.state, chunk[:steps], *looks))
 
 
 def _noise(policy: Policy, episode: _Live, policy_step: int) -> np.ndarray:

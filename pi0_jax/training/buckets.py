@@ -23,9 +23,16 @@ def cut_prompts(batch: Batch) -> Batch:
     Returns:
         The batch with prompts of at most t tokens.
     """
-    used = np.flatnonzero(np.asarray(batch.obs.prompt_mask).any(axis=0))
+    masks = jax.tree.leaves((batch.obs.prompt_mask, batch.uncond_prompt_mask))
+    used = np.flatnonzero(np.concatenate(masks).any(axis=0))
     longest = used[-1] + 1 if used.size else 1
     length = -(-longest // PROMPT_BUCKET) * PROMPT_BUCKET
-    prompt, mask = jax.tree.map(lambda x: x[:, :length], (batch.obs.prompt, batch.obs.prompt_mask))
-    obs = dataclasses.replace(batch.obs, prompt=prompt, prompt_mask=mask)
-    return dataclasses.replace(batch, obs=obs)
+    prompts = (
+        (batch.obs.prompt, batch.obs.prompt_mask),
+        (batch.uncond_prompt, batch.uncond_prompt_mask),
+    )
+    own, uncond = jax.tree.map(lambda x: x[:, :length], prompts)
+    obs = dataclasses.replace(batch.obs, prompt=own[0], prompt_mask=own[1])
+    return dataclasses.replace(
+        batch, obs=obs, uncond_prompt=uncond[0], uncond_prompt_mask=uncond[1]
+    )

@@ -17,6 +17,9 @@ Params = Any
 Metrics = dict[str, jax.Array]
 Valued = tuple[jax.Array, Metrics]
 Loss = Callable[[Params, Batch, jax.Array], Valued]
+HEADER = "cond_embed"
+"""What RL adds to the network, which usually has a learning rate of its own."""
+
 Gradient = Callable[[dict[str, Any], dict[str, Any], Batch, jax.Array], tuple[Valued, Any]]
 """(trained, frozen, batch, rng) -> ((loss, metrics), gradients of the trained leaves)."""
 
@@ -118,6 +121,19 @@ def whole_gradient(loss: Loss) -> Gradient:
     return gradient
 
 
+def norms(grads: dict[str, jax.Array]) -> Metrics:
+    """The norm of a flat gradient, "grad_norm", before it is clipped.
+
+    Where the header is trained beside the rest, also "grad_norm/header" and "grad_norm/model".
+    """
+    found = {"grad_norm": optax.global_norm(grads)}
+    model = {path: leaf for path, leaf in grads.items() if path != HEADER}
+    if model and len(model) < len(grads):
+        found["grad_norm/header"] = jnp.linalg.norm(grads[HEADER])
+        found["grad_norm/model"] = optax.global_norm(model)
+    return found
+
+
 def make_step(
     gradient: Gradient,
     optimizer: optax.GradientTransformation,
@@ -130,7 +146,7 @@ def make_step(
     so a resumed run draws what an unbroken one would have drawn.
 
     Returns:
-        update(state, batch, rng) -> (state, metrics with "loss" and "grad_norm").
+        update(state, batch, rng) -> (state, metrics with "loss" and the norms of `norms`).
     """
 
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
@@ -143,7 +159,7 @@ def make_step(
         ema = state.ema
         if ema is not None:
             ema = optax.incremental_update(trained, ema, 1 - ema_decay)
-        metrics |= {"loss": value, "grad_norm": optax.global_norm(grads)}
+        metrics |= {"loss": value, **norms(grads)}
         return TrainState(state.step + 1, merge(trained, frozen), opt_state, ema), metrics
 
     return update

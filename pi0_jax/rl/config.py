@@ -1,0 +1,147 @@
+"""Every setting of RIPT, in the sections of `config.rl`."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pi0_jax.data.conditions import CONDITIONS, EMBEDDING
+from pi0_jax.data.windows import WindowConfig
+from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.rl.advantage import AdvantageConfig
+from pi0_jax.rl.objective import LossConfig
+from pi0_jax.rl.sampler import SamplingConfig
+from pi0_jax.training.optimizer import OptimizerConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RiptConfig:
+    """What the RIPT loop collects and trains on.
+
+    Attributes:
+        iterations: RIPT steps.
+        updates_per_step: optimizer steps a RIPT step.
+        batch_size: windows an optimizer step.
+        sampling: which initial states, and which groups count.
+        advantage: from outcomes to weights.
+        windows: from episodes to windows.
+        loss: from windows to a gradient.
+        condition: how the branches of guidance are told apart (`data/conditions.py`); a policy
+            keeps what it was trained with.
+        guidance: scale at which the rollout policy acts.
+        rollout_params: what acts in the rollouts: "last", the newest parameters; "ema", their
+            moving average, which needs optimizer.ema_decay.
+        buffer_iterations: train on the windows of the last n iterations, and forget the older;
+            0 keeps all.
+        demo_fraction: share of a batch drawn from demonstrations; all of it trains the
+            unconditional branch.
+        demo_weight: weight of demonstrations in the conditional branch.
+    """
+
+    iterations: int
+    updates_per_step: int
+    batch_size: int
+    sampling: SamplingConfig
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    condition: str = EMBEDDING
+    guidance: float = 1.0
+    rollout_params: str = "last"
+    buffer_iterations: int = 0
+    demo_fraction: float = 0.0
+    demo_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks names, ranges, and that no key is without effect.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("rl", self, {"iterations": 1, "updates_per_step": 1, "batch_size": 1})
+        check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
+        choices = {"rollout_params": ("last", "ema"), "condition": CONDITIONS}
+        check_choices("rl", self, choices)
+        if not 0 <= self.demo_fraction < 1:
+            raise InputError(f"rl.demo_fraction must be in [0, 1), got {self.demo_fraction}")
+        if self.demo_weight and not self.demo_fraction:
+            raise InputError(
+                f"rl.demo_weight is {self.demo_weight}, but no demonstrations are drawn: set "
+                "rl.demo_fraction, or rl.demo_weight to 0"
+            )
+
+    def check_optimizer(self, optimizer: OptimizerConfig) -> None:
+        """The optimizer keeps the parameters that the rollouts want.
+
+        Raises:
+            InputError: they want a moving average that is not kept.
+        """
+        if self.rollout_params == "ema" and not optimizer.ema_decay:
+            raise InputError(
+                "rl.rollout_params is 'ema', but rl.optimizer.ema_decay is 0 and no moving "
+                "average is kept; set it, e.g. to 0.99"
+            )
+
+
+def ript_config(values: Mapping[str, Any]) -> RiptConfig:
+    """A `RiptConfig` from the plain values of `config.rl`, its optimizer left out.
+
+    Raises:
+        InputError: a key that is unknown or missing, or a value out of range.
+    """
+    sections = {
+        "sampling": SamplingConfig,
+        "advantage": AdvantageConfig,
+        "windows": WindowConfig,
+        "loss": LossConfig,
+    }
+    made = {
+        name: build(f"rl.{name}", kind, values[name])
+        for name, kind in sections.items()
+        if name in values
+    }
+    return build("rl", RiptConfig, {**values, **made})
+
+
+def build(section: str, kind: type[T], values: Mapping[str, Any]) -> T:
+    """A settings dataclass from plain values.
+
+    Args:
+        section: of the config, for the message.
+        kind: the dataclass.
+        values: field -> value.
+
+    Raises:
+        InputError: a key that is unknown or missing, or a value that `kind` refuses.
+    """
+    known: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    names = [entry.name for entry in known]
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+            raise InputError(
+                f"unknown config key {section}.{name}; the nearest valid key is {section}.{near}"
+            )
+    for entry in known:
+        needed = entry.default is entry.default_factory is dataclasses.MISSING
+        if needed and entry.name not in values:
+            raise InputError(f"config key {section}.{entry.name} is missing; set it")
+    return kind(**values)
+
+
+def replaced(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with some keys replaced, section by section.
+
+    Raises:
+        InputError: a section that `values` has is not one in `changes`, or the other way round.
+    """
+    result = dict(values)
+    for name, change in changes.items():
+        before = result.get(name)
+        if isinstance(before, Mapping) != isinstance(change, Mapping) and name in result:
+            raise InputError(f"config key {name!r} is a section of several keys, or is not")
+        result[name] = replaced(before, change) if isinstance(before, Mapping) else change
+    return result

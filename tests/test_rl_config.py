@@ -1,0 +1,72 @@
+"""Every key of config.rl: its defaults, and what is refused before anything is written."""
+
+import dataclasses
+
+import pytest
+from tiny import RIPT, ript
+
+from pi0_jax.errors import InputError
+from pi0_jax.rl.advantage import AdvantageConfig
+from pi0_jax.rl.config import replaced, ript_config
+from pi0_jax.training.optimizer import OptimizerConfig
+
+PLAIN = dataclasses.asdict(RIPT)
+
+
+def test_plain_values_give_the_config():
+    assert ript_config(PLAIN) == RIPT
+    least = {name: PLAIN[name] for name in ("iterations", "updates_per_step", "batch_size")}
+    assert ript_config(least | {"sampling": PLAIN["sampling"]}).advantage == AdvantageConfig()
+
+
+def test_keys_are_replaced_section_by_section():
+    values = {"a": 1, "part": {"b": 2, "c": 3}}
+    assert replaced(values, {"part": {"b": 9}}) == {"a": 1, "part": {"b": 9, "c": 3}}
+    assert replaced(values, {"a": 5, "new": 6}) == {"a": 5, "part": {"b": 2, "c": 3}, "new": 6}
+    assert values == {"a": 1, "part": {"b": 2, "c": 3}}
+    for changes in ({"a": {"x": 1}}, {"part": 3}):
+        with pytest.raises(InputError, match="is a section of several keys, or is not"):
+            replaced(values, changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iterations": 0}, "rl.iterations must be at least 1, got 0"),
+        ({"demo_fraction": 1.0}, r"rl.demo_fraction must be in \[0, 1\), got 1.0"),
+        ({"demo_fraction": 0.0, "demo_weight": 0.3}, "no demonstrations are drawn"),
+        ({"demo_weight": -0.1}, "rl.demo_weight must be at least 0"),
+        ({"buffer_iterations": -1}, "rl.buffer_iterations must be at least 0"),
+        ({"rollout_params": "mean"}, "rl.rollout_params must be one of 'last', 'ema'"),
+        ({"condition": "text"}, "rl.condition must be one of 'embedding', 'prompt_dropout'"),
+        ({"sampling": {"group_size": 1}}, "rl.sampling.group_size must be at least 2, got 1"),
+        ({"advantage": {"negatives": "no"}}, "rl.advantage.negatives must be one of 'clamp'"),
+        ({"windows": {"stride": "x"}}, "rl.windows.stride must be 'executed'"),
+        ({"loss": {"alpha": -1.0}}, "rl.loss.alpha must be at least 0"),
+        ({"loss": {"branch_dropout": 1.0}}, r"rl.loss.branch_dropout must be in \[0, 1\)"),
+        (
+            {"loss": {"branch_dropout": 0.1, "shared_noise": False}},
+            "leave shared_noise on, or set branch_dropout to 0",
+        ),
+        ({"alpha": 0.1}, "unknown config key rl.alpha; the nearest valid key is rl."),
+        ({"loss": {"alhpa": 0.1}}, "unknown config key rl.loss.alhpa; .* is rl.loss.alpha"),
+    ],
+)
+def test_what_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        ript(**changes)
+
+
+def test_what_is_missing():
+    with pytest.raises(InputError, match=r"config key rl\.sampling is missing"):
+        ript_config({name: value for name, value in PLAIN.items() if name != "sampling"})
+    with pytest.raises(InputError, match=r"config key rl\.sampling\.max_groups is missing"):
+        ript_config(PLAIN | {"sampling": {"group_size": 2, "groups_per_step": 1}})
+
+
+def test_an_average_that_nobody_keeps():
+    averaged = ript(rollout_params="ema")
+    averaged.check_optimizer(OptimizerConfig(1e-3, 1, ema_decay=0.9))
+    RIPT.check_optimizer(OptimizerConfig(1e-3, 1))
+    with pytest.raises(InputError, match=r"rl\.optimizer\.ema_decay is 0 .* set it"):
+        averaged.check_optimizer(OptimizerConfig(1e-3, 1))
