@@ -44,10 +44,10 @@ from pi0_jax.session import Session, open_session
 from pi0_jax.statistics import table
 from pi0_jax.training import checkpoint
 from pi0_jax.training.fit import finished, fit, prepare
-from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.hardware import Hardware, cache_programs
 from pi0_jax.training.memory import Job, abstract_batch, check
 from pi0_jax.training.optimizer import OptimizerConfig
-from pi0_jax.training.sharding import gather
+from pi0_jax.training.sharding import gather, make_mesh
 from pi0_jax.training.step import DrawnLoss
 from pi0_jax.training.supervised import SupervisedConfig, flow_matching_loss
 from pi0_jax.types import Batch
@@ -59,12 +59,12 @@ Config = Any
 def main() -> None:
     """Runs every stage that the run folder does not hold yet."""
     config = cli.CONFIG.value
-    if config.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
+    cache_programs(config.compilation_cache)
     suite = make_suite(config.suite, config.task.to_dict())
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     check_start(config, suite)
+    check_layout(config, [config.sft.batch_size, *(ript.batch_size for ript, _ in arms.values())])
     check_conditions(config, suite, [ript for ript, _ in arms.values()])
     with open_session(cli.workdir(), cli.RESUME.value, config, suite) as session:
         demos = demonstrations(session, config.demonstrations)
@@ -170,6 +170,19 @@ def conditioned(policy: PolicyFolder, condition: str) -> PolicyFolder:
     return dataclasses.replace(policy, spec=spec)
 
 
+def check_layout(config: Config, batch_sizes: list[int]) -> None:
+    """The devices at hand can take every batch.
+
+    Raises:
+        InputError: they cannot; before anything is written.
+    """
+    hardware = Hardware(**config.hardware)
+    for size in batch_sizes:
+        hardware.check_batch(size)
+    if hardware.devices > 1:
+        make_mesh(hardware)
+
+
 def demonstrations(session: Session, config: Config) -> list[Episode]:
     """Scripted episodes, failures kept; made once and stored."""
     path, clock = session.run.episodes("demonstrations"), time.monotonic()
@@ -255,7 +268,7 @@ def supervise(
         return flow_matching_loss(model, config.time_samples)
 
     budget(session, arm, start, loss, optimizer, config.batch_size, hardware)
-    network = Pi0(model, hardware.remat)
+    network = hardware.network(model)
     state, update = prepare(start.params, loss(network), optimizer, config.steps, hardware)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
@@ -294,7 +307,12 @@ def budget(
     if by_prompt(policy.spec.condition):
         said = batch.obs.prompt, batch.obs.prompt_mask
         batch = dataclasses.replace(batch, uncond_prompt=said[0], uncond_prompt_mask=said[1])
-    job = Job(policy.params, lambda r: loss(Pi0(model, r)), optimizer, batch, hardware)
+
+    def with_remat(remat: str) -> DrawnLoss:
+        """The loss, where the backward pass computes more or less again."""
+        return loss(dataclasses.replace(hardware, remat=remat).network(model))
+
+    job = Job(policy.params, with_remat, optimizer, batch, hardware)
     session.run.say(f"{arm}: {check(job)}")
 
 

@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "fsdp": 1,
             "micro_batches": 1,
             "remat": "none",
+            "attention": "einsum",
             "frozen_dtype": "",
             "memory_gb": 0.0,
         }

@@ -79,45 +79,50 @@ def tensors(kv_heads: int, rows: int = 3, queries: int = 4, seed: int = 0):
     return q, prefix_k, prefix_v, prefix_mask, k, v, mask
 
 
+@pytest.fixture(params=sorted(gemma.ATTENTIONS))
+def attend(request):
+    return gemma.ATTENTIONS[request.param]
+
+
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attend_is_softmax_attention(kv_heads):
+def test_attend_is_softmax_attention(attend, kv_heads):
     q, pk, pv, pm, k, v, m = tensors(kv_heads)
     arrays = [jnp.asarray(x, x.dtype if x.dtype == bool else jnp.float32) for x in (q, pk, pv, pm)]
     own = jnp.asarray(k, jnp.float32), jnp.asarray(v, jnp.float32), jnp.asarray(m)
-    found = gemma.attend(arrays[0], tuple(arrays[1:]), own)
+    found = attend(arrays[0], tuple(arrays[1:]), own)
     chex.assert_shape(found, q.shape)
     np.testing.assert_allclose(found, naive_attention(q, pk, pv, pm, k, v, m), atol=2e-6)
 
 
-def test_attend_without_own_tokens():
+def test_attend_without_own_tokens(attend):
     """The prefix itself: its keys are all there is."""
     q, pk, pv, pm, _, _, _ = tensors(2, rows=1)
     pm[1, :, 0] = True
-    found = gemma.attend(*(jnp.asarray(x, jnp.float32) for x in (q,)), tuple(map(jnp.asarray, (pk, pv, pm))))  # fmt: skip # noqa: E501
+    found = attend(jnp.asarray(q), tuple(map(jnp.asarray, (pk, pv, pm))))
     none = np.zeros((2, 1, 0, 2, 6))
     expected = naive_attention(q, pk, pv, pm, none, none, np.zeros((4, 0), bool))
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_a_token_that_may_see_nothing_stays_finite():
+def test_a_token_that_may_see_nothing_stays_finite(attend):
     q, pk, pv, pm, _, _, _ = (jnp.asarray(x) for x in tensors(2))
-    assert np.isfinite(gemma.attend(q, (pk, pv, jnp.zeros_like(pm)))).all()
+    assert np.isfinite(attend(q, (pk, pv, jnp.zeros_like(pm)))).all()
 
 
-def test_rows_share_the_prefix_and_nothing_else():
+def test_rows_share_the_prefix_and_nothing_else(attend):
     q, pk, pv, pm, k, v, m = tensors(2)
-    both = gemma.attend(*(jnp.asarray(q),), (pk, pv, pm), (k, v, m))
+    both = attend(*(jnp.asarray(q),), (pk, pv, pm), (k, v, m))
     for row in range(q.shape[1]):
         one = slice(row, row + 1)
-        alone = gemma.attend(jnp.asarray(q[:, one]), (pk, pv, pm), (k[:, one], v[:, one], m))
+        alone = attend(jnp.asarray(q[:, one]), (pk, pv, pm), (k[:, one], v[:, one], m))
         np.testing.assert_allclose(both[:, one], alone, atol=1e-6)
 
 
-def test_masked_keys_weigh_exactly_nothing():
+def test_masked_keys_weigh_exactly_nothing(attend):
     q, pk, pv, pm, k, v, m = tensors(1)
     garbage = np.where(pm.any(1)[..., None, None], pk, 1e4)
-    clean = gemma.attend(jnp.asarray(q), (pk, pv, pm), (k, v, m))
-    np.testing.assert_array_equal(clean, gemma.attend(jnp.asarray(q), (garbage, pv, pm), (k, v, m)))
+    clean = attend(jnp.asarray(q), (pk, pv, pm), (k, v, m))
+    np.testing.assert_array_equal(clean, attend(jnp.asarray(q), (garbage, pv, pm), (k, v, m)))
 
 
 def test_mlp_is_gated():

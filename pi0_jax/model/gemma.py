@@ -199,6 +199,41 @@ def attend(
     return jnp.moveaxis(attended, 1, 3).reshape(shape)
 
 
+def attend_fused(
+    q: jax.Array,
+    prefix: tuple[jax.Array, jax.Array, jax.Array],
+    own: tuple[jax.Array, jax.Array, jax.Array] | None = None,
+) -> jax.Array:
+    """`attend` by `jax.nn.dot_product_attention`: cuDNN's kernel on a GPU, elsewhere XLA's.
+
+    The rows of an observation are one sequence of queries over one sequence of keys, in which a
+    mask keeps them apart. cuDNN takes bfloat16 only.
+    """
+    k, v, allowed = prefix
+    batch, rows, length = q.shape[:3]
+    allowed = jnp.broadcast_to(allowed, (batch, length, allowed.shape[-1]))
+    allowed = jnp.tile(allowed, (1, rows, 1))  # [b, r s, p]
+    if own is not None:
+        own_k, own_v, own_mask = own
+        k, v = (
+            jnp.concatenate([seen, mine.reshape(batch, -1, *mine.shape[3:])], axis=1)
+            for seen, mine in ((k, own_k), (v, own_v))
+        )
+        same_row = jnp.eye(rows, dtype=bool)[:, None, :, None]
+        apart = jnp.reshape(same_row & own_mask[:, None], (rows * length, -1))  # [r s, r u]
+        apart = jnp.broadcast_to(apart, (batch, *apart.shape))
+        allowed = jnp.concatenate([allowed, apart], axis=2)
+    kernel = "cudnn" if jax.default_backend() == "gpu" else "xla"
+    asked = q.reshape(batch, rows * length, *q.shape[3:])
+    attended = jax.nn.dot_product_attention(
+        asked, k, v, mask=allowed[:, None], scale=1.0, implementation=kernel
+    )
+    return keep(attended, ATTENTION).reshape(q.shape)
+
+
+ATTENTIONS = {"einsum": attend, "fused": attend_fused}
+
+
 def _product(equation: str, x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
     """An einsum whose axis q merges all between x's leading axes and its last one.
 

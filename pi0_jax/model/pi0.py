@@ -11,6 +11,7 @@ d padded action dimension, w width of the action expert, l layer.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,19 +43,22 @@ class Pi0:
     Attributes:
         config: sizes.
         remat: what a backward pass computes again instead of keeping it (`model/depth.py`).
+        attention: "einsum", or "fused" for the kernel of `jax.nn.dot_product_attention`.
     """
 
     config: Pi0Config
     remat: str = "none"
+    attention: str = "einsum"
 
     def __post_init__(self) -> None:
-        """Checks the choice of remat.
+        """Checks the choices.
 
         Raises:
-            InputError: it is none of `REMATS`.
+            InputError: one that does not exist.
         """
-        if self.remat not in REMATS:
-            raise InputError(f"remat must be one of {REMATS}, got {self.remat!r}")
+        for name, known in (("remat", REMATS), ("attention", tuple(gemma.ATTENTIONS))):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -101,7 +105,7 @@ class Pi0:
             """A whole layer over x [b, p, d], and its keys and values."""
             p = lora.adapt(*at)
             q, k, v = call(layer, p, x, positions, method="qkv")
-            attended = gemma.attend(q[:, None], (k, v, valid[:, None]))[:, 0]
+            attended = self._attend(q[:, None], (k, v, valid[:, None]))[:, 0]
             return call(layer, p, x, attended, method="finish"), (k, v)
 
         def last(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -148,13 +152,17 @@ class Pi0:
             p = lora.adapt(*weights)
             q, k, v = call(layer, p, x, positions, method="qkv")
             prefix = prefix_k, prefix_v, cache.mask[:, None]
-            attended = gemma.attend(q, prefix, (k, v, own_mask))
+            attended = self._attend(q, prefix, (k, v, own_mask))
             return call(layer, p, x, attended, method="finish"), None
 
         stack = _stack(params, expert=1), cache.k, cache.v
         depth = self.config.depth
         x, _ = over_layers(step, tokens.astype(self.dtype), stack, depth, remat=self.remat)
         return gemma.final_norm(params["PaliGemma"]["llm"], 1, x)
+
+    @property
+    def _attend(self) -> Callable[..., jax.Array]:
+        return gemma.ATTENTIONS[self.attention]
 
     def _layer(self, expert: ExpertConfig) -> gemma.DecoderLayer:
         return gemma.DecoderLayer(self.config, expert)

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import jax
+
 from pi0_jax.errors import InputError
+from pi0_jax.model.config import Pi0Config
+from pi0_jax.model.pi0 import Pi0
 
 _DTYPES = ("", "bfloat16", "float32")
 
@@ -17,6 +21,7 @@ class Hardware:
             number of devices, and the batch is cut along both.
         micro_batches: passes that one update accumulates.
         remat: what the backward pass computes again: none, mlp or full (`model/depth.py`).
+        attention: einsum, or fused: the kernel of `jax.nn.dot_product_attention`.
         frozen_dtype: how frozen leaves are held: bfloat16, float32, or "" for what they are.
         memory_gb: memory of a device in 10^9 bytes, to refuse what cannot fit; 0 asks the device.
     """
@@ -25,6 +30,7 @@ class Hardware:
     fsdp: int = 1
     micro_batches: int = 1
     remat: str = "none"
+    attention: str = "einsum"
     frozen_dtype: str = ""
     memory_gb: float = 0.0
 
@@ -32,7 +38,7 @@ class Hardware:
         """Checks ranges.
 
         Raises:
-            InputError: a count below 1, a dtype that is not known, negative memory.
+            InputError: a count below 1, a choice that does not exist, negative memory.
         """
         for name in ("data", "fsdp", "micro_batches"):
             if getattr(self, name) < 1:
@@ -43,11 +49,16 @@ class Hardware:
             )
         if self.memory_gb < 0:
             raise InputError(f"hardware.memory_gb must not be negative, got {self.memory_gb}")
+        self.network(Pi0Config())
 
     @property
     def devices(self) -> int:
         """Devices of the mesh."""
         return self.data * self.fsdp
+
+    def network(self, config: Pi0Config) -> Pi0:
+        """The network as an update computes it here."""
+        return Pi0(config, self.remat, self.attention)
 
     def check_batch(self, size: int) -> None:
         """Every device has the same number of windows of every micro-batch.
@@ -61,3 +72,13 @@ class Hardware:
                 f"batch_size must be a multiple of hardware.data * fsdp * micro_batches = "
                 f"{self.data} * {self.fsdp} * {self.micro_batches} = {parts}, got {size}"
             )
+
+
+def cache_programs(folder: str) -> None:
+    """Lets compiled programs outlive the process, in a folder; "" compiles anew.
+
+    Args:
+        folder: made when the first program is stored.
+    """
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
