@@ -50,7 +50,7 @@ def assert_same(one: Boundary, two: Boundary):
 
 def both_ways(simulator, seed: int, actions: np.ndarray):
     """Full physical states [t, n] by our control step and by robosuite's `env.step`."""
-    from pi0_jax.env.lift_simulator import _SETTLE, SETTLE_STEPS
+    from pi0_jax.env.lift_simulator import SETTLE, SETTLE_STEPS
 
     env, data = simulator._env, simulator._arm.data
 
@@ -67,7 +67,7 @@ def both_ways(simulator, seed: int, actions: np.ndarray):
     env.robots[0].gripper.current_action = np.zeros(2)
     env.reset()
     for _ in range(SETTLE_STEPS):
-        env.step(_SETTLE)
+        env.step(SETTLE)
     theirs = []
     for action in actions:
         env.step(action)

@@ -18,7 +18,7 @@ from pi0_jax.env.pictures import Pictures
 from pi0_jax.env.stepping import SteppedSimulator
 
 SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
-_SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
+SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
 
 
@@ -29,7 +29,9 @@ class LiftSimulator(SteppedSimulator):
         self.task, self.instruction = task, task.instruction
         # robosuite draws the size of the cube when it builds the model: the same everywhere.
         np.random.seed(0)
-        self._env = _make(task.placement)
+        self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
+        for observable in self._env._observables.values():
+            observable._enabled = False
         self._env.reset()
         self._arm = PandaArm(self._env)
         self._pictures = Pictures(self._arm.model, task.cameras, task.image_size)
@@ -40,11 +42,11 @@ class LiftSimulator(SteppedSimulator):
         np.random.seed(seed)
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         self._env.reset()
-        self._env.step(_SETTLE)
+        self._env.step(SETTLE)
         self._arm.take_over()
         self._arm.look()
         for _ in range(SETTLE_STEPS - 1):
-            self.step(_SETTLE)
+            self.step(SETTLE)
         return self.boundary()
 
     def close(self) -> None:
@@ -93,35 +95,39 @@ class LiftSimulator(SteppedSimulator):
         return SimState(self._arm.save())
 
 
-def _make(placement: float) -> Any:
-    """The environment without observables, rendering or horizon."""
+def make_environment(task: LiftTask, **options: Any) -> Any:
+    """Robosuite's own environment of a task, without a horizon, with soft resets.
+
+    Args:
+        task: to build.
+        options: of robosuite's environment.
+    """
     from robosuite.utils.placement_samplers import UniformRandomSampler
 
     sampler = UniformRandomSampler(
         name="ObjectSampler",
-        x_range=[-placement, placement],
-        y_range=[-placement, placement],
+        x_range=[-task.placement, task.placement],
+        y_range=[-task.placement, task.placement],
         rotation=None,
         ensure_object_boundary_in_range=False,
         ensure_valid_placement=True,
         reference_pos=np.array([0, 0, 0.8]),  # the table's top
         z_offset=0.01,
     )
-    env = suite.make(
+    return suite.make(
         "Lift",
         robots="Panda",
         controller_configs=controller_config(),
         placement_initializer=sampler,
-        has_offscreen_renderer=False,
-        use_camera_obs=False,
         use_object_obs=False,
         control_freq=20,
         ignore_done=True,
         hard_reset=False,
+        camera_names=list(task.cameras),
+        camera_heights=task.image_size,
+        camera_widths=task.image_size,
+        **options,
     )
-    for observable in env._observables.values():
-        observable._enabled = False
-    return env
 
 
 def _axis_angle(rotation: np.ndarray) -> np.ndarray:
