@@ -85,8 +85,9 @@ class Tabletop(Protocol):
 def demonstrate(simulator: Privileged, seed: int, style: ExpertStyle) -> Episode:
     """Job function: one episode of the simulator's expert, with noise on its actions.
 
-    It ends at success or at the task's step limit. All randomness comes from `seed`. Images are
-    taken before steps 0, n, 2n, ... with n = `style.render_every`: a chunk may start at each.
+    It ends at success, with the expert, or at the task's step limit. All randomness comes from
+    `seed`. Images are taken before steps 0, n, 2n, ... with n = `style.render_every`: a chunk may
+    start at each.
     """
     start = simulator.start(seed)
     # Not the stream that placed the objects: errors must not depend on positions.
@@ -141,5 +142,10 @@ def _reach(
 
 def _towards(simulator: Tabletop, goal: np.ndarray, gripper: float, speed: float) -> np.ndarray:
     """float64[7]: one action towards `goal`, without turning."""
-    move = _GAIN * (goal - simulator.proprio()[:3]) / _FULL_MOVE
-    return np.concatenate([np.clip(move, -speed, speed), np.zeros(3), [gripper]])
+    return move_action(goal - simulator.proprio()[:3], gripper, speed)
+
+
+def move_action(way: np.ndarray, gripper: float, speed: float) -> np.ndarray:
+    """float64[7]: one action along `way`, float64[3] m, without turning."""
+    move = np.clip(_GAIN * way / _FULL_MOVE, -speed, speed)
+    return np.concatenate([move, np.zeros(3), [gripper]])

@@ -29,6 +29,13 @@ STEP_LIMITS = {
 }
 SETTLE_STEPS = 10  # control steps in which the objects fall some 6 cm and come to rest
 OWN_STATES = 50  # the benchmark's own initial states of each task
+# Tasks that `env.libero_expert` demonstrates: one object is taken and put somewhere. The others
+# open drawers, push, turn knobs, or do several things.
+DEMONSTRATED = {
+    "libero_spatial": tuple(range(10)),
+    "libero_object": tuple(range(10)),
+    "libero_goal": (1, 2, 4, 6, 8, 9),
+}
 PICTURES = ("exact", "coarse")
 
 
@@ -82,6 +89,20 @@ class LiberoTask:
     def cameras(self) -> tuple[str, ...]:
         """A fixed camera in front of the robot and one at its hand."""
         return ("agentview", "robot0_eye_in_hand")
+
+    def check_expert(self) -> None:
+        """Checks that there is a scripted expert of this task.
+
+        Raises:
+            InputError: there is none.
+        """
+        able = DEMONSTRATED.get(self.suite, ())
+        if self.index not in able:
+            which = ", ".join(map(str, able)) or "none"
+            raise InputError(
+                f"no scripted expert for {self.name} ({self.instruction!r}): of {self.suite} it "
+                f"can demonstrate the tasks {which}; choose among them with config.task.tasks"
+            )
 
     def build(self) -> "LiberoSimulator":
         """Builds the simulator: about 2 s, and some seconds more the first time on a machine."""

@@ -20,7 +20,9 @@ import numpy as np
 
 from pi0_jax.env import libero_files
 from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
+from pi0_jax.env.libero_expert import Scene, pick_and_place
 from pi0_jax.env.panda import PandaArm
 from pi0_jax.env.pictures import ExactPictures, Pictures
 from pi0_jax.env.stepping import SteppedSimulator
@@ -31,12 +33,14 @@ _MODEL_ARRAYS = ("body_pos", "body_quat", "site_rgba")
 
 
 class LiberoSimulator(SteppedSimulator):
-    """One LIBERO task: a `base.Simulator`."""
+    """One LIBERO task: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
 
     def __init__(self, task: LiberoTask) -> None:
         self.task, self.instruction = task, task.instruction
         self._own_states = libero_files.initial_states(task.suite, task.file_name)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
+        built = self._env.model.get_model(mode="mujoco")
+        self._built = {name: getattr(built, name).copy() for name in _MODEL_ARRAYS}
         _reset(self._env, 0)
         for observable in self._env._observables.values():
             observable._enabled = False
@@ -48,6 +52,10 @@ class LiberoSimulator(SteppedSimulator):
     def start(self, seed: int) -> Boundary:
         """Initial state `seed` (`env.libero` says what the numbers mean), settled (t = 0)."""
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
+        # An object on a fixture is placed relative to where the fixture stands in the model, which
+        # LIBERO builds anew for every episode.
+        for name, array in self._built.items():
+            getattr(self._arm.model, name)[:] = array
         _reset(self._env, seed)
         if seed < OWN_STATES:
             self._env.sim.set_state_from_flattened(self._own_states[seed])
@@ -99,6 +107,15 @@ class LiberoSimulator(SteppedSimulator):
         picture = render(data)
         model.site_rgba[:] = now
         return picture
+
+    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Actions, float64[7], that do the task as well as `style` says.
+
+        Raises:
+            InputError: there is no expert of this task.
+        """
+        self.task.check_expert()
+        return pick_and_place(Scene(self._env, self._arm), style, rng)
 
     def load(self, state: SimState) -> None:
         """Makes `state` the present one."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pi0_jax.env.base import Job, Task
 from pi0_jax.env.expert import ExpertStyle, demonstrate
-from pi0_jax.env.libero import STEP_LIMITS, libero_tasks
+from pi0_jax.env.libero import STEP_LIMITS, LiberoTask, libero_tasks
 from pi0_jax.env.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
@@ -34,7 +34,14 @@ class Suite:
     style: ExpertStyle
 
     def demonstrations(self, seeds: Sequence[int]) -> list[Job]:
-        """One job a seed that returns a demonstrated Episode; tasks take turns."""
+        """One job a seed that returns a demonstrated Episode; tasks take turns.
+
+        Raises:
+            InputError: a task has no expert.
+        """
+        for task in self.tasks:
+            if isinstance(task, LiberoTask):
+                task.check_expert()
         return [
             Job(self.tasks[i % len(self.tasks)], demonstrate, (seed, self.style))
             for i, seed in enumerate(seeds)
