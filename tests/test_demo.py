@@ -157,7 +157,7 @@ def test_the_real_lift(tmp_path, environment):
         (("eval.py", *SCRIPTED), "--checkpoint is missing"),
         (("eval.py", *SCRIPTED, "--checkpoint={path}/no"), "expected a policy folder"),
         (("train.py", *SCRIPTED, "--config.suite=lfit"), "suite must be one of"),
-        (("train.py", *SMALL, "--config.hardware.micro_batches=3"), "batch_size must be a multiple"),
+        (("train.py", *SMALL, "--config.hardware.micro_batches=3"), "must be a multiple of"),
         (("train.py", *SMALL, "--config.eval.episodes=0"), "eval.episodes must be at least 1"),
         (("train.py", *SMALL, "--config.rl.sampling.group_size=1"), "group_size must be at least"),
     ],

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from pi0_jax.episode import Episode, Group, load_episodes, save_episodes
-from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.rl.config import RiptConfig
@@ -99,7 +98,7 @@ def improve(
     if config.advantage.warning:
         session.run.say(f"{name}: warning: {config.advantage.warning}")
     model = base.spec.model
-    loss = make_loss(Pi0(model, hardware.remat), config.loss, base.spec.condition)
+    loss = make_loss(hardware.network(model), config.loss, base.spec.condition)
     steps = config.iterations * config.updates_per_step
     state, update = prepare(base.params, loss, optimizer, steps, hardware)
     windows = demo_windows(demos, config, base.transforms, model.action_horizon)

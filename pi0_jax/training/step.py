@@ -126,11 +126,11 @@ def norms(grads: dict[str, jax.Array]) -> Metrics:
 
     Where the header is trained beside the rest, also "grad_norm/header" and "grad_norm/model".
     """
-    found = {"grad_norm": optax.global_norm(grads)}
+    found = {"grad_norm": optax.tree.norm(grads)}
     model = {path: leaf for path, leaf in grads.items() if path != HEADER}
     if model and len(model) < len(grads):
         found["grad_norm/header"] = jnp.linalg.norm(grads[HEADER])
-        found["grad_norm/model"] = optax.global_norm(model)
+        found["grad_norm/model"] = optax.tree.norm(model)
     return found
 
 
