@@ -1,0 +1,146 @@
+"""RIPT on LIBERO from a converted checkpoint, or (preset=tiny) everything from scratch on a CPU.
+
+python train.py --config configs/libero.py:suite=libero_spatial --workdir RUN --config.init.checkpoint=POLICY
+python eval.py  --config configs/libero.py:suite=libero_spatial --workdir OUT --checkpoint POLICY
+python train.py --config configs/libero.py:suite=libero_object,preset=gpu80 --workdir RUN --config.init.checkpoint=POLICY
+python train.py --config configs/libero.py:suite=libero_goal,preset=gpu8 --workdir RUN --config.init.checkpoint=POLICY
+python train.py --config configs/libero.py:suite=libero_10,preset=tpu8 --workdir RUN --config.init.checkpoint=POLICY
+python train.py --config configs/libero.py:suite=libero_object,preset=tiny --workdir RUN
+
+Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90. --config.task.tasks=(0,3) picks
+tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the meshes and textures.
+
+Presets: gpu16 (one GPU of 16 GB: action expert alone), gpu80 (one of 80 GB: everything), gpu8 (eight
+of 80 GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
+"""  # noqa: E501 (commands are to be copied whole)
+
+from ml_collections import ConfigDict
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
+
+
+def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
+    """Settings of one suite on one kind of machine.
+
+    Args:
+        arg: "suite=NAME,preset=NAME"; gpu16 where no preset is named.
+    """
+    suite, preset = _parse(arg)
+    config = ConfigDict()
+    config.seed = 0
+    config.wandb_project = ""
+    config.suite = suite
+    # workers 0: one for every core; each needs about 1 GB. A chunk takes well under a second.
+    config.pool = ConfigDict({"workers": 0, "timeout_s": 120.0})
+    config.task = ConfigDict({"tasks": (), "assets": "", "image_size": 256, "pictures": "exact"})
+    config.task.expert = ConfigDict({"offset_sigma": 0.0})
+    config.init = ConfigDict({"checkpoint": ""})
+    config.hardware = _hardware(preset)
+    config.compilation_cache = ""
+    config.model = "pi0"
+    config.execute_steps = 10
+    config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.1})
+    config.sft = ConfigDict({"steps": 0, "batch_size": 32, "time_samples": 1, "save_every": 1000})
+    config.sft.optimizer = _adamw(2.5e-5, warmup_steps=1000, preset=_trained(preset))
+    config.sft.optimizer.rules = (("cond_embed", 0.0),)
+    config.rl = _ript(preset)
+    config.baselines = ConfigDict({})
+    # The benchmark's protocol: its own 50 initial states of every task.
+    config.eval = ConfigDict({"episodes": 50, "first_seed": 0, "num_steps": 10, "videos": 2})
+    config.eval.guidance = (1.0, 1.5, 2.0, 3.0)
+    if preset == "tiny":
+        _make_tiny(config)
+    return config
+
+
+def _parse(arg: str) -> tuple[str, str]:
+    given = dict(part.partition("=")[::2] for part in arg.split(",") if part)
+    suite, preset = given.pop("suite", ""), given.pop("preset", "gpu16")
+    if given or suite not in SUITES or preset not in PRESETS:
+        raise ValueError(
+            f"expected suite=NAME[,preset=NAME] with a suite of {SUITES} and a preset of "
+            f"{PRESETS}, got {arg!r}"
+        )
+    return suite, preset
+
+
+def _trained(preset: str) -> str:
+    """What is trained: everything where it fits (docs/performance.md)."""
+    return {"gpu16": "expert_only"}.get(preset, "full")
+
+
+def _hardware(preset: str) -> ConfigDict:
+    one = {"data": 1, "fsdp": 1, "micro_batches": 1, "remat": "none", "frozen_dtype": ""}
+    of_preset = {
+        "gpu16": {"micro_batches": 8, "frozen_dtype": "bfloat16"},
+        "gpu80": {"remat": "full"},
+        "gpu8": {"fsdp": 8, "remat": "full"},
+        "tpu8": {"fsdp": 8, "remat": "full"},
+        "tiny": {},
+    }
+    return ConfigDict({**one, **of_preset[preset], "memory_gb": 0.0})
+
+
+def _ript(preset: str) -> ConfigDict:
+    rl = ConfigDict(
+        {
+            "iterations": 12,
+            "group_size": 8,
+            "groups_per_step": 24,
+            "max_groups": 72,
+            "first_seed": 200_000,
+            "dynamic_sampling": True,
+            "success_weight": False,
+            "a_max": 5.0,
+            "hard": False,
+            "alpha": 0.1,
+            "guidance": 1.0,
+            "updates_per_step": 80,
+            "batch_size": 128 if preset in ("gpu8", "tpu8") else 32,
+            "time_samples": 2,
+            "demo_fraction": 0.0,
+        }
+    )
+    rl.optimizer = _adamw(2.5e-5, warmup_steps=20, preset=_trained(preset))
+    rl.optimizer.rules = (("cond_embed", 20.0),)
+    return rl
+
+
+def _adamw(learning_rate: float, warmup_steps: int, preset: str) -> ConfigDict:
+    return ConfigDict(
+        {
+            "learning_rate": learning_rate,
+            "warmup_steps": warmup_steps,
+            "final_fraction": 0.1,
+            "b1": 0.9,
+            "b2": 0.95,
+            "weight_decay": 1e-10,
+            "clip_norm": 1.0,
+            "preset": preset,
+            "ema_decay": 0.0,
+        }
+    )
+
+
+def _make_tiny(config: ConfigDict) -> None:
+    """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
+    config.task.update({"tasks": (0,), "image_size": 64, "pictures": "coarse"})
+    config.task.expert = ConfigDict({"offset_sigma": 0.02})
+    config.model = "tiny_libero"
+    config.execute_steps = 16
+    # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
+    config.demonstrations.update({"episodes": 300, "first_seed": 1_000})
+    config.sft.update({"steps": 4000, "batch_size": 64, "time_samples": 2})
+    config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})
+    config.sft.optimizer.final_fraction = 0.05
+    config.rl.update({"groups_per_step": 32, "max_groups": 32, "iterations": 8})
+    config.rl.update({"batch_size": 64})
+    config.rl.optimizer.update({"learning_rate": 7e-4, "final_fraction": 0.2})
+    config.baselines = ConfigDict(
+        {
+            "continued_sft": {"groups_per_step": 0},
+            "filtered_bc": {"success_weight": True, "alpha": 0.0, "dynamic_sampling": False},
+        }
+    )
+    config.eval.update({"episodes": 100, "guidance": (0.0, 1.0, 1.5, 2.0, 3.0)})

@@ -1,0 +1,33 @@
+"""Which camera of a task is which of a policy: openpi, LeRobot and LIBERO name the same views."""
+
+from pi0_jax.errors import InputError
+
+# openpi `examples/libero/main.py` and `policies/libero_policy.py`; LeRobot's libero data sets.
+_VIEWS = {
+    "agentview": "scene",
+    "base_0_rgb": "scene",
+    "image": "scene",
+    "robot0_eye_in_hand": "wrist",
+    "left_wrist_0_rgb": "wrist",
+    "wrist_image": "wrist",
+    "image2": "wrist",
+}
+# A second hand's camera: a one-armed robot has none, and its pictures are left out.
+_ABSENT = ("right_wrist_0_rgb",)
+
+
+def check_cameras(policy: tuple[str, ...], task: tuple[str, ...]) -> None:
+    """The task's cameras are those that the policy was made for, in the same order.
+
+    Args:
+        policy: names in the policy folder's config.json.
+        task: names in the order of `RawObs.images`.
+
+    Raises:
+        InputError: another view, number or order.
+    """
+    wanted = [_VIEWS.get(name, name) for name in policy if name not in _ABSENT]
+    if wanted != [_VIEWS.get(name, name) for name in task]:
+        raise InputError(
+            f"the policy expects the cameras {list(policy)}, the task has {list(task)}"
+        )
