@@ -1,0 +1,177 @@
+"""Where does CFG beat filtered behaviour cloning, and where not? One table and one plot.
+
+python bench/ablations.py [--seeds 0 1 2] [--workdir runs/ablations] [--plot docs/ablations.png]
+
+Trains every arm of `configs/demo.py:ablations` for every seed (an interrupted run goes on), all
+from the seed's one base policy with equally many rollouts tried and optimizer steps, and adds up
+the seeds.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pi0_jax.statistics import Row, row_from_dict, wilson
+from pi0_jax.writers import read_metrics
+
+REFERENCE = "filtered_bc"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm at one guidance scale, over all seeds.
+
+    Attributes:
+        arm: name.
+        guidance: scale.
+        rows: one a seed.
+        gap: mean guidance gap at the end of training; NaN where none is measured.
+        rollouts: episodes tried, a seed.
+        minutes: of rollouts and updates, a seed.
+    """
+
+    arm: str
+    guidance: float | None
+    rows: tuple[Row, ...]
+    gap: float
+    rollouts: float
+    minutes: float
+
+    @property
+    def pooled(self) -> Row:
+        """All seeds together."""
+        first = self.rows[0]
+        successes = sum(row.successes for row in self.rows)
+        episodes = sum(row.episodes for row in self.rows)
+        return Row(first.phase, self.arm, first.task, self.guidance, successes, episodes)
+
+
+def main() -> None:
+    """Trains what is missing, prints the table, draws the plot."""
+    args = arguments()
+    folders = [args.workdir / f"seed_{seed}" for seed in args.seeds]
+    for seed, folder in zip(args.seeds, folders, strict=True):
+        train(seed, folder)
+    lines = collected(folders)
+    print(table(lines))
+    if args.plot:
+        plot(lines, args.plot)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--workdir", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--plot", type=Path, help="a .png to draw")
+    return parser.parse_args()
+
+
+def train(seed: int, folder: Path) -> None:
+    """Runs train.py to its end, going on where it was interrupted."""
+    command = [sys.executable, "train.py", "--config", "configs/demo.py:ablations"]
+    command += [f"--config.seed={seed}", "--workdir", str(folder)]
+    if (folder / "config.json").exists():
+        command.append("--resume")
+    subprocess.run(command, check=True)
+
+
+def collected(folders: Sequence[Path]) -> list[Line]:
+    """Every arm and guidance scale that all runs have."""
+    runs = [results(folder) for folder in folders]
+    costs = [spent(folder) for folder in folders]
+    common = [key for key in runs[0] if all(key in run for run in runs)]
+    return [
+        Line(
+            arm,
+            guidance,
+            tuple(run[arm, guidance] for run in runs),
+            *(mean([cost.get(arm, {}).get(name, math.nan) for cost in costs]) for name in COSTS),
+        )
+        for arm, guidance in common
+    ]
+
+
+def results(folder: Path) -> dict[tuple[str, float | None], Row]:
+    """Rows of a run by arm and guidance scale."""
+    entries = json.loads((folder / "results.json").read_text())["rows"]
+    rows = [row_from_dict(entry) for entry in entries]
+    return {(row.arm, row.guidance): row for row in rows}
+
+
+COSTS = ("gap", "rollouts", "minutes")
+
+
+def spent(folder: Path) -> dict[str, dict[str, float]]:
+    """What each arm of a run took: `COSTS` by arm."""
+    of_arm: dict[str, list[dict[str, Any]]] = {}
+    for line in read_metrics(folder / "metrics.jsonl"):
+        if line["phase"] == "rl" and "rollouts" in line:
+            of_arm.setdefault(line["arm"], []).append(line)
+    return {
+        arm: {
+            "gap": lines[-1].get("guidance_gap") or math.nan,
+            "rollouts": sum(line["rollouts"] for line in lines),
+            "minutes": sum(x["seconds_rollout"] + x["seconds_train"] for x in lines) / 60,
+        }
+        for arm, lines in of_arm.items()
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """NaN where one of them is."""
+    return sum(values) / len(values)
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Markdown, the best pooled rate first; in points against filtered BC."""
+    reference = next((x.pooled.rate for x in lines if x.arm == REFERENCE), math.nan)
+    head = (
+        "| arm | w | success, all seeds | to filtered BC | each seed | gap | rollouts | minutes |"
+    )
+    rule = "|---|---:|---:|---:|---|---:|---:|---:|"
+    ordered = sorted(lines, key=lambda line: -line.pooled.rate)
+    return "\n".join([head, rule, *(_cells(line, reference) for line in ordered)])
+
+
+def _cells(line: Line, reference: float) -> str:
+    row = line.pooled
+    low, high = wilson(row.successes, row.episodes)
+    each = " ".join(f"{100 * one.rate:.0f}" for one in line.rows)
+    guidance = "-" if line.guidance is None else f"{line.guidance:g}"
+    numbers = [f"{x:{form}}" if math.isfinite(x) else "-" for x, form in
+               ((line.gap, ".3f"), (line.rollouts, ".0f"), (line.minutes, ".1f"))]  # fmt: skip
+    return (
+        f"| {line.arm} | {guidance} | {100 * row.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] | "
+        f"{100 * (row.rate - reference):+.1f} | {each} | {' | '.join(numbers)} |"
+    )
+
+
+def plot(lines: Sequence[Line], path: Path) -> None:
+    """Pooled rates with 95 % intervals; a dot a seed."""
+    from matplotlib.figure import Figure
+
+    ordered = sorted(lines, key=lambda line: line.pooled.rate)
+    figure = Figure(figsize=(7, 0.26 * len(ordered) + 1))
+    axes = figure.subplots()
+    for at, line in enumerate(ordered):
+        row = line.pooled
+        colour = "C1" if line.arm == REFERENCE else "C0"
+        ends = [100 * row.wilson_low, 100 * row.wilson_high]
+        axes.plot(ends, [at, at], color=colour, lw=5, alpha=0.4, solid_capstyle="round")
+        axes.plot([100 * one.rate for one in line.rows], [at] * len(line.rows), "k.", ms=3)
+        axes.plot([100 * row.rate], [at], "o", color=colour)
+    axes.set_yticks(range(len(ordered)), [f"{x.arm}, w = {x.guidance:g}" for x in ordered])
+    axes.set_xlabel("success on unseen initial states, %; bar: 95 % Wilson; black: seeds")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()

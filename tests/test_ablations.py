@@ -1,0 +1,59 @@
+"""The table of ablations: seeds added up, in points against filtered BC."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from pi0_jax.statistics import Row
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+
+import ablations
+
+ROWS = {"ript": (70, 80), "filtered_bc": (60, 70), "base": (20, 30)}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two finished runs of 100 episodes an arm."""
+    folders = []
+    for seed in (0, 1):
+        folder = tmp_path / f"seed_{seed}"
+        folder.mkdir()
+        rows = [Row("rl", arm, "lift", 1.0, n[seed], 100) for arm, n in ROWS.items()]
+        if seed == 0:
+            rows.append(Row("rl", "unfinished", "lift", 1.0, 1, 100))
+        (folder / "results.json").write_text(json.dumps({"rows": [r.as_dict() for r in rows]}))
+        line = {"phase": "rl", "rollouts": 64, "seconds_rollout": 20.0, "seconds_train": 10.0}
+        lines = [{**line, "step": i, "arm": "ript", "guidance_gap": 0.1 * i} for i in (1, 2)]
+        lines.append({**line, "step": 1, "arm": "filtered_bc"})
+        text = "".join(json.dumps(one) + "\n" for one in lines)
+        (folder / "metrics.jsonl").write_text(text)
+        folders.append(folder)
+    return folders
+
+
+def test_seeds_are_added_up(runs):
+    lines = {line.arm: line for line in ablations.collected(runs)}
+    assert lines.keys() == ROWS.keys()  # an arm that not every seed has is left out
+    assert (lines["ript"].pooled.successes, lines["ript"].pooled.episodes) == (150, 200)
+    assert lines["ript"].rollouts == 128
+    assert lines["ript"].minutes == pytest.approx(1.0)
+    assert lines["ript"].gap == pytest.approx(0.2)
+    assert math.isnan(lines["filtered_bc"].gap)
+
+
+def test_the_table_is_ordered_and_says_the_difference(runs):
+    lines = ablations.table(ablations.collected(runs)).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| ript", "| filtered_bc", "| base"]
+    assert "75.0 [68.6, 80.5] | +10.0 | 70 80 | 0.200 | 128 | 1.0 |" in lines[2]
+    assert "| -40.0 |" in lines[4]
+
+
+def test_the_plot_is_a_picture(runs, tmp_path):
+    pytest.importorskip("matplotlib")
+    ablations.plot(ablations.collected(runs), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
