@@ -14,6 +14,8 @@ Presets: gpu16 (one GPU of 16 GB: action expert alone), gpu80 (one of 80 GB: eve
 of 80 GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
 """  # noqa: E501 (commands are to be copied whole)
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
@@ -27,7 +29,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
         arg: "suite=NAME,preset=NAME"; gpu16 where no preset is named.
     """
     suite, preset = _parse(arg)
-    config = ConfigDict()
+    config: Any = ConfigDict()
     config.seed = 0
     config.wandb_project = ""
     config.suite = suite
@@ -83,7 +85,7 @@ def _hardware(preset: str) -> ConfigDict:
 
 
 def _ript(preset: str) -> ConfigDict:
-    rl = ConfigDict(
+    rl: Any = ConfigDict(
         {
             "iterations": 12,
             "group_size": 8,
@@ -123,7 +125,7 @@ def _adamw(learning_rate: float, warmup_steps: int, preset: str) -> ConfigDict:
     )
 
 
-def _make_tiny(config: ConfigDict) -> None:
+def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     config.task.update({"tasks": (0,), "image_size": 64, "pictures": "coarse"})
     config.task.expert = ConfigDict({"offset_sigma": 0.02})
