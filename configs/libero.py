@@ -57,7 +57,8 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
 
 
 def _parse(arg: str) -> tuple[str, str]:
-    given = dict(part.partition("=")[::2] for part in arg.split(",") if part)
+    parts = [part.partition("=") for part in arg.split(",") if part]
+    given = {key: value for key, _, value in parts}
     suite, preset = given.pop("suite", ""), given.pop("preset", "gpu16")
     if given or suite not in SUITES or preset not in PRESETS:
         raise ValueError(
