@@ -50,6 +50,8 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.baselines = ConfigDict({})
     # The benchmark's protocol: its own 50 initial states of every task.
     config.eval = ConfigDict({"episodes": 50, "first_seed": 0, "num_steps": 10, "videos": 2})
+    # 0: as many actions of each chunk as the policy folder says.
+    config.eval.execute_steps = 0
     config.eval.guidance = (1.0, 1.5, 2.0, 3.0)
     if preset == "tiny":
         _make_tiny(config)
@@ -74,7 +76,7 @@ def _trained(preset: str) -> str:
 
 
 def _hardware(preset: str) -> ConfigDict:
-    one = {"data": 1, "fsdp": 1, "micro_batches": 1, "remat": "none", "frozen_dtype": ""}
+    one = {"data": 1, "fsdp": 1, "micro_batches": 1, "remat": "none", "attention": "einsum"}
     of_preset = {
         "gpu16": {"micro_batches": 8, "frozen_dtype": "bfloat16"},
         "gpu80": {"remat": "full"},
@@ -82,28 +84,48 @@ def _hardware(preset: str) -> ConfigDict:
         "tpu8": {"fsdp": 8, "remat": "full"},
         "tiny": {},
     }
-    return ConfigDict({**one, **of_preset[preset], "memory_gb": 0.0})
+    return ConfigDict({**one, "frozen_dtype": "", "memory_gb": 0.0, **of_preset[preset]})
 
 
 def _ript(preset: str) -> ConfigDict:
-    rl: Any = ConfigDict(
+    """What every key means stands at the dataclass of its section, from pi0_jax/rl/config.py on."""
+    rl: Any = ConfigDict({"iterations": 12, "updates_per_step": 80})
+    rl.batch_size = 128 if preset in ("gpu8", "tpu8") else 32
+    rl.condition = "embedding"
+    rl.guidance = 1.0
+    rl.rollout_params = "last"
+    # Pictures of 24 groups are some gigabytes: the windows of one step at a time.
+    rl.buffer_iterations = 1
+    rl.demo_fraction = 0.0
+    rl.demo_weight = 0.0
+    rl.sampling = ConfigDict(
         {
-            "iterations": 12,
             "group_size": 8,
             "groups_per_step": 24,
             "max_groups": 72,
+            "early_stop": 0.8,
             "first_seed": 200_000,
+            "num_states": 0,
             "dynamic_sampling": True,
-            "success_weight": False,
-            "a_max": 5.0,
-            "hard": False,
-            "alpha": 0.1,
-            "guidance": 1.0,
-            "updates_per_step": 80,
-            "batch_size": 128 if preset in ("gpu8", "tpu8") else 32,
-            "time_samples": 2,
-            "demo_fraction": 0.0,
+            "skip_threshold": 3,
+            "mix_states": False,
         }
+    )
+    rl.advantage = ConfigDict(
+        {
+            "success_weight": False,
+            "all_rollouts_baseline": False,
+            "normalization": "none",
+            "clipping": "asymmetric",
+            "a_max": 5.0,
+            "negatives": "clamp",
+            "hard": False,
+            "rescale": "positive_mean",
+        }
+    )
+    rl.windows = ConfigDict({"stride": "executed", "skip_short": False})
+    rl.loss = ConfigDict(
+        {"alpha": 0.1, "time_samples": 2, "shared_noise": True, "branch_dropout": 0.0}
     )
     rl.optimizer = _adamw(2.5e-5, warmup_steps=20, preset=_trained(preset))
     rl.optimizer.rules = (("cond_embed", 20.0),)
@@ -130,20 +152,24 @@ def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     config.task.update({"tasks": (0,), "image_size": 64, "pictures": "coarse"})
     config.task.expert = ConfigDict({"offset_sigma": 0.02})
-    config.model = "tiny_libero"
+    config.model = "tiny"
     config.execute_steps = 16
     # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
     config.demonstrations.update({"episodes": 300, "first_seed": 1_000})
     config.sft.update({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})
     config.sft.optimizer.final_fraction = 0.05
-    config.rl.update({"groups_per_step": 32, "max_groups": 32, "iterations": 8})
-    config.rl.update({"batch_size": 64})
+    config.rl.update({"iterations": 8, "batch_size": 64, "buffer_iterations": 0})
+    config.rl.sampling.update({"groups_per_step": 32, "max_groups": 32, "early_stop": 1.0})
     config.rl.optimizer.update({"learning_rate": 7e-4, "final_fraction": 0.2})
     config.baselines = ConfigDict(
         {
-            "continued_sft": {"groups_per_step": 0},
-            "filtered_bc": {"success_weight": True, "alpha": 0.0, "dynamic_sampling": False},
+            "continued_sft": {"sampling": {"groups_per_step": 0}},
+            "filtered_bc": {
+                "sampling": {"dynamic_sampling": False},
+                "advantage": {"success_weight": True},
+                "loss": {"alpha": 0.0},
+            },
         }
     )
     config.eval.update({"episodes": 100, "guidance": (0.0, 1.0, 1.5, 2.0, 3.0)})

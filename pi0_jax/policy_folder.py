@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pi0_jax.data.cameras import check_cameras
 from pi0_jax.data.conditions import CONDITIONS, EMBEDDING
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
@@ -159,10 +160,7 @@ def check_task(spec: PolicySpec, cameras: tuple[str, ...]) -> None:
     """
     if spec.action_dim != ACTION_DIM:
         raise InputError(f"the policy gives {spec.action_dim} actions, the robot has {ACTION_DIM}")
-    if spec.cameras != cameras:
-        raise InputError(
-            f"the policy expects the cameras {list(spec.cameras)}, the task has {list(cameras)}"
-        )
+    check_cameras(spec.cameras, cameras)
 
 
 def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None:

@@ -150,12 +150,7 @@ def tiny() -> Pi0Config:
     )
 
 
-def tiny_libero() -> Pi0Config:
-    """`tiny` with room for LIBERO's instructions, up to 95 bytes."""
-    return dataclasses.replace(tiny(), prompt_length=96)
-
-
-PRESETS = {"pi0": pi0, "tiny": tiny, "tiny_libero": tiny_libero}
+PRESETS = {"pi0": pi0, "tiny": tiny}
 
 
 def preset(name: str) -> Pi0Config:
