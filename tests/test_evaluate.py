@@ -81,6 +81,30 @@ def test_what_is_measured_is_not_measured_again(measured, scripted_pool, params)
     assert len(working.run.rows) == 4
 
 
+@pytest.mark.parametrize(
+    ("sizes", "workers", "blocks"),
+    [
+        ((3, 3), 1, ["aaa", "bbb"]),
+        ((3, 3), 3, ["aaa", "bbb"]),
+        ((3, 3), 4, ["aaab", "bb"]),
+        ((2, 2, 2, 2), 3, ["aabb", "ccdd"]),
+        ((10, 1), 2, ["aaaa", "aaaa", "aa", "b"]),
+        ((10, 1), 6, ["aaaaaa", "aaaa", "b"]),
+        ((), 2, []),
+    ],
+)
+def test_few_tasks_at_a_time(monkeypatch, sizes, workers, blocks):
+    """At most four episodes at a time, or as many as there are workers."""
+    monkeypatch.setattr(evaluate, "_AT_ONCE", 4)
+    tasks = [ScriptedTask(name=name) for name in "abcd"]
+    states = [
+        (task, seed) for task, size in zip(tasks, sizes, strict=False) for seed in range(size)
+    ]
+    found = evaluate._blocks(states, workers)
+    assert ["".join(task.name for task, _ in block) for block in found] == blocks
+    assert [state for block in found for state in block] == states
+
+
 def test_images_are_not_kept(measured):
     for one in load_episodes(measured / "episodes/eval/policy_1.npz"):
         assert one.images.size == len(one.image_steps) == 0

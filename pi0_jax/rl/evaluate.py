@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from pi0_jax.env.base import Task
 from pi0_jax.episode import Episode
@@ -18,6 +19,8 @@ from pi0_jax.statistics import Phase, Row
 
 # Episodes under way at a time: as many as a policy takes in one call, and few enough for memory.
 _AT_ONCE = 64
+
+_State = tuple[Task, int]
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,27 @@ def rows(episodes: Sequence[Episode], phase: Phase, arm: str, guidance: float | 
     ]
 
 
+def _blocks(states: Sequence[_State], workers: int) -> list[list[_State]]:
+    """States to visit at a time: of as few tasks as keep the workers busy.
+
+    A worker that changes its task builds a simulator; it should not do so at every chunk.
+    """
+    blocks: list[list[_State]] = []
+    for _, of_task in groupby(states, key=lambda state: state[0]):
+        if blocks and len(blocks[-1]) < workers:
+            blocks[-1] += of_task
+        else:
+            blocks.append(list(of_task))
+    size = max(_AT_ONCE, workers)
+    return [block[i : i + size] for block in blocks for i in range(0, len(block), size)]
+
+
 def _evaluate(
     session: Session,
     arm: str,
     policy: Policy,
     execute_steps: int,
-    states: Sequence[tuple[Task, int]],
+    states: Sequence[_State],
     log: EpisodeLog,
     known: dict[Key, Episode],
 ) -> dict[Key, Episode]:
@@ -136,9 +154,8 @@ def _evaluate(
             text = success_text([*known.values(), *new.values()])
             progress.update(len(known) + len(new), text)
 
-        at_once = max(_AT_ONCE, 2 * session.pool.workers)
-        for first in range(0, len(states), at_once):
-            plans = plan_states(session.pool, states[first : first + at_once])
+        for block in _blocks(states, session.pool.workers):
+            plans = plan_states(session.pool, block)
             note(collect(policy, session.pool, plans, execute_steps, 0, note, keep_images=False))
     seconds = time.monotonic() - start
     speed = session.speed(label, list(new.values()), seconds)
