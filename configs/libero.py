@@ -151,15 +151,17 @@ def _adamw(learning_rate: float, warmup_steps: int, preset: str) -> ConfigDict:
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     config.task.update({"tasks": (0,), "image_size": 64, "pictures": "coarse"})
-    config.task.expert = ConfigDict({"offset_sigma": 0.02})
+    # This expert succeeds in about half of its episodes; a bowl slips into the fingers by itself.
+    sigma = 0.035 if config.suite == "libero_object" else 0.045
+    config.task.expert = ConfigDict({"offset_sigma": sigma})
     config.model = "tiny"
     config.execute_steps = 16
     # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
-    config.demonstrations.update({"episodes": 300, "first_seed": 1_000})
+    config.demonstrations.update({"episodes": 400, "first_seed": 1_000})
     config.sft.update({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})
     config.sft.optimizer.final_fraction = 0.05
-    config.rl.update({"iterations": 8, "batch_size": 64, "buffer_iterations": 0})
+    config.rl.update({"iterations": 6, "batch_size": 64, "buffer_iterations": 0})
     config.rl.sampling.update({"groups_per_step": 32, "max_groups": 32, "early_stop": 1.0})
     config.rl.optimizer.update({"learning_rate": 7e-4, "final_fraction": 0.2})
     config.baselines = ConfigDict(
