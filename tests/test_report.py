@@ -132,7 +132,9 @@ def test_several_tasks_are_pooled_and_kept(tmp_path: Path):
     html = write_report(write_run(tmp_path / "demo", rows)).read_text()
     Page(html)
     assert "150/400" in html
-    assert "<summary>a</summary>" in html
+    assert "<h2>Success by task</h2>" in html
+    html = write_report(write_run(tmp_path / "one task", rows[:1])).read_text()
+    assert "<h2>Success by task</h2>" not in html
 
 
 def test_command_as_argv(tmp_path: Path):

@@ -20,6 +20,7 @@ from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.curves import learning_curves
 from pi0_jax.report.run_data import RunData, arm_name, outcome, read_run
 from pi0_jax.report.success import guidance_chart, success_table
+from pi0_jax.report.tasks import task_table
 from pi0_jax.statistics import Row
 from pi0_jax.writers import duration
 
@@ -41,6 +42,7 @@ def write_report(run_dir: Path) -> Path:
     run = read_run(run_dir)
     sections = [
         _results(run.rows),
+        _tasks(run),
         _guidance(run.rows),
         _curves(run),
         _time(run.metrics),
@@ -114,6 +116,15 @@ def _results(rows: Sequence[Row]) -> str:
         f"Share of episodes in which the task succeeded, {what}. Bars: 95\u202f% Wilson interval."
     )
     return _section("Success", success_table(rows), note)
+
+
+def _tasks(run: RunData) -> str:
+    """Nothing where there is one task only: the section above says it all."""
+    if len({row.task for row in run.rows}) < 2:
+        return ""
+    note = "Share of successful episodes, in brackets the 95\u202f% Wilson interval."
+    instructions = run.protocol.get("instructions", {})
+    return _section("Success by task", task_table(run.rows, instructions), note)
 
 
 def _guidance(rows: Sequence[Row]) -> str:

@@ -11,19 +11,8 @@ from pi0_jax.statistics import Row, pool_tasks
 
 
 def success_table(rows: Sequence[Row]) -> str:
-    """All arms and scales on one axis; with several tasks also each task, folded away.
-
-    Without rows it is empty.
-    """
-    if not rows:
-        return ""
-    tasks = list(dict.fromkeys(row.task for row in rows))
-    folded = (
-        f"<details><summary>{escape(task)}</summary>"
-        f"{_table([row for row in rows if row.task == task])}</details>"
-        for task in tasks
-    )
-    return _table(pool_tasks(rows)) + ("".join(folded) if len(tasks) > 1 else "")
+    """All arms and scales on one axis, tasks added up. Without rows it is empty."""
+    return _table(pool_tasks(rows)) if rows else ""
 
 
 def guidance_chart(rows: Sequence[Row]) -> str:

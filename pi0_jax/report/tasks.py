@@ -1,0 +1,64 @@
+"""Success of each task as one HTML table: a line a task, a column an arm and guidance scale."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import groupby
+
+from pi0_jax.report.charts import percent
+from pi0_jax.report.run_data import arm_name
+from pi0_jax.statistics import Row, by_setting, pool_tasks
+
+
+def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:
+    """Rates with their intervals, shaded by rate; the last line is of all tasks together.
+
+    Args:
+        rows: of any arms and scales.
+        instructions: task name -> what the robot was told, for tasks where it is known.
+    """
+    columns = by_setting(rows)
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    of_task = [{row.task: row for row in column} for column in columns]
+    lines = [
+        f"<tr>{_task(task, instructions.get(task, ''))}"
+        f"{''.join(_cell(column.get(task)) for column in of_task)}</tr>"
+        for task in tasks
+    ]
+    sums = "".join(map(_cell, pool_tasks(rows)))
+    return (
+        f'<div class="scroll"><table class="tasks"><thead>{_head(columns)}</thead>'
+        f"<tbody>{''.join(lines)}</tbody>"
+        f'<tfoot><tr><th scope="row">all {len(tasks)} tasks</th>{sums}</tr></tfoot></table></div>'
+    )
+
+
+def _head(columns: Sequence[Sequence[Row]]) -> str:
+    """Two lines: the arms, and their guidance scales."""
+    arms = [
+        (arm_name(arm), len(list(group)))
+        for (_, arm), group in groupby(columns, key=lambda column: (column[0].phase, column[0].arm))
+    ]
+    names = "".join(f'<th colspan="{span}">{escape(name)}</th>' for name, span in arms)
+    scales = "".join(f"<th>{_scale(column[0].guidance)}</th>" for column in columns)
+    return f"<tr><th></th>{names}</tr><tr><th></th>{scales}</tr>"
+
+
+def _scale(guidance: float | None) -> str:
+    return "" if guidance is None else f"w = {guidance:g}"
+
+
+def _task(name: str, instruction: str) -> str:
+    """The instruction tells people more than the name, which stands below it."""
+    below = f"<small>{escape(name)}</small>" if instruction else ""
+    return f'<th scope="row">{escape(instruction or name)}{below}</th>'
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or not row.episodes:
+        return "<td>?</td>"
+    low, high = 100 * row.wilson_low, 100 * row.wilson_high
+    title = f"{row.task}: {row.successes}/{row.episodes}"
+    return (
+        f'<td style="--rate:{row.rate:.2f}" title="{escape(title, quote=True)}">'
+        f"{percent(row.rate)}<small>[{low:.0f}, {high:.0f}]</small></td>"
+    )
