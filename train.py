@@ -72,8 +72,7 @@ def main() -> None:
         measure(session, evaluation, "sft", BASE, base, (1.0,))
         for name, settings in arms.items():
             final = train_arm(session, config, name, settings, base, demos)
-            scales = {1.0, *evaluation.guidance} if name == RIPT else {1.0}
-            measure(session, evaluation, "rl", name, final, sorted(scales))
+            measure(session, evaluation, "rl", name, final, scales(settings[0], evaluation))
         film(session, (BASE, RIPT), 1.0, evaluation.videos)
     run = session.run
     export(run, final)
@@ -84,11 +83,17 @@ def main() -> None:
 def arm_settings(config: Config, name: str) -> tuple[RiptConfig, OptimizerConfig]:
     """config.rl with the keys replaced that make this baseline."""
     overrides = {} if name == RIPT else config.baselines[name].to_dict()
-    values = config.rl.to_dict()
+    values = replaced(config.rl.to_dict(), overrides)
     optimizer = OptimizerConfig(**values.pop("optimizer"))
-    ript = ript_config(replaced(values, overrides))
+    ript = ript_config(values)
     ript.check_optimizer(optimizer)
     return ript, optimizer
+
+
+def scales(ript: RiptConfig, evaluation: EvalConfig) -> list[float]:
+    """Guidance scales at which an arm is evaluated: 1 alone where only one branch is trained."""
+    two = ript.sampling.groups_per_step and (ript.loss.alpha or ript.loss.branch_dropout)
+    return sorted({1.0, *evaluation.guidance}) if two else [1.0]
 
 
 def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
@@ -101,7 +106,8 @@ def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
 def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
     """A policy for this suite that is trained from scratch, with room for all it may be told."""
     model = preset(config.model)
-    said = [branch_prompt(config.rl.condition, task.instruction, True) for task in suite.tasks]
+    conditions = [arm_settings(config, name)[0].condition for name in (*config.baselines, RIPT)]
+    said = [branch_prompt(c, task.instruction, True) for c in conditions for task in suite.tasks]
     longest = max(len(ByteTokenizer().encode(text)) for text in said)
     return PolicySpec(
         model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),

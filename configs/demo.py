@@ -2,10 +2,13 @@
 
 python train.py --config configs/demo.py --workdir runs/demo
 python train.py --config configs/demo.py:full --workdir runs/demo_full   # adds filtered BC
+python train.py --config configs/demo.py:ablations --workdir runs/ablations   # what of it matters
 
 The demonstrations are of mixed quality on purpose: every one has a constant grasp offset of its
 own, and failures are kept. With clean ones, more imitation does as well as RL.
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,10 +16,10 @@ SFT_RULES = (("cond_embed", 0.0),)
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Settings of the demo; `full` adds the filtered behaviour cloning baseline."""
-    if arg not in ("", "full"):
-        raise ValueError(f"configs/demo.py takes no argument or 'full', got {arg!r}")
-    config = ConfigDict()
+    """Settings of the demo; `full` adds filtered behaviour cloning, `ablations` many arms more."""
+    if arg not in ("", "full", "ablations"):
+        raise ValueError(f"configs/demo.py takes no argument, 'full' or 'ablations', got {arg!r}")
+    config: Any = ConfigDict()
     config.seed = 0
     config.wandb_project = ""
     config.suite = "lift"
@@ -50,7 +53,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.rl = _ript()
     # A baseline is the same loop with these keys of `rl` replaced; continued_sft has no rollouts.
     config.baselines = ConfigDict({"continued_sft": {"sampling": {"groups_per_step": 0}}})
-    if arg == "full":
+    if arg:
         config.baselines.filtered_bc = ConfigDict(
             {
                 "sampling": {"dynamic_sampling": False},
@@ -63,7 +66,41 @@ def get_config(arg: str = "") -> ConfigDict:
     # 0: as many actions of each chunk as the policy folder says.
     config.eval.execute_steps = 0
     config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
+    if arg == "ablations":
+        _ablate(config)
     return config
+
+
+def _ablate(config: Any) -> None:
+    """Arms that differ from RIPT in one thing each; shorter runs, more episodes to tell them apart.
+
+    Every arm tries as many rollouts and takes as many optimizer steps (bench/ablations.py).
+    """
+    config.rl.iterations = 6
+    config.rl.sampling.groups_per_step = config.rl.sampling.max_groups = 32
+    config.eval.episodes, config.eval.videos = 400, 0
+    config.eval.guidance = (1.0, 3.0)
+    arms = {
+        "alpha_0": {"loss": {"alpha": 0.0}},
+        "alpha_1": {"loss": {"alpha": 1.0}},
+        "weights_raw": {"advantage": {"rescale": "none"}},
+        "weights_hard": {"advantage": {"hard": True}},
+        "weights_standard": {"advantage": {"normalization": "standard"}},
+        "weights_signed": {
+            "advantage": {"negatives": "signed", "clipping": "none", "rescale": "none"}
+        },
+        "single_pass_10": {"loss": {"branch_dropout": 0.1}},
+        "single_pass_30": {"loss": {"branch_dropout": 0.3}},
+        "text_prompt": {"condition": "text_indicator"},
+        "own_noise": {"loss": {"shared_noise": False}},
+        "embedding_rate_1": {"optimizer": {"rules": (("cond_embed", 1.0),)}},
+        "embedding_rate_30": {"optimizer": {"rules": (("cond_embed", 30.0),)}},
+        "all_groups": {"sampling": {"dynamic_sampling": False}},
+        "group_4": {"sampling": {"group_size": 4, "groups_per_step": 64, "max_groups": 64}},
+        "group_16": {"sampling": {"group_size": 16, "groups_per_step": 16, "max_groups": 16}},
+    }
+    for name, changes in arms.items():
+        config.baselines[name] = ConfigDict(changes)
 
 
 def _ript() -> ConfigDict:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from naive_libero import ASSETS, NO_LIBERO
 
+from pi0_jax.data.conditions import by_prompt
 from pi0_jax.env.suite import make_suite
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import branches, sample
@@ -123,6 +124,9 @@ def test_a_config_builds(path, argument):
         ript = ript_config(values)
         loss = make_loss(model, ript.loss, ript.condition)
         batch = windows(model, cameras, ript.batch_size)
+        if by_prompt(ript.condition):
+            obs = batch.obs
+            batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
         steps = ript.iterations * ript.updates_per_step
         check_update(model, loss, optimizer, steps, batch)
 
