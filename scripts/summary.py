@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0_jax.errors import InputError
-from pi0_jax.statistics import Row, row_from_dict, wilson
+from pi0_jax.statistics import Row, pool_tasks, row_from_dict, wilson
 
 Key = tuple[str, float | None]
 
@@ -31,7 +31,7 @@ def main(folders: Sequence[str]) -> None:
 
 
 def read(folder: Path) -> dict[Key, Row]:
-    """Rows of a run by arm and guidance scale.
+    """Rows of a run by arm and guidance scale, tasks added up.
 
     Raises:
         InputError: the folder has no results, or damaged ones.
@@ -43,7 +43,7 @@ def read(folder: Path) -> dict[Key, Row]:
         rows = [row_from_dict(entry) for entry in json.loads(path.read_text())["rows"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged: {error}") from error
-    return {(row.arm, row.guidance): row for row in rows}
+    return {(row.arm, row.guidance): row for row in pool_tasks(rows)}
 
 
 def cell(rows: Sequence[Row]) -> str:

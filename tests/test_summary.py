@@ -36,6 +36,11 @@ def test_seeds_stand_side_by_side_and_together(tmp_path: Path) -> None:
     assert lines[3] == "| ript | 2 | - | - | - |"
 
 
+def test_tasks_are_added_up(tmp_path: Path) -> None:
+    rows = [Row("eval", "policy", task, 1.0, n, 50) for task, n in (("a", 10), ("b", 40))]
+    assert run(make(tmp_path / "a", *rows)).stdout.splitlines()[2].endswith("| 50 [40, 60] |")
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"rows": [1]}'])
 def test_a_folder_without_results_is_one_line(tmp_path: Path, content: str | None) -> None:
     if content is not None:

@@ -112,7 +112,7 @@ def _write_video(folder: Path, arm: str, episode: Episode, frames: np.ndarray) -
 
 
 def _still_entry(arm: str, episode: Episode) -> dict[str, str]:
-    caption = f"{arm}, initial state {episode.seed}: {_outcome(episode)}"
+    caption = f"{episode.task}, initial state {episode.seed}: {_outcome(episode)}"
     return {"file": f"{_name(arm, episode)}.png", "caption": caption, "group": arm}
 
 
