@@ -14,14 +14,17 @@ from pi0_jax.env.grasps import box_points, choose
 from pi0_jax.env.panda import PandaArm
 
 _HALF_RADIAN = 0.5  # rad, what a rotation of 1 asks of OSC_POSE
-_TURNED = 0.03  # rad
-_ARRIVED, _PASSED = 0.008, 0.03  # m, from a place to stop at and from one to fly by
-_STUCK_STEPS = 60  # steps after which a move is given up
+_TURNED, _TURNED_ENOUGH = 0.03, 0.1  # rad, left alone and good enough to go on
+_ARRIVED, _PASSED = 0.007, 0.03  # m, from a place to stop at and from one to fly by
+_PATIENCE = 6  # steps without coming nearer after which a move is given up
+_NEARER = 0.001  # m, what counts as coming nearer
+_LEVER = 0.1  # m, so that a turn still to be made counts as a way
+_SLIPPED = 0.03  # m that what is held may move within the hand
 _CLOSE_STEPS, _OPEN_STEPS, _REST_STEPS = 12, 8, 10
 _LIFT = 0.03  # m of air below what is carried
 _GAP = 0.015  # m that an object falls when it is released
 _WALLED_GAP = {"basket": 0.09, "bowl": 0.05}  # m, where walls are in the fingers' way
-_CORRIDOR = 0.13  # m to each side of a way that must be free: the hand's half width
+_CORRIDOR = 0.11  # m to each side of a way that must be free: the hand's half width
 
 
 class Scene:
@@ -92,11 +95,15 @@ class Hand:
         return action
 
     def reach(self, goal: np.ndarray, gripper: float, near: float) -> Iterator[np.ndarray]:
-        """Moves to `goal`, float64[3] m, and turns, until within `near` m or stuck."""
-        for _ in range(_STUCK_STEPS):
-            there = np.linalg.norm(goal - self._arm.position) < near
-            if there and np.linalg.norm(self._turn()) < 3 * _TURNED:
+        """Moves to `goal`, float64[3] m, and turns, until within `near` m or held up."""
+        best, since = np.inf, 0
+        while since < _PATIENCE:
+            way = float(np.linalg.norm(goal - self._arm.position))
+            turn = float(np.linalg.norm(self._turn()))
+            if way < near and turn < _TURNED_ENOUGH:
                 return
+            left = way + _LEVER * turn
+            best, since = (left, 0) if left < best - _NEARER else (best, since + 1)
             yield self.towards(goal, gripper)
 
     def stay(self, goal: np.ndarray, gripper: float, steps: int) -> Iterator[np.ndarray]:
@@ -150,16 +157,15 @@ def _carry(
     """Lifts, carries, lowers and lets go."""
     hang = place[2] - scene.points()[:, 2].min()
     safe = _highest(others, place, place + shift, scene.top) + hang + _LIFT
-    rest = scene.position
+    offset = scene.arm.position - scene.position
     yield from hand.reach(np.array([*place[:2], safe]), CLOSE, _PASSED)
-    # An object that was missed is put down as if it had been taken: there is no second try.
-    held = scene.position[2] - rest[2] > _LIFT / 2
-    offset = scene.arm.position - scene.position if held else place - rest
     over = np.array([*(scene.goal + offset)[:2], safe])
     yield from hand.reach(over, CLOSE, _ARRIVED)
-    if held:
+    now = scene.arm.position - scene.position
+    # An object that was missed is put down as if it had been taken: there is no second try.
+    if np.linalg.norm(now - offset) < _SLIPPED:
         hang = scene.arm.position[2] - scene.points()[:, 2].min()
-        over[:2] += (scene.goal - scene.position)[:2] - (over - scene.arm.position)[:2]
+        over[:2] = (scene.goal + now)[:2]
     low = np.array([*over[:2], _release_height(scene, others) + hang])
     yield from hand.reach(low, CLOSE, _ARRIVED)
     yield from hand.stay(low, OPEN, _OPEN_STEPS)
