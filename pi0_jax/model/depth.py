@@ -20,8 +20,9 @@ Layer = Callable[[Any, Any], tuple[Any, Any]]
 """(carry, one layer's slice of the stack) -> (carry, output)."""
 
 CUT_BYTES = 2**28
-"""A stack of parameters up to this size is cut in front of a last layer that differs, which copies
-it. In a larger one every turn of the loop takes a branch, which a CPU pays with a fifth more."""
+"""For a last layer that differs, every turn of the loop takes a branch. On a CPU that makes a
+gradient a fifth slower: there, a stack of parameters up to this size is cut in front of its last
+layer, which copies it."""
 
 ATTENTION, MLP = "attention", "mlp"
 KEPT = {"none": (ATTENTION, MLP), "mlp": (ATTENTION,), "full": ()}
@@ -49,6 +50,7 @@ def over_layers(
         stack: tree of arrays [l, ...]; the body gets slice after slice.
         depth: l.
         last: body of the last layer where it has less to compute, with outputs of equal shapes.
+            With it, no body may close over a traced array: the carry brings what it reads.
         remat: key of `KEPT`.
 
     Returns:
@@ -56,14 +58,30 @@ def over_layers(
     """
     if last is None:
         return _loop(layer, carry, stack, remat)
+
+    def branching(carry: Any, stack: Any) -> tuple[Any, Any]:
+        """One loop over all layers, which copies nothing."""
+        over = stack, jnp.arange(depth) == depth - 1
+        return _loop(_branching(layer, last), carry, over, remat)
+
+    def cut(carry: Any, stack: Any) -> tuple[Any, Any]:
+        """A loop over the layers before the last, then the last."""
+        head, tail = (jax.tree.map(lambda leaf, at=at: leaf[at], stack) for at in (slice(-1), -1))
+        carry, outputs = _loop(layer, carry, head, remat)
+        carry, output = last(carry, tail)
+        stacked = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), outputs, output)
+        return carry, stacked
+
     if sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stack)) > CUT_BYTES:
-        is_last = jnp.arange(depth) == depth - 1
-        return _loop(_branching(layer, last), carry, (stack, is_last), remat)
-    head, tail = (jax.tree.map(lambda leaf, at=at: leaf[at], stack) for at in (slice(-1), -1))
-    carry, outputs = _loop(layer, carry, head, remat)
-    carry, output = last(carry, tail)
-    stacked = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), outputs, output)
-    return carry, stacked
+        return branching(carry, stack)
+    return _differentiated_as(cut, branching)(carry, stack)
+
+
+def _differentiated_as(other: Layer, function: Layer) -> Layer:
+    """The function, with the gradient of another way to compute the same."""
+    chosen = jax.custom_vjp(function)
+    chosen.defvjp(lambda *args: jax.vjp(other, *args), lambda pull, cotangent: pull(cotangent))
+    return chosen
 
 
 def _loop(body: Layer, carry: Any, stack: Any, remat: str) -> tuple[Any, Any]:

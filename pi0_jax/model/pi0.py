@@ -98,24 +98,24 @@ class Pi0:
     def encode_prefix(self, params: Params, obs: Observation) -> PrefixCache:
         """Keys and values of every layer for the suffix to attend to."""
         x, valid = self.embed_prefix(params, obs)
-        positions = mask.positions(valid)
         layer = self._layer(self.config.vlm)
 
-        def full(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def full(carry: Any, at: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             """A whole layer over x [b, p, d], and its keys and values."""
+            x, positions, valid = carry
             p = lora.adapt(*at)
             q, k, v = call(layer, p, x, positions, method="qkv")
             attended = self._attend(q[:, None], (k, v, valid[:, None]))[:, 0]
-            return call(layer, p, x, attended, method="finish"), (k, v)
+            return (call(layer, p, x, attended, method="finish"), positions, valid), (k, v)
 
-        def last(x: jax.Array, at: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def last(carry: Any, at: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             """The keys and values of the last layer."""
             # Nothing reads the last layer's output: its queries and MLP are never computed.
-            p = lora.adapt(*at)
-            return x, call(layer, p, x, positions, method="key_value")
+            x, positions, _ = carry
+            return carry, call(layer, lora.adapt(*at), x, positions, method="key_value")
 
-        stack = _stack(params, expert=0)
-        _, (k, v) = over_layers(full, x, stack, self.config.depth, last, self.remat)
+        carry, stack = (x, mask.positions(valid), valid), _stack(params, expert=0)
+        _, (k, v) = over_layers(full, carry, stack, self.config.depth, last, self.remat)
         return PrefixCache(k=k, v=v, mask=valid)
 
     def embed_suffix(
