@@ -28,6 +28,16 @@ def test_lengths(longest, length):
     assert cut.obs.prompt_mask.sum() == padded(longest).obs.prompt_mask.sum()
 
 
+@pytest.mark.parametrize(("own", "other", "length"), [(5, 20, 32), (20, 5, 32), (3, 2, 16)])
+def test_the_longest_prompt_of_both_branches_decides(own, other, length):
+    windows, second = padded(own), padded(other).obs
+    windows = windows.replace(uncond_prompt=second.prompt, uncond_prompt_mask=second.prompt_mask)
+    cut = cut_prompts(windows)
+    assert cut.obs.prompt.shape == cut.uncond_prompt.shape == (3, length)
+    assert cut.obs.prompt_mask.sum() == windows.obs.prompt_mask.sum()
+    assert cut.uncond_prompt_mask.sum() == second.prompt_mask.sum()
+
+
 def test_a_short_padding_is_left_alone():
     assert cut_prompts(padded(5, length=10)).obs.prompt.shape == (3, 10)
 

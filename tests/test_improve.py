@@ -40,7 +40,7 @@ def thrift():
 
     def prepared(params, loss, config, steps, hardware):
         state, update = prepare(params, loss, config, steps, hardware)
-        return state, compiled.setdefault((config, steps), update)
+        return state, compiled.setdefault((config, steps, loss.given.__code__), update)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(improve_module, "prepare", prepared)
@@ -249,6 +249,24 @@ def test_rollouts_of_the_moving_average(monkeypatch, tmp_path, scripted_pool, ba
     # Two updates away from the base: the average has gone a tenth to a fifth of the way.
     share = np.abs(average - first).max() / np.abs(last - first).max()
     assert 0.05 < share < 0.3
+
+
+@pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
+def test_branches_by_prompt_learn(tmp_path, scripted_pool, base, condition):
+    """Rollouts, windows, demonstrations and a guided policy, with a prompt a branch."""
+    model = dataclasses.replace(base.spec.model, prompt_length=48)
+    spec = dataclasses.replace(base.spec, model=model, condition=condition)
+    config = ript(iterations=1, demo_weight=0.5, condition=condition, loss={"time_samples": 1})
+    told = dataclasses.replace(base, spec=spec)
+    optimizer = dataclasses.replace(OPTIMIZER, b1=0.8)  # another program than the others'
+    working = session(tmp_path / "run", scripted_pool)
+    improved = improve(working, "ript", told, DEMOS, config, optimizer, FIRST_STEP)
+    assert improved.spec.condition == condition
+    chex.assert_trees_all_equal(improved.params["cond_embed"], base.params["cond_embed"])
+    moved = improved.params["action_out_proj"]["bias"] - base.params["action_out_proj"]["bias"]
+    assert np.abs(moved).max() > 0
+    (line,) = lines(tmp_path / "run")
+    assert line["guidance_gap"] > 0
 
 
 def test_what_stops_a_run_before_it_begins(tmp_path, scripted_pool, base):

@@ -83,6 +83,19 @@ def test_every_bit_of_the_physics_is_robosuites(pools, seed: int):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_looks_within_a_chunk_change_no_bit(pools):
+    """And show what the end of a shorter chunk shows."""
+    actions = actions_from(4, 12)
+    first = call(pools[0], start, 4)
+    plain = call(pools[0], run, first.state, actions)
+    looked = call(pools[1], run, first.state, actions, 0, 5, 2)
+    assert_same(looked, plain)
+    assert looked.look_steps.tolist() == [3, 8]  # steps 5 and 10 of the episode
+    for image, step in zip(looked.looks, looked.look_steps, strict=True):
+        there = call(pools[0], run, first.state, actions[:step])
+        np.testing.assert_array_equal(image, there.obs.images)
+
+
 def test_split_over_two_processes_equals_unsplit(pools):
     one, two = pools
     actions = actions_from(3, 24)

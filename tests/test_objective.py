@@ -10,7 +10,9 @@ import pytest
 from tiny import MODEL, batch
 
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objective import LossConfig, cfg_flow_matching_loss, make_loss, one_branch_loss
+from pi0_jax.training.micro_batches import accumulated_gradient
+from pi0_jax.training.step import whole_gradient
 from pi0_jax.training.supervised import draw
 
 KEY = jax.random.key(5)
@@ -99,3 +101,111 @@ def test_guidance_gap(gradient, params, blind_params):
     """Zero until the condition has been learnt."""
     assert float(gradient(blind_params, batch(3), 0.1)[0][1]["guidance_gap"]) == 0.0
     assert float(gradient(params, batch(3), 0.1)[0][1]["guidance_gap"]) > 1e-3
+
+
+@jax.jit
+def errors(params, obs, condition, x_t, time, target):
+    """Squared errors of one draw, float32[b, H]: a whole pass; without a condition if None."""
+    cache = MODEL.encode_prefix(params, obs)
+    ids = None if condition is None else jnp.full((len(x_t), 1), condition)
+    v = MODEL.velocity(params, cache, obs.state, x_t[:, None], time[:, None], ids)[:, 0]
+    return jnp.mean((v - target) ** 2, -1)
+
+
+def branch_error(params, windows, drawn, row: int, positive: bool, by_prompt: bool):
+    """Errors of one branch at one row of the draw, as a pass of its own."""
+    actions, noise, time = (x[:, row] for x in drawn)
+    t, obs = time[:, None, None], windows.obs
+    condition = POSITIVE if positive else UNCONDITIONAL
+    if by_prompt:
+        condition = None
+        if not positive:
+            obs = obs.replace(prompt=windows.uncond_prompt, prompt_mask=windows.uncond_prompt_mask)
+    x_t = t * noise + (1 - t) * actions
+    return np.asarray(errors(params, obs, condition, x_t, time, noise - actions))
+
+
+def two_prompts(size: int):
+    """Windows whose unconditional branch has another prompt, of another length."""
+    windows = batch(size)
+    windows = windows.replace(weight=windows.weight + np.float32(0.25))
+    other = batch(size, seed=9).obs
+    mask = np.arange(16) < 2
+    return windows.replace(
+        uncond_prompt=np.where(mask, other.prompt + 1, 0).astype(np.int32),
+        uncond_prompt_mask=np.broadcast_to(mask, other.prompt.shape),
+    )
+
+
+@pytest.mark.parametrize("condition", ["embedding", "prompt_dropout", "text_indicator"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_pair_of_branches_is_two_passes(params, condition, shared):
+    """Shared noise: both branches see draws 0 and 1; otherwise the second sees 2 and 3."""
+    windows = two_prompts(3)
+    loss = make_loss(MODEL, LossConfig(0.3, 2, shared_noise=shared), condition)
+    value, metrics = jax.jit(loss)(params, windows, KEY)
+    drawn = draw(KEY, jnp.asarray(windows.actions), 2 if shared else 4)
+    mask, text = np.asarray(windows.action_mask), condition != "embedding"
+
+    def mean(positive: bool, rows, weight) -> float:
+        found = [branch_error(params, windows, drawn, r, positive, text) for r in rows]
+        return float(sum(np.sum(weight[:, None] * mask * e) for e in found) / (2 * mask.sum()))
+
+    cond = mean(True, (0, 1), windows.weight)
+    uncond = mean(False, (0, 1) if shared else (2, 3), np.ones(3))
+    assert float(metrics["loss_cond"]) == pytest.approx(cond, rel=1e-5)
+    assert float(metrics["loss_uncond"]) == pytest.approx(uncond, rel=1e-5)
+    assert float(value) == pytest.approx(cond + 0.3 * uncond, rel=1e-5)
+    assert float(metrics["guidance_gap"]) > 1e-3
+
+
+@pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
+def test_branches_by_prompt_leave_the_embedding_alone(params, condition):
+    windows = two_prompts(2)
+    for settings in (LossConfig(), LossConfig(branch_dropout=0.5)):
+        loss = make_loss(MODEL, settings, condition)
+        grads = jax.jit(jax.grad(lambda p, loss=loss: loss(p, windows, KEY)[0]))(params)
+        np.testing.assert_array_equal(grads["cond_embed"], 0)
+        assert np.abs(grads["action_out_proj"]["kernel"]).max() > 0
+
+
+@pytest.mark.parametrize("condition", ["embedding", "text_indicator"])
+def test_a_single_pass_trains_one_branch_of_each_window(params, condition):
+    windows = two_prompts(6)
+    loss = make_loss(MODEL, LossConfig(0.7, 2, branch_dropout=0.5), condition)
+    drawn, dropped = loss.draw(KEY, windows)
+    dropped = np.asarray(dropped)
+    assert 0 < dropped.sum() < 6  # both branches are among them
+    value, metrics = jax.jit(loss)(params, windows, KEY)
+    mask, text = np.asarray(windows.action_mask), condition != "embedding"
+    total = {True: 0.0, False: 0.0}
+    for positive, row in itertools.product((True, False), (0, 1)):
+        error = branch_error(params, windows, drawn, row, positive, text)
+        weight = np.where(dropped, 0, windows.weight) if positive else dropped
+        total[positive] += np.sum(weight[:, None] * mask * error) / (2 * mask.sum())
+    assert float(metrics["loss_cond"]) == pytest.approx(total[True], rel=1e-5)
+    assert float(metrics["loss_uncond"]) == pytest.approx(total[False], rel=1e-5)
+    assert float(value) == pytest.approx(sum(total.values()), rel=1e-5)  # no alpha
+    assert "guidance_gap" not in metrics
+
+
+def test_how_often_a_branch_is_dropped():
+    windows = batch(2).replace(weight=np.zeros(4000, np.float32))
+    windows = windows.replace(actions=np.zeros((4000, 4, 8), np.float32))
+    _, dropped = one_branch_loss(MODEL, 0.3, 1, "embedding").draw(KEY, windows)
+    assert np.mean(dropped) == pytest.approx(0.3, abs=0.03)
+    _, dropped = one_branch_loss(MODEL, 0.3, 1, "embedding").draw(jax.random.key(6), windows)
+    assert np.mean(dropped) == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize("condition", ["embedding", "text_indicator"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_micro_batches_give_the_gradient_of_the_whole(params, condition, dropout):
+    windows = two_prompts(4)
+    loss = make_loss(MODEL, LossConfig(branch_dropout=dropout), condition)
+    flat = {"state_proj": params["state_proj"], "cond_embed": params["cond_embed"]}
+    rest = {name: leaf for name, leaf in params.items() if name not in flat}
+    (whole, _), grads = jax.jit(whole_gradient(loss))(flat, rest, windows, KEY)
+    (parts, _), summed = jax.jit(accumulated_gradient(loss, 2))(flat, rest, windows, KEY)
+    assert float(parts) == pytest.approx(float(whole), rel=1e-5)
+    chex.assert_trees_all_close(summed, grads, rtol=1e-3, atol=2e-5)

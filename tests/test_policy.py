@@ -8,7 +8,8 @@ from tiny import CONFIG, MODEL, policy_folder
 
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.episode import RawObs
-from pi0_jax.policy import Policy, branches, sample
+from pi0_jax.errors import InputError
+from pi0_jax.policy import Policy, branches, sample, sample_by_prompt
 
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 
@@ -116,3 +117,62 @@ def test_an_action_is_the_sample_in_the_robots_units(folder):
     chunk = np.asarray(sample(MODEL, (1,), policy.params, obs, noise, 2, 1.0))
     expected = np.clip(chunk[..., :7] * (0.6 + 1e-6) - 0.1, -1, 1)
     np.testing.assert_allclose(policy.act(seen, noise), expected, atol=1e-5)
+
+
+def by_prompt(folder, condition: str, prompt_length: int = 48):
+    """The same parameters, told apart by prompts; far from the clip."""
+    wide = NormStats(folder.stats.state, Stats(np.zeros(7), np.full(7, 1e-3)))
+    model = dataclasses.replace(folder.spec.model, prompt_length=prompt_length)
+    spec = dataclasses.replace(folder.spec, model=model, condition=condition)
+    return dataclasses.replace(folder, spec=spec, stats=wide)
+
+
+BY_PROMPT = pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
+
+
+@BY_PROMPT
+def test_branches_with_prompts_of_their_own(folder, condition):
+    """Each alone is a policy that is told its prompt; guided, they mix in every Euler step."""
+    told = by_prompt(folder, condition)
+    seen, noise = observations(3), noises(3)
+    at = {
+        scale: Policy.from_folder(told, scale, num_steps=1).act(seen, noise)
+        for scale in (0.0, 1.0, 3.0)
+    }
+    transforms = dataclasses.replace(told.transforms, condition="embedding")
+    for scale, say in ((0.0, ""), (1.0, "{}")) if condition == "prompt_dropout" else (
+        (0.0, "{}"), (1.0, "{}. Advantage: positive"),
+    ):  # fmt: skip
+        obs = transforms.observe(
+            [dataclasses.replace(o, prompt=say.format(o.prompt)) for o in seen]
+        )
+        model = Policy.from_folder(told).model
+        chunk = np.asarray(sample_by_prompt(model, folder.params, obs, noise, 1, 1.0))
+        expected = transforms.robot_actions(chunk, np.stack([o.state for o in seen]))
+        np.testing.assert_allclose(at[scale], expected, atol=1e-6)
+    assert np.abs(at[1.0] - at[0.0]).max() > 1e-5
+    np.testing.assert_allclose(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=1e-7)
+
+
+@BY_PROMPT
+def test_with_prompts_too_the_company_does_not_matter(folder, condition):
+    policy = Policy.from_folder(by_prompt(folder, condition), 2.0, num_steps=2)
+    seen, noise = observations(8), noises(8)
+    eight = policy.act(seen, noise)
+    np.testing.assert_array_equal(policy.act(seen[2:5], noise[2:5]), eight[2:5])
+    compiled = sample_by_prompt._cache_size()
+    dataclasses.replace(policy, guidance=3.0, num_steps=4).act(seen[:1], noise[:1])
+    assert sample_by_prompt._cache_size() == compiled
+
+
+def test_the_embedding_has_no_part_in_it(folder, params):
+    policy = Policy.from_folder(by_prompt(folder, "text_indicator"), 2.0, num_steps=2)
+    other = policy.with_params(params | {"cond_embed": -params["cond_embed"]})
+    seen, noise = observations(2), noises(2)
+    np.testing.assert_array_equal(policy.act(seen, noise), other.act(seen, noise))
+
+
+def test_words_that_do_not_fit_are_refused(folder):
+    policy = Policy.from_folder(by_prompt(folder, "text_indicator", prompt_length=16))
+    with pytest.raises(InputError, match="does not fit the model's 16"):
+        policy.act(observations(1), noises(1))

@@ -43,6 +43,20 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "p/manifest.json").read_text()) == {"made_by": "a test"}
 
 
+def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
+    make_policy(tmp_path / "p", tokenizer="bytes")
+    config = tmp_path / "p/config.json"
+    values = json.loads(config.read_text())
+    assert values.pop("condition") == "embedding"
+    config.write_text(json.dumps(values))
+    assert load_policy(tmp_path / "p").spec.condition == "embedding"
+    config.write_text(json.dumps(values | {"condition": "text_indicator"}))
+    assert load_policy(tmp_path / "p").transforms.condition == "text_indicator"
+    config.write_text(json.dumps(values | {"condition": "words"}))
+    with pytest.raises(InputError, match=r"condition must be one of 'embedding', .* got 'words'"):
+        load_policy(tmp_path / "p")
+
+
 def test_a_copy_takes_its_tokenizer_along(tmp_path: Path) -> None:
     make_policy(tmp_path / "p")
     (tmp_path / "p" / TOKENIZER_FILE).write_bytes(b"pieces")

@@ -1,5 +1,7 @@
 """Training windows: every executed step is covered, none is invented."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -191,3 +193,19 @@ def test_taking_across_parts_is_taking_from_the_whole(sizes, indices):
     np.testing.assert_array_equal(one.actions, other.actions)
     np.testing.assert_array_equal(one.obs.images, other.obs.images)
     np.testing.assert_array_equal(one.weight, other.weight)
+
+
+@pytest.mark.parametrize(
+    ("condition", "said", "other"),
+    [("prompt_dropout", 15, 2), ("text_indicator", 36, 15)],
+)
+def test_branches_by_prompt_have_two(condition, said, other):
+    """Bytes: begin, letters, newline. "reach the dot" has 13 letters, the words behind it 21."""
+    told = dataclasses.replace(TRANSFORMS, condition=condition, prompt_length=48)
+    windows = cut_windows([episode(6, [0, 4])], [1.0], told, HORIZON)
+    assert windows.obs.prompt_mask.sum(1).tolist() == [said, said]
+    assert windows.uncond_prompt_mask.sum(1).tolist() == [other, other]
+    assert windows.uncond_prompt.shape == windows.obs.prompt.shape == (2, 48)
+    assert take(windows, np.array([1])).uncond_prompt.shape == (1, 48)
+    plain = cut_windows([episode(6, [0, 4])], [1.0], TRANSFORMS, HORIZON)
+    assert plain.uncond_prompt is plain.uncond_prompt_mask is None

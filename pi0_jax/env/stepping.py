@@ -83,12 +83,10 @@ class SteppedSimulator(ABC):
         Raises:
             ValueError: actions are not finite or have another shape.
         """
-        actions = np.asarray(actions)
-        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
-            raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
+        chunk = _executable(actions)
         self.load(state)
         recorded, success = _Recorded(), False
-        for count, action in enumerate(np.clip(actions, -1, 1).astype(np.float32)):
+        for count, action in enumerate(chunk):
             if look_every and count and (step + count) % look_every == 0:
                 recorded.looks.append(self.images())
                 recorded.look_steps.append(count)
@@ -117,3 +115,15 @@ class SteppedSimulator(ABC):
             looks=np.stack(chunk.looks) if chunk.looks else np.zeros((0, 0, 0, 0, 3), np.uint8),
             look_steps=np.array(chunk.look_steps, np.int32),
         )
+
+
+def _executable(actions: np.ndarray) -> np.ndarray:
+    """float32[t, 7] actions in [-1, 1].
+
+    Raises:
+        ValueError: they are not finite or have another shape.
+    """
+    actions = np.asarray(actions)
+    if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
+        raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
+    return np.clip(actions, -1, 1).astype(np.float32)

@@ -97,18 +97,29 @@ def improve(
     config.check_optimizer(optimizer)
     if config.advantage.warning:
         session.run.say(f"{name}: warning: {config.advantage.warning}")
-    model = base.spec.model
-    loss = make_loss(hardware.network(model), config.loss, base.spec.condition)
+    network = hardware.network(base.spec.model)
+    loss = make_loss(network, config.loss, base.spec.condition)
     steps = config.iterations * config.updates_per_step
     state, update = prepare(base.params, loss, optimizer, steps, hardware)
-    windows = demo_windows(demos, config, base.transforms, model.action_horizon)
-    policy = Policy.from_folder(base, config.guidance)
-    arm = Arm(name, config, base, policy, windows, update, first_step)
+    arm = _arm(name, config, base, demos, update, first_step)
     done = _resumed(session, arm, Progressed(0, state, _first_sampler(session, config)))
     session.run.rewind("rl", name, first_step + int(done.state.step))
     while done.iteration < config.iterations:
         done = _iterate(session, arm, done)
     return replace(base, params=gather(finished(done.state)))
+
+
+def _arm(
+    name: str,
+    config: RiptConfig,
+    base: PolicyFolder,
+    demos: Sequence[Episode],
+    update: Update,
+    first_step: int,
+) -> Arm:
+    windows = demo_windows(demos, config, base.transforms, base.spec.model.action_horizon)
+    policy = Policy.from_folder(base, config.guidance)
+    return Arm(name, config, base, policy, windows, update, first_step)
 
 
 def _first_sampler(session: Session, config: RiptConfig) -> Sampler:

@@ -94,21 +94,17 @@ def cfg_flow_matching_loss(
         if shared_noise:
             x_t, time = (jnp.concatenate([x, x], axis=1) for x in (x_t, time))
         v_cond, v_uncond = velocities(model, params, batch, x_t, time)
-
         mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
         # The conditional branch saw the first rows; all of them, where noise is shared.
         first, last = jnp.s_[:, :time_samples], jnp.s_[:, -time_samples:]
-        cond_error = flow.matching_error(v_cond, actions[first], noise[first])
         # Here the advantage becomes a condition: the positive branch learns what it weighs.
-        cond = flow.masked_mean(cond_error, mask, weight)
-        uncond_error = flow.matching_error(v_uncond, actions[last], noise[last])
-        uncond = flow.masked_mean(uncond_error, mask)
+        error = flow.matching_error(v_cond, actions[first], noise[first])
+        cond = flow.masked_mean(error, mask, weight)
+        error = flow.matching_error(v_uncond, actions[last], noise[last])
+        uncond = flow.masked_mean(error, mask)
         gap = jnp.sqrt(jnp.mean(jnp.square(v_cond - v_uncond)))
-        return cond + alpha * uncond, {
-            "loss_cond": cond,
-            "loss_uncond": uncond,
-            "guidance_gap": gap,
-        }
+        metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
+        return cond + alpha * uncond, metrics
 
     return DrawnLoss(drawing(time_samples if shared_noise else 2 * time_samples), loss)
 

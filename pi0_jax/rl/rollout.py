@@ -162,15 +162,11 @@ def collect(
     """
     acting = _Acting(policy, pool, execute_steps, policy_step, look_every)
     live = [_Live(plan, plan.first, keep_images) for plan in plans]
-    ended = {
-        i: live[i].episode(policy_step, plan.error)
-        for i, plan in enumerate(plans)
-        if plan.first is None
-    }
-    ready = [i for i in range(len(live)) if i not in ended]
-    for index, error in acting.run(live, ready):
+    ended: dict[int, Episode] = {}
+    for index, error in acting.run(live):
         ended[index] = live[index].episode(policy_step, error)
-        report(list(ended.values()))
+        if live[index].plan.first is not None:
+            report(list(ended.values()))
     return [ended[index] for index in range(len(live))]
 
 
@@ -215,8 +211,13 @@ class _Acting:
     policy_step: int
     look_every: int
 
-    def run(self, live: list[_Live], ready: list[int]) -> Iterator[tuple[int, str | None]]:
-        """Yields each episode that ends, by its index, with its error or None."""
+    def run(self, live: list[_Live]) -> Iterator[tuple[int, str | None]]:
+        """Yields each episode that ends, by its index, with its error or None.
+
+        Those that could not be started come first.
+        """
+        yield from ((i, one.plan.error) for i, one in enumerate(live) if one.plan.first is None)
+        ready = [i for i, one in enumerate(live) if one.plan.first is not None]
         running: dict[int, int] = {}  # ticket -> index into live
         while ready or running:
             if ready and self.pool.backlog < self.pool.workers:

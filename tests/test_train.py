@@ -1,0 +1,98 @@
+"""The parts of train.py that turn config.rl into settings and check them before a run."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ml_collections import ConfigDict
+from tiny import policy_folder
+
+from pi0_jax.env.expert import ExpertStyle
+from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.suite import Suite
+from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import save_policy
+
+ROOT = Path(__file__).parents[1]
+SUITE = Suite("scripted", (ScriptedTask(),), ExpertStyle())
+
+
+def load(name: str):
+    """A module that is a file of the repository's root."""
+    spec = importlib.util.spec_from_file_location(f"root_{Path(name).stem}", ROOT / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train = load("train.py")
+
+
+def config(**rl) -> ConfigDict:
+    """The demo's, with some keys of `rl` replaced."""
+    found = load("configs/demo.py").get_config("full")
+    found.rl.update(rl)
+    return found
+
+
+def test_an_arm_is_rl_with_some_keys_replaced():
+    ript, optimizer = train.arm_settings(config(), "ript")
+    cloning, _ = train.arm_settings(config(), "filtered_bc")
+    sft, _ = train.arm_settings(config(), "continued_sft")
+    assert (ript.loss.alpha, ript.sampling.dynamic_sampling) == (0.1, True)
+    assert (cloning.loss.alpha, cloning.sampling.dynamic_sampling) == (0.0, False)
+    assert cloning.advantage.success_weight
+    assert cloning.loss.time_samples == ript.loss.time_samples == 2
+    assert (sft.sampling.groups_per_step, sft.sampling.group_size) == (0, 8)
+    assert optimizer.rules == (("cond_embed", 20.0),)
+
+
+def test_a_baseline_with_an_unknown_key_is_refused():
+    wrong = config()
+    wrong.baselines.odd = ConfigDict({"loss": {"alhpa": 1.0}})
+    with pytest.raises(InputError, match=r"rl.loss.alhpa; the nearest valid key is rl.loss.alpha"):
+        train.arm_settings(wrong, "odd")
+
+
+def test_an_average_that_nobody_keeps_is_refused():
+    with pytest.raises(InputError, match="no moving average is kept"):
+        train.arm_settings(config(rollout_params="ema"), "ript")
+
+
+@pytest.mark.parametrize(
+    ("condition", "length"),
+    # "reach the dot" is 15 tokens, with the words behind it 36; the preset has 16.
+    [("embedding", 16), ("prompt_dropout", 16), ("text_indicator", 36)],
+)
+def test_a_fresh_policy_has_room_for_what_it_is_told(condition, length):
+    spec = train.fresh_spec(config(condition=condition), SUITE)
+    assert spec.model.prompt_length == length
+    assert spec.condition == "embedding"  # until RL says otherwise
+
+
+def test_a_policy_keeps_the_condition_it_was_trained_with(blind_params):
+    plain = policy_folder(blind_params)
+    told = train.conditioned(plain, "text_indicator")
+    assert told.spec.condition == told.transforms.condition == "text_indicator"
+    assert train.conditioned(told, "text_indicator").spec == told.spec
+    for other in ("embedding", "prompt_dropout"):
+        with pytest.raises(InputError, match="was trained with 'text_indicator': set it to that"):
+            train.conditioned(told, other)
+
+
+def test_a_checkpoint_is_checked_before_anything_is_written(tmp_path, blind_params):
+    plain = policy_folder(blind_params)
+    save_policy(tmp_path / "p", plain, {})
+    start, suite = config(), SUITE
+    start.init.checkpoint = str(tmp_path / "p")
+    arms = {name: SimpleNamespace(condition=name) for name in ("embedding", "text_indicator")}
+    train.check_conditions(start, suite, [arms["embedding"]])
+    with pytest.raises(InputError, match="36 tokens does not fit the model's 16"):
+        train.check_conditions(start, suite, list(arms.values()))
+    model = dataclasses.replace(plain.spec.model, prompt_length=36)
+    spec = dataclasses.replace(plain.spec, model=model)
+    save_policy(tmp_path / "q", dataclasses.replace(plain, spec=spec), {})
+    start.init.checkpoint = str(tmp_path / "q")
+    train.check_conditions(start, suite, list(arms.values()))
