@@ -10,6 +10,7 @@ a loop every value that is kept is copied into an array [l, ...], which costs mo
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,23 +59,31 @@ def over_layers(
     """
     if last is None:
         return _loop(layer, carry, stack, remat)
-
-    def branching(carry: Any, stack: Any) -> tuple[Any, Any]:
-        """One loop over all layers, which copies nothing."""
-        over = stack, jnp.arange(depth) == depth - 1
-        return _loop(_branching(layer, last), carry, over, remat)
-
-    def cut(carry: Any, stack: Any) -> tuple[Any, Any]:
-        """A loop over the layers before the last, then the last."""
-        head, tail = (jax.tree.map(lambda leaf, at=at: leaf[at], stack) for at in (slice(-1), -1))
-        carry, outputs = _loop(layer, carry, head, remat)
-        carry, output = last(carry, tail)
-        stacked = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), outputs, output)
-        return carry, stacked
-
+    branching = partial(_branching, layer, last, remat, depth)
     if sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stack)) > CUT_BYTES:
         return branching(carry, stack)
-    return _differentiated_as(cut, branching)(carry, stack)
+    return _differentiated_as(partial(_cut, layer, last, remat), branching)(carry, stack)
+
+
+def _branching(
+    layer: Layer, last: Layer, remat: str, depth: int, carry: Any, stack: Any
+) -> tuple[Any, Any]:
+    """One loop over all layers, which copies nothing."""
+
+    def step(carry: Any, at: tuple[Any, jax.Array]) -> tuple[Any, Any]:
+        """One scanned layer; the last one by a branch."""
+        sliced, is_last = at
+        return jax.lax.cond(is_last, last, layer, carry, sliced)
+
+    return _loop(step, carry, (stack, jnp.arange(depth) == depth - 1), remat)
+
+
+def _cut(layer: Layer, last: Layer, remat: str, carry: Any, stack: Any) -> tuple[Any, Any]:
+    """A loop over the layers before the last, then the last."""
+    head, tail = (jax.tree.map(lambda leaf, at=at: leaf[at], stack) for at in (slice(-1), -1))
+    carry, outputs = _loop(layer, carry, head, remat)
+    carry, output = last(carry, tail)
+    return carry, jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), outputs, output)
 
 
 def _differentiated_as(other: Layer, function: Layer) -> Layer:
@@ -89,12 +98,3 @@ def _loop(body: Layer, carry: Any, stack: Any, remat: str) -> tuple[Any, Any]:
     # A loop's two passes cannot be merged by the compiler: no barrier is needed against it.
     body = jax.checkpoint(body, policy=policy, prevent_cse=False)
     return jax.lax.scan(body, carry, stack)
-
-
-def _branching(layer: Layer, last: Layer) -> Layer:
-    def step(carry: Any, at: tuple[Any, jax.Array]) -> tuple[Any, Any]:
-        """One scanned layer; the last one by a branch."""
-        sliced, is_last = at
-        return jax.lax.cond(is_last, last, layer, carry, sliced)
-
-    return step

@@ -1,12 +1,13 @@
 """Gradient accumulation that gives the gradient of the whole batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.errors import InputError
-from pi0_jax.training.step import DrawnLoss, Gradient, Params, Valued, merge
+from pi0_jax.training.step import DrawnLoss, Gradient, Valued, merge
 from pi0_jax.types import Batch
 
 
@@ -43,17 +44,22 @@ def accumulated_gradient(loss: DrawnLoss, micro_batches: int) -> Gradient:
 
             return jax.value_and_grad(loss_of, has_aux=True)(trained)
 
-        def add(total: Params, at: tuple[Any, jax.Array]) -> tuple[Params, None]:
-            """Adds one part to the sums."""
-            part, share = at
-            found = gradient_of(part)
-            return jax.tree.map(lambda t, x: t + share * x, total, found), None
-
-        shapes = jax.eval_shape(gradient_of, jax.tree.map(lambda x: x[0], parts))
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.scan(add, zero, (parts, shares))[0]
+        return _weighted_sum(gradient_of, parts, shares)
 
     return gradient
+
+
+def _weighted_sum(function: Callable[[Any], Any], parts: Any, shares: jax.Array) -> Any:
+    """sum_i shares[i] function(parts[i]) in one compiled loop; parts have a leading axis n."""
+
+    def add(total: Any, at: tuple[Any, jax.Array]) -> tuple[Any, None]:
+        """Adds one part to the sums."""
+        part, share = at
+        return jax.tree.map(lambda t, x: t + share * x, total, function(part)), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zero, (parts, shares))[0]
 
 
 def _cut(tree: Any, micro_batches: int) -> Any:
