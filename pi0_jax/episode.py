@@ -7,7 +7,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ class Episode:
     def reward(self) -> float:
         """The sparse reward: 1.0 for success, else 0.0."""
         return float(self.success)
+
+
+def without_images(episode: Episode) -> Episode:
+    """The episode as it is stored where nobody will look: a replay can make its images again."""
+    return replace(episode, images=np.zeros(0, np.uint8), image_steps=np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)

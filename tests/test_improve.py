@@ -207,6 +207,15 @@ def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, mo
     assert sum(line["groups_accepted"] for line in lines(tmp_path / "whole")) > 0
 
 
+def test_images_that_nobody_will_train_on_are_not_stored(tmp_path, scripted_pool, base):
+    for memory in (0, 1):
+        path = tmp_path / str(memory)
+        run(session(path, scripted_pool), base, ript(iterations=1, buffer_iterations=memory))
+        episodes = load_episodes(path / "episodes" / "ript" / "001.npz")
+        assert all(len(episode) for episode in episodes)
+        assert all(len(e.images) == (0 if memory else sum(e.chunk_start)) for e in episodes)
+
+
 def test_the_buffer_forgets(monkeypatch, tmp_path, scripted_pool, base):
     """What each update could draw from, with a memory of one iteration and of all."""
     held = {1: [], 0: []}

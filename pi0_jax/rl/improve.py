@@ -3,11 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from pi0_jax.episode import Episode, Group, load_episodes, save_episodes
+from pi0_jax.episode import Episode, Group, load_episodes, save_episodes, without_images
 from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.rl.config import RiptConfig
@@ -204,11 +205,18 @@ def _remembered(config: RiptConfig, done: Progressed, fresh: Batch | None) -> di
 
 def _remember(session: Session, arm: Arm, now: Progressed, harvested: Harvest) -> None:
     """Episodes first: a checkpoint never promises episodes that are not there."""
-    path = session.run.episodes(f"{arm.name}/{now.iteration:03d}")
-    save_episodes(path, harvested.episodes)
+    path, episodes = _episodes_file(session, arm, now.iteration), harvested.episodes
+    if arm.config.buffer_iterations == 1:
+        # No later step trains on them, and pictures of LIBERO are gigabytes a step.
+        episodes = tuple(without_images(episode) for episode in episodes)
+    save_episodes(path, episodes)
     host = {"phase": "rl", "iteration": now.iteration, "sampler": asdict(now.sampler)}
     step = arm.first_step + int(now.state.step)
     checkpoint.save(session.run.checkpoints(arm.name), step, now.state, host)
+
+
+def _episodes_file(session: Session, arm: Arm, iteration: int) -> Path:
+    return session.run.episodes(f"{arm.name}/{iteration:03d}")
 
 
 def _resumed(session: Session, arm: Arm, fresh: Progressed) -> Progressed:
@@ -218,9 +226,10 @@ def _resumed(session: Session, arm: Arm, fresh: Progressed) -> Progressed:
     if host is None or host["phase"] != "rl":
         return fresh
     done, kept = fresh, arm.config.buffer_iterations
-    first = max(1, host["iteration"] - kept + 1) if kept else 1
+    # The oldest that the next step will still train on.
+    first = max(1, host["iteration"] - kept + 2) if kept else 1
     for iteration in range(first, host["iteration"] + 1):
-        episodes = load_episodes(session.run.episodes(f"{arm.name}/{iteration:03d}"))
+        episodes = load_episodes(_episodes_file(session, arm, iteration))
         groups = groups_of(episodes, arm.config.sampling.group_size)
         part = _windows(arm, teaching(groups, arm.config.sampling.dynamic_sampling))
         before = replace(done, iteration=iteration - 1)
