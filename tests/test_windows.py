@@ -182,6 +182,7 @@ def test_steps_of_a_stride(stride, every):
     assert WindowConfig(stride).every == every
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.lists(st.integers(0, 99)))
 def test_taking_across_parts_is_taking_from_the_whole(sizes, indices):
     parts = [
