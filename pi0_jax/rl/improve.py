@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from pi0_jax.episode import Episode, Group, load_episodes, save_episodes, without_images
+from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.rl.config import RiptConfig
@@ -119,7 +120,8 @@ def _arm(
     first_step: int,
 ) -> Arm:
     windows = demo_windows(demos, config, base.transforms, base.spec.model.action_horizon)
-    policy = Policy.from_folder(base, config.guidance)
+    # Its parameters stay on the host: a rollout brings the newest, and 16 GB hold no second set.
+    policy = Policy(Pi0(base.spec.model), base.params, base.transforms, config.guidance)
     return Arm(name, config, base, policy, windows, update, first_step)
 
 
