@@ -27,7 +27,7 @@ _SLICE = 0.012  # m, half of the height that the pads touch
 _TALL = 0.05  # m: objects above it are held by the upper part
 _BELOW_TOP = 0.035  # m from a tall object's top to the pads' centre
 _ABOVE_CENTRE = 0.005  # m from a flat object's centre to the pads' centre
-_BELOW_RIM = 0.016  # m from a bowl's rim to the pads' centre
+_BELOW_RIM = 0.020  # m from a bowl's rim to the pads' centre
 _RIM_INWARD = 0.004  # m from the outermost points of the rim to the middle of its wall
 _RIMMED = ("bowl",)  # kinds that are held by the rim, which is wider than the hand
 
