@@ -8,7 +8,7 @@
 
 PYTHON := .venv/bin/python
 RUN := runs/demo
-BENCHES := flops step sample memory convert rollout rollout
+BENCHES := flops step sample memory conversion rollout rollout
 
 .PHONY: demo demo-full test lint bench
 

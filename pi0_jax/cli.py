@@ -4,10 +4,13 @@
 """
 
 import difflib
+import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from absl import flags
@@ -19,12 +22,16 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py[
 WORKDIR = flags.DEFINE_string("workdir", None, "run folder to make or to resume")
 RESUME = flags.DEFINE_bool("resume", False, "continue the run in --workdir")
 
+_MOMENT_S = 0.05  # longer than any callback of the garbage collector
+
 
 def launch(main: Callable[[], None]) -> None:
     """Parses the command line, runs `main`, and exits."""
     if {"--help", "-h"} & set(sys.argv):
         sys.stdout.write(f"{sys.modules['__main__'].__doc__}")
         sys.exit(0)
+    for interruption in (signal.SIGINT, signal.SIGALRM):
+        signal.signal(interruption, _interrupt)
     try:
         parse(sys.argv)
         main()
@@ -40,6 +47,27 @@ def launch(main: Callable[[], None]) -> None:
         # caught in the middle of a write complain behind the message.
         os._exit(130)
     sys.exit(0)
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    """Ctrl-C. Where Python throws exceptions away, it comes again a moment later."""
+    if _throws_away(frame):
+        signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
+        return
+    raise KeyboardInterrupt
+
+
+def _throws_away(frame: FrameType | None) -> bool:
+    """Whether an exception raised in `frame` is printed and forgotten.
+
+    That is so in callbacks of the garbage collector, of which JAX has one, and in finalizers.
+    """
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in codes or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def parse(argv: list[str]) -> None:

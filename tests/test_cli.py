@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,32 @@ def test_work_that_fails_keeps_its_traceback():
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.endswith("RuntimeError: the work failed\n")
+
+
+INTERRUPTED = """
+import gc, os, signal, sys, time
+from pi0_jax import cli
+
+once = [signal.SIGINT]
+
+def in_a_callback(*_):
+    if once:
+        os.kill(os.getpid(), once.pop())
+
+def main():
+    gc.callbacks.append(in_a_callback)
+    gc.collect()
+    time.sleep(20)
+
+cli.parse = lambda argv: None
+cli.launch(main)
+"""
+
+
+def test_an_interruption_in_the_garbage_collector_is_not_lost():
+    """JAX has a callback there, and Python throws away what callbacks raise."""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert time.monotonic() - began < 15

@@ -52,7 +52,7 @@ def test_rewinding_drops_what_will_be_repeated(tmp_path: Path):
         writer.rewind("sft", "base", 3)
         assert path.read_bytes() == before
         writer.rewind("sft", "base", 1)
-        writer.write(2, "sft", arm="base")
+        writer.write(2, "sft", arm="base", again=True)
     lines = [(line["phase"], line["arm"], line["step"]) for line in read_metrics(path)]
     assert [step for phase, arm, step in lines if (phase, arm) == ("sft", "base")] == [1, 2]
     assert [step for phase, arm, step in lines if (phase, arm) == ("rl", "base")] == [1, 2, 3]

@@ -13,8 +13,8 @@ from pi0_jax.model.config import pi0
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    """bench/convert.py, which shares its name with the package that it measures."""
-    path = Path(__file__).resolve().parents[1] / "bench/convert.py"
+    """bench/conversion.py, which is no package."""
+    path = Path(__file__).resolve().parents[1] / "bench/conversion.py"
     before = list(sys.path)
     spec = importlib.util.spec_from_file_location("bench_convert", path)
     assert spec is not None and spec.loader is not None

@@ -1,6 +1,6 @@
 """How much memory and time conversion takes at full size (3.24 billion parameters, bfloat16).
 
-python bench/convert.py [--folder TMP]
+python bench/conversion.py [--folder TMP]
 
 Makes a random checkpoint in openpi's PyTorch layout, sharded as on the hub, in a temporary folder;
 copies it, converts it to a policy folder and back; prints peak RSS, seconds, and the ratio to the
