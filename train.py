@@ -63,9 +63,8 @@ def main() -> None:
     suite = make_suite(config.suite, config.task.to_dict())
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
-    check_start(config, suite)
+    check_start(config, suite, [ript for ript, _ in arms.values()])
     check_layout(config, [config.sft.batch_size, *(ript.batch_size for ript, _ in arms.values())])
-    check_conditions(config, suite, [ript for ript, _ in arms.values()])
     with open_session(cli.workdir(), cli.RESUME.value, config, suite) as session:
         demos = demonstrations(session, config.demonstrations)
         base = base_policy(session, config, demos)
@@ -118,7 +117,7 @@ def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
     )
 
 
-def check_start(config: Config, suite: Suite) -> None:
+def check_start(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> None:
     """What training starts from exists and fits the task.
 
     Raises:
@@ -130,8 +129,10 @@ def check_start(config: Config, suite: Suite) -> None:
     minima = {"episodes": 0, "first_seed": 0, "std_floor": 0}
     check_minima("demonstrations", config.demonstrations, minima)
     if config.init.checkpoint:
-        spec = load_policy(Path(config.init.checkpoint)).spec
+        policy = load_policy(Path(config.init.checkpoint))
+        spec = policy.spec
         check_task(spec, suite.tasks[0].cameras)
+        check_conditions(policy, suite, arms)
     else:
         spec = fresh_spec(config, suite)
     EvalConfig(**config.eval).executed(spec)
@@ -144,16 +145,13 @@ def check_start(config: Config, suite: Suite) -> None:
         )
 
 
-def check_conditions(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> None:
+def check_conditions(policy: PolicyFolder, suite: Suite, arms: Sequence[RiptConfig]) -> None:
     """A given checkpoint can be told what RL will tell it.
 
     Raises:
         InputError: it was trained with another condition, or a prompt does not fit; before
             anything is written.
     """
-    if not config.init.checkpoint:
-        return
-    policy = load_policy(Path(config.init.checkpoint))
     for ript in arms:
         transforms = conditioned(policy, ript.condition).transforms
         for positive in (False, True) if by_prompt(ript.condition) else ():

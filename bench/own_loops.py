@@ -107,7 +107,8 @@ class LiftLoop:
 
     def begin(self, seed: int) -> Any:
         """Places the cube from `seed` and lets it fall."""
-        from pi0_jax.env.lift_simulator import SETTLE, SETTLE_STEPS
+        from pi0_jax.env.lift_simulator import SETTLE_STEPS
+        from pi0_jax.env.panda_simulator import SETTLE
 
         np.random.seed(seed)
         self.env.robots[0].gripper.current_action = np.zeros(2)

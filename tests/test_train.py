@@ -88,11 +88,11 @@ def test_a_checkpoint_is_checked_before_anything_is_written(tmp_path, blind_para
     start, suite = config(), SUITE
     start.init.checkpoint = str(tmp_path / "p")
     arms = {name: SimpleNamespace(condition=name) for name in ("embedding", "text_indicator")}
-    train.check_conditions(start, suite, [arms["embedding"]])
+    train.check_start(start, suite, [arms["embedding"]])
     with pytest.raises(InputError, match="36 tokens does not fit the model's 16"):
-        train.check_conditions(start, suite, list(arms.values()))
+        train.check_start(start, suite, list(arms.values()))
     model = dataclasses.replace(plain.spec.model, prompt_length=36)
     spec = dataclasses.replace(plain.spec, model=model)
     save_policy(tmp_path / "q", dataclasses.replace(plain, spec=spec), {})
     start.init.checkpoint = str(tmp_path / "q")
-    train.check_conditions(start, suite, list(arms.values()))
+    train.check_start(start, suite, list(arms.values()))

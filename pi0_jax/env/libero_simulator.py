@@ -24,15 +24,14 @@ from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
 from pi0_jax.env.libero_expert import Scene, pick_and_place
 from pi0_jax.env.panda import PandaArm
+from pi0_jax.env.panda_simulator import PandaSimulator, without_sensors
 from pi0_jax.env.pictures import ExactPictures, Pictures
-from pi0_jax.env.stepping import SteppedSimulator
 
-_SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
 # Of the model: fixtures are moved at the start of an episode, burners glow when turned on.
 _MODEL_ARRAYS = ("body_pos", "body_quat", "site_rgba")
 
 
-class LiberoSimulator(SteppedSimulator):
+class LiberoSimulator(PandaSimulator):
     """One LIBERO task: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
 
     def __init__(self, task: LiberoTask) -> None:
@@ -42,8 +41,7 @@ class LiberoSimulator(SteppedSimulator):
         built = self._env.model.get_model(mode="mujoco")
         self._built = {name: getattr(built, name).copy() for name in _MODEL_ARRAYS}
         _reset(self._env, 0)
-        for observable in self._env._observables.values():
-            observable._enabled = False
+        without_sensors(self._env)
         self._arm = PandaArm(self._env)
         self._seen = mujoco.MjData(self._arm.model)
         kind = ExactPictures if task.pictures == "exact" else Pictures
@@ -61,16 +59,7 @@ class LiberoSimulator(SteppedSimulator):
             self._env.sim.set_state_from_flattened(self._own_states[seed])
         self._env.sim.forward()
         self._env._post_process()
-        self._env.step(_SETTLE)
-        self._arm.take_over()
-        self._arm.look()
-        for _ in range(SETTLE_STEPS - 1):
-            self.step(_SETTLE)
-        return self.boundary()
-
-    def close(self) -> None:
-        """Frees the GL contexts."""
-        self._pictures.close()
+        return self._settled(SETTLE_STEPS)
 
     def step(self, action: np.ndarray) -> bool:
         """One control step of float[7] in [-1, 1]; returns LIBERO's own goal predicate."""

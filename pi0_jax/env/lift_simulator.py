@@ -14,15 +14,14 @@ from pi0_jax.env.expert import ExpertStyle, lift
 from pi0_jax.env.lift import LiftTask
 from pi0_jax.env.panda import PandaArm, controller_config
 from pi0_jax.env.panda import robosuite as suite
+from pi0_jax.env.panda_simulator import PandaSimulator, without_sensors
 from pi0_jax.env.pictures import Pictures
-from pi0_jax.env.stepping import SteppedSimulator
 
 SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
-SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
 
 
-class LiftSimulator(SteppedSimulator):
+class LiftSimulator(PandaSimulator):
     """One robosuite Lift: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
 
     def __init__(self, task: LiftTask) -> None:
@@ -30,8 +29,7 @@ class LiftSimulator(SteppedSimulator):
         # robosuite draws the size of the cube when it builds the model: the same everywhere.
         np.random.seed(0)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
-        for observable in self._env._observables.values():
-            observable._enabled = False
+        without_sensors(self._env)
         self._env.reset()
         self._arm = PandaArm(self._env)
         self._pictures = Pictures(self._arm.model, task.cameras, task.image_size)
@@ -42,16 +40,7 @@ class LiftSimulator(SteppedSimulator):
         np.random.seed(seed)
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         self._env.reset()
-        self._env.step(SETTLE)
-        self._arm.take_over()
-        self._arm.look()
-        for _ in range(SETTLE_STEPS - 1):
-            self.step(SETTLE)
-        return self.boundary()
-
-    def close(self) -> None:
-        """Frees the GL contexts."""
-        self._pictures.close()
+        return self._settled(SETTLE_STEPS)
 
     def step(self, action: np.ndarray) -> bool:
         """One control step of float[7] in [-1, 1]; returns robosuite's own success predicate."""
