@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from pi0_jax import cli
 from pi0_jax.data.conditions import EMBEDDING, branch_prompt, by_prompt
-from pi0_jax.data.normalize import NormStats, compute_stats
+from pi0_jax.data.demonstrations import Demonstrations, Recorded
+from pi0_jax.data.lerobot import LeRobotFolder, open_lerobot
+from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.tokenizer import ByteTokenizer
-from pi0_jax.data.windows import count, cut_windows, take
-from pi0_jax.env.stepping import ACTION_DIM
+from pi0_jax.env.stepping import ACTION_DIM, PROPRIO_DIM
 from pi0_jax.env.suite import Suite, make_suite
-from pi0_jax.episode import Episode, load_episodes, save_episodes
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.episode import load_episodes, save_episodes
+from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy_folder import (
@@ -55,6 +55,9 @@ from pi0_jax.types import Batch
 Config = Any
 """An ml_collections ConfigDict, whose values have no static types."""
 
+# Whose statistics a given checkpoint normalises with: its own, or those of new data.
+OF_CHECKPOINT, OF_DEMONSTRATIONS = "checkpoint", "demonstrations"
+
 
 def main() -> None:
     """Runs every stage that the run folder does not hold yet."""
@@ -63,16 +66,18 @@ def main() -> None:
     suite = make_suite(config.suite, config.task.to_dict())
     arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
+    recorded = recorded_demonstrations(config, suite)
     check_start(config, suite, [ript for ript, _ in arms.values()])
     check_layout(config, [config.sft.batch_size, *(ript.batch_size for ript, _ in arms.values())])
     with open_session(cli.workdir(), cli.RESUME.value, config, suite) as session:
-        demos = demonstrations(session, config.demonstrations)
-        base = base_policy(session, config, demos)
+        demos = recorded or demonstrations(session, config.demonstrations)
+        session.run.say(f"demonstrations: {demos}")
+        final = base = base_policy(session, config, demos)
         measure(session, evaluation, "sft", BASE, base, (1.0,))
-        for name, settings in arms.items():
+        for name, settings in arms.items() if config.rl.iterations else ():
             final = train_arm(session, config, name, settings, base, demos)
             measure(session, evaluation, "rl", name, final, scales(settings[0], evaluation))
-        film(session, (BASE, RIPT), 1.0, evaluation.videos)
+        film(session, (BASE, RIPT) if config.rl.iterations else (BASE,), 1.0, evaluation.videos)
     run = session.run
     export(run, final)
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
@@ -128,21 +133,39 @@ def check_start(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> Non
     check_minima("config", config, {"seed": 0})
     minima = {"episodes": 0, "first_seed": 0, "std_floor": 0}
     check_minima("demonstrations", config.demonstrations, minima)
+    check_choices("init", config.init, {"statistics": (OF_CHECKPOINT, OF_DEMONSTRATIONS)})
+    check_sources(config)
     if config.init.checkpoint:
-        policy = load_policy(Path(config.init.checkpoint))
+        policy = given_policy(config)
         spec = policy.spec
         check_task(spec, suite.tasks[0].cameras)
         check_conditions(policy, suite, arms)
     else:
         spec = fresh_spec(config, suite)
     EvalConfig(**config.eval).executed(spec)
-    if not config.demonstrations.episodes and (
-        not config.init.checkpoint or config.sft.steps or config.rl.demo_fraction
-    ):
+
+
+def check_sources(config: Config) -> None:
+    """Demonstrations come from one place, and from somewhere where they are needed.
+
+    Raises:
+        InputError: they do not.
+    """
+    made, folder = config.demonstrations.episodes, config.demonstrations.lerobot
+    if made and folder:
         raise InputError(
-            "config.demonstrations.episodes is 0: that needs config.init.checkpoint, and "
-            "config.sft.steps and config.rl.demo_fraction at 0"
+            f"config.demonstrations.lerobot is {folder!r} and config.demonstrations.episodes is "
+            f"{made}: demonstrations come from one place; set the other to '' or 0"
         )
+    if made or folder:
+        return
+    if not config.init.checkpoint or config.sft.steps or config.rl.demo_fraction:
+        raise InputError(
+            "there are no demonstrations: set config.demonstrations.episodes or .lerobot, or "
+            "config.init.checkpoint, with config.sft.steps and config.rl.demo_fraction at 0"
+        )
+    if config.init.statistics == OF_DEMONSTRATIONS:
+        raise InputError("config.init.statistics is 'demonstrations', and there are none")
 
 
 def check_conditions(policy: PolicyFolder, suite: Suite, arms: Sequence[RiptConfig]) -> None:
@@ -187,7 +210,22 @@ def check_layout(config: Config, batch_sizes: list[int]) -> None:
         make_mesh(hardware)
 
 
-def demonstrations(session: Session, config: Config) -> list[Episode]:
+def recorded_demonstrations(config: Config, suite: Suite) -> LeRobotFolder | None:
+    """Those of the suite's tasks in a LeRobot folder; None where the config names no folder.
+
+    Raises:
+        InputError: as `open_lerobot`, or another robot; before anything is written.
+    """
+    if not config.demonstrations.lerobot:
+        return None
+    instructions = [task.instruction for task in suite.tasks]
+    path = Path(config.demonstrations.lerobot)
+    folder = open_lerobot(path, suite.tasks[0].cameras, instructions)
+    folder.check_widths(PROPRIO_DIM, ACTION_DIM)
+    return folder
+
+
+def demonstrations(session: Session, config: Config) -> Recorded:
     """Scripted episodes, failures kept; made once and stored."""
     path, clock = session.run.episodes("demonstrations"), time.monotonic()
     if not path.exists():
@@ -200,10 +238,10 @@ def demonstrations(session: Session, config: Config) -> list[Episode]:
             )
         save_episodes(path, episodes)
         session.speed("demonstrations", episodes, time.monotonic() - clock)
-    return load_episodes(path)
+    return Recorded(load_episodes(path))
 
 
-def base_policy(session: Session, config: Config, demos: list[Episode]) -> PolicyFolder:
+def base_policy(session: Session, config: Config, demos: Demonstrations) -> PolicyFolder:
     """The policy before RL: a given checkpoint or a fresh one, after supervised training."""
     path = session.run.path / BASE
     if not path.exists():
@@ -216,16 +254,30 @@ def base_policy(session: Session, config: Config, demos: list[Episode]) -> Polic
     return load_policy(path)
 
 
-def initial_policy(session: Session, config: Config, demos: list[Episode]) -> PolicyFolder:
-    """The checkpoint that the config names, or random parameters and the demos' statistics."""
+def initial_policy(session: Session, config: Config, demos: Demonstrations) -> PolicyFolder:
+    """The checkpoint that the config names, or random parameters; with the right statistics."""
     if config.init.checkpoint:
-        return load_policy(Path(config.init.checkpoint))
+        start = given_policy(config)
+        if config.init.statistics == OF_CHECKPOINT:
+            return start
+        return dataclasses.replace(start, stats=stats_of(demos, start.spec, config))
+    spec = fresh_spec(config, session.suite)
+    return init_policy(spec, stats_of(demos, spec, config), config.seed)
+
+
+def given_policy(config: Config) -> PolicyFolder:
+    """The checkpoint that the config names; one for another robot takes this one's actions."""
+    policy = load_policy(Path(config.init.checkpoint))
+    if config.init.statistics == OF_CHECKPOINT:
+        return policy
+    spec = dataclasses.replace(policy.spec, action_dim=ACTION_DIM)
+    return dataclasses.replace(policy, spec=spec)
+
+
+def stats_of(demos: Demonstrations, spec: PolicySpec, config: Config) -> NormStats:
+    """Statistics of the demonstrations for a policy of this kind."""
     floor = config.demonstrations.std_floor
-    stats = NormStats(
-        state=compute_stats(np.concatenate([episode.state for episode in demos])),
-        actions=compute_stats(np.concatenate([episode.actions for episode in demos]), floor),
-    )
-    return init_policy(fresh_spec(config, session.suite), stats, config.seed)
+    return demos.stats(spec.delta_dims, spec.model.action_horizon, floor)
 
 
 def train_arm(
@@ -234,7 +286,7 @@ def train_arm(
     name: str,
     settings: tuple[RiptConfig, OptimizerConfig],
     base: PolicyFolder,
-    demos: list[Episode],
+    demos: Demonstrations,
 ) -> PolicyFolder:
     """One way to spend the same number of optimizer steps on the base policy."""
     (ript, optimizer), hardware = settings, Hardware(**config.hardware)
@@ -258,7 +310,7 @@ def supervise(
     session: Session,
     arm: str,
     start: PolicyFolder,
-    demos: list[Episode],
+    demos: Demonstrations,
     config: SupervisedConfig,
     optimizer: OptimizerConfig,
     hardware: Hardware,
@@ -266,7 +318,7 @@ def supervise(
     """Flow matching on the demonstrations' windows; goes on at the newest checkpoint."""
     run, folder = session.run, session.run.checkpoints(arm)
     model = start.spec.model
-    windows = cut_windows(demos, [0.0] * len(demos), start.transforms, model.action_horizon)
+    windows = demos.windows(start.transforms, model.action_horizon)
 
     def loss(model: Pi0) -> DrawnLoss:
         return flow_matching_loss(model, config.time_samples)
@@ -279,8 +331,8 @@ def supervise(
     run.rewind("sft", arm, int(state.step))
 
     def batch_of(step: int) -> Batch:
-        indices = session.rng(1, step).integers(count(windows), size=config.batch_size)
-        return take(windows, indices)
+        indices = session.rng(1, step).integers(len(windows), size=config.batch_size)
+        return windows.take(indices)
 
     with run.progress(f"{arm}: supervised", config.steps, done=int(state.step)) as progress:
 

@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.task = ConfigDict({"placement": 0.06, "image_size": 64, "max_steps": 48})
     # This expert succeeds in about 46 % of the episodes.
     config.task.expert = ConfigDict({"offset_sigma": 0.022})
-    config.init = ConfigDict({"checkpoint": ""})
+    config.init = ConfigDict({"checkpoint": "", "statistics": "checkpoint"})
     # What is laid out differently gives the same results (pi0_jax/training/hardware.py).
     config.hardware = ConfigDict(
         {
@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model = "tiny"
     config.execute_steps = 16
     config.demonstrations = ConfigDict({"episodes": 600, "first_seed": 0, "std_floor": 0.1})
+    config.demonstrations.lerobot = ""
     config.sft = ConfigDict({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.save_every = 1000
     config.sft.optimizer = _adamw(learning_rate=2e-3, warmup_steps=50, final_fraction=0.05)

@@ -6,12 +6,16 @@ python train.py --config configs/libero.py:suite=libero_object,preset=gpu80 --wo
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu8 --workdir RUN --config.init.checkpoint=POLICY
 python train.py --config configs/libero.py:suite=libero_10,preset=tpu8 --workdir RUN --config.init.checkpoint=POLICY
 python train.py --config configs/libero.py:suite=libero_object,preset=tiny --workdir RUN
+python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=sft --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.lerobot=FOLDER
 
 Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90. --config.task.tasks=(0,3) picks
 tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the meshes and textures.
 
 Presets: gpu16 (one GPU of 16 GB: action expert alone), gpu80 (one of 80 GB: everything), gpu8 (eight
 of 80 GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
+
+Stages: ript (rollouts), sft (imitates the suite's tasks in a LeRobot folder, as openpi does; RUN/policy is
+then a POLICY for ript; --config.init.statistics=demonstrations where the checkpoint is of another robot).
 """  # noqa: E501 (commands are to be copied whole)
 
 from typing import Any
@@ -20,15 +24,16 @@ from ml_collections import ConfigDict
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
+STAGES = ("ript", "sft")
 
 
 def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     """Settings of one suite on one kind of machine.
 
     Args:
-        arg: "suite=NAME,preset=NAME"; gpu16 where no preset is named.
+        arg: "suite=NAME,preset=NAME,stage=NAME"; without the last two, gpu16 and ript.
     """
-    suite, preset = _parse(arg)
+    suite, preset, stage = _parse(arg)
     config: Any = ConfigDict()
     config.seed = 0
     config.wandb_project = ""
@@ -37,12 +42,13 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.pool = ConfigDict({"workers": 0, "timeout_s": 120.0})
     config.task = ConfigDict({"tasks": (), "assets": "", "image_size": 256, "pictures": "exact"})
     config.task.expert = ConfigDict({"offset_sigma": 0.0})
-    config.init = ConfigDict({"checkpoint": ""})
+    config.init = ConfigDict({"checkpoint": "", "statistics": "checkpoint"})
     config.hardware = _hardware(preset)
     config.compilation_cache = ""
     config.model = "pi0"
     config.execute_steps = 10
-    config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.1})
+    config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.0})
+    config.demonstrations.lerobot = ""
     config.sft = ConfigDict({"steps": 0, "batch_size": 32, "time_samples": 1, "save_every": 1000})
     config.sft.optimizer = _adamw(2.5e-5, warmup_steps=1000, preset=_trained(preset))
     config.sft.optimizer.rules = (("cond_embed", 0.0),)
@@ -55,19 +61,22 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.eval.guidance = (1.0, 1.5, 2.0, 3.0)
     if preset == "tiny":
         _make_tiny(config)
+    if stage == "sft":
+        _imitate_only(config, preset)
     return config
 
 
-def _parse(arg: str) -> tuple[str, str]:
+def _parse(arg: str) -> tuple[str, str, str]:
     parts = [part.partition("=") for part in arg.split(",") if part]
     given = {key: value for key, _, value in parts}
     suite, preset = given.pop("suite", ""), given.pop("preset", "gpu16")
-    if given or suite not in SUITES or preset not in PRESETS:
+    stage = given.pop("stage", "ript")
+    if given or suite not in SUITES or preset not in PRESETS or stage not in STAGES:
         raise ValueError(
-            f"expected suite=NAME[,preset=NAME] with a suite of {SUITES} and a preset of "
-            f"{PRESETS}, got {arg!r}"
+            f"expected suite=NAME[,preset=NAME][,stage=NAME] with a suite of {SUITES}, a preset "
+            f"of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
-    return suite, preset
+    return suite, preset, stage
 
 
 def _trained(preset: str) -> str:
@@ -157,7 +166,7 @@ def _make_tiny(config: Any) -> None:
     config.model = "tiny"
     config.execute_steps = 16
     # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
-    config.demonstrations.update({"episodes": 400, "first_seed": 1_000})
+    config.demonstrations.update({"episodes": 400, "first_seed": 1_000, "std_floor": 0.1})
     config.sft.update({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})
     config.sft.optimizer.final_fraction = 0.05
@@ -175,3 +184,12 @@ def _make_tiny(config: Any) -> None:
         }
     )
     config.eval.update({"episodes": 100, "guidance": (0.0, 1.0, 1.5, 2.0, 3.0)})
+
+
+def _imitate_only(config: Any, preset: str) -> None:
+    """Supervised fine-tuning and nothing after it; openpi's `pi0_libero` takes 30,000 steps."""
+    config.rl.iterations = 0
+    config.baselines = ConfigDict({})
+    config.eval.guidance = (1.0,)
+    if preset != "tiny":
+        config.sft.update({"steps": 30_000, "batch_size": config.rl.batch_size})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_jax.data.cameras import check_cameras
+from pi0_jax.data.cameras import check_cameras, find_cameras
 from pi0_jax.errors import InputError
 
 LIBERO = ("agentview", "robot0_eye_in_hand")
@@ -38,3 +38,31 @@ def test_other_views_are_refused(policy):
 
 def test_a_name_of_nobody_stands_for_itself():
     check_cameras(("top", "side"), ("top", "side"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (("image", "wrist_image"), ("image", "wrist_image")),  # openpi
+        (("wrist_image", "image"), ("image", "wrist_image")),
+        (
+            ("observation.images.image2", "observation.images.image", "observation.images.depth"),
+            ("observation.images.image", "observation.images.image2"),
+        ),
+    ],
+)
+def test_a_data_set_s_columns_are_found_by_view(columns, expected):
+    assert find_cameras(LIBERO, columns, "data") == expected
+    policy = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+    assert find_cameras(policy, columns, "data") == expected
+    assert find_cameras(LIBERO[::-1], columns, "data") == expected[::-1]
+
+
+def test_columns_that_are_missing_or_two_of_a_view():
+    assert find_cameras(("top",), ("observation.images.top",), "data") == (
+        "observation.images.top",
+    )
+    with pytest.raises(InputError, match=r"data: expected one camera 'agentview', got none of"):
+        find_cameras(LIBERO, ("wrist_image",), "data")
+    with pytest.raises(InputError, match=r"got \['wrist_image', 'image2'\] of"):
+        find_cameras(LIBERO, ("image", "wrist_image", "image2"), "data")

@@ -8,10 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import lerobot_folders
+import numpy as np
 import pytest
+from lerobot_folders import Data
 
 from pi0_jax.env.gl import choose_renderer
 from pi0_jax.errors import InputError
+from pi0_jax.policy_folder import load_policy
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -137,6 +141,25 @@ def test_a_scripted_run_interrupted_resumed_and_evaluated(tmp_path, environment)
     assert (run / "policy" / "config.json").exists()
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["8"]
     evaluate(environment, run, tmp_path / "eval", SCRIPTED)
+
+
+def test_imitation_of_a_lerobot_folder_and_nothing_after_it(tmp_path, environment):
+    """As configs/libero.py:stage=sft sets it up: no scripted expert, no rollouts but evaluation."""
+    data = Data(["reach the dot", "something else"], [12, 9], size=64)
+    cameras = {"scene": "observation.images.fixed", "wrist": "observation.images.hand"}
+    names = lerobot_folders.LEROBOT | cameras
+    folder = lerobot_folders.write(tmp_path / "data", "v3.0", data, names)
+    run = tmp_path / "run"
+    found = finish(start(
+        environment, "train.py", f"--workdir={run}", *SCRIPTED, "--config.rl.iterations=0",
+        "--config.demonstrations.episodes=0", f"--config.demonstrations.lerobot={folder}",
+    ))  # fmt: skip
+    assert f"demonstrations: {folder}: 1 of 2 episodes, 12 steps" in found
+    check_run(run, [("base", 1.0)])
+    check_metrics(run, ("base",), iterations=0)
+    assert not (run / "episodes" / "demonstrations.npz").exists()
+    policy = load_policy(run / "policy")
+    np.testing.assert_allclose(policy.stats.state.mean, data.state[0].mean(0), rtol=1e-5)
 
 
 def test_the_real_lift(tmp_path, environment):

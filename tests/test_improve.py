@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny import RIPT, episode, policy_folder, ript
 
+from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.data.windows import count
 from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.scripted import ScriptedTask
@@ -29,7 +30,7 @@ MIXED = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.3)
 HOPELESS = ScriptedTask(max_steps=4, image_size=16, tolerance=0.0)
 EASY = ScriptedTask(max_steps=4, image_size=16, tolerance=9.0)
 OPTIMIZER = OptimizerConfig(1e-3, warmup_steps=1, rules=(("PaliGemma/img/.*", 0.0),))
-DEMOS = [episode(8, [0, 4], seed=seed) for seed in range(3)]
+DEMOS = Recorded([episode(8, [0, 4], seed=seed) for seed in range(3)])
 FIRST_STEP = 20
 
 

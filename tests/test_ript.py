@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny import CONFIG, RIPT, batch, episode, ript, transforms
 
+from pi0_jax.data.demonstrations import InMemory, Recorded
 from pi0_jax.data.windows import concatenate, count
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.episode import Group
@@ -160,7 +161,7 @@ def test_short_windows_may_be_left_out():
 def test_a_batch_has_its_share_of_demonstrations(fraction, demos):
     rollouts = batch(3).replace(weight=np.ones(3, np.float32))
     windows = draw_batch(
-        [rollouts], batch(2).replace(weight=np.zeros(2, np.float32)),
+        [rollouts], InMemory(batch(2).replace(weight=np.zeros(2, np.float32))),
         ript(demo_fraction=fraction), np.random.default_rng(0),
     )  # fmt: skip
     assert count(windows) == 8
@@ -168,13 +169,13 @@ def test_a_batch_has_its_share_of_demonstrations(fraction, demos):
 
 
 def test_demonstrations_have_a_window_at_every_picture_and_their_weight():
-    demos = [episode(5, [0, 2, 4]), episode(3, [0, 2])]
+    demos = Recorded([episode(5, [0, 2, 4]), episode(3, [0, 2])])
     config = ript(demo_weight=0.3, windows={"stride": 3})
     windows = demo_windows(demos, config, transforms(), 4)
-    np.testing.assert_allclose(windows.weight, np.full(5, 0.3))
-    assert count(demo_windows(demos, ript(windows={"skip_short": True}), transforms(), 3)) == 3
+    np.testing.assert_allclose(windows.take(np.arange(5)).weight, np.full(5, 0.3))
+    assert len(demo_windows(demos, ript(windows={"skip_short": True}), transforms(), 3)) == 3
     assert demo_windows(demos, ript(demo_fraction=0.0), transforms(), 4) is None
-    assert not demo_windows(demos, RIPT, transforms(), 4).weight.any()
+    assert not demo_windows(demos, RIPT, transforms(), 4).take(np.arange(5)).weight.any()
 
 
 def test_batches_draw_from_the_whole_buffer():
@@ -183,14 +184,15 @@ def test_batches_draw_from_the_whole_buffer():
         rollouts.replace(weight=np.array([1, 2, 2], np.float32)),
         rollouts.replace(weight=np.array([3, 3, 3], np.float32)),
     ]
-    drawn = np.concatenate([draw_batch(parts, batch(1), RIPT, rng).weight[:6] for _ in range(50)])
+    drawn = np.concatenate(
+        [draw_batch(parts, InMemory(batch(1)), RIPT, rng).weight[:6] for _ in range(50)]
+    )
     shares = [np.mean(drawn == value) for value in (1, 2, 3)]
     np.testing.assert_allclose(shares, [1 / 6, 1 / 3, 1 / 2], atol=0.1)
 
 
 def test_a_buffer_in_parts_is_the_buffer():
-    whole = draw_batch(
-        [concatenate([batch(3), batch(2)])], batch(1), RIPT, np.random.default_rng(4)
-    )
-    parts = draw_batch([batch(3), batch(2)], batch(1), RIPT, np.random.default_rng(4))
+    demos = InMemory(batch(1))
+    whole = draw_batch([concatenate([batch(3), batch(2)])], demos, RIPT, np.random.default_rng(4))
+    parts = draw_batch([batch(3), batch(2)], demos, RIPT, np.random.default_rng(4))
     np.testing.assert_array_equal(whole.actions, parts.actions)

@@ -32,7 +32,7 @@ def test_keys_are_replaced_section_by_section():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"iterations": 0}, "rl.iterations must be at least 1, got 0"),
+        ({"iterations": -1}, "rl.iterations must be at least 0, got -1"),
         ({"demo_fraction": 1.0}, r"rl.demo_fraction must be in \[0, 1\), got 1.0"),
         ({"demo_fraction": 0.0, "demo_weight": 0.3}, "no demonstrations are drawn"),
         ({"demo_weight": -0.1}, "rl.demo_weight must be at least 0"),

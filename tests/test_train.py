@@ -5,10 +5,12 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from tiny import policy_folder
+from tiny import episode, policy_folder
 
+from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
@@ -96,3 +98,42 @@ def test_a_checkpoint_is_checked_before_anything_is_written(tmp_path, blind_para
     save_policy(tmp_path / "q", dataclasses.replace(plain, spec=spec), {})
     start.init.checkpoint = str(tmp_path / "q")
     train.check_start(start, suite, list(arms.values()))
+
+
+def test_demonstrations_come_from_one_place_and_from_somewhere():
+    start = config()
+    train.check_sources(start)
+    start.demonstrations.lerobot = "data"
+    with pytest.raises(InputError, match="demonstrations come from one place; set the other to"):
+        train.check_sources(start)
+    start.demonstrations.episodes = 0
+    train.check_sources(start)
+    start.demonstrations.lerobot = ""
+    with pytest.raises(InputError, match="there are no demonstrations: set"):
+        train.check_sources(start)
+    start.init.checkpoint, start.sft.steps = "policy", 0
+    train.check_sources(start)
+    start.init.statistics = "demonstrations"
+    with pytest.raises(InputError, match="is 'demonstrations', and there are none"):
+        train.check_sources(start)
+
+
+def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
+    """With the data's, a checkpoint of a robot with 5 actions acts on this one."""
+    plain = policy_folder(blind_params)
+    spec = dataclasses.replace(plain.spec, action_dim=5, delta_dims=1)
+    given = dataclasses.replace(plain, spec=spec)
+    save_policy(tmp_path / "p", given, {})
+    start, demos = config(), Recorded([episode(6, [0, 4])])
+    start.init.checkpoint = str(tmp_path / "p")
+    session = SimpleNamespace(suite=SUITE)
+    found = train.initial_policy(session, start, demos)
+    assert found.spec == spec
+    np.testing.assert_array_equal(found.stats.actions.mean, given.stats.actions.mean)
+    start.init.statistics = "demonstrations"
+    start.demonstrations.std_floor = 0.0
+    found = train.initial_policy(session, start, demos)
+    assert found.spec == dataclasses.replace(spec, action_dim=7)
+    expected = demos.stats(1, spec.model.action_horizon, 0.0)
+    np.testing.assert_array_equal(found.stats.actions.mean, expected.actions.mean)
+    np.testing.assert_array_equal(found.params["cond_embed"], given.params["cond_embed"])

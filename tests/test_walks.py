@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from tiny import CONFIG, MODEL, RIPT, policy_folder
 
+from pi0_jax.data.demonstrations import InMemory
 from pi0_jax.data.windows import count
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.scripted import ScriptedTask
@@ -68,7 +69,7 @@ def test_an_episode_to_the_gradient(scripted_pool, params):
     state = fit(
         state,
         update,
-        lambda step: draw_batch([windows], windows, RIPT, np.random.default_rng(step)),
+        lambda step: draw_batch([windows], InMemory(windows), RIPT, np.random.default_rng(step)),
         30,
         jax.random.key(0),
         1,

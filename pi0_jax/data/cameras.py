@@ -12,6 +12,8 @@ _VIEWS = {
     "wrist_image": "wrist",
     "image2": "wrist",
 }
+# How LeRobot spells a camera's column.
+_COLUMN = "observation.images."
 # A second hand's camera: a one-armed robot has none, and its pictures are left out.
 _ABSENT = ("right_wrist_0_rgb",)
 
@@ -31,3 +33,31 @@ def check_cameras(policy: tuple[str, ...], task: tuple[str, ...]) -> None:
         raise InputError(
             f"the policy expects the cameras {list(policy)}, the task has {list(task)}"
         )
+
+
+def find_cameras(policy: tuple[str, ...], columns: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """The columns of a data set that show what a policy's cameras show, in the policy's order.
+
+    Args:
+        policy: names in the policy folder's config.json.
+        columns: names in the data set.
+        where: the data set, for the message.
+
+    Raises:
+        InputError: a camera without its column, or with several.
+    """
+    found = []
+    for camera in (name for name in policy if name not in _ABSENT):
+        view = _VIEWS.get(camera, camera)
+        same = [c for c in columns if _view(c) == view]
+        if len(same) != 1:
+            raise InputError(
+                f"{where}: expected one camera {camera!r}, got {same or 'none'} of {list(columns)}"
+            )
+        found += same
+    return tuple(found)
+
+
+def _view(column: str) -> str:
+    name = column.removeprefix(_COLUMN)
+    return _VIEWS.get(name, name)

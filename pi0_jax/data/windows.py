@@ -146,14 +146,39 @@ def _windows_at(
     ]
     steps = starts[:, None] + np.arange(horizon)  # [n, H]
     actions = episode.actions[np.minimum(steps, len(episode) - 1)]
+    return assemble(
+        observations,
+        actions,
+        steps < len(episode),
+        np.full(len(starts), weight, np.float32),
+        transforms,
+    )
+
+
+def assemble(
+    observations: Sequence[RawObs],
+    actions: np.ndarray,
+    action_mask: np.ndarray,
+    weights: np.ndarray,
+    transforms: Transforms,
+) -> Batch:
+    """Windows as the network wants them.
+
+    Args:
+        observations: n, at the start of each window.
+        actions: float[n, H, e], in the robot's units.
+        action_mask: bool[n, H], False behind the end of the episode.
+        weights: float32[n].
+        transforms: of the policy that is trained.
+    """
     uncond: tuple[np.ndarray | None, np.ndarray | None] = None, None
     if by_prompt(transforms.condition):
-        uncond = transforms.prompts([episode.prompt] * len(starts), positive=False)
+        uncond = transforms.prompts([obs.prompt for obs in observations], positive=False)
     return Batch(
         obs=transforms.observe(observations),
-        actions=transforms.actions(actions, episode.state[starts]),
-        action_mask=steps < len(episode),
-        weight=np.full(len(starts), weight, np.float32),
+        actions=transforms.actions(actions, np.stack([obs.state for obs in observations])),
+        action_mask=action_mask,
+        weight=weights,
         uncond_prompt=uncond[0],
         uncond_prompt_mask=uncond[1],
     )

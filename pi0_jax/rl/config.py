@@ -22,7 +22,7 @@ class RiptConfig:
     """What the RIPT loop collects and trains on.
 
     Attributes:
-        iterations: RIPT steps.
+        iterations: RIPT steps; train.py with 0 imitates, evaluates, and stops there.
         updates_per_step: optimizer steps a RIPT step.
         batch_size: windows an optimizer step.
         sampling: which initial states, and which groups count.
@@ -61,7 +61,7 @@ class RiptConfig:
         Raises:
             InputError: named field.
         """
-        check_minima("rl", self, {"iterations": 1, "updates_per_step": 1, "batch_size": 1})
+        check_minima("rl", self, {"iterations": 0, "updates_per_step": 1, "batch_size": 1})
         check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
         choices = {"rollout_params": ("last", "ema"), "condition": CONDITIONS}
         check_choices("rl", self, choices)

@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from pi0_jax.episode import Episode, Group, load_episodes, save_episodes, without_images
+from pi0_jax.data.demonstrations import Demonstrations, WindowSource
+from pi0_jax.episode import Group, load_episodes, save_episodes, without_images
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
@@ -49,7 +50,7 @@ class Arm:
     config: RiptConfig
     base: PolicyFolder
     policy: Policy
-    demos: Batch | None
+    demos: WindowSource | None
     update: Update
     first_step: int
 
@@ -75,7 +76,7 @@ def improve(
     session: Session,
     name: str,
     base: PolicyFolder,
-    demos: Sequence[Episode],
+    demos: Demonstrations,
     config: RiptConfig,
     optimizer: OptimizerConfig,
     first_step: int,
@@ -115,7 +116,7 @@ def _arm(
     name: str,
     config: RiptConfig,
     base: PolicyFolder,
-    demos: Sequence[Episode],
+    demos: Demonstrations,
     update: Update,
     first_step: int,
 ) -> Arm:

@@ -5,13 +5,14 @@ advantages, dynamic sampling; no critic, no likelihood. The update is `rl.object
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.data.transforms import Transforms
-from pi0_jax.data.windows import concatenate, count, cut_windows, take, take_across, window_starts
+from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, window_starts
 from pi0_jax.env.base import Task
 from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.episode import Episode, Group
@@ -107,8 +108,8 @@ def weighted_windows(
 
 
 def demo_windows(
-    demos: Sequence[Episode], config: RiptConfig, transforms: Transforms, horizon: int
-) -> Batch | None:
+    demos: Demonstrations, config: RiptConfig, transforms: Transforms, horizon: int
+) -> WindowSource | None:
     """The windows of demonstrations, one at every picture; None where batches hold none.
 
     Raises:
@@ -116,13 +117,14 @@ def demo_windows(
     """
     if not config.demo_fraction:
         return None
-    weights = [config.demo_weight] * len(demos)
-    everywhere = replace(config.windows, stride="executed")
-    return cut_windows(demos, weights, transforms, horizon, everywhere)
+    return demos.windows(transforms, horizon, config.demo_weight, config.windows.skip_short)
 
 
 def draw_batch(
-    rollouts: Sequence[Batch], demos: Batch | None, config: RiptConfig, rng: np.random.Generator
+    rollouts: Sequence[Batch],
+    demos: WindowSource | None,
+    config: RiptConfig,
+    rng: np.random.Generator,
 ) -> Batch:
     """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
 
@@ -137,7 +139,7 @@ def draw_batch(
     total = sum(count(part) for part in rollouts)
     parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
     if demos is not None:
-        parts.append(take(demos, rng.integers(count(demos), size=from_demos)))
+        parts.append(demos.take(rng.integers(len(demos), size=from_demos)))
     return concatenate(parts)
 
 

@@ -1,0 +1,209 @@
+"""Where things lie in a LeRobot folder: its versions, tasks, episodes and tables.
+
+meta/info.json           version, fps, features, templates of the paths below
+meta/tasks.jsonl         2.x: number and text of every task; 3.0: meta/tasks.parquet
+meta/episodes.jsonl      2.x: number and length of every episode; 3.0: meta/episodes/*/*.parquet
+data/**.parquet          a row a control step
+videos/**.mp4            where cameras are not in the table
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.errors import InputError
+
+_VERSIONS = ("v2.0", "v2.1", "v3.0")
+# pandas' name of an index without a name: LeRobot 0.4 keeps the text of a task there.
+_TASK_TEXT = ("task", "__index_level_0__")
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file, and the second in it at which an episode starts."""
+
+    path: Path
+    start: float
+
+
+@dataclass(frozen=True)
+class EpisodeFiles:
+    """One episode: control steps, the file of its rows, and its video of every camera."""
+
+    length: int
+    data: Path
+    videos: Mapping[str, Video]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A LeRobot folder without its tables.
+
+    Attributes:
+        path: of the folder.
+        fps: control steps a second.
+        features: dtype of every column and camera, such as "float32", "image" or "video".
+        tasks: instructions by number.
+        episodes: by number.
+    """
+
+    path: Path
+    fps: float
+    features: Mapping[str, str]
+    tasks: Mapping[int, str]
+    episodes: Mapping[int, EpisodeFiles]
+
+    def task(self, number: int) -> str:
+        """The instruction with this number.
+
+        Raises:
+            InputError: there is none.
+        """
+        if number not in self.tasks:
+            raise InputError(f"{self.path}: meta/ has no task {number}, which data/ names")
+        return self.tasks[number]
+
+
+def open_layout(path: Path) -> Layout:
+    """Reads meta/.
+
+    Raises:
+        InputError: no LeRobot folder, an unknown version, or a missing or damaged file.
+    """
+    try:
+        info = json.loads((path / "meta" / "info.json").read_text())
+        version = info["codebase_version"]
+        if version not in _VERSIONS:
+            raise InputError(f"{path}: expected LeRobot {', '.join(_VERSIONS)}, got {version!r}")
+        features = {name: str(feature["dtype"]) for name, feature in info["features"].items()}
+        videos = [name for name, kind in features.items() if kind == "video"]
+        new = version == "v3.0"
+        tasks = _tasks_v3(path) if new else _tasks_v2(path)
+        episodes = (_episodes_v3 if new else _episodes_v2)(path, info, videos)
+        layout = Layout(path, float(info["fps"]), features, tasks, episodes)
+        expected = int(info["total_episodes"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: expected a LeRobot folder with meta/: {error!r}") from error
+    if len(layout.episodes) != expected:
+        raise InputError(
+            f"{path}: meta/info.json counts {expected} episodes, {len(layout.episodes)} are "
+            "listed; the folder is incomplete"
+        )
+    return layout
+
+
+def read_columns(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Some numeric columns of a parquet file: float64[row], or [row, d] for lists.
+
+    Raises:
+        InputError: no such file or column, lists of different lengths, or a value that is
+            missing or not finite.
+    """
+    table = _read_table(file, names)
+    return {name: _numbers(table.column(name), f"{file}: column {name!r}") for name in names}
+
+
+def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
+    """The first of these names that is present.
+
+    Raises:
+        InputError: none is.
+    """
+    for name in names:
+        if name in present:
+            return name
+    raise InputError(f"{path}: expected one of {list(names)}, got {sorted(present)}")
+
+
+def _numbers(column: Any, where: str) -> np.ndarray:
+    try:
+        values = np.array(column.to_pylist(), float)  # a missing value becomes NaN
+    except ValueError as error:
+        raise InputError(f"{where}: expected numbers, or lists of one length: {error}") from error
+    if not np.isfinite(values).all():
+        raise InputError(f"{where}: a value is missing or not finite")
+    return values
+
+
+def _read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise InputError("LeRobot folders need pyarrow: pip install 'pi0_jax[lerobot]'") from error
+    try:
+        with ParquetFile(file) as opened:
+            present = opened.schema_arrow.names
+            if missing := [name for name in columns or () if name not in present]:
+                raise InputError(f"{file}: no column {missing}; it has {present}")
+            return opened.read(columns=columns)
+    except (OSError, ArrowException) as error:
+        raise InputError(f"{file}: expected a parquet file: {error}") from error
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+
+
+def _tasks_v2(path: Path) -> dict[int, str]:
+    return {int(x["task_index"]): str(x["task"]) for x in _lines(path / "meta" / "tasks.jsonl")}
+
+
+def _tasks_v3(path: Path) -> dict[int, str]:
+    table = _read_table(path / "meta" / "tasks.parquet")
+    text = first_of(_TASK_TEXT, table.column_names, path / "meta" / "tasks.parquet")
+    numbers = table.column("task_index").to_pylist()
+    return dict(zip(numbers, table.column(text).to_pylist(), strict=True))
+
+
+def _episodes_v2(
+    path: Path, info: dict[str, Any], cameras: Sequence[str]
+) -> dict[int, EpisodeFiles]:
+    """A file an episode, named by number."""
+    found = {}
+    for line in _lines(path / "meta" / "episodes.jsonl"):
+        number = int(line["episode_index"])
+        names = {"episode_chunk": number // int(info["chunks_size"]), "episode_index": number}
+        videos = {
+            camera: Video(path / info["video_path"].format(video_key=camera, **names), 0.0)
+            for camera in cameras
+        }
+        data = path / info["data_path"].format(**names)
+        found[number] = EpisodeFiles(int(line["length"]), data, videos)
+    return found
+
+
+def _episodes_v3(
+    path: Path, info: dict[str, Any], cameras: Sequence[str]
+) -> dict[int, EpisodeFiles]:
+    """Many episodes a file; meta/episodes says which, and where in a video they start."""
+    places = ["data/chunk_index", "data/file_index"]
+    for camera in cameras:
+        places += [f"videos/{camera}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]
+    rows: list[dict[str, Any]] = []
+    for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
+        rows += _read_table(file, ["episode_index", "length", *places]).to_pylist()
+    return {int(row["episode_index"]): _episode_v3(path, info, cameras, row) for row in rows}
+
+
+def _episode_v3(
+    path: Path, info: dict[str, Any], cameras: Sequence[str], row: dict[str, Any]
+) -> EpisodeFiles:
+    def at(template: str, what: str, **names: str) -> Path:
+        indices = {x: int(row[f"{what}/{x}"]) for x in ("chunk_index", "file_index")}
+        return path / template.format(**names, **indices)
+
+    videos = {
+        camera: Video(
+            at(info["video_path"], f"videos/{camera}", video_key=camera),
+            float(row[f"videos/{camera}/from_timestamp"]),
+        )
+        for camera in cameras
+    }
+    return EpisodeFiles(int(row["length"]), at(info["data_path"], "data"), videos)

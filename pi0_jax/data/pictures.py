@@ -1,0 +1,100 @@
+"""Single pictures out of LeRobot files: encoded images in parquet, frames of videos.
+
+Axis letters: h height, w width.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import av
+import av.error
+import numpy as np
+from PIL import Image
+
+from pi0_jax.errors import InputError
+
+
+class Pictures(Protocol):
+    """What one camera saw in one episode. Reading is safe from several threads at once."""
+
+    def read(self, step: int) -> np.ndarray:
+        """The picture before control step `step`, uint8[h, w, 3] RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class ParquetPictures:
+    """Encoded images (PNG or JPEG) in a column of a parquet file.
+
+    Attributes:
+        path: of the file.
+        column: its name; the file format is Hugging Face's, {"bytes", "path"}.
+        first_row: row of the episode's first step in the file.
+    """
+
+    path: Path
+    column: str
+    first_row: int
+
+    def read(self, step: int) -> np.ndarray:
+        """Reads the row group that holds the picture, and decodes that one.
+
+        Raises:
+            InputError: the file lacks the picture.
+        """
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+
+        row = self.first_row + step
+        try:
+            with ParquetFile(self.path, memory_map=True) as file:
+                group = 0
+                while row >= (rows := file.metadata.row_group(group).num_rows):
+                    row, group = row - rows, group + 1
+                table = file.read_row_group(group, columns=[f"{self.column}.bytes"])
+            encoded = table.column(0)[row].as_py()["bytes"]
+            return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+        except (OSError, ArrowException, IndexError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.path}: no image in column {self.column!r} at step {step}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class VideoPictures:
+    """Frames of an mp4, which may hold several episodes.
+
+    Attributes:
+        path: of the file.
+        seconds: float64[t], time of every step's frame in the file.
+        fps: of the data set.
+    """
+
+    path: Path
+    seconds: np.ndarray
+    fps: float
+
+    def read(self, step: int) -> np.ndarray:
+        """Decodes from the key frame before it.
+
+        Raises:
+            InputError: the video has no frame within half a frame of the step's time.
+        """
+        wanted, near = float(self.seconds[step]), 0.5 / self.fps
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                start = int(max(wanted - near, 0.0) / float(stream.time_base or 1))
+                container.seek(start, stream=stream)
+                for frame in container.decode(stream):
+                    if frame.time is not None and frame.time > wanted - near:
+                        break
+                else:
+                    raise InputError(f"{self.path}: ends before {wanted:.3f} s")
+                if frame.time >= wanted + near:
+                    raise InputError(f"{self.path}: no frame at {wanted:.3f} s")
+                return frame.to_ndarray(format="rgb24")
+        except (OSError, av.error.FFmpegError, IndexError) as error:
+            raise InputError(f"{self.path}: cannot be read at {wanted:.3f} s: {error}") from error
