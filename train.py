@@ -49,7 +49,7 @@ from pi0_jax.training.memory import Job, abstract_batch, check
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import gather, make_mesh
 from pi0_jax.training.step import DrawnLoss
-from pi0_jax.training.supervised import SupervisedConfig, flow_matching_loss
+from pi0_jax.training.supervised import SupervisedConfig, augmented, flow_matching_loss
 from pi0_jax.types import Batch
 
 Config = Any
@@ -321,7 +321,8 @@ def supervise(
     windows = demos.windows(start.transforms, model.action_horizon)
 
     def loss(model: Pi0) -> DrawnLoss:
-        return flow_matching_loss(model, config.time_samples)
+        plain = flow_matching_loss(model, config.time_samples)
+        return augmented(plain, start.spec.cameras) if config.augment else plain
 
     budget(session, arm, start, loss, optimizer, config.batch_size, hardware)
     network = hardware.network(model)

@@ -49,6 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.demonstrations.lerobot = ""
     config.sft = ConfigDict({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.save_every = 1000
+    config.sft.augment = False
     config.sft.optimizer = _adamw(learning_rate=2e-3, warmup_steps=50, final_fraction=0.05)
     config.sft.optimizer.rules = SFT_RULES
     config.rl = _ript()

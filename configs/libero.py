@@ -50,6 +50,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.0})
     config.demonstrations.lerobot = ""
     config.sft = ConfigDict({"steps": 0, "batch_size": 32, "time_samples": 1, "save_every": 1000})
+    config.sft.augment = False
     config.sft.optimizer = _adamw(2.5e-5, warmup_steps=1000, preset=_trained(preset))
     config.sft.optimizer.rules = (("cond_embed", 0.0),)
     config.rl = _ript(preset)
@@ -192,4 +193,4 @@ def _imitate_only(config: Any, preset: str) -> None:
     config.baselines = ConfigDict({})
     config.eval.guidance = (1.0,)
     if preset != "tiny":
-        config.sft.update({"steps": 30_000, "batch_size": config.rl.batch_size})
+        config.sft.update({"steps": 30_000, "batch_size": config.rl.batch_size, "augment": True})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_jax.data.cameras import check_cameras, find_cameras
+from pi0_jax.data.cameras import check_cameras, find_cameras, on_hand
 from pi0_jax.errors import InputError
 
 LIBERO = ("agentview", "robot0_eye_in_hand")
@@ -66,3 +66,9 @@ def test_columns_that_are_missing_or_two_of_a_view():
         find_cameras(LIBERO, ("wrist_image",), "data")
     with pytest.raises(InputError, match=r"got \['wrist_image', 'image2'\] of"):
         find_cameras(LIBERO, ("image", "wrist_image", "image2"), "data")
+
+
+def test_cameras_on_the_hand():
+    assert [*map(on_hand, LIBERO)] == [False, True]
+    published = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb", "image", "image2")
+    assert [*map(on_hand, published)] == [False, True, True, False, True]

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from tiny import CONFIG, MODEL, batch
 
+from pi0_jax.data.augment import augment
 from pi0_jax.errors import InputError
-from pi0_jax.training.supervised import SupervisedConfig, draw, flow_matching_loss
+from pi0_jax.training.micro_batches import accumulated_gradient
+from pi0_jax.training.step import split, whole_gradient
+from pi0_jax.training.supervised import SupervisedConfig, augmented, draw, flow_matching_loss
 
 KEY = jax.random.key(5)
 
@@ -47,6 +50,25 @@ def test_the_loss_is_its_formula(params, samples):
         squared = np.square(v - (noise[:, r] - actions[:, r])).mean(-1)
         errors += list(squared[windows.action_mask])
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_an_augmented_loss_is_that_of_changed_pictures(params):
+    """The loss draws as it would, the pictures change, and a batch may still be cut."""
+    windows, cameras = batch(4), ("agentview", "robot0_eye_in_hand")
+    plain = flow_matching_loss(MODEL, 2)
+    loss = augmented(plain, cameras)
+    drawn = loss.draw(KEY, windows)
+    chex.assert_trees_all_equal(drawn[0], plain.draw(jax.random.split(KEY)[0], windows))
+    changed = augment(jnp.asarray(windows.obs.images), drawn[1], (False, True))
+    other = windows.replace(obs=windows.obs.replace(images=changed))
+    expected = plain.given(params, other, drawn[0])[0]
+    found = loss(params, windows, KEY)[0]
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    assert abs(float(found) - float(plain.given(params, windows, drawn[0])[0])) > 1e-4
+    trained, frozen = split(params, ())
+    whole, _ = whole_gradient(loss)(trained, frozen, windows, KEY)
+    parts, _ = accumulated_gradient(loss, 2)(trained, frozen, windows, KEY)
+    assert float(parts[0]) == pytest.approx(float(whole[0]), rel=1e-5)
 
 
 def test_what_is_behind_the_end_does_not_count(params):

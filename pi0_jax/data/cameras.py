@@ -58,6 +58,11 @@ def find_cameras(policy: tuple[str, ...], columns: tuple[str, ...], where: str) 
     return tuple(found)
 
 
+def on_hand(camera: str) -> bool:
+    """Whether a camera travels with the hand, going by its name, as openpi does."""
+    return "wrist" in camera or _view(camera) == "wrist"
+
+
 def _view(column: str) -> str:
     name = column.removeprefix(_COLUMN)
     return _VIEWS.get(name, name)

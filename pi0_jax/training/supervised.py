@@ -1,11 +1,15 @@
 """Plain flow matching on demonstrations: the loss of supervised fine-tuning."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from pi0_jax.data.augment import Change, augment, draw_change
+from pi0_jax.data.cameras import on_hand
 from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
@@ -25,12 +29,14 @@ class SupervisedConfig:
         batch_size: windows an optimizer step.
         time_samples: noise/time draws a window.
         save_every: optimizer steps between checkpoints.
+        augment: change the pictures of every batch (`data/augment.py`).
     """
 
     steps: int
     batch_size: int
     time_samples: int
     save_every: int
+    augment: bool = False
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -63,6 +69,29 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
         return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
 
     return DrawnLoss(drawing(time_samples), loss)
+
+
+def augmented(loss: DrawnLoss, cameras: tuple[str, ...]) -> DrawnLoss:
+    """The loss of changed pictures; the changes are drawn for the whole batch.
+
+    Args:
+        loss: of the pictures as they are.
+        cameras: names in the order of `Observation.images`.
+    """
+    moving = tuple(on_hand(camera) for camera in cameras)
+
+    def drawn(rng: jax.Array, batch: Batch) -> tuple[Any, Change]:
+        """What the loss draws, and a change for every picture."""
+        loss_rng, rng = jax.random.split(rng)
+        return loss.draw(loss_rng, batch), draw_change(rng, batch.obs.image_mask.shape)
+
+    def given(params: Params, batch: Batch, drawn: tuple[Any, Change]) -> Valued:
+        """The loss of one batch."""
+        images = augment(jnp.asarray(batch.obs.images), drawn[1], moving)
+        changed = dataclasses.replace(batch, obs=dataclasses.replace(batch.obs, images=images))
+        return loss.given(params, changed, drawn[0])
+
+    return DrawnLoss(drawn, given)
 
 
 def drawing(time_samples: int) -> Callable[[jax.Array, Batch], Drawn]:

@@ -1,0 +1,119 @@
+"""Image augmentation on the device, as strong as openpi's (`models/model.py` with augmax).
+
+A fixed camera is cropped and turned a little; a camera on the hand is not, because where things
+are in its picture is what the hand knows of them. Colours change in every picture. openpi asks for
+a jitter of saturation too, which augmax computes and drops: there is none here.
+
+Axis letters: b batch, c camera, h w image.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+_CROP = 0.95  # side of the crop
+_ANGLE = math.radians(5)
+_BRIGHTNESS, _CONTRAST = 0.3, 0.4
+_COLOUR_SHARE = 0.5  # of the pictures whose colours change
+
+
+class Change(NamedTuple):
+    """What is done to every picture, each float32 with leading axes [b, c].
+
+    Attributes:
+        shift: [b, c, 2], centre of the crop, from -1 to 1: as far up or left, down or right as
+            it goes.
+        angle: [b, c], [rad].
+        brightness: [b, c], from -1 (black) over 0 (as it is) to 1 (white).
+        contrast: [b, c], from -1 (none) over 0 (as it is) to 1 (two values only).
+    """
+
+    shift: jax.Array
+    angle: jax.Array
+    brightness: jax.Array
+    contrast: jax.Array
+
+
+def draw_change(rng: jax.Array, pictures: tuple[int, ...]) -> Change:
+    """A change for each of [b, c] pictures.
+
+    Args:
+        rng: key.
+        pictures: shape (b, c).
+    """
+    shift, angle, brightness, contrast, chosen = jax.random.split(rng, 5)
+    coloured = jax.random.bernoulli(chosen, _COLOUR_SHARE, pictures)
+
+    def within(key: jax.Array, most: float) -> jax.Array:
+        """Uniform in [-most, most]."""
+        return jax.random.uniform(key, pictures, minval=-most, maxval=most)
+
+    return Change(
+        jax.random.uniform(shift, (*pictures, 2), minval=-1.0, maxval=1.0),
+        within(angle, _ANGLE),
+        jnp.where(coloured, within(brightness, _BRIGHTNESS), 0.0),
+        jnp.where(coloured, within(contrast, _CONTRAST), 0.0),
+    )
+
+
+def augment(images: jax.Array, change: Change, on_hand: tuple[bool, ...]) -> jax.Array:
+    """Pictures as another day and another mounting would show them.
+
+    Args:
+        images: uint8[b, c, h, w, 3].
+        change: of every picture.
+        on_hand: c, cameras that are neither cropped nor turned.
+
+    Returns:
+        float32[b, c, h, w, 3] in [-1, 1].
+    """
+    pixels = jnp.asarray(images, jnp.float32) / 255.0
+    fixed = [camera for camera, moves in enumerate(on_hand) if not moves]
+    if fixed:
+        at = jnp.array(fixed)
+        warp = jax.vmap(jax.vmap(_crop_and_turn))
+        warped = warp(pixels[:, at], change.shift[:, at], change.angle[:, at])
+        pixels = pixels.at[:, at].set(warped)
+    coloured = jax.vmap(jax.vmap(_recolour))(pixels, change.brightness, change.contrast)
+    return coloured * 2.0 - 1.0
+
+
+def _crop_and_turn(image: jax.Array, shift: jax.Array, angle: jax.Array) -> jax.Array:
+    """float32[h, w, 3] sampled once, bilinearly: crop, enlarge to the old size, then turn."""
+    size = jnp.array(image.shape[:2], jnp.float32)
+    rows, columns = jnp.indices(image.shape[:2], dtype=jnp.float32)
+    y, x = rows - (size[0] - 1) / 2, columns - (size[1] - 1) / 2
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turned = jnp.stack([cos * y + sin * x, -sin * y + cos * x])  # [2, h, w]
+    centre = (size - 1) / 2 + shift * (1 - _CROP) / 2 * size
+    where = list(_CROP * turned + centre[:, None, None])
+
+    def sampled(channel: jax.Array) -> jax.Array:
+        """float32[h, w]; outside, the nearest edge."""
+        return map_coordinates(channel, where, order=1, mode="nearest")
+
+    return jax.vmap(sampled, in_axes=-1, out_axes=-1)(image)
+
+
+def _recolour(image: jax.Array, brightness: jax.Array, contrast: jax.Array) -> jax.Array:
+    """float32[h, w, 3] with another value (the V of HSV) and the same hue and saturation."""
+    value = image.max(-1, keepdims=True)
+    changed = _contrasted(_brightened(value, brightness), contrast)
+    return jnp.where(value > 0, image / jnp.where(value > 0, value, 1.0) * changed, changed)
+
+
+def _brightened(value: jax.Array, amount: jax.Array) -> jax.Array:
+    """Towards black or white by a share of the way."""
+    return value * (1.0 - jnp.abs(amount)) + jnp.maximum(amount, 0.0)
+
+
+def _contrasted(value: jax.Array, amount: jax.Array) -> jax.Array:
+    """A line of another slope through the middle, bent so that 0 and 1 stay where they are."""
+    slope = jnp.tan((amount + 1.0) * (jnp.pi / 4))
+    bend = slope / (2.0 * (1.0 + slope))
+    middle = slope * (value - 0.5) + 0.5
+    ends = jnp.where(value < bend, value / slope, (value - 1.0) / slope + 1.0)
+    return jnp.where((value < bend) | (value > 1.0 - bend), ends, middle)
