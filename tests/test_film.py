@@ -13,6 +13,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.episode import save_episodes
 from pi0_jax.rl import film as film_module
 from pi0_jax.rl.film import HOLD_FRAMES, MOST_STATES, _choose, film
+from pi0_jax.rl.rollout import replay
 from pi0_jax.run_folder import RunFolder
 from pi0_jax.session import Session
 from pi0_jax.video import read_video
@@ -85,6 +86,26 @@ def test_the_picture_is_the_episodes(once, evaluated):
     red = frame[..., 0]
     y, x = np.unravel_index(red.argmin(), red.shape)  # blue has least red
     np.testing.assert_allclose(np.clip(hand, -1, 1), [x / 95.5 - 1, y / 95.5 - 1], atol=0.12)
+
+
+def test_a_simulator_that_fails_costs_its_videos_alone(
+    tmp_path, scripted_pool, evaluated, monkeypatch, capsys
+):
+    """The first block is lost, the others are filmed, and the index names what is there."""
+    calls = []
+
+    def failing_once(pool, plays, frame_every):
+        calls.append(len(plays))
+        if len(calls) == 1:
+            raise RuntimeError("worker 7 died")
+        return replay(pool, plays, frame_every)
+
+    monkeypatch.setattr(film_module, "replay", failing_once)
+    videos, stills = filmed(tmp_path, scripted_pool, evaluated, each=2)
+    assert len(videos) == len(stills) == sum(calls[1:]) > 0
+    assert all((tmp_path / "videos" / entry["file"]).exists() for entry in videos)
+    said = capsys.readouterr().err
+    assert f"warning: {calls[0]} videos could not be filmed: worker 7 died" in said
 
 
 def test_no_videos_wanted(tmp_path, scripted_pool, evaluated):

@@ -37,6 +37,7 @@ def film(session: Session, arms: Sequence[str], guidance: float, each: int) -> N
     chosen = _choose(of_arm[arms[0]], of_arm[arms[-1]], each)
     shown = [(arm, episodes[index]) for arm, episodes in of_arm.items() for index in chosen]
     _film_missing(session, shown)
+    shown = [one for one in shown if _video_file(run.path, *one).exists()]
     videos = [_video_entry(arm, episode) for arm, episode in shown]
     stills = [_still_entry(arm, episode) for arm, episode in shown]
     for folder, index in (("videos", videos), ("frames", stills)):
@@ -45,17 +46,25 @@ def film(session: Session, arms: Sequence[str], guidance: float, each: int) -> N
 
 
 def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> None:
-    """Replays what has no video yet, as many at a time as there are simulators."""
+    """Replays what has no video yet, as many at a time as there are simulators.
+
+    A simulator that fails costs its block of videos, never the results they would show.
+    """
     tasks: dict[str, Task] = {task.name: task for task in session.suite.tasks}
     path, at_once = session.run.path, session.pool.workers
-    missing = [one for one in shown if not (path / "videos" / f"{_name(*one)}.mp4").exists()]
+    missing = [one for one in shown if not _video_file(path, *one).exists()]
     with session.run.progress("videos", len(missing)) as progress:
         for first in range(0, len(missing), at_once):
             block = missing[first : first + at_once]
             plays = [(tasks[episode.task], episode) for _, episode in block]
-            for (arm, episode), frames in zip(block, replay(session.pool, plays, 1), strict=True):
+            try:
+                films = replay(session.pool, plays, 1)
+            except RuntimeError as error:
+                session.run.say(f"warning: {len(block)} videos could not be filmed: {error}")
+                continue
+            for (arm, episode), frames in zip(block, films, strict=True):
                 _write_stills(path / "frames", arm, episode, frames)
-                _write_video(path / "videos", arm, episode, frames)
+                _write_video(path, arm, episode, frames)
             progress.update(first + len(block))
 
 
@@ -91,6 +100,10 @@ def _name(arm: str, episode: Episode) -> str:
     return f"{arm}_{episode.task}_{episode.seed}_{_outcome(episode)}"
 
 
+def _video_file(run: Path, arm: str, episode: Episode) -> Path:
+    return run / "videos" / f"{_name(arm, episode)}.mp4"
+
+
 def _video_entry(arm: str, episode: Episode) -> dict[str, str]:
     return {
         "file": f"{_name(arm, episode)}.mp4",
@@ -102,13 +115,13 @@ def _video_entry(arm: str, episode: Episode) -> dict[str, str]:
     }
 
 
-def _write_video(folder: Path, arm: str, episode: Episode, frames: np.ndarray) -> None:
+def _write_video(run: Path, arm: str, episode: Episode, frames: np.ndarray) -> None:
     captions = [
         f"{episode.prompt}\n{arm}  step {step + 1}/{len(episode)}" for step in range(len(frames))
     ]
     end = [f"{captions[-1]}  {_outcome(episode)}"] * HOLD_FRAMES
     held = np.concatenate([frames, frames[-1:].repeat(HOLD_FRAMES, axis=0)])
-    write_video(folder / f"{_name(arm, episode)}.mp4", held, CONTROL_HZ, captions + end)
+    write_video(_video_file(run, arm, episode), held, CONTROL_HZ, captions + end)
 
 
 def _still_entry(arm: str, episode: Episode) -> dict[str, str]:
