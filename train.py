@@ -69,7 +69,9 @@ def main() -> None:
     recorded = recorded_demonstrations(config, suite)
     check_start(config, suite, [ript for ript, _ in arms.values()])
     check_layout(config, [config.sft.batch_size, *(ript.batch_size for ript, _ in arms.values())])
-    with open_session(cli.workdir(), cli.RESUME.value, config, suite) as session:
+    # A resumed run must find the same demonstrations.
+    data = {"demonstrations_digest": recorded.digest} if recorded else {}
+    with open_session(cli.workdir(), cli.RESUME.value, config, suite, **data) as session:
         demos = recorded or demonstrations(session, config.demonstrations)
         session.run.say(f"demonstrations: {demos}")
         final = base = base_policy(session, config, demos)
@@ -117,7 +119,7 @@ def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
         model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
         cameras=suite.tasks[0].cameras,
         action_dim=ACTION_DIM,
-        execute_steps=config.execute_steps,
+        execute_steps=config.execute_steps or model.action_horizon,
         tokenizer="bytes",
     )
 
@@ -135,6 +137,8 @@ def check_start(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> Non
     check_minima("demonstrations", config.demonstrations, minima)
     check_choices("init", config.init, {"statistics": (OF_CHECKPOINT, OF_DEMONSTRATIONS)})
     check_sources(config)
+    if config.demonstrations.episodes:
+        suite.check_expert()
     if config.init.checkpoint:
         policy = given_policy(config)
         spec = policy.spec
@@ -266,12 +270,14 @@ def initial_policy(session: Session, config: Config, demos: Demonstrations) -> P
 
 
 def given_policy(config: Config) -> PolicyFolder:
-    """The checkpoint that the config names; one for another robot takes this one's actions."""
+    """The checkpoint that the config names, as the config wants it used."""
     policy = load_policy(Path(config.init.checkpoint))
-    if config.init.statistics == OF_CHECKPOINT:
-        return policy
-    spec = dataclasses.replace(policy.spec, action_dim=ACTION_DIM)
-    return dataclasses.replace(policy, spec=spec)
+    changes: dict[str, int] = {}
+    if config.execute_steps:
+        changes["execute_steps"] = config.execute_steps
+    if config.init.statistics == OF_DEMONSTRATIONS:
+        changes["action_dim"] = ACTION_DIM  # it may be one of another robot
+    return dataclasses.replace(policy, spec=dataclasses.replace(policy.spec, **changes))
 
 
 def stats_of(demos: Demonstrations, spec: PolicySpec, config: Config) -> NormStats:

@@ -8,7 +8,8 @@ python train.py --config configs/libero.py:suite=libero_10,preset=tpu8 --workdir
 python train.py --config configs/libero.py:suite=libero_object,preset=tiny --workdir RUN
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=sft --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.lerobot=FOLDER
 
-Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90. --config.task.tasks=(0,3) picks
+Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, or several with a plus between
+them. --config.task.tasks=(0,3) picks
 tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the meshes and textures.
 
 Presets: gpu16 (one GPU of 16 GB: action expert alone), gpu80 (one of 80 GB: everything), gpu8 (eight
@@ -25,6 +26,8 @@ from ml_collections import ConfigDict
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
 STAGES = ("ript", "sft")
+# What preset=tiny learns unless told otherwise; the scripted demonstrator can do it.
+TINY_TASKS = {"libero_spatial": (0,), "libero_object": (0,), "libero_goal": (8,)}
 
 
 def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
@@ -46,8 +49,10 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.hardware = _hardware(preset)
     config.compilation_cache = ""
     config.model = "pi0"
-    config.execute_steps = 10
-    config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.0})
+    # 0: as many actions of each chunk as the checkpoint's folder says (converters write openpi's
+    # 5); a policy from scratch executes all of them.
+    config.execute_steps = 0
+    config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.1})
     config.demonstrations.lerobot = ""
     config.sft = ConfigDict({"steps": 0, "batch_size": 32, "time_samples": 1, "save_every": 1000})
     config.sft.augment = False
@@ -72,10 +77,16 @@ def _parse(arg: str) -> tuple[str, str, str]:
     given = {key: value for key, _, value in parts}
     suite, preset = given.pop("suite", ""), given.pop("preset", "gpu16")
     stage = given.pop("stage", "ript")
-    if given or suite not in SUITES or preset not in PRESETS or stage not in STAGES:
+    known = all(name in SUITES for name in suite.split("+"))
+    if given or not known or preset not in PRESETS or stage not in STAGES:
         raise ValueError(
-            f"expected suite=NAME[,preset=NAME][,stage=NAME] with a suite of {SUITES}, a preset "
-            f"of {PRESETS} and a stage of {STAGES}, got {arg!r}"
+            f"expected suite=NAME[+NAME][,preset=NAME][,stage=NAME] with suites of {SUITES}, a "
+            f"preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
+        )
+    if preset == "tiny" and suite not in TINY_TASKS:
+        raise ValueError(
+            f"preset=tiny needs a scripted demonstrator, which {suite!r} has not: choose one of "
+            f"{tuple(TINY_TASKS)}"
         )
     return suite, preset, stage
 
@@ -160,14 +171,14 @@ def _adamw(learning_rate: float, warmup_steps: int, preset: str) -> ConfigDict:
 
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
-    config.task.update({"tasks": (0,), "image_size": 64, "pictures": "coarse"})
+    config.task.update({"tasks": TINY_TASKS[config.suite], "image_size": 64, "pictures": "coarse"})
     # This expert succeeds in about half of its episodes, in two thirds with bowls.
     sigma = 0.035 if config.suite == "libero_object" else 0.03
     config.task.expert = ConfigDict({"offset_sigma": sigma})
     config.model = "tiny"
     config.execute_steps = 16
     # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
-    config.demonstrations.update({"episodes": 400, "first_seed": 1_000, "std_floor": 0.1})
+    config.demonstrations.update({"episodes": 400, "first_seed": 1_000})
     config.sft.update({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})
     config.sft.optimizer.final_fraction = 0.05
@@ -190,6 +201,7 @@ def _make_tiny(config: Any) -> None:
 def _imitate_only(config: Any, preset: str) -> None:
     """Supervised fine-tuning and nothing after it; openpi's `pi0_libero` takes 30,000 steps."""
     config.rl.iterations = 0
+    config.demonstrations.std_floor = 0.0
     config.baselines = ConfigDict({})
     config.eval.guidance = (1.0,)
     if preset != "tiny":

@@ -15,6 +15,7 @@ import numpy as np
 from pi0_jax.data.conditions import by_prompt
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
+from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.policy_folder import PolicyFolder
@@ -149,13 +150,23 @@ class Policy:
 
         Returns:
             float32[b, H, e].
+
+        Raises:
+            InputError: an action is not finite.
         """
         size = self.batch_size
         chunks = [
             self._act(observations[i : i + size], noise[i : i + size])
             for i in range(0, len(observations), size)
         ]
-        return np.concatenate(chunks)
+        actions = np.concatenate(chunks)
+        # Else a simulator would refuse them, and its error would not count against the policy.
+        if not np.isfinite(actions).all():
+            raise InputError(
+                "expected finite actions, got NaN: the parameters of the policy are broken, as "
+                "after a training that diverged; go back to an earlier one, or lower its rate"
+            )
+        return actions
 
     def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
         count = len(observations)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pi0_jax.env.base import Engine
 from pi0_jax.env.gl import choose_renderer
 from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.suite import Suite
@@ -33,7 +34,7 @@ class Session:
 
     run: RunFolder
     suite: Suite
-    pool: SimulatorPool
+    pool: Engine
     seed: int
 
     def rng(self, *key: int) -> np.random.Generator:

@@ -52,7 +52,7 @@ class Data:
 
 
 def write(path: Path, version: str, data: Data, names: dict[str, str], video: bool = False) -> Path:
-    """A folder of this version; all episodes of 3.0 share one file of rows and one a video."""
+    """A folder of this version; in 3.0 episodes share files, as `v3_place` says."""
     kind = "video" if video else "image"
     features = {names["state"]: "float32", names["actions"]: "float32"}
     features |= {names[camera]: kind for camera in ("scene", "wrist")}
@@ -126,12 +126,20 @@ def _write_v3(
     _write_table(
         path / "meta" / "episodes" / "chunk-000" / "file-000.parquet", pa.Table.from_pylist(rows)
     )
-    # A row group an episode, as LeRobot writes them.
-    file = path / V3_DATA.format(chunk_index=0, file_index=0)
-    file.parent.mkdir(parents=True)
-    with pq.ParquetWriter(file, tables[0].schema) as writer:
-        for table in tables:
-            writer.write_table(table)
+    for place in sorted(set(map(v3_place, range(len(tables))))):
+        own = [table for episode, table in enumerate(tables) if v3_place(episode) == place]
+        file = path / V3_DATA.format(**dict(zip(PLACE, place, strict=True)))
+        file.parent.mkdir(parents=True)
+        # Row groups that are not the episodes.
+        pq.write_table(pa.concat_tables(own), file, row_group_size=3)
+
+
+PLACE = ("chunk_index", "file_index")
+
+
+def v3_place(episode: int) -> tuple[int, int]:
+    """Chunk and file of an episode in 3.0: the first two share a file, the others another."""
+    return (0, 0) if episode < 2 else (1, 4)
 
 
 def _v3_row(data: Data, episode: int, names: dict[str, str]) -> dict:
@@ -140,25 +148,25 @@ def _v3_row(data: Data, episode: int, names: dict[str, str]) -> dict:
         "episode_index": episode,
         "tasks": [data.prompts[episode]],
         "length": data.lengths[episode],
-        "data/chunk_index": 0,
-        "data/file_index": 0,
+        **{f"data/{x}": i for x, i in zip(PLACE, v3_place(episode), strict=True)},
         "dataset_from_index": before,
         "dataset_to_index": before + data.lengths[episode],
     }
     for name in (names["scene"], names["wrist"]):
-        row |= {f"videos/{name}/chunk_index": 0, f"videos/{name}/file_index": 0}
-        row[f"videos/{name}/from_timestamp"] = before / FPS
+        row |= {f"videos/{name}/{x}": i for x, i in zip(PLACE, v3_place(episode), strict=True)}
+        same_file = [i for i in range(episode) if v3_place(i) == v3_place(episode)]
+        row[f"videos/{name}/from_timestamp"] = sum(data.lengths[i] for i in same_file) / FPS
     return row
 
 
 def _write_videos(path: Path, data: Data, names: dict[str, str], new: bool) -> None:
     for camera in ("scene", "wrist"):
         clips = [data.frames(episode, camera) for episode in range(len(data.lengths))]
-        if new:
-            where = {"chunk_index": 0, "file_index": 0}
-            _write_clip(path / V3_VIDEO.format(video_key=names[camera], **where), clips)
-            continue
-        for episode, clip in enumerate(clips):
+        for place in {v3_place(episode) for episode in range(len(clips))} if new else ():
+            where = dict(zip(PLACE, place, strict=True))
+            own = [clip for episode, clip in enumerate(clips) if v3_place(episode) == place]
+            _write_clip(path / V3_VIDEO.format(video_key=names[camera], **where), own)
+        for episode, clip in enumerate(clips) if not new else ():
             where = {"episode_chunk": 0, "episode_index": episode}
             _write_clip(path / V2_VIDEO.format(video_key=names[camera], **where), [clip])
 

@@ -1,5 +1,6 @@
 """LIBERO's own loop, as openpi's example runs it: one environment that renders every step."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from pi0_jax.env import libero_files
 from pi0_jax.env.libero import SETTLE_STEPS, LiberoTask
 from pi0_jax.env.libero_simulator import axis_angle, make_environment
 
-ASSETS = Path(__file__).resolve().parents[2] / "shared" / "libero_assets"
-NO_LIBERO = "needs hf-libero and ../shared/libero_assets: LIBERO's own simulator is not compared"
+_SHARED = Path(__file__).resolve().parents[2] / "shared" / "libero_assets"
+ASSETS = Path(os.environ.get("LIBERO_ASSETS") or _SHARED)
+NO_LIBERO = (
+    "needs hf-libero, and assets in LIBERO_ASSETS or ../shared/libero_assets: LIBERO's own "
+    "simulator is not compared"
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from pi0_jax.data.augment import Change, augment, draw_change
 
 SIZE = 40
-NONE = {"shift": [0.0, 0.0], "angle": 0.0, "brightness": 0.0, "contrast": 0.0}
+NONE = {"shift": [0.0, 0.0], "angle": 0.0, "brightness": 0.0, "contrast": 0.0, "hue": 0.0}
 
 
 def change(**values) -> Change:
@@ -31,7 +31,7 @@ def test_no_change_is_the_network_s_own_scaling():
     image = np.random.default_rng(0).integers(256, size=(3, 2, 8, 8, 3), dtype=np.uint8)
     none = jax.tree.map(lambda x: jnp.broadcast_to(x[:, :1], (3, 2, *x.shape[2:])), change())
     same = augment(image, none, (True, True))
-    np.testing.assert_allclose(same, image / 255.0 * 2.0 - 1.0, atol=1e-6)
+    np.testing.assert_allclose(same, image / 255.0 * 2.0 - 1.0, atol=1e-5)
     assert same.dtype == jnp.float32
 
 
@@ -41,15 +41,21 @@ def test_a_camera_on_the_hand_is_not_moved():
     np.testing.assert_allclose(found[0, 1], one_picture()[0, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize(("down", "row"), [(-1.0, 2), (1.0, 0)])
-def test_the_crop_s_edges_are_the_picture_s(down, row):
-    """The crop of 38 of 40 rows at the top shows row 2 near row 2; at the bottom it is gone."""
-    found = one_picture(shift=[down, 0.0])[0, 0, :, 30, 0]
-    if down < 0:
-        assert found.argmax() == row
-        assert found[row] > 0.5
-    else:
-        assert found[:2].max() > found[3:].max() == -1.0
+def test_a_crop_shows_one_end_or_the_other():
+    """38 of 40 rows: at the top, row 2 is still near row 2; at the bottom, in the first two."""
+    top, bottom = (one_picture(shift=[down, 0.0])[0, 0, :, 30, 0] for down in (-1.0, 1.0))
+    assert top.argmax() == 2
+    assert top[2] > 0.5
+    assert bottom[:2].max() > bottom[2:].max() == -1.0
+
+
+def test_corners_are_black_where_a_turn_reaches_out_of_the_picture():
+    white = np.full((1, 2, SIZE, SIZE, 3), 255, np.uint8)
+    moved = change(shift=[-1.0, -1.0], angle=np.radians(5))
+    found = np.asarray(augment(white, moved, (False, True)))
+    assert found[0, 0].min() == -1.0
+    np.testing.assert_allclose(found[0, 0, 5:-5, 5:-5], 1.0, atol=1e-5)
+    np.testing.assert_allclose(found[0, 1], 1.0, atol=1e-5)
 
 
 def test_a_turn_moves_the_corners_and_not_the_centre():
@@ -93,10 +99,29 @@ def test_hue_and_saturation_stay():
     np.testing.assert_allclose(pixel / pixel[0], [1.0, 0.5, 0.25], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("rgb", "turn", "expected"),
+    [
+        ((200, 100, 100), 0.1, (200, 160, 100)),  # red towards yellow: 0.6 of the way
+        ((100, 200, 100), -0.1, (160, 200, 100)),
+        ((100, 100, 200), 0.1, (160, 100, 200)),
+        ((200, 100, 100), -0.1, (200, 100, 160)),
+        ((90, 90, 90), 0.1, (90, 90, 90)),
+        ((0, 0, 0), 0.1, (0, 0, 0)),
+        ((200, 100, 50), 0.0, (200, 100, 50)),
+    ],
+)
+def test_a_turn_of_the_hue(rgb, turn, expected):
+    image = np.broadcast_to(np.array(rgb, np.uint8), (1, 2, 4, 4, 3))
+    found = np.asarray(augment(image, change(hue=turn), (True, True)))
+    np.testing.assert_allclose((found[0, 1, 2, 3] + 1) / 2 * 255, expected, atol=1e-2)
+
+
 def test_draws_are_within_bounds_and_half_of_the_colours_change():
     drawn = draw_change(jax.random.key(0), (500, 2))
-    for values, most in zip(drawn, (1.0, np.radians(5), 0.3, 0.4), strict=True):
+    for values, most in zip(drawn, (1.0, np.radians(5), 0.3, 0.4, 0.1), strict=True):
         assert 0.95 * most < np.abs(values).max() <= most
     assert 0.45 < np.mean(drawn.brightness == 0) < 0.55
     np.testing.assert_array_equal(drawn.brightness == 0, drawn.contrast == 0)
+    np.testing.assert_array_equal(drawn.brightness == 0, drawn.hue == 0)
     assert len(np.unique(drawn.angle)) == 1000

@@ -108,7 +108,7 @@ def test_a_config_builds(path, argument):
     config.lock()
     suite = suite_of(config)
     model, cameras = Pi0(fresh_spec(config, suite).model), len(suite.tasks[0].cameras)
-    assert 1 <= config.execute_steps <= model.config.action_horizon
+    assert 1 <= fresh_spec(config, suite).execute_steps <= model.config.action_horizon
     hardware = Hardware(**config.hardware.to_dict())
     hardware.check_batch(config.sft.batch_size)
     hardware.check_batch(config.rl.batch_size)

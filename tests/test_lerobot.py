@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import lerobot_folders
 import numpy as np
 import pyarrow as pa
@@ -86,7 +87,7 @@ def test_only_the_tasks_at_hand_are_learned(tmp_path, version, video):
 
 def test_the_policy_s_cameras_come_in_its_order(tmp_path):
     folder = open_lerobot(written(tmp_path), ("left_wrist_0_rgb", "base_0_rgb"), ["lift"])
-    assert folder.recordings[0].observation(0).images[:, 0, 0, 0].tolist() == [100, 0]
+    assert folder.recordings[0].observation(0, 16).images[:, 0, 0, 0].tolist() == [100, 0]
 
 
 def spoil_json(path, **changes):
@@ -129,7 +130,7 @@ SPOILED = {
         lambda p: (p / "meta/episodes.jsonl").write_text(
             (p / "meta/episodes.jsonl").read_text().replace('"length": 3', '"length": 9')
         ),
-        r"episode 1: the folder's meta/ says 9 steps in a row, the file has 3",
+        "episode 1: the folder's meta/ says 9 steps in a row in episode_000001.parquet, this",
     ),
     "a column is missing": (lambda p: drop_column(p, "action"), r"no column \['action'\]; it has"),
     "not a number": (
@@ -143,6 +144,22 @@ SPOILED = {
     "a task without a text": (
         lambda p: (p / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "lift"}\n'),
         "meta/ has no task 1",
+    ),
+    "pictures are missing": (
+        lambda p: drop_column(p, "observation.images.image2"),
+        r"no column \['observation.images.image2'\]; it has",
+    ),
+    "texts for numbers": (
+        lambda p: replace_column(p, "observation.state", pa.array([{"x": 1}] * 3)),
+        "expected numbers, or lists of one length",
+    ),
+    "no time passes": (
+        lambda p: spoil_json(p / "meta/info.json", fps=0),
+        "expected a positive fps in meta/info.json, got 0.0",
+    ),
+    "files without episodes": (
+        lambda p: spoil_json(p / "meta/info.json", chunks_size=0),
+        "expected a LeRobot folder with meta/: ZeroDivisionError",
     ),
     "no state": (
         lambda p: spoil_json(p / "meta/info.json", features={
@@ -173,8 +190,46 @@ def test_tasks_that_nobody_demonstrated(tmp_path):
 def test_another_robot_is_refused(tmp_path):
     folder = open_lerobot(written(tmp_path), CAMERAS, ["lift"])
     folder.check_widths(8, 7)
-    with pytest.raises(InputError, match="states of 8 and actions of 14 dimensions, got 8 and 7"):
+    with pytest.raises(InputError, match=r"states of 8 and actions of 14 .*\(8,\) and \(7,\)"):
         folder.check_widths(8, 14)
+
+
+def test_rows_in_another_file_than_meta_says(tmp_path):
+    """Else pictures would be read from one file and states from the other."""
+    path = written(tmp_path, "v3.0")
+    file = path / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    at = table.column_names.index("data/file_index")
+    pq.write_table(table.set_column(at, "data/file_index", pa.array([0, 4, 4])), file)
+    with pytest.raises(InputError, match="episode 1: the folder's meta/ says"):
+        open_lerobot(path, CAMERAS, ["lift"])
+
+
+def test_other_data_are_known_by_their_digest(tmp_path):
+    folder = open_lerobot(written(tmp_path), CAMERAS, ["lift", "stack"])
+    again = open_lerobot(written(tmp_path / "again", "v3.0"), CAMERAS, ["lift", "stack"])
+    assert folder.digest == again.digest
+    assert folder.digest != open_lerobot(tmp_path / "data", CAMERAS, ["lift"]).digest
+
+
+@pytest.mark.parametrize(
+    "options", [{"open-gop": "1", "g": "4", "bf": "3"}, {"g": "5", "bf": "2"}, {"g": "1"}],
+    ids=["open groups", "closed groups", "key frames only"],
+)  # fmt: skip
+def test_every_frame_of_any_encoding_is_found(tmp_path, options):
+    """Open groups: a seek lands on a key frame that is shown after the frame looked for."""
+    greys = np.arange(30) * 8
+    x264 = {"x264-params": ":".join(f"{k}={v}" for k, v in options.items())}
+    with av.open(str(tmp_path / "v.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=FPS, options=x264)
+        stream.width = stream.height = 32
+        for grey in greys:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), grey, np.uint8))
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    pictures = VideoPictures(tmp_path / "v.mp4", np.arange(30) / FPS, FPS)
+    found = [pictures.read(step)[0, 0, 0] for step in range(30)]
+    np.testing.assert_allclose(np.array(found, int), greys, atol=3)
 
 
 def test_a_missing_video_is_found_at_once(tmp_path):
@@ -190,7 +245,7 @@ def test_a_video_that_ends_too_early(tmp_path):
     seconds = np.arange(7) / FPS  # it has five frames
     pictures = VideoPictures(video, seconds, FPS)
     assert abs(int(pictures.read(4)[0, 0, 0]) - DATA.grey(0, 4, "scene")) <= 2
-    with pytest.raises(InputError, match=r"ends before 0.600 s"):
+    with pytest.raises(InputError, match=r"no frame at 0.600 s"):
         pictures.read(6)
     with pytest.raises(InputError, match=r"no frame at 0.140 s"):
         VideoPictures(video, np.array([0.14]), fps=100.0).read(0)
@@ -219,7 +274,7 @@ def test_a_folder_that_lerobot_itself_wrote():
     assert [recording.prompts[0] for recording in folder.recordings] == ["lift", "stack", "lift"]
     for episode, recording in enumerate(folder.recordings):
         for step in range(DATA.lengths[episode]):
-            seen = recording.observation(step)
+            seen = recording.observation(step, 64)
             np.testing.assert_allclose(seen.state, episode + step / 10, rtol=1e-6)
             np.testing.assert_allclose(recording.actions[step], -episode - step / 10, rtol=1e-6)
             greys = seen.images.mean((1, 2, 3)) - [0, 100]

@@ -176,3 +176,11 @@ def test_words_that_do_not_fit_are_refused(folder):
     policy = Policy.from_folder(by_prompt(folder, "text_indicator", prompt_length=16))
     with pytest.raises(InputError, match="does not fit the model's 16"):
         policy.act(observations(1), noises(1))
+
+
+def test_broken_parameters_are_said_and_are_not_the_simulator_s_fault(folder):
+    params = dict(folder.params)
+    params["action_out_proj"] = {k: v * np.nan for k, v in params["action_out_proj"].items()}
+    policy = Policy.from_folder(dataclasses.replace(folder, params=params), num_steps=2)
+    with pytest.raises(InputError, match="expected finite actions, got NaN: the parameters"):
+        policy.act(observations(1), noises(1))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from tiny import CONFIG
 
-from pi0_jax.env.base import Job, start
+from pi0_jax.env.base import Done, Job, start
 from pi0_jax.env.pool import SimulatorPool
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
 from pi0_jax.rl import rollout
 from pi0_jax.rl.rollout import Plan, Start, collect, groups_of, plan_groups, plan_states, replay
 
@@ -273,12 +275,104 @@ def test_errors_are_neither_success_nor_failure():
     assert sum(len(group.episodes) for group in groups_of(done, 3)) == kinds.count(2)
 
 
-def test_a_fault_that_passes_is_invisible(episodes, scripted_pool):
-    """The pool runs a lost job again: here, jobs of a worker that is killed."""
-    plans = plan_states(scripted_pool, states(), rollouts=3)
-    os.kill(scripted_pool._seats[0].process.pid, signal.SIGKILL)
-    for a, b in zip(collect(NoisePolicy(), scripted_pool, plans, 3, 7), episodes, strict=True):
+@dataclass
+class Sabotage(NoisePolicy):
+    """Acts by its noise, and at the third call sends a signal to a worker."""
+
+    pool: SimulatorPool = None
+    sent: int = signal.SIGKILL
+    calls: int = 0
+
+    def act(self, observations, noise):
+        self.calls += 1
+        if self.calls == 3:
+            os.kill(self.pool._seats[0].process.pid, self.sent)
+        return super().act(observations, noise)
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
+def test_a_worker_lost_in_the_middle_is_invisible(episodes, fault):
+    """Kill -9, and a worker that answers no more: its jobs run again, and no episode differs."""
+    with SimulatorPool(2, timeout_s=2.0) as pool:
+        plans = plan_states(pool, states(), rollouts=3)
+        before = pool._seats[0].process.pid
+        found = collect(policy := Sabotage(pool=pool, sent=fault), pool, plans, 3, 7)
+        assert policy.calls > 3
+        assert pool._seats[0].process.pid != before
+    for a, b in zip(found, episodes, strict=True):
         assert_same(a, b)
+
+
+class InProcess:
+    """An engine as small as they come: every job runs where it is submitted."""
+
+    workers, renderer, backlog = 1, "none", 0
+
+    def __init__(self):
+        self.over, self.simulator = [], TASK.build()
+
+    def submit(self, job):
+        self.over.append(Done(len(self.over), job.function(self.simulator, *job.args), None))
+        return self.over[-1].ticket
+
+    def gather(self, timeout_s=None):
+        over, self.taken = self.over[self.taken :], len(self.over)
+        return over
+
+    taken = 0
+
+    def run_all(self, jobs, report=None):
+        return [self.over[self.submit(job)] for job in jobs]
+
+
+def test_any_engine_that_maps_functions_gives_the_same_episodes(episodes):
+    engine = InProcess()
+    plans = plan_states(engine, states(), rollouts=3)
+    engine.gather()
+    for a, b in zip(collect(NoisePolicy(), engine, plans, 3, 7), episodes, strict=True):
+        assert_same(a, b)
+
+
+class Slow(NoisePolicy):
+    """Thinks for longer than a chunk takes."""
+
+    def act(self, observations, noise):
+        time.sleep(0.05)
+        return super().act(observations, noise)
+
+
+def test_simulators_work_while_the_policy_thinks(episodes, scripted_pool, monkeypatch):
+    """Chunks come back during a call, and no episode differs."""
+    thinking, during = [False], []
+    policy, gather = Slow(), scripted_pool.gather
+
+    def watched(timeout_s=None):
+        done = gather(timeout_s)
+        during.append(thinking[0] and len(done))
+        return done
+
+    def act(observations, noise):
+        thinking[0] = True
+        chunks = Slow.act(policy, observations, noise)
+        thinking[0] = False
+        return chunks
+
+    monkeypatch.setattr(scripted_pool, "gather", watched)
+    plans = plan_states(scripted_pool, states(), rollouts=3)
+    doubles = SimpleNamespace(model=policy.model, act=act)
+    for a, b in zip(collect(doubles, scripted_pool, plans, 3, 7), episodes, strict=True):
+        assert_same(a, b)
+    assert sum(during) > 0
+
+
+def test_a_policy_that_breaks_ends_the_rollout(scripted_pool):
+    def broken(observations, noise):
+        raise InputError("expected finite actions")
+
+    plans = plan_states(scripted_pool, states(1))
+    doubles = SimpleNamespace(model=NoisePolicy.model, act=broken)
+    with pytest.raises(InputError, match="expected finite actions"):
+        collect(doubles, scripted_pool, plans, 3, 7)
 
 
 def test_a_plan_may_be_made_by_hand(episodes, scripted_pool):

@@ -88,6 +88,7 @@ def test_a_checkpoint_is_checked_before_anything_is_written(tmp_path, blind_para
     plain = policy_folder(blind_params)
     save_policy(tmp_path / "p", plain, {})
     start, suite = config(), SUITE
+    start.execute_steps = 0
     start.init.checkpoint = str(tmp_path / "p")
     arms = {name: SimpleNamespace(condition=name) for name in ("embedding", "text_indicator")}
     train.check_start(start, suite, [arms["embedding"]])
@@ -125,6 +126,7 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     given = dataclasses.replace(plain, spec=spec)
     save_policy(tmp_path / "p", given, {})
     start, demos = config(), Recorded([episode(6, [0, 4])])
+    start.execute_steps = 0
     start.init.checkpoint = str(tmp_path / "p")
     session = SimpleNamespace(suite=SUITE)
     found = train.initial_policy(session, start, demos)
@@ -137,3 +139,17 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     expected = demos.stats(1, spec.model.action_horizon, 0.0)
     np.testing.assert_array_equal(found.stats.actions.mean, expected.actions.mean)
     np.testing.assert_array_equal(found.params["cond_embed"], given.params["cond_embed"])
+
+
+def test_a_checkpoint_executes_what_it_says_unless_the_config_says_otherwise(
+    tmp_path, blind_params
+):
+    save_policy(tmp_path / "p", policy_folder(blind_params), {})
+    start = config()
+    start.init.checkpoint = str(tmp_path / "p")
+    for asked, expected in ((0, 3), (2, 2), (4, 4)):
+        start.execute_steps = asked
+        assert train.given_policy(start).spec.execute_steps == expected
+    start.execute_steps = 5
+    with pytest.raises(InputError, match="between 1 and the action horizon 4, got 5"):
+        train.given_policy(start)

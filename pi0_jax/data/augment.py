@@ -17,6 +17,7 @@ from jax.scipy.ndimage import map_coordinates
 _CROP = 0.95  # side of the crop
 _ANGLE = math.radians(5)
 _BRIGHTNESS, _CONTRAST = 0.3, 0.4
+_HUE = 0.1  # in turns; openpi does not ask for it, but has augmax's default
 _COLOUR_SHARE = 0.5  # of the pictures whose colours change
 
 
@@ -29,12 +30,14 @@ class Change(NamedTuple):
         angle: [b, c], [rad].
         brightness: [b, c], from -1 (black) over 0 (as it is) to 1 (white).
         contrast: [b, c], from -1 (none) over 0 (as it is) to 1 (two values only).
+        hue: [b, c], in turns.
     """
 
     shift: jax.Array
     angle: jax.Array
     brightness: jax.Array
     contrast: jax.Array
+    hue: jax.Array
 
 
 def draw_change(rng: jax.Array, pictures: tuple[int, ...]) -> Change:
@@ -44,7 +47,7 @@ def draw_change(rng: jax.Array, pictures: tuple[int, ...]) -> Change:
         rng: key.
         pictures: shape (b, c).
     """
-    shift, angle, brightness, contrast, chosen = jax.random.split(rng, 5)
+    shift, angle, brightness, contrast, hue, chosen = jax.random.split(rng, 6)
     coloured = jax.random.bernoulli(chosen, _COLOUR_SHARE, pictures)
 
     def within(key: jax.Array, most: float) -> jax.Array:
@@ -56,6 +59,7 @@ def draw_change(rng: jax.Array, pictures: tuple[int, ...]) -> Change:
         within(angle, _ANGLE),
         jnp.where(coloured, within(brightness, _BRIGHTNESS), 0.0),
         jnp.where(coloured, within(contrast, _CONTRAST), 0.0),
+        jnp.where(coloured, within(hue, _HUE), 0.0),
     )
 
 
@@ -77,7 +81,7 @@ def augment(images: jax.Array, change: Change, on_hand: tuple[bool, ...]) -> jax
         warp = jax.vmap(jax.vmap(_crop_and_turn))
         warped = warp(pixels[:, at], change.shift[:, at], change.angle[:, at])
         pixels = pixels.at[:, at].set(warped)
-    coloured = jax.vmap(jax.vmap(_recolour))(pixels, change.brightness, change.contrast)
+    coloured = jax.vmap(jax.vmap(_recolour))(pixels, change)
     return coloured * 2.0 - 1.0
 
 
@@ -92,17 +96,33 @@ def _crop_and_turn(image: jax.Array, shift: jax.Array, angle: jax.Array) -> jax.
     where = list(_CROP * turned + centre[:, None, None])
 
     def sampled(channel: jax.Array) -> jax.Array:
-        """float32[h, w]; outside, the nearest edge."""
-        return map_coordinates(channel, where, order=1, mode="nearest")
+        """float32[h, w]; black where the crop reaches out of the picture."""
+        return map_coordinates(channel, where, order=1, mode="constant")
 
     return jax.vmap(sampled, in_axes=-1, out_axes=-1)(image)
 
 
-def _recolour(image: jax.Array, brightness: jax.Array, contrast: jax.Array) -> jax.Array:
-    """float32[h, w, 3] with another value (the V of HSV) and the same hue and saturation."""
-    value = image.max(-1, keepdims=True)
-    changed = _contrasted(_brightened(value, brightness), contrast)
-    return jnp.where(value > 0, image / jnp.where(value > 0, value, 1.0) * changed, changed)
+def _recolour(image: jax.Array, change: Change) -> jax.Array:
+    """float32[h, w, 3] with another hue and value, and the same saturation (HSV)."""
+    value, least = image.max(-1), image.min(-1)
+    changed = _contrasted(_brightened(value, change.brightness), change.contrast)
+    saturation = (value - least) / jnp.where(value > 0, value, 1.0)
+    return _from_hsv(_hue(image, value, value - least) + change.hue, saturation, changed)
+
+
+def _hue(image: jax.Array, value: jax.Array, range_: jax.Array) -> jax.Array:
+    """float32[h, w] in turns; 0 is red, a third green, and greys count as red."""
+    r, g, b = jnp.moveaxis(image / jnp.where(range_ > 0, range_, 1.0)[..., None], -1, 0)
+    of_largest = [(image[..., 0] == value, g - b), (image[..., 1] == value, 2.0 + b - r)]
+    conditions, sixths = zip(*of_largest, strict=True)
+    return jnp.where(range_ > 0, jnp.select(conditions, sixths, 4.0 + r - g) / 6.0, 0.0)
+
+
+def _from_hsv(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
+    """float32[h, w, 3]: each channel falls off linearly around the circle of hues."""
+    sixths = (jnp.array([5.0, 3.0, 1.0]) + 6.0 * hue[..., None]) % 6.0
+    missing = jnp.clip(jnp.minimum(sixths, 4.0 - sixths), 0.0, 1.0)
+    return value[..., None] * (1.0 - saturation[..., None] * missing)
 
 
 def _brightened(value: jax.Array, amount: jax.Array) -> jax.Array:

@@ -104,8 +104,9 @@ def motion_stats(
     Args:
         motions: raw state float[t, s] and actions float[t, e] of every episode.
         delta_dims: leading action dimensions that the policy has relative to the state at the
-            start of its chunk. Their statistics are over every step of every chunk, as openpi's
-            are (`scripts/compute_norm_stats.py`).
+            start of its chunk. Their statistics are over every step of every chunk that lies
+            within its episode (openpi's `scripts/compute_norm_stats.py` repeats the last action
+            behind the end).
         horizon: H, steps of a chunk.
         std_floor: smallest standard deviation of an action.
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from pi0_jax.data.cameras import find_cameras
 from pi0_jax.data.demonstrations import motion_stats
-from pi0_jax.data.lerobot_files import Layout, first_of, open_layout, read_columns
+from pi0_jax.data.lerobot_files import Layout, check_columns, first_of, open_layout, read_columns
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.pictures import ParquetPictures, Pictures, VideoPictures
-from pi0_jax.data.transforms import Transforms
+from pi0_jax.data.transforms import Transforms, resize_with_pad
 from pi0_jax.data.windows import assemble
-from pi0_jax.episode import RawObs
+from pi0_jax.episode import RawObs, digest
 from pi0_jax.errors import InputError
 from pi0_jax.types import Batch
 
@@ -50,10 +50,15 @@ class Recording:
         """Control steps t."""
         return len(self.actions)
 
-    def observation(self, step: int) -> RawObs:
-        """What the robot saw before control step `step`; reads its pictures."""
-        images = np.stack([pictures.read(step) for pictures in self.pictures])
-        return RawObs(images, self.state[step], self.prompts[step])
+    def observation(self, step: int, size: int) -> RawObs:
+        """What the robot saw before control step `step`; reads its pictures.
+
+        Args:
+            step: from 0.
+            size: side [px] that the network wants; cameras may differ in theirs.
+        """
+        images = [resize_with_pad(pictures.read(step), size) for pictures in self.pictures]
+        return RawObs(np.stack(images), self.state[step], self.prompts[step])
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,18 @@ class LeRobotFolder:
         Raises:
             InputError: they are not.
         """
-        found = self.recordings[0].state.shape[1], self.recordings[0].actions.shape[1]
-        if found != (state, actions):
-            raise InputError(
-                f"{self.path}: expected states of {state} and actions of {actions} dimensions, "
-                f"got {found[0]} and {found[1]}"
-            )
+        for recording in self.recordings:
+            found = recording.state.shape[1:], recording.actions.shape[1:]
+            if found != ((state,), (actions,)):
+                raise InputError(
+                    f"{self.path}: expected states of {state} and actions of {actions} "
+                    f"dimensions, got {found[0]} and {found[1]}"
+                )
+
+    @property
+    def digest(self) -> str:
+        """Of all states and actions: a run that goes on must find the same."""
+        return digest([x for r in self.recordings for x in (r.state, r.actions)])
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,8 @@ class LeRobotWindows:
         found = [self.recordings[owner] for owner in owners]
         steps = indices - np.concatenate([[0], self.ends[:-1]])[owners]
         with ThreadPoolExecutor() as pool:
-            observations = list(pool.map(Recording.observation, found, steps.tolist()))
+            sizes = [self.transforms.image_size] * len(found)
+            observations = list(pool.map(Recording.observation, found, steps.tolist(), sizes))
         ahead = steps[:, None] + np.arange(self.horizon)  # [m, H]
         lengths = np.array([len(recording) for recording in found])[:, None]
         actions = [
@@ -188,6 +200,8 @@ def _recordings(layout: Layout, cameras: Sequence[str]) -> list[Recording]:
 def _of_file(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[int, Recording]:
     """The episodes of one data file by number."""
     state, actions = (first_of(names, layout.features, layout.path) for names in (_STATE, _ACTIONS))
+    in_table = [camera for camera in cameras if layout.features[camera] == "image"]
+    check_columns(file, in_table)
     columns = read_columns(file, (state, actions, "timestamp", "episode_index", "task_index"))
     owner = columns["episode_index"].astype(int)
     numbers, firsts, lengths = np.unique(owner, return_index=True, return_counts=True)
@@ -207,12 +221,16 @@ def _of_file(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[int, Re
 
 def _check_rows(layout: Layout, file: Path, number: int, owner: np.ndarray) -> None:
     episode = layout.episodes.get(number)
-    if episode is None or episode.length != len(owner) or (owner != number).any():
-        expected = "no such episode" if episode is None else f"{episode.length} steps in a row"
-        raise InputError(
-            f"{file}: episode {number}: the folder's meta/ says {expected}, the file has "
-            f"{len(owner)}; the folder is incomplete or damaged"
-        )
+    expected = "no such episode"
+    if episode is not None:
+        whole = len(owner) == episode.length and (owner == number).all()
+        if whole and episode.data == file:
+            return
+        expected = f"{episode.length} steps in a row in {episode.data.name}"
+    raise InputError(
+        f"{file}: episode {number}: the folder's meta/ says {expected}, this file has "
+        f"{len(owner)}; the folder is incomplete or damaged"
+    )
 
 
 def _pictures(

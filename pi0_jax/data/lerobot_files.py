@@ -8,6 +8,7 @@ videos/**.mp4            where cameras are not in the table
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +87,12 @@ def open_layout(path: Path) -> Layout:
         episodes = (_episodes_v3 if new else _episodes_v2)(path, info, videos)
         layout = Layout(path, float(info["fps"]), features, tasks, episodes)
         expected = int(info["total_episodes"])
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: expected a LeRobot folder with meta/: {error!r}") from error
+    if not 0 < layout.fps < math.inf:
+        raise InputError(f"{path}: expected a positive fps in meta/info.json, got {layout.fps}")
     if len(layout.episodes) != expected:
         raise InputError(
             f"{path}: meta/info.json counts {expected} episodes, {len(layout.episodes)} are "
@@ -124,14 +127,23 @@ def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
 def _numbers(column: Any, where: str) -> np.ndarray:
     try:
         values = np.array(column.to_pylist(), float)  # a missing value becomes NaN
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{where}: expected numbers, or lists of one length: {error}") from error
     if not np.isfinite(values).all():
         raise InputError(f"{where}: a value is missing or not finite")
     return values
 
 
-def _read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
+def check_columns(file: Path, names: Sequence[str]) -> None:
+    """A parquet file has these columns.
+
+    Raises:
+        InputError: no such file or column.
+    """
+    _read_table(file, names, rows=False)
+
+
+def _read_table(file: Path, columns: Sequence[str] | None = None, rows: bool = True) -> Any:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -142,7 +154,7 @@ def _read_table(file: Path, columns: Sequence[str] | None = None) -> Any:
             present = opened.schema_arrow.names
             if missing := [name for name in columns or () if name not in present]:
                 raise InputError(f"{file}: no column {missing}; it has {present}")
-            return opened.read(columns=columns)
+            return opened.read(columns=columns) if rows else None
     except (OSError, ArrowException) as error:
         raise InputError(f"{file}: expected a parquet file: {error}") from error
 

@@ -4,9 +4,10 @@ Axis letters: h height, w width.
 """
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import av.error
@@ -56,7 +57,8 @@ class ParquetPictures:
                 table = file.read_row_group(group, columns=[f"{self.column}.bytes"])
             encoded = table.column(0)[row].as_py()["bytes"]
             return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-        except (OSError, ArrowException, IndexError, KeyError, TypeError) as error:
+        # PIL says SyntaxError to some damaged PNGs.
+        except (OSError, ArrowException, LookupError, TypeError, SyntaxError) as error:
             raise InputError(
                 f"{self.path}: no image in column {self.column!r} at step {step}: {error}"
             ) from error
@@ -85,16 +87,24 @@ class VideoPictures:
         wanted, near = float(self.seconds[step]), 0.5 / self.fps
         try:
             with av.open(str(self.path)) as container:
-                stream = container.streams.video[0]
-                start = int(max(wanted - near, 0.0) / float(stream.time_base or 1))
-                container.seek(start, stream=stream)
-                for frame in container.decode(stream):
-                    if frame.time is not None and frame.time > wanted - near:
-                        break
-                else:
-                    raise InputError(f"{self.path}: ends before {wanted:.3f} s")
-                if frame.time >= wanted + near:
+                frame = _first_after(container, wanted - near, wanted - near)
+                if frame is not None and _time(frame) >= wanted + near:
+                    # Some encoders' frames precede the key frame that a seek finds.
+                    frame = _first_after(container, wanted - near, 0.0)
+                if frame is None or _time(frame) >= wanted + near:
                     raise InputError(f"{self.path}: no frame at {wanted:.3f} s")
                 return frame.to_ndarray(format="rgb24")
         except (OSError, av.error.FFmpegError, IndexError) as error:
             raise InputError(f"{self.path}: cannot be read at {wanted:.3f} s: {error}") from error
+
+
+def _first_after(container: Any, seconds: float, seek: float) -> Any:
+    """The first frame after `seconds`, decoded from the key frame before `seek`; or None."""
+    stream = container.streams.video[0]
+    container.seek(int(max(seek, 0.0) / float(stream.time_base)), stream=stream)
+    return next((f for f in container.decode(stream) if _time(f) > seconds), None)
+
+
+def _time(frame: Any) -> float:
+    """Seconds; a frame without a time is never the one that is looked for."""
+    return -math.inf if frame.time is None else frame.time

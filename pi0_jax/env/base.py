@@ -7,7 +7,7 @@ value, and any idle worker can take any job of any episode.
 Axis letters: t control step, f video frame, r rendered step, c camera, h height, w width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -124,6 +124,61 @@ class Job:
     task: Task
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that is over.
+
+    Attributes:
+        ticket: what `submit` returned.
+        result: what the job's function returned; None after an error.
+        error: why the simulator failed, in one line, or None.
+    """
+
+    ticket: int
+    result: Any
+    error: str | None
+
+
+class Engine(Protocol):
+    """What runs jobs: processes of this machine (`pool.SimulatorPool`), or a cluster's."""
+
+    @property
+    def workers(self) -> int:
+        """Jobs that run at the same time."""
+        ...
+
+    @property
+    def renderer(self) -> str:
+        """MuJoCo's GL backend in the workers."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """Number of jobs that wait for a worker."""
+        ...
+
+    def submit(self, job: Job) -> int:
+        """Queues a job and returns its ticket."""
+        ...
+
+    def gather(self, timeout_s: float | None = None) -> list[Done]:
+        """All jobs that are over; waits for at least one, `timeout_s` at most.
+
+        Empty at once if nothing is under way.
+        """
+        ...
+
+    def run_all(
+        self, jobs: Iterable[Job], report: Callable[[list[Done]], None] = ...
+    ) -> list[Done]:
+        """All jobs to their end, in their order, with nothing else under way."""
+        ...
+
+    def map(self, jobs: Iterable[Job], report: Callable[[list[Any]], None] = ...) -> list[Any]:
+        """Results of all jobs, as `run_all`; raises RuntimeError for one that failed for good."""
+        ...
 
 
 def start(simulator: Simulator, seed: int) -> Boundary:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from pi0_jax.env.base import Job
+from pi0_jax.env.base import Done, Job
 from pi0_jax.env.process import WorkerDiedError, WorkerProcess
 from pi0_jax.errors import InputError
 
@@ -29,21 +29,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Done:
-    """A job that is over.
-
-    Attributes:
-        ticket: what `submit` returned.
-        result: what the job's function returned; None after an error.
-        error: why the simulator failed, in one line, or None.
-    """
-
-    ticket: int
-    result: Any
-    error: str | None
 
 
 @dataclass(eq=False)
@@ -93,7 +78,7 @@ class _Seat:
 
 
 class SimulatorPool:
-    """Runs jobs on `workers` processes; a context manager.
+    """The `Engine` of one machine: `workers` processes; a context manager.
 
     Args:
         workers: number of processes.

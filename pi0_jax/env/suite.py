@@ -33,15 +33,18 @@ class Suite:
     tasks: tuple[Task, ...]
     style: ExpertStyle
 
-    def demonstrations(self, seeds: Sequence[int]) -> list[Job]:
-        """One job a seed that returns a demonstrated Episode; tasks take turns.
+    def check_expert(self) -> None:
+        """Every task has a scripted expert.
 
         Raises:
-            InputError: a task has no expert.
+            InputError: one has none.
         """
         for task in self.tasks:
             if isinstance(task, LiberoTask):
                 task.check_expert()
+
+    def demonstrations(self, seeds: Sequence[int]) -> list[Job]:
+        """One job a seed that returns a demonstrated Episode; tasks take turns."""
         return [
             Job(self.tasks[i % len(self.tasks)], demonstrate, (seed, self.style))
             for i, seed in enumerate(seeds)
@@ -49,21 +52,33 @@ class Suite:
 
 
 def make_suite(name: str, options: dict[str, Any]) -> Suite:
-    """A suite by name.
+    """A suite by name, or several as one: "libero_spatial+libero_object".
 
     Args:
-        name: of the suite.
+        name: of the suite, or of several with a plus between them.
         options: fields of its task, or of `libero.libero_tasks` for the suites of LIBERO; those
             of its expert stand under "expert".
 
     Raises:
         InputError: unknown name, field or task, or files that are missing.
     """
-    if name not in _SUITES:
-        raise InputError(f"suite must be one of {sorted(_SUITES)}, got {name!r}")
+    names = name.split("+")
+    if wrong := [one for one in names if one not in _SUITES]:
+        raise InputError(f"suite must be one of {sorted(_SUITES)}, or several, got {wrong[0]!r}")
+    if len(set(names)) < len(names):
+        raise InputError(f"suite names each suite once, got {name!r}")
     options = dict(options)
     try:
         style = ExpertStyle(**options.pop("expert", {}))
-        return Suite(name, _SUITES[name](**options), style)
+        tasks = [task for one in names for task in _SUITES[one](**options)]
+        return _checked(Suite(name, tuple(tasks), style))
     except TypeError as error:
         raise InputError(f"config.task of suite {name!r}: {error}") from error
+
+
+def _checked(suite: Suite) -> Suite:
+    """All tasks have the same cameras, or no policy could act in all of them."""
+    cameras = {task.cameras for task in suite.tasks}
+    if len(cameras) > 1:
+        raise InputError(f"the tasks of {suite.name} have different cameras: {sorted(cameras)}")
+    return suite

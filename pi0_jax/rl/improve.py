@@ -30,6 +30,7 @@ from pi0_jax.training.step import TrainState
 from pi0_jax.types import Batch
 
 _BATCHES, _NOISE = 2, 3  # streams of random numbers
+_LOOK_EVERY = 10  # updates between two looks at the metrics, which wait for the device
 
 
 @dataclass(frozen=True)
@@ -179,18 +180,18 @@ def _roll_out(session: Session, arm: Arm, done: Progressed) -> tuple[Harvest, Sa
 def _train(
     session: Session, arm: Arm, state: TrainState, rollouts: Sequence[Batch]
 ) -> tuple[TrainState, dict[str, float]]:
-    """The updates of one step, and what the last of them measured."""
-    config, metrics = arm.config, {}
+    """The updates of one step, and the mean of what every tenth of them measured."""
+    config, seen = arm.config, []
     state = fit(
         state,
         arm.update,
         lambda step: draw_batch(rollouts, arm.demos, config, session.rng(_BATCHES, step)),
         int(state.step) + config.updates_per_step,
         jax.random.key(session.seed + _NOISE),
-        log_every=config.updates_per_step,
-        log=lambda step, values: metrics.update(values),
+        log_every=_LOOK_EVERY,
+        log=lambda step, values: seen.append(values),
     )
-    return state, metrics
+    return state, {name: float(np.mean([one[name] for one in seen])) for name in seen[-1]}
 
 
 def _windows(arm: Arm, groups: Sequence[Group]) -> Batch | None:

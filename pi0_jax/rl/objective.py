@@ -102,8 +102,9 @@ def cfg_flow_matching_loss(
         cond = flow.masked_mean(error, mask, weight)
         error = flow.matching_error(v_uncond, actions[last], noise[last])
         uncond = flow.masked_mean(error, mask)
-        gap = jnp.sqrt(jnp.mean(jnp.square(v_cond - v_uncond)))
+        gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
         metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
+        metrics["guidance_gap_relative"] = gap / size
         return cond + alpha * uncond, metrics
 
     return DrawnLoss(drawing(time_samples if shared_noise else 2 * time_samples), loss)

@@ -13,8 +13,7 @@ import numpy as np
 from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, window_starts
-from pi0_jax.env.base import Task
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode, Group
 from pi0_jax.policy import Policy
 from pi0_jax.rl.advantage import weigh
@@ -59,7 +58,7 @@ class Harvest:
 
 def harvest(
     policy: Policy,
-    pool: SimulatorPool,
+    pool: Engine,
     tasks: Sequence[Task],
     sampler: Sampler,
     config: RiptConfig,
@@ -138,7 +137,7 @@ def draw_batch(
     from_rollouts = config.batch_size - from_demos
     total = sum(count(part) for part in rollouts)
     parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
-    if demos is not None:
+    if demos is not None and from_demos:
         parts.append(demos.take(rng.integers(len(demos), size=from_demos)))
     return concatenate(parts)
 

@@ -1,26 +1,27 @@
 """Policy x simulator pool x a finite plan -> episodes.
 
-The policy is asked in batches, for whatever episodes are at a chunk boundary; meanwhile the pool
-works on the others. An episode depends on its parameters, initial state and noise alone, never on
-which worker ran which chunk, or on who else was in the batch.
+The policy is asked in batches, for whatever episodes are at a chunk boundary; it thinks in a
+thread, while the simulators go on with the others. An episode depends on its parameters, initial
+state and noise alone, never on which worker ran which chunk, or on who else was in the batch.
 
 Axis letters: t control step, H action horizon, d padded action dimension.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary, Job, Task, run, start
-from pi0_jax.env.pool import Done, SimulatorPool
+from pi0_jax.env.base import Boundary, Done, Engine, Job, Task, run, start
 from pi0_jax.episode import Episode, Group
 from pi0_jax.policy import Policy
 
 Report = Callable[[Sequence[Episode]], None]
 """Called with all episodes that have ended so far, in the order in which they ended."""
 
+_THINKING_S = 0.005  # between two looks at whether the policy has made up its mind
 _REPLAY_FRAMES = 40  # of a piece of a replay; 8 s of LIBERO's pictures in software
 
 
@@ -109,14 +110,12 @@ class _Live:
         )
 
 
-def plan_states(
-    pool: SimulatorPool, states: Sequence[tuple[Task, int]], rollouts: int = 1
-) -> list[Plan]:
+def plan_states(pool: Engine, states: Sequence[tuple[Task, int]], rollouts: int = 1) -> list[Plan]:
     """Starts every (task, seed) once and plans `rollouts` episodes from copies of its state."""
     return plan_groups(pool, [(Start(*state),) for state in states], rollouts)
 
 
-def plan_groups(pool: SimulatorPool, groups: Sequence[tuple[Start, ...]], size: int) -> list[Plan]:
+def plan_groups(pool: Engine, groups: Sequence[tuple[Start, ...]], size: int) -> list[Plan]:
     """Plans `size` episodes a group, from its one initial state or from as many as it has.
 
     Every initial state is built once; episodes start from copies.
@@ -135,7 +134,7 @@ def plan_groups(pool: SimulatorPool, groups: Sequence[tuple[Start, ...]], size: 
 
 def collect(
     policy: Policy,
-    pool: SimulatorPool,
+    pool: Engine,
     plans: Sequence[Plan],
     execute_steps: int,
     policy_step: int,
@@ -179,7 +178,7 @@ def groups_of(episodes: Sequence[Episode], size: int) -> list[Group]:
 
 
 def replay(
-    pool: SimulatorPool, episodes: Sequence[tuple[Task, Episode]], frame_every: int
+    pool: Engine, episodes: Sequence[tuple[Task, Episode]], frame_every: int
 ) -> list[np.ndarray]:
     """Video frames uint8[f, h, w, 3] of episodes, by executing their actions again.
 
@@ -206,7 +205,7 @@ class _Acting:
     """How a policy acts in a batch of episodes; see `collect`."""
 
     policy: Policy
-    pool: SimulatorPool
+    pool: Engine
     execute_steps: int
     policy_step: int
     look_every: int
@@ -219,29 +218,33 @@ class _Acting:
         yield from ((i, one.plan.error) for i, one in enumerate(live) if one.plan.first is None)
         ready = [i for i, one in enumerate(live) if one.plan.first is not None]
         running: dict[int, int] = {}  # ticket -> index into live
-        while ready or running:
-            if ready and self.pool.backlog < self.pool.workers:
-                running |= self.act(live, ready)
-                ready = []
-            for done in self.pool.gather():
-                index = running.pop(done.ticket)
-                if _goes_on(live[index], done):
-                    ready.append(index)
-                else:
-                    yield index, done.error
+        thought: Future[list[Job]] | None = None
+        asked: list[int] = []  # whose chunks are being thought of
+        with ThreadPoolExecutor(1) as thinker:
+            while ready or running or asked:
+                if ready and not asked and self.pool.backlog < self.pool.workers:
+                    asked, ready = ready, []
+                    thought = thinker.submit(self.next_jobs, [live[index] for index in asked])
+                if thought is not None and (thought.done() or not running):
+                    tickets = [self.pool.submit(job) for job in thought.result()]
+                    running |= dict(zip(tickets, asked, strict=True))
+                    asked, thought = [], None
+                    continue
+                for done in self.pool.gather(_THINKING_S if asked else None):
+                    index = running.pop(done.ticket)
+                    if _goes_on(live[index], done):
+                        ready.append(index)
+                    else:
+                        yield index, done.error
 
-    def act(self, live: list[_Live], ready: list[int]) -> dict[int, int]:
-        """One batched policy call for the ready episodes; submits their chunks."""
-        for index in ready:
-            live[index].look()
-        boundaries = [at for at in (live[index].at for index in ready) if at is not None]
-        noise = np.stack([_noise(self.policy, live[i], self.policy_step) for i in ready])
+    def next_jobs(self, ready: list[_Live]) -> list[Job]:
+        """One batched policy call for episodes at a boundary: the next chunk of each."""
+        for episode in ready:
+            episode.look()
+        boundaries = [at for at in (episode.at for episode in ready) if at is not None]
+        noise = np.stack([_noise(self.policy, episode, self.policy_step) for episode in ready])
         chunks = self.policy.act([at.obs for at in boundaries if at.obs is not None], noise)
-        tickets = {}
-        for index, at, chunk in zip(ready, boundaries, chunks, strict=True):
-            ticket = self.pool.submit(self.job(live[index], at, chunk))
-            tickets[ticket] = index
-        return tickets
+        return [self.job(*one) for one in zip(ready, boundaries, chunks, strict=True)]
 
     def job(self, episode: _Live, at: Boundary, chunk: np.ndarray) -> Job:
         """The next chunk of an episode, float32[H, 7], as far as it is executed."""
