@@ -39,6 +39,7 @@ from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve
 from pi0_jax.rl.objective import make_loss
+from pi0_jax.rl.sampler import FRESH, VALIDATION, SamplingConfig
 from pi0_jax.run_folder import BASE, RIPT, RunFolder, success_text, versions
 from pi0_jax.session import Session, open_session
 from pi0_jax.statistics import table
@@ -64,7 +65,7 @@ def main() -> None:
     config = cli.CONFIG.value
     cache_programs(config.compilation_cache)
     suite = make_suite(config.suite, config.task.to_dict())
-    arms = {name: arm_settings(config, name) for name in (*config.baselines, RIPT)}
+    arms = {name: arm_settings(config, name, suite) for name in (*config.baselines, RIPT)}
     evaluation = EvalConfig(**config.eval)
     recorded = recorded_demonstrations(config, suite)
     check_start(config, suite, [ript for ript, _ in arms.values()])
@@ -86,14 +87,35 @@ def main() -> None:
     run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
 
 
-def arm_settings(config: Config, name: str) -> tuple[RiptConfig, OptimizerConfig]:
+def arm_settings(config: Config, name: str, suite: Suite) -> tuple[RiptConfig, OptimizerConfig]:
     """config.rl with the keys replaced that make this baseline."""
     overrides = {} if name == RIPT else config.baselines[name].to_dict()
     values = replaced(config.rl.to_dict(), overrides)
     optimizer = OptimizerConfig(**values.pop("optimizer"))
     ript = ript_config(values)
     ript.check_optimizer(optimizer)
-    return ript, optimizer
+    sampling = with_states(ript.sampling, config, len(suite.tasks))
+    return dataclasses.replace(ript, sampling=sampling), optimizer
+
+
+def with_states(sampling: SamplingConfig, config: Config, tasks: int) -> SamplingConfig:
+    """The initial states that `sampling.states` stands for, by seed and number.
+
+    Raises:
+        InputError: demonstrations that have no simulator state to start from.
+    """
+    if sampling.states == FRESH:
+        return sampling
+    if sampling.states == VALIDATION:
+        first, number = config.eval.first_seed, config.eval.episodes
+    else:
+        first, number = config.demonstrations.first_seed, config.demonstrations.episodes // tasks
+    if not number:
+        raise InputError(
+            "config.rl.sampling.states is 'demonstrations', but there are no scripted ones: a "
+            "LeRobot folder holds no simulator states; use 'fresh'"
+        )
+    return dataclasses.replace(sampling, first_seed=first, num_states=number)
 
 
 def scales(ript: RiptConfig, evaluation: EvalConfig) -> list[float]:
@@ -112,7 +134,8 @@ def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
 def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
     """A policy for this suite that is trained from scratch, with room for all it may be told."""
     model = preset(config.model)
-    conditions = [arm_settings(config, name)[0].condition for name in (*config.baselines, RIPT)]
+    arms = [arm_settings(config, name, suite)[0] for name in (*config.baselines, RIPT)]
+    conditions = [ript.condition for ript in arms]
     said = [branch_prompt(c, task.instruction, True) for c in conditions for task in suite.tasks]
     longest = max(len(ByteTokenizer().encode(text)) for text in said)
     return PolicySpec(
@@ -333,6 +356,7 @@ def supervise(
     budget(session, arm, start, loss, optimizer, config.batch_size, hardware)
     network = hardware.network(model)
     state, update = prepare(start.params, loss(network), optimizer, config.steps, hardware)
+    checkpoint.check_room(folder, state)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
     run.rewind("sft", arm, int(state.step))

@@ -120,6 +120,7 @@ def _ript() -> ConfigDict:
             "groups_per_step": 48,
             "max_groups": 48,
             "early_stop": 1.0,
+            "states": "fresh",
             "first_seed": 200_000,
             "num_states": 0,
             "dynamic_sampling": True,

@@ -125,6 +125,7 @@ def _ript(preset: str) -> ConfigDict:
             "groups_per_step": 24,
             "max_groups": 72,
             "early_stop": 0.8,
+            "states": "fresh",
             "first_seed": 200_000,
             "num_states": 0,
             "dynamic_sampling": True,

@@ -29,7 +29,8 @@ BASE, RIPT = "base", "ript"
 
 _NEEDED_BYTES = 1e9  # episodes, checkpoints and videos of the demo take a third of it
 _LOCK = ".lock"
-_VERSIONED = ("pi0_jax", "jax", "mujoco", "robosuite", "numpy")
+_SIMULATOR = ("mujoco", "robosuite", "hf-libero")
+_VERSIONED = ("pi0_jax", "jax", "numpy", *_SIMULATOR)
 
 
 class RunFolder:
@@ -68,6 +69,22 @@ class RunFolder:
         self.protocol: dict[str, Any] = {}
         if self._results.exists():
             self.rows = _read(self._results, "rows", lambda rows: [row_from_dict(r) for r in rows])
+            self.protocol = _read(self._results, "protocol", dict[str, Any])
+
+    def follow(self, protocol: dict[str, Any]) -> None:
+        """Takes a protocol for all results from now on, and stores it.
+
+        Raises:
+            InputError: results here were made with another renderer or simulator.
+        """
+        before, now = _makers(self.protocol), _makers(protocol)
+        if self.protocol and before != now:
+            raise InputError(
+                f"--workdir {self.path}: its results were made with {before}, and this is {now}; "
+                "continue with the same, or choose another folder"
+            )
+        self.protocol = protocol
+        self.put_rows([])
 
     def checkpoints(self, arm: str) -> Path:
         """Folder of an arm's checkpoints; a baseline's lie apart from the run's own."""
@@ -116,6 +133,8 @@ def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
         "suite": suite.name,
         "tasks": [repr(task) for task in suite.tasks],
         "instructions": {task.name: task.instruction for task in suite.tasks},
+        "step_limits": {task.name: task.max_steps for task in suite.tasks},
+        "settle_steps": {task.name: task.settle_steps for task in suite.tasks},
         "renderer": renderer,
         "versions": versions(),
     }
@@ -123,8 +142,20 @@ def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions that can change a result."""
-    found = {name: metadata.version(name) for name in _VERSIONED}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONED}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _makers(protocol: dict[str, Any]) -> dict[str, str]:
+    """What makes states and pictures, as far as a protocol names it."""
+    named = {**protocol.get("versions", {}), "renderer": protocol.get("renderer")}
+    return {name: named[name] for name in (*_SIMULATOR, "renderer") if named.get(name)}
 
 
 def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:

@@ -76,7 +76,7 @@ def open_session(
     check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
     workers, renderer = config.pool.workers or cores(), choose_renderer()
     run = RunFolder(workdir, {**settings, **config.to_dict()}, resume, config.wandb_project)
-    run.protocol = protocol(suite, renderer)
+    run.follow(protocol(suite, renderer))
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
         yield Session(run, suite, pool, config.seed)

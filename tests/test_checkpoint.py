@@ -1,5 +1,7 @@
 """Checkpoints: what was saved comes back, and nothing half-written is taken for whole."""
 
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,18 @@ def test_round_trip(tmp_path):
     chex.assert_trees_all_equal_dtypes(restored, saved)
     chex.assert_trees_all_equal(restored, saved)
     assert checkpoint.latest(tmp_path) == HOST
+
+
+def test_there_must_be_room_for_the_old_one_and_the_new_one(tmp_path, monkeypatch):
+    """A state of 80 bytes: two of them are 160."""
+    free = shutil.disk_usage(tmp_path)
+    checkpoint.check_room(tmp_path / "not" / "there", state())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=100))
+    with pytest.raises(InputError, match="GB of free disk for two checkpoints of"):
+        checkpoint.check_room(tmp_path / "not" / "there", state())
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "leaf").write_bytes(bytes(150))  # an old one that will go
+    checkpoint.check_room(tmp_path, state())
 
 
 def test_an_empty_folder(tmp_path):

@@ -50,7 +50,7 @@ def assert_same(one: Boundary, two: Boundary):
 
 def both_ways(simulator, seed: int, actions: np.ndarray):
     """Full physical states [t, n] by our control step and by robosuite's `env.step`."""
-    from pi0_jax.env.lift_simulator import SETTLE_STEPS
+    from pi0_jax.env.lift import SETTLE_STEPS
     from pi0_jax.env.panda_simulator import SETTLE
 
     env, data = simulator._env, simulator._arm.data

@@ -126,6 +126,20 @@ def test_results_survive(tmp_path):
     assert stored["rows"][0].keys() >= {"wilson_low", "wilson_high", "successes", "episodes"}
 
 
+def test_results_of_another_simulator_are_not_mixed(tmp_path):
+    """Another jax may go on; another MuJoCo or renderer may not, from the first episode on."""
+
+    def made(renderer="osmesa", **versions):
+        return {"renderer": renderer, "versions": {"mujoco": "3.3.7", "jax": "1", **versions}}
+
+    RunFolder(tmp_path, CONFIG, resume=False).follow(made())
+    RunFolder(tmp_path, CONFIG, resume=True).follow(made(jax="2"))
+    for changed in (made(mujoco="3.8.1"), made("egl")):
+        with pytest.raises(InputError, match=r"were made with .*'3.3.7'.*this is .*(3.8.1|egl)"):
+            RunFolder(tmp_path, CONFIG, resume=True).follow(changed)
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == []
+
+
 def test_a_row_measured_again_takes_its_place_and_tasks_are_added_up(tmp_path):
     run = RunFolder(tmp_path, CONFIG, resume=False)
     other = dataclasses.replace(ROW, task="push", successes=0)
@@ -181,7 +195,18 @@ def test_the_protocol_names_all_that_a_rate_depends_on():
     assert "tolerance=0.25" in found["tasks"][0]
     assert (found["suite"], found["renderer"]) == ("scripted", "osmesa")
     assert found["instructions"] == {"scripted": "reach the dot"}
-    assert {"python", "mujoco", "robosuite", "jax", "numpy", "pi0_jax"} <= versions().keys()
+    assert (found["step_limits"], found["settle_steps"]) == ({"scripted": 24}, {"scripted": 0})
+    lift = protocol(make_suite("lift", {"max_steps": 9}), "osmesa")
+    assert (lift["step_limits"], lift["settle_steps"]) == ({"lift": 9}, {"lift": 5})
+    assert {
+        "hf-libero",
+        "python",
+        "mujoco",
+        "robosuite",
+        "jax",
+        "numpy",
+        "pi0_jax",
+    } <= versions().keys()
 
 
 def test_a_full_disk_is_refused_before_anything_is_made(tmp_path, monkeypatch):

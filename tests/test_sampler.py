@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import episode
 
+from pi0_jax.env.expert import ExpertStyle
 from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Group
 from pi0_jax.errors import InputError
 from pi0_jax.rl.sampler import Sampler, SamplingConfig, teaching
@@ -34,6 +36,16 @@ def ended(task: str, seed: int, outcomes: str) -> Group:
 def names(groups) -> list[tuple[str, int]]:
     """Task and seed of every start."""
     return [(start.task.name, start.seed) for starts in groups for start in starts]
+
+
+def test_demonstrated_states_are_those_of_the_demonstrations():
+    """Eight demonstrations of three tasks that took turns: two whole turns are tried."""
+    of_demos = config(states="demonstrations", num_states=8 // 3)
+    groups, _, sampler = Sampler(40).draw(TASKS, 6, of_demos)
+    jobs = Suite("three", TASKS, ExpertStyle()).demonstrations(range(40, 46))
+    assert set(names(groups)) == {(job.task.name, job.args[0]) for job in jobs}
+    again, _, _ = sampler.draw(TASKS, 6, of_demos)
+    assert set(names(again)) == set(names(groups))
 
 
 def test_states_take_turns_over_tasks():

@@ -40,9 +40,9 @@ def config(**rl) -> ConfigDict:
 
 
 def test_an_arm_is_rl_with_some_keys_replaced():
-    ript, optimizer = train.arm_settings(config(), "ript")
-    cloning, _ = train.arm_settings(config(), "filtered_bc")
-    sft, _ = train.arm_settings(config(), "continued_sft")
+    ript, optimizer = train.arm_settings(config(), "ript", SUITE)
+    cloning, _ = train.arm_settings(config(), "filtered_bc", SUITE)
+    sft, _ = train.arm_settings(config(), "continued_sft", SUITE)
     assert (ript.loss.alpha, ript.sampling.dynamic_sampling) == (0.1, True)
     assert (cloning.loss.alpha, cloning.sampling.dynamic_sampling) == (0.0, False)
     assert cloning.advantage.success_weight
@@ -55,12 +55,12 @@ def test_a_baseline_with_an_unknown_key_is_refused():
     wrong = config()
     wrong.baselines.odd = ConfigDict({"loss": {"alhpa": 1.0}})
     with pytest.raises(InputError, match=r"rl.loss.alhpa; the nearest valid key is rl.loss.alpha"):
-        train.arm_settings(wrong, "odd")
+        train.arm_settings(wrong, "odd", SUITE)
 
 
 def test_an_average_that_nobody_keeps_is_refused():
     with pytest.raises(InputError, match="no moving average is kept"):
-        train.arm_settings(config(rollout_params="ema"), "ript")
+        train.arm_settings(config(rollout_params="ema"), "ript", SUITE)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +153,25 @@ def test_a_checkpoint_executes_what_it_says_unless_the_config_says_otherwise(
     start.execute_steps = 5
     with pytest.raises(InputError, match="between 1 and the action horizon 4, got 5"):
         train.given_policy(start)
+
+
+def test_initial_states_by_what_they_are():
+    """Four demonstrations of two tasks are two states each; the evaluation's are its own."""
+    start = config()
+    two = Suite("two", (ScriptedTask(name="a"), ScriptedTask(name="b")), ExpertStyle())
+    start.demonstrations.update({"episodes": 4, "first_seed": 30})
+    start.eval.update({"episodes": 9, "first_seed": 70})
+
+    def states(name: str):
+        start.rl.sampling.states = name
+        sampling = train.arm_settings(start, "ript", two)[0].sampling
+        return sampling.first_seed, sampling.num_states
+
+    assert states("fresh") == (200_000, 0)
+    assert states("demonstrations") == (30, 2)
+    assert states("validation") == (70, 9)
+    start.demonstrations.episodes = 0
+    with pytest.raises(InputError, match="there are no scripted ones"):
+        states("demonstrations")
+    with pytest.raises(InputError, match="states must be one of 'fresh', 'demonstrations', 'val"):
+        states("demos")

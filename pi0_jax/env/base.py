@@ -108,6 +108,11 @@ class Task(Protocol):
         ...
 
     @property
+    def settle_steps(self) -> int:
+        """Control steps before the first look in which objects come to rest; not counted."""
+        ...
+
+    @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras in the order of `RawObs.images`."""
         ...

@@ -86,6 +86,11 @@ class LiberoTask:
         return STEP_LIMITS[self.suite]
 
     @property
+    def settle_steps(self) -> int:
+        """Control steps before the first look in which objects come to rest; not counted."""
+        return SETTLE_STEPS
+
+    @property
     def cameras(self) -> tuple[str, ...]:
         """A fixed camera in front of the robot and one at its hand."""
         return ("agentview", "robot0_eye_in_hand")

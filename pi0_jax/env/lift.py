@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pi0_jax.env.lift_simulator import LiftSimulator
 
 
+SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
+
+
 @dataclass(frozen=True)
 class LiftTask:
     """Lift the cube 4 cm above the table.
@@ -43,6 +46,11 @@ class LiftTask:
     def instruction(self) -> str:
         """The language instruction given to the policy."""
         return "lift the cube"
+
+    @property
+    def settle_steps(self) -> int:
+        """Control steps before the first look in which objects come to rest; not counted."""
+        return SETTLE_STEPS
 
     @property
     def cameras(self) -> tuple[str, ...]:

@@ -11,13 +11,12 @@ import numpy as np
 
 from pi0_jax.env.base import Boundary, SimState
 from pi0_jax.env.expert import ExpertStyle, lift
-from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.lift import SETTLE_STEPS, LiftTask
 from pi0_jax.env.panda import PandaArm, controller_config
 from pi0_jax.env.panda import robosuite as suite
 from pi0_jax.env.panda_simulator import PandaSimulator, without_sensors
 from pi0_jax.env.pictures import Pictures
 
-SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
 
 

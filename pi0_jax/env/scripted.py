@@ -47,6 +47,11 @@ class ScriptedTask:
         check_minima("task", self, {"max_steps": 1, "image_size": 8})
 
     @property
+    def settle_steps(self) -> int:
+        """Nothing falls here."""
+        return 0
+
+    @property
     def cameras(self) -> tuple[str, ...]:
         """The second camera travels with the hand."""
         return ("fixed", "hand")

@@ -18,7 +18,7 @@ from pi0_jax.rl.metrics import iteration_metrics, nothing_taught
 from pi0_jax.rl.objective import make_loss
 from pi0_jax.rl.ript import Harvest, demo_windows, draw_batch, harvest, weighted_windows
 from pi0_jax.rl.rollout import groups_of
-from pi0_jax.rl.sampler import Sampler, teaching
+from pi0_jax.rl.sampler import DEMONSTRATIONS, Sampler, teaching
 from pi0_jax.run_folder import success_text
 from pi0_jax.session import Session
 from pi0_jax.training import checkpoint
@@ -105,6 +105,7 @@ def improve(
     loss = make_loss(network, config.loss, base.spec.condition)
     steps = config.iterations * config.updates_per_step
     state, update = prepare(base.params, loss, optimizer, steps, hardware)
+    checkpoint.check_room(session.run.checkpoints(name), state)
     arm = _arm(name, config, base, demos, update, first_step)
     done = _resumed(session, arm, Progressed(0, state, _first_sampler(session, config)))
     session.run.rewind("rl", name, first_step + int(done.state.step))
@@ -128,9 +129,10 @@ def _arm(
 
 
 def _first_sampler(session: Session, config: RiptConfig) -> Sampler:
-    """Fresh states are every run's own; a finite set is the one that the config names."""
-    first = config.sampling.first_seed
-    if not config.sampling.num_states:
+    """Fresh states are every run's own, as demonstrations are; another finite set is named."""
+    sampling = config.sampling
+    first = sampling.first_seed
+    if not sampling.num_states or sampling.states == DEMONSTRATIONS:
         first = session.first_state(first)
     return Sampler(first, session.seed)
 

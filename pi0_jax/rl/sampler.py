@@ -12,9 +12,10 @@ import numpy as np
 
 from pi0_jax.env.base import Task
 from pi0_jax.episode import Group
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.rl.rollout import Start
 
+FRESH, DEMONSTRATIONS, VALIDATION = "fresh", "demonstrations", "validation"
 _EPOCHS = 10**6  # a run visits a state less often: no two runs share a visit, nor its noise
 
 
@@ -29,11 +30,14 @@ class SamplingConfig:
             fails ends the step here instead of searching for ever.
         early_stop: no further round of search begins once this share of `groups_per_step` is
             accepted (RIPT-VLA's `early_stop_percentage`).
+        states: "fresh", as `first_seed` and `num_states` say; "demonstrations", those that the
+            scripted demonstrations started from (RIPT-VLA's default); "validation", those of the
+            evaluation (`use_val_init`: training on the test, for debugging only). The last two
+            replace `first_seed` and `num_states`.
         first_seed: of the training initial states.
         num_states: initial states a task. 0: fresh ones without end, and every run seed has its
             own. n > 0: the seeds first_seed ... first_seed + n - 1, the same for every run seed,
-            in an order that is shuffled anew each epoch. (In LIBERO the seeds 0 ... 49 are the
-            benchmark's own states: training on them is training on the test.)
+            in an order that is shuffled anew each epoch.
         dynamic_sampling: reject groups that all ended alike.
         skip_threshold: a state whose last K outcomes are all successes is passed over this many
             times and once more, then forgotten and tried again; -1 passes over none. It needs
@@ -51,6 +55,7 @@ class SamplingConfig:
     dynamic_sampling: bool = True
     skip_threshold: int = 3
     mix_states: bool = False
+    states: str = FRESH
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -60,6 +65,7 @@ class SamplingConfig:
         """
         minima = {"group_size": 2, "groups_per_step": 0, "first_seed": 0, "num_states": 0}
         check_minima("rl.sampling", self, minima | {"skip_threshold": -1, "early_stop": 0})
+        check_choices("rl.sampling", self, {"states": (FRESH, DEMONSTRATIONS, VALIDATION)})
         if not 0 < self.early_stop <= 1:
             raise InputError(f"rl.sampling.early_stop must be in (0, 1], got {self.early_stop}")
         if self.max_groups < self.groups_per_step:
@@ -171,7 +177,10 @@ class Sampler:
         order = np.random.default_rng((self.stream, epoch, which)).permutation(config.num_states)
         chosen = order[place * width : (place + 1) * width]
         number = self.stream * _EPOCHS + epoch
-        return tuple(Start(tasks[which], self.first_seed + int(s), number) for s in chosen)
+        # Tasks took turns in the demonstrations, and so each has seeds of its own.
+        step, first = (len(tasks), which) if config.states == DEMONSTRATIONS else (1, 0)
+        seeds = [self.first_seed + int(place) * step + first for place in chosen]
+        return tuple(Start(tasks[which], seed, number) for seed in seeds)
 
 
 def teaching(groups: Sequence[Group], dynamic: bool) -> list[Group]:

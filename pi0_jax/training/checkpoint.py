@@ -17,6 +17,27 @@ from pi0_jax.storage import load_tree, save_tree
 from pi0_jax.training.step import TrainState
 
 
+def check_room(folder: Path, state: TrainState) -> None:
+    """The disk holds two checkpoints of this state: the old one goes when the new one is whole.
+
+    Args:
+        folder: of all checkpoints of one run or arm; it need not exist.
+        state: as it will be saved.
+
+    Raises:
+        InputError: it does not.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    needed, free = 2 * size - held, shutil.disk_usage(above).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: expected {needed / 1e9:.1f} GB of free disk for two checkpoints of "
+            f"{size / 1e9:.1f} GB, got {free / 1e9:.1f} GB"
+        )
+
+
 def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> None:
     """Writes `folder/<step>`, which appears only when whole, then drops older steps.
 
