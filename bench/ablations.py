@@ -61,7 +61,7 @@ def main() -> None:
     lines = collected(folders)
     print(table(lines))
     if args.plot:
-        plot(lines, args.plot)
+        plot(lines, gap_curves(folders), args.plot)
 
 
 def arguments() -> argparse.Namespace:
@@ -106,6 +106,21 @@ def results(folder: Path) -> dict[tuple[str, float | None], Row]:
 
 
 COSTS = ("gap", "rollouts", "minutes")
+# How far apart the branches are, by the learning rate of what tells them apart.
+GAPS = {"embedding_rate_1": "x 1", "ript": "x 20", "embedding_rate_30": "x 30"}
+
+
+def gap_curves(folders: Sequence[Path]) -> dict[str, list[float]]:
+    """Mean guidance gap over the seeds after every iteration, of the arms in `GAPS`."""
+    runs = [read_metrics(folder / "metrics.jsonl") for folder in folders]
+    curves = {}
+    for arm, label in GAPS.items():
+        of_seeds = [
+            [line["guidance_gap"] for line in run if line["arm"] == arm and "guidance_gap" in line]
+            for run in runs
+        ]
+        curves[label] = [mean(values) for values in zip(*of_seeds, strict=False)]
+    return curves
 
 
 def spent(folder: Path) -> dict[str, dict[str, float]]:
@@ -153,13 +168,24 @@ def _cells(line: Line, reference: float) -> str:
     )
 
 
-def plot(lines: Sequence[Line], path: Path) -> None:
-    """Pooled rates with 95 % intervals; a dot a seed."""
+def plot(lines: Sequence[Line], gaps: dict[str, list[float]], path: Path) -> None:
+    """Left, pooled rates with 95 % intervals and a dot a seed; right, how the branches part."""
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(11, 0.26 * len(lines) + 1))
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    _plot_rates(left, lines)
+    for label, values in gaps.items():
+        right.plot(range(1, len(values) + 1), values, marker=".", label=label)
+    right.set_xlabel("iteration")
+    right.set_title("guidance gap by the embedding's learning rate", fontsize=10)
+    right.legend(title="of the base rate")
+    right.grid(alpha=0.3)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+
+
+def _plot_rates(axes: Any, lines: Sequence[Line]) -> None:
     ordered = sorted(lines, key=lambda line: line.pooled.rate)
-    figure = Figure(figsize=(7, 0.26 * len(ordered) + 1))
-    axes = figure.subplots()
     for at, line in enumerate(ordered):
         row = line.pooled
         colour = "C1" if line.arm == REFERENCE else "C0"
@@ -170,7 +196,6 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     axes.set_yticks(range(len(ordered)), [f"{x.arm}, w = {x.guidance:g}" for x in ordered])
     axes.set_xlabel("success on unseen initial states, %; bar: 95 % Wilson; black: seeds")
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -55,5 +55,8 @@ def test_the_table_is_ordered_and_says_the_difference(runs):
 
 def test_the_plot_is_a_picture(runs, tmp_path):
     pytest.importorskip("matplotlib")
-    ablations.plot(ablations.collected(runs), tmp_path / "plot.png")
+    lines, gaps = ablations.collected(runs), ablations.gap_curves(runs)
+    assert gaps["x 20"] == pytest.approx([0.1, 0.2])
+    assert gaps["x 1"] == []
+    ablations.plot(lines, gaps, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
