@@ -9,14 +9,15 @@ python train.py --config configs/libero.py:suite=libero_object,preset=tiny --wor
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=sft --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.lerobot=FOLDER
 
 Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, or several with a plus between
-them. --config.task.tasks=(0,3) picks
-tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the meshes and textures.
+them. --config.task.tasks=(0,3) picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the
+meshes and textures.
 
-Presets: gpu16 (one GPU of 16 GB: action expert alone), gpu80 (one of 80 GB: everything), gpu8 (eight
-of 80 GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
+Presets: gpu16 (one GPU of 16 GB), gpu80 (one of 80 GB; 32 are enough for ript), gpu8 (eight of 80 GB),
+tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
 
-Stages: ript (rollouts), sft (imitates the suite's tasks in a LeRobot folder, as openpi does; RUN/policy is
-then a POLICY for ript; --config.init.statistics=demonstrations where the checkpoint is of another robot).
+Stages: ript (rollouts; trains the action expert alone, with --config.rl.optimizer.preset=full everything),
+sft (imitates the suite's tasks in a LeRobot folder, as openpi does; RUN/policy is then a POLICY for ript;
+--config.init.statistics=demonstrations where the checkpoint is of another robot).
 """  # noqa: E501 (commands are to be copied whole)
 
 from typing import Any
@@ -46,7 +47,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.task = ConfigDict({"tasks": (), "assets": "", "image_size": 256, "pictures": "exact"})
     config.task.expert = ConfigDict({"offset_sigma": 0.0})
     config.init = ConfigDict({"checkpoint": "", "statistics": "checkpoint"})
-    config.hardware = _hardware(preset)
+    config.hardware = _hardware(preset, stage)
     config.compilation_cache = ""
     config.model = "pi0"
     # 0: as many actions of each chunk as the checkpoint's folder says (converters write openpi's
@@ -56,7 +57,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.demonstrations.lerobot = ""
     config.sft = ConfigDict({"steps": 0, "batch_size": 32, "time_samples": 1, "save_every": 1000})
     config.sft.augment = False
-    config.sft.optimizer = _adamw(2.5e-5, warmup_steps=1000, preset=_trained(preset))
+    config.sft.optimizer = _adamw(2.5e-5, warmup_steps=1000, preset=_trained(preset, stage))
     config.sft.optimizer.rules = (("cond_embed", 0.0),)
     config.rl = _ript(preset)
     config.baselines = ConfigDict({})
@@ -91,25 +92,30 @@ def _parse(arg: str) -> tuple[str, str, str]:
     return suite, preset, stage
 
 
-def _trained(preset: str) -> str:
-    """What is trained: everything where it fits (docs/performance.md)."""
-    return {"gpu16": "expert_only"}.get(preset, "full")
+def _trained(preset: str, stage: str) -> str:
+    """RL trains the action expert and leaves the VLM as it is; imitation trains all that fits."""
+    if preset == "tiny":
+        return "full"
+    return "full" if stage == "sft" and preset != "gpu16" else "expert_only"
 
 
-def _hardware(preset: str) -> ConfigDict:
+def _hardware(preset: str, stage: str) -> ConfigDict:
     one = {"data": 1, "fsdp": 1, "micro_batches": 1, "remat": "none", "attention": "einsum"}
     of_preset = {
         "gpu16": {"micro_batches": 8, "frozen_dtype": "bfloat16"},
-        "gpu80": {"remat": "full"},
-        "gpu8": {"fsdp": 8, "remat": "full"},
-        "tpu8": {"fsdp": 8, "remat": "full"},
+        "gpu80": {},
+        "gpu8": {"fsdp": 8},
+        "tpu8": {"fsdp": 8},
         "tiny": {},
     }
+    if _trained(preset, stage) == "full" and preset != "tiny":
+        one["remat"] = "full"
     return ConfigDict({**one, "frozen_dtype": "", "memory_gb": 0.0, **of_preset[preset]})
 
 
 def _ript(preset: str) -> ConfigDict:
     """What every key means stands at the dataclass of its section, from pi0_jax/rl/config.py on."""
+    # 192 accepted episodes are 2,000 to 4,000 windows: 80 updates see each about once.
     rl: Any = ConfigDict({"iterations": 12, "updates_per_step": 80})
     rl.batch_size = 128 if preset in ("gpu8", "tpu8") else 32
     rl.condition = "embedding"
@@ -149,7 +155,7 @@ def _ript(preset: str) -> ConfigDict:
     rl.loss = ConfigDict(
         {"alpha": 0.1, "time_samples": 2, "shared_noise": True, "branch_dropout": 0.0}
     )
-    rl.optimizer = _adamw(2.5e-5, warmup_steps=20, preset=_trained(preset))
+    rl.optimizer = _adamw(2.5e-5, warmup_steps=20, preset=_trained(preset, "ript"))
     rl.optimizer.rules = (("cond_embed", 20.0),)
     return rl
 

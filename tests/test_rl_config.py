@@ -57,6 +57,15 @@ def test_what_is_refused(changes, message):
         ript(**changes)
 
 
+def test_the_log_says_what_is_switched_on():
+    said = str(ript(sampling={"dynamic_sampling": False, "states": "validation"}))
+    assert "2 iterations of 2 groups x 3 from validation states (at most 6 tried" in said
+    assert "dynamic sampling off) and 2 updates of 8 windows, 25% demonstrations" in said
+    assert "weights clamp, positive_mean; embedding, alpha 0.1; rollouts at guidance 1" in said
+    said = str(ript(advantage={"success_weight": True}, loss={"branch_dropout": 0.3}))
+    assert "weights success; embedding, dropout 0.3" in said
+
+
 def test_what_is_missing():
     with pytest.raises(InputError, match=r"config key rl\.sampling is missing"):
         ript_config({name: value for name, value in PLAIN.items() if name != "sampling"})

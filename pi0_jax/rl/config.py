@@ -73,6 +73,22 @@ class RiptConfig:
                 "rl.demo_fraction, or rl.demo_weight to 0"
             )
 
+    def __str__(self) -> str:
+        """One line for the log: what is switched on."""
+        s, a, loss = self.sampling, self.advantage, self.loss
+        weights = "success" if a.success_weight else f"{a.negatives}, {a.rescale}"
+        branch = (
+            f"dropout {loss.branch_dropout:g}" if loss.branch_dropout else f"alpha {loss.alpha:g}"
+        )
+        demos = f", {self.demo_fraction:.0%} demonstrations" if self.demo_fraction else ""
+        return (
+            f"{self.iterations} iterations of {s.groups_per_step} groups x {s.group_size} from "
+            f"{s.states} states (at most {s.max_groups} tried, dynamic sampling "
+            f"{'on' if s.dynamic_sampling else 'off'}) and {self.updates_per_step} updates of "
+            f"{self.batch_size} windows{demos}; weights {weights}; {self.condition}, {branch}; "
+            f"rollouts at guidance {self.guidance:g} with the {self.rollout_params} parameters"
+        )
+
     def check_optimizer(self, optimizer: OptimizerConfig) -> None:
         """The optimizer keeps the parameters that the rollouts want.
 

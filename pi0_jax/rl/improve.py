@@ -99,6 +99,7 @@ def improve(
         InputError: the rollouts want a moving average that the optimizer does not keep.
     """
     config.check_optimizer(optimizer)
+    session.run.say(f"{name}: {config}")
     if config.advantage.warning:
         session.run.say(f"{name}: warning: {config.advantage.warning}")
     network = hardware.network(base.spec.model)
