@@ -1,0 +1,66 @@
+"""How often the scripted demonstrators solve LIBERO's tasks when they make no error on purpose.
+
+python bench/experts.py [--suites libero_spatial libero_object libero_goal] [--episodes 20]
+
+The initial states are the benchmark's own, from 0 on. Assets: LIBERO_ASSETS, or LIBERO's own.
+"""
+
+import argparse
+
+import numpy as np
+
+from pi0_jax.env.base import Job
+from pi0_jax.env.expert import ExpertStyle, demonstrate
+from pi0_jax.env.gl import choose_renderer
+from pi0_jax.env.libero import DEMONSTRATED, LiberoTask, libero_tasks
+from pi0_jax.env.pool import SimulatorPool, cores
+from pi0_jax.episode import Episode
+from pi0_jax.statistics import wilson
+
+# Nobody looks: pictures would cost more than the rest.
+STYLE = ExpertStyle(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
+TIMEOUT_S = 120.0
+
+
+def main() -> None:
+    """Prints a markdown table, a line a task."""
+    args = arguments()
+    tasks = [
+        task
+        for suite in args.suites
+        for task in libero_tasks(suite, DEMONSTRATED[suite], image_size=16, pictures="coarse")
+    ]
+    jobs = [
+        Job(task, demonstrate, (seed, STYLE)) for task in tasks for seed in range(args.episodes)
+    ]
+    with SimulatorPool(cores(), TIMEOUT_S, renderer=choose_renderer()) as pool:
+        done = [over.result for over in pool.run_all(jobs)]
+    print(
+        "| task | instruction | solved | 95 % interval | steps, median |\n|---|---|---:|---|---:|"
+    )
+    for at, task in enumerate(tasks):
+        print(line(task, done[at * args.episodes : (at + 1) * args.episodes]))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suites", nargs="+", choices=DEMONSTRATED, default=list(DEMONSTRATED))
+    parser.add_argument("--episodes", type=int, default=20)
+    return parser.parse_args()
+
+
+def line(task: LiberoTask, results: list[Episode | None]) -> str:
+    """One task; episodes that the simulator spoiled (None) are not counted."""
+    valid = [episode for episode in results if episode is not None]
+    solved = sum(episode.success for episode in valid)
+    low, high = wilson(solved, len(valid))
+    steps = np.median([len(episode) for episode in valid])
+    return (
+        f"| {task.name} | {task.instruction} | {solved} / {len(valid)} | "
+        f"[{low:.0%}, {high:.0%}] | {steps:.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
