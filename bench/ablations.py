@@ -31,6 +31,8 @@ class Line:
         arm: name.
         guidance: scale.
         rows: one a seed.
+        flips: initial states solved here and not at guidance 1 by the same parameters, and the
+            other way round; what guidance alone does.
         gap: mean guidance gap at the end of training; NaN where none is measured.
         rollouts: episodes tried, a seed.
         minutes: of rollouts and updates, a seed.
@@ -39,6 +41,7 @@ class Line:
     arm: str
     guidance: float | None
     rows: tuple[Row, ...]
+    flips: tuple[int, int]
     gap: float
     rollouts: float
     minutes: float
@@ -92,6 +95,7 @@ def collected(folders: Sequence[Path]) -> list[Line]:
             arm,
             guidance,
             tuple(run[arm, guidance] for run in runs),
+            flips(folders, arm, guidance),
             *(mean([cost.get(arm, {}).get(name, math.nan) for cost in costs]) for name in COSTS),
         )
         for arm, guidance in common
@@ -103,6 +107,23 @@ def results(folder: Path) -> dict[tuple[str, float | None], Row]:
     entries = json.loads((folder / "results.json").read_text())["rows"]
     rows = [row_from_dict(entry) for entry in entries]
     return {(row.arm, row.guidance): row for row in rows}
+
+
+def flips(folders: Sequence[Path], arm: str, guidance: float | None) -> tuple[int, int]:
+    """Initial states that guidance wins and loses against guidance 1, over all seeds."""
+    won = lost = 0
+    for folder in folders:
+        at_one, here = outcomes(folder, arm, 1.0), outcomes(folder, arm, guidance or 0.0)
+        won += sum(here[state] and not at_one[state] for state in here)
+        lost += sum(at_one[state] and not here[state] for state in here)
+    return won, lost
+
+
+def outcomes(folder: Path, arm: str, guidance: float) -> dict[tuple[str, int], bool]:
+    """Success by task and seed of one evaluation; every guidance meets the same states."""
+    file = folder / "episodes" / "eval" / f"{arm}_{guidance:g}.jsonl"
+    episodes = [json.loads(line) for line in file.read_text().splitlines()]
+    return {(one["task"], one["seed"]): one["success"] for one in episodes}
 
 
 COSTS = ("gap", "rollouts", "minutes")
@@ -148,9 +169,10 @@ def table(lines: Sequence[Line]) -> str:
     """Markdown, the best pooled rate first; in points against filtered BC."""
     reference = next((x.pooled.rate for x in lines if x.arm == REFERENCE), math.nan)
     head = (
-        "| arm | w | success, all seeds | to filtered BC | each seed | gap | rollouts | minutes |"
+        "| arm | w | success, all seeds | to filtered BC | won : lost to w = 1 | each seed | gap | "
+        "rollouts | minutes |"
     )
-    rule = "|---|---:|---:|---:|---|---:|---:|---:|"
+    rule = "|---|---:|---:|---:|---:|---|---:|---:|---:|"
     ordered = sorted(lines, key=lambda line: -line.pooled.rate)
     return "\n".join([head, rule, *(_cells(line, reference) for line in ordered)])
 
@@ -162,9 +184,10 @@ def _cells(line: Line, reference: float) -> str:
     guidance = "-" if line.guidance is None else f"{line.guidance:g}"
     numbers = [f"{x:{form}}" if math.isfinite(x) else "-" for x, form in
                ((line.gap, ".3f"), (line.rollouts, ".0f"), (line.minutes, ".1f"))]  # fmt: skip
+    against = "-" if line.guidance in (None, 1.0) else f"{line.flips[0]} : {line.flips[1]}"
     return (
         f"| {line.arm} | {guidance} | {100 * row.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] | "
-        f"{100 * (row.rate - reference):+.1f} | {each} | {' | '.join(numbers)} |"
+        f"{100 * (row.rate - reference):+.1f} | {against} | {each} | {' | '.join(numbers)} |"
     )
 
 

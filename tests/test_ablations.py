@@ -16,6 +16,17 @@ import ablations
 ROWS = {"ript": (70, 80), "filtered_bc": (60, 70), "base": (20, 30)}
 
 
+ALONE = (("filtered_bc_1", "10"), ("base_1", "00"), ("unfinished_1", "0"))
+
+
+def write_outcomes(folder: Path, name: str, solved: str) -> None:
+    """A line an episode, as an evaluation logs them."""
+    lines = [{"task": "lift", "seed": i, "success": x == "1"} for i, x in enumerate(solved)]
+    file = folder / "episodes" / "eval" / f"{name}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.fixture
 def runs(tmp_path):
     """Two finished runs of 100 episodes an arm."""
@@ -24,6 +35,7 @@ def runs(tmp_path):
         folder = tmp_path / f"seed_{seed}"
         folder.mkdir()
         rows = [Row("rl", arm, "lift", 1.0, n[seed], 100) for arm, n in ROWS.items()]
+        rows.append(Row("rl", "ript", "lift", 3.0, 3, 4))
         if seed == 0:
             rows.append(Row("rl", "unfinished", "lift", 1.0, 1, 100))
         (folder / "results.json").write_text(json.dumps({"rows": [r.as_dict() for r in rows]}))
@@ -32,12 +44,15 @@ def runs(tmp_path):
         lines.append({**line, "step": 1, "arm": "filtered_bc"})
         text = "".join(json.dumps(one) + "\n" for one in lines)
         (folder / "metrics.jsonl").write_text(text)
+        # Guidance wins the states 1 and 3 and loses 0.
+        for name, solved in (("ript_1", "1010"), ("ript_3", "0111"), *ALONE):
+            write_outcomes(folder, name, solved)
         folders.append(folder)
     return folders
 
 
 def test_seeds_are_added_up(runs):
-    lines = {line.arm: line for line in ablations.collected(runs)}
+    lines = {line.arm: line for line in ablations.collected(runs) if line.guidance == 1.0}
     assert lines.keys() == ROWS.keys()  # an arm that not every seed has is left out
     assert (lines["ript"].pooled.successes, lines["ript"].pooled.episodes) == (150, 200)
     assert lines["ript"].rollouts == 128
@@ -46,10 +61,17 @@ def test_seeds_are_added_up(runs):
     assert math.isnan(lines["filtered_bc"].gap)
 
 
+def test_guidance_is_compared_state_by_state(runs):
+    (guided,) = [line for line in ablations.collected(runs) if line.guidance == 3.0]
+    assert guided.flips == (4, 2)  # two seeds
+    assert "| 4 : 2 | 75 75 |" in ablations.table([guided])
+
+
 def test_the_table_is_ordered_and_says_the_difference(runs):
-    lines = ablations.table(ablations.collected(runs)).splitlines()
+    found = [line for line in ablations.collected(runs) if line.guidance == 1.0]
+    lines = ablations.table(found).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| ript", "| filtered_bc", "| base"]
-    assert "75.0 [68.6, 80.5] | +10.0 | 70 80 | 0.200 | 128 | 1.0 |" in lines[2]
+    assert "75.0 [68.6, 80.5] | +10.0 | - | 70 80 | 0.200 | 128 | 1.0 |" in lines[2]
     assert "| -40.0 |" in lines[4]
 
 
