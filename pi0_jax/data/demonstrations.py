@@ -137,6 +137,7 @@ def _leading(first: Sequence[Stats], rest: Stats) -> Stats:
     """`rest` with its leading dimensions replaced, each by one of `first`."""
 
     def replaced(name: str) -> np.ndarray:
+        """One statistic, float64[e]."""
         own = [getattr(stats, name) for stats in first]
         return np.concatenate([*own, getattr(rest, name)[len(own) :]])
 

@@ -208,6 +208,7 @@ def _episode_v3(
     path: Path, info: dict[str, Any], cameras: Sequence[str], row: dict[str, Any]
 ) -> EpisodeFiles:
     def at(template: str, what: str, **names: str) -> Path:
+        """The file that the row names for its data or one camera."""
         indices = {x: int(row[f"{what}/{x}"]) for x in ("chunk_index", "file_index")}
         return path / template.format(**names, **indices)
 

@@ -74,6 +74,7 @@ def choose(kind: str, points: np.ndarray, others: np.ndarray, shift: np.ndarray)
     there = others[np.linalg.norm((others - goal)[:, :2], axis=1) < 0.3] - shift
 
     def score(candidate: tuple[Grasp, float]) -> float:
+        """Room around the fingers, less what a turn and a wide opening cost."""
         grasp, width = candidate
         free = min(clearance(grasp, near), clearance(grasp, there), _ENOUGH)
         return free - _TURN_COST * abs(grasp.yaw) / (np.pi / 2) - _WIDTH_COST * width
