@@ -66,6 +66,7 @@ def main() -> None:
     cache_programs(config.compilation_cache)
     suite = make_suite(config.suite, config.task.to_dict())
     arms = {name: arm_settings(config, name, suite) for name in (*config.baselines, RIPT)}
+    trained = arms if config.rl.iterations else {}
     evaluation = EvalConfig(**config.eval)
     recorded = recorded_demonstrations(config, suite)
     check_start(config, suite, [ript for ript, _ in arms.values()])
@@ -77,10 +78,10 @@ def main() -> None:
         session.run.say(f"demonstrations: {demos}")
         final = base = base_policy(session, config, demos)
         measure(session, evaluation, "sft", BASE, base, (1.0,))
-        for name, settings in arms.items() if config.rl.iterations else ():
+        for name, settings in trained.items():
             final = train_arm(session, config, name, settings, base, demos)
             measure(session, evaluation, "rl", name, final, scales(settings[0], evaluation))
-        film(session, (BASE, RIPT) if config.rl.iterations else (BASE,), 1.0, evaluation.videos)
+        film(session, (BASE, RIPT) if trained else (BASE,), 1.0, evaluation.videos)
     run = session.run
     export(run, final)
     run.say(f"results in {run.path}\n\n{table(run.rows)}\n")

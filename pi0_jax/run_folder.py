@@ -7,7 +7,6 @@ checkpoints/<arm>/<step>/   episodes/   videos/   frames/   policy/
 import fcntl
 import json
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.statistics import Row, pool_tasks, row_from_dict
-from pi0_jax.storage import check_writable
+from pi0_jax.storage import check_writable, free_bytes
 from pi0_jax.writers import MetricsWriter, Progress
 
 T = TypeVar("T")
@@ -83,7 +82,8 @@ class RunFolder:
                 f"--workdir {self.path}: its results were made with {before}, and this is {now}; "
                 "continue with the same, or choose another folder"
             )
-        self.protocol = protocol
+        # What earlier rows were evaluated with stays until the next evaluation says it anew.
+        self.protocol = {**self.protocol, **protocol}
         self.put_rows([])
 
     def checkpoints(self, arm: str) -> Path:
@@ -163,8 +163,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
         raise InputError(f"--workdir {path}: is a file; name a folder")
     # In a run that exists the files are made in the folder itself, not beside it.
     check_writable(stored if path.exists() else path)
-    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(above).free
+    free = free_bytes(path)
     if free < _NEEDED_BYTES:
         raise InputError(
             f"--workdir {path}: expected {_NEEDED_BYTES / 1e9:g} GB of free disk, got "

@@ -92,8 +92,7 @@ def check_space(path: Path, size: int) -> None:
     Raises:
         InputError: too little is free.
     """
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(path)
     if free < size:
         raise InputError(f"{path}: needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} free")
 
@@ -114,6 +113,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
             f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
             "choose another folder"
         )
+
+
+def free_bytes(path: Path) -> int:
+    """Free disk where a path is, or would be made."""
+    places = (path, *path.absolute().parents)
+    return shutil.disk_usage(next(place for place in places if place.exists())).free
 
 
 def check_writable(path: Path) -> None:

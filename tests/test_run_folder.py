@@ -132,12 +132,18 @@ def test_results_of_another_simulator_are_not_mixed(tmp_path):
     def made(renderer="osmesa", **versions):
         return {"renderer": renderer, "versions": {"mujoco": "3.3.7", "jax": "1", **versions}}
 
-    RunFolder(tmp_path, CONFIG, resume=False).follow(made())
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    run.follow(made())
+    run.protocol["evaluation"] = {"episodes": 9}
+    run.put_rows([])
     RunFolder(tmp_path, CONFIG, resume=True).follow(made(jax="2"))
     for changed in (made(mujoco="3.8.1"), made("egl")):
         with pytest.raises(InputError, match=r"were made with .*'3.3.7'.*this is .*(3.8.1|egl)"):
             RunFolder(tmp_path, CONFIG, resume=True).follow(changed)
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == []
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["rows"] == []
+    # What earlier rows were evaluated with is still there.
+    assert stored["protocol"]["evaluation"] == {"episodes": 9}
 
 
 def test_a_row_measured_again_takes_its_place_and_tasks_are_added_up(tmp_path):

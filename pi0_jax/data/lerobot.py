@@ -15,11 +15,11 @@ import numpy as np
 
 from pi0_jax.data.cameras import find_cameras
 from pi0_jax.data.demonstrations import motion_stats
-from pi0_jax.data.lerobot_files import Layout, check_columns, first_of, open_layout, read_columns
+from pi0_jax.data.lerobot_files import Layout, first_of, open_layout, read_columns
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.pictures import ParquetPictures, Pictures, VideoPictures
 from pi0_jax.data.transforms import Transforms, resize_with_pad
-from pi0_jax.data.windows import assemble
+from pi0_jax.data.windows import assemble, chunks
 from pi0_jax.episode import RawObs, digest
 from pi0_jax.errors import InputError
 from pi0_jax.types import Batch
@@ -153,14 +153,13 @@ class LeRobotWindows:
         with ThreadPoolExecutor() as pool:
             sizes = [self.transforms.image_size] * len(found)
             observations = list(pool.map(Recording.observation, found, steps.tolist(), sizes))
-        ahead = steps[:, None] + np.arange(self.horizon)  # [m, H]
-        lengths = np.array([len(recording) for recording in found])[:, None]
-        actions = [
-            recording.actions[np.minimum(row, len(recording) - 1)]
-            for recording, row in zip(found, ahead, strict=True)
+        cut = [
+            chunks(recording.actions, step, self.horizon)
+            for recording, step in zip(found, steps[:, None], strict=True)
         ]
+        actions, mask = (np.concatenate(parts) for parts in zip(*cut, strict=True))
         weights = np.full(len(indices), self.weight, np.float32)
-        return assemble(observations, np.stack(actions), ahead < lengths, weights, self.transforms)
+        return assemble(observations, actions, mask, weights, self.transforms)
 
 
 def open_lerobot(path: Path, cameras: tuple[str, ...], prompts: Collection[str]) -> LeRobotFolder:
@@ -201,8 +200,8 @@ def _of_file(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[int, Re
     """The episodes of one data file by number."""
     state, actions = (first_of(names, layout.features, layout.path) for names in (_STATE, _ACTIONS))
     in_table = [camera for camera in cameras if layout.features[camera] == "image"]
-    check_columns(file, in_table)
-    columns = read_columns(file, (state, actions, "timestamp", "episode_index", "task_index"))
+    wanted = (state, actions, "timestamp", "episode_index", "task_index")
+    columns = read_columns(file, wanted, beside=in_table)
     owner = columns["episode_index"].astype(int)
     numbers, firsts, lengths = np.unique(owner, return_index=True, return_counts=True)
     made = {}

@@ -101,14 +101,21 @@ def open_layout(path: Path) -> Layout:
     return layout
 
 
-def read_columns(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_columns(
+    file: Path, names: Sequence[str], beside: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     """Some numeric columns of a parquet file: float64[row], or [row, d] for lists.
+
+    Args:
+        file: to read.
+        names: of the columns.
+        beside: columns that must be there too, and are not read.
 
     Raises:
         InputError: no such file or column, lists of different lengths, or a value that is
             missing or not finite.
     """
-    table = _read_table(file, names)
+    table = _read_table(file, names, beside)
     return {name: _numbers(table.column(name), f"{file}: column {name!r}") for name in names}
 
 
@@ -134,16 +141,9 @@ def _numbers(column: Any, where: str) -> np.ndarray:
     return values
 
 
-def check_columns(file: Path, names: Sequence[str]) -> None:
-    """A parquet file has these columns.
-
-    Raises:
-        InputError: no such file or column.
-    """
-    _read_table(file, names, rows=False)
-
-
-def _read_table(file: Path, columns: Sequence[str] | None = None, rows: bool = True) -> Any:
+def _read_table(
+    file: Path, columns: Sequence[str] | None = None, beside: Sequence[str] = ()
+) -> Any:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -152,9 +152,9 @@ def _read_table(file: Path, columns: Sequence[str] | None = None, rows: bool = T
     try:
         with ParquetFile(file) as opened:
             present = opened.schema_arrow.names
-            if missing := [name for name in columns or () if name not in present]:
+            if missing := [name for name in (*(columns or ()), *beside) if name not in present]:
                 raise InputError(f"{file}: no column {missing}; it has {present}")
-            return opened.read(columns=columns) if rows else None
+            return opened.read(columns=columns)
     except (OSError, ArrowException) as error:
         raise InputError(f"{file}: expected a parquet file: {error}") from error
 

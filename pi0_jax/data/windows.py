@@ -144,15 +144,24 @@ def _windows_at(
         RawObs(episode.images[look], episode.state[start], episode.prompt)
         for look, start in zip(looks, starts, strict=True)
     ]
-    steps = starts[:, None] + np.arange(horizon)  # [n, H]
-    actions = episode.actions[np.minimum(steps, len(episode) - 1)]
-    return assemble(
-        observations,
-        actions,
-        steps < len(episode),
-        np.full(len(starts), weight, np.float32),
-        transforms,
-    )
+    actions, mask = chunks(episode.actions, starts, horizon)
+    weights = np.full(len(starts), weight, np.float32)
+    return assemble(observations, actions, mask, weights, transforms)
+
+
+def chunks(actions: np.ndarray, starts: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """The H actions from each of int[n] `starts`; behind the end, the last one and no mask.
+
+    Args:
+        actions: float[t, e] of one episode.
+        starts: steps in [0, t).
+        horizon: H.
+
+    Returns:
+        float[n, H, e], bool[n, H].
+    """
+    steps = starts[:, None] + np.arange(horizon)
+    return actions[np.minimum(steps, len(actions) - 1)], steps < len(actions)
 
 
 def assemble(

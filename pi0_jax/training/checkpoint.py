@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.storage import load_tree, save_tree
+from pi0_jax.storage import free_bytes, load_tree, save_tree
 from pi0_jax.training.step import TrainState
 
 
@@ -28,9 +28,8 @@ def check_room(folder: Path, state: TrainState) -> None:
         InputError: it does not.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    needed, free = 2 * size - held, shutil.disk_usage(above).free
+    needed, free = 2 * size - held, free_bytes(folder)
     if free < needed:
         raise InputError(
             f"{folder}: expected {needed / 1e9:.1f} GB of free disk for two checkpoints of "
