@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from pi0_jax import cli
 from pi0_jax.data.conditions import EMBEDDING, branch_prompt, by_prompt
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
@@ -38,10 +36,9 @@ from pi0_jax.rl.config import RiptConfig, replaced, ript_config
 from pi0_jax.rl.evaluate import EvalConfig, measure
 from pi0_jax.rl.film import film
 from pi0_jax.rl.improve import improve
-from pi0_jax.rl.objective import make_loss
 from pi0_jax.rl.sampler import FRESH, VALIDATION, SamplingConfig
 from pi0_jax.run_folder import BASE, RIPT, RunFolder, success_text, versions
-from pi0_jax.session import Session, open_session
+from pi0_jax.session import Session, method_number, open_session
 from pi0_jax.statistics import table
 from pi0_jax.training import checkpoint
 from pi0_jax.training.fit import finished, fit, prepare
@@ -121,7 +118,7 @@ def with_states(sampling: SamplingConfig, config: Config, tasks: int) -> Samplin
 
 def scales(ript: RiptConfig, evaluation: EvalConfig) -> list[float]:
     """Guidance scales at which an arm is evaluated: 1 alone where only one branch is trained."""
-    two = ript.sampling.groups_per_step and (ript.loss.alpha or ript.loss.branch_dropout)
+    two = ript.sampling.groups_per_step and ript.chosen.has_guidance
     return sorted({1.0, *evaluation.guidance}) if two else [1.0]
 
 
@@ -324,7 +321,7 @@ def train_arm(
         base = conditioned(base, ript.condition)
 
         def loss(model: Pi0) -> DrawnLoss:
-            return make_loss(model, ript.loss, ript.condition)
+            return ript.chosen.loss(model, ript.time_samples, ript.condition)
 
         budget(session, name, base, loss, optimizer, ript.batch_size, hardware)
         done = config.sft.steps
@@ -363,7 +360,8 @@ def supervise(
     run.rewind("sft", arm, int(state.step))
 
     def batch_of(step: int) -> Batch:
-        indices = session.rng(1, step).integers(len(windows), size=config.batch_size)
+        rng = session.rng(1, step, method_number(arm))
+        indices = rng.integers(len(windows), size=config.batch_size)
         return windows.take(indices)
 
     with run.progress(f"{arm}: supervised", config.steps, done=int(state.step)) as progress:
@@ -372,7 +370,7 @@ def supervise(
             run.log(step, "sft", arm, **metrics)
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
-        key = jax.random.key(session.seed)
+        key = session.noise_key(arm)
         while int(state.step) < config.steps:
             until = min(int(state.step) + config.save_every, config.steps)
             state = fit(state, update, batch_of, until, key, log_every=20, log=log)

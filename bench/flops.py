@@ -19,7 +19,7 @@ from naive import two_pass_loss
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import branches, sample
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.fit import ONE_DEVICE, recipe
 from pi0_jax.training.memory import Job, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -104,7 +104,7 @@ def main() -> None:
         return flow_matching_loss(model, 1)
 
     def cfg(model: Pi0, samples: int = 1) -> DrawnLoss:
-        return cfg_flow_matching_loss(model, 0.1, samples)
+        return Cfg(0.1).loss(model, samples, "embedding")
 
     def naive(model: Pi0) -> DrawnLoss:
         return two_pass_loss(model, 0.1)

@@ -18,7 +18,7 @@ from jax.experimental import topologies
 
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import GB, Job, abstract_batch, compiled_bytes, count
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -51,7 +51,7 @@ def job(case: Case) -> Job:
     config = pi0()
     return Job(
         jax.eval_shape(Pi0(config).init, jax.random.key(0)),
-        lambda remat: cfg_flow_matching_loss(Pi0(config, remat), 0.1, 1),
+        lambda remat: Cfg(0.1).loss(Pi0(config, remat), 1, "embedding"),
         OptimizerConfig(1e-4, 10, preset=case.preset),
         abstract_batch(config, 2, case.batch),
         Hardware(remat=case.remat, micro_batches=case.micro_batches, frozen_dtype="bfloat16"),

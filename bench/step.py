@@ -18,7 +18,7 @@ from naive import joint_loss, two_pass_loss
 
 from pi0_jax.model.depth import REMATS
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.fit import ONE_DEVICE, recipe
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import Job, compiled_bytes
@@ -78,7 +78,7 @@ def main() -> None:
     bench = Bench(params, OptimizerConfig(1e-4, 10, preset=args.preset), ONE_DEVICE)
     print(f"{device()}, {config.compute_dtype}, {vars(args)}")
 
-    cfg = cfg_flow_matching_loss(model, 0.1, 1)
+    cfg = Cfg(0.1).loss(model, 1, "embedding")
     losses = {
         "plain": flow_matching_loss(model, 1),
         "CFG, shared prefix": cfg,
@@ -95,10 +95,10 @@ def main() -> None:
     compare("plain flow matching as openpi formulates it", formulations, rounds)
     cameras = {"two cameras": bench.step(cfg, batch), "three, one masked": bench.step(cfg, masked)}
     compare("(b) cameras", cameras, rounds)
-    draws = {n: cfg_flow_matching_loss(model, 0.1, n) for n in (1, 2, 4)}
+    draws = {n: Cfg(0.1).loss(model, n, "embedding") for n in (1, 2, 4)}
     steps = {f"{n} time samples": bench.step(loss, batch) for n, loss in draws.items()}
     compare("(d) noise/time draws", steps, rounds)
-    remats = {name: cfg_flow_matching_loss(Pi0(config, name), 0.1, 1) for name in REMATS}
+    remats = {name: Cfg(0.1).loss(Pi0(config, name), 1, "embedding") for name in REMATS}
     steps = {name: bench.step(loss, batch) for name, loss in remats.items()}
     compare("(e) remat", steps, rounds)
     for name, loss in remats.items():

@@ -21,6 +21,8 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(f"configs/demo.py takes no argument, 'full' or 'ablations', got {arg!r}")
     config: Any = ConfigDict()
     config.seed = 0
+    # Observations per call of the policy, in rollouts and evaluation.
+    config.rows = 8
     config.wandb_project = ""
     config.suite = "lift"
     # workers 0: one for every core.
@@ -60,7 +62,7 @@ def get_config(arg: str = "") -> ConfigDict:
             {
                 "sampling": {"dynamic_sampling": False},
                 "advantage": {"success_weight": True},
-                "loss": {"alpha": 0.0},
+                "objective": "filtered_bc",
             }
         )
     config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_steps": 10})
@@ -83,18 +85,18 @@ def _ablate(config: Any) -> None:
     config.eval.episodes, config.eval.videos = 400, 0
     config.eval.guidance = (1.0, 3.0)
     arms = {
-        "alpha_0": {"loss": {"alpha": 0.0}},
-        "alpha_1": {"loss": {"alpha": 1.0}},
+        "alpha_0": {"cfg": {"alpha": 0.0}},
+        "alpha_1": {"cfg": {"alpha": 1.0}},
         "weights_raw": {"advantage": {"rescale": "none"}},
         "weights_hard": {"advantage": {"hard": True}},
         "weights_standard": {"advantage": {"normalization": "standard"}},
         "weights_signed": {
             "advantage": {"negatives": "signed", "clipping": "none", "rescale": "none"}
         },
-        "single_pass_10": {"loss": {"branch_dropout": 0.1}},
-        "single_pass_30": {"loss": {"branch_dropout": 0.3}},
+        "single_pass_10": {"objective": "cfg_dropout", "cfg_dropout": {"probability": 0.1}},
+        "single_pass_30": {"objective": "cfg_dropout", "cfg_dropout": {"probability": 0.3}},
         "text_prompt": {"condition": "text_indicator"},
-        "own_noise": {"loss": {"shared_noise": False}},
+        "own_noise": {"cfg": {"shared_noise": False}},
         "embedding_rate_1": {"optimizer": {"rules": (("cond_embed", 1.0),)}},
         "embedding_rate_30": {"optimizer": {"rules": (("cond_embed", 30.0),)}},
         "all_groups": {"sampling": {"dynamic_sampling": False}},
@@ -141,9 +143,11 @@ def _ript() -> ConfigDict:
         }
     )
     rl.windows = ConfigDict({"stride": "executed", "skip_short": False})
-    rl.loss = ConfigDict(
-        {"alpha": 0.1, "time_samples": 2, "shared_noise": True, "branch_dropout": 0.0}
-    )
+    rl.time_samples = 2
+    rl.objective = "cfg"
+    rl.cfg = ConfigDict({"alpha": 0.1, "shared_noise": True})
+    rl.cfg_detached = ConfigDict({"alpha": 1.0})
+    rl.cfg_dropout = ConfigDict({"probability": 0.1})
     rl.optimizer = _adamw(learning_rate=7e-4, warmup_steps=20, final_fraction=0.2)
     rl.optimizer.rules = (("cond_embed", 20.0),)
     return rl

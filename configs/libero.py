@@ -40,6 +40,8 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     suite, preset, stage = _parse(arg)
     config: Any = ConfigDict()
     config.seed = 0
+    # Observations per call of the policy, in rollouts and evaluation.
+    config.rows = 8
     config.wandb_project = ""
     config.suite = suite
     # workers 0: one for every core; each needs about 1 GB. A chunk takes well under a second.
@@ -152,9 +154,11 @@ def _ript(preset: str) -> ConfigDict:
         }
     )
     rl.windows = ConfigDict({"stride": "executed", "skip_short": False})
-    rl.loss = ConfigDict(
-        {"alpha": 0.1, "time_samples": 2, "shared_noise": True, "branch_dropout": 0.0}
-    )
+    rl.time_samples = 2
+    rl.objective = "cfg"
+    rl.cfg = ConfigDict({"alpha": 0.1, "shared_noise": True})
+    rl.cfg_detached = ConfigDict({"alpha": 1.0})
+    rl.cfg_dropout = ConfigDict({"probability": 0.1})
     rl.optimizer = _adamw(2.5e-5, warmup_steps=20, preset=_trained(preset, "ript"))
     rl.optimizer.rules = (("cond_embed", 20.0),)
     return rl
@@ -198,7 +202,7 @@ def _make_tiny(config: Any) -> None:
             "filtered_bc": {
                 "sampling": {"dynamic_sampling": False},
                 "advantage": {"success_weight": True},
-                "loss": {"alpha": 0.0},
+                "objective": "filtered_bc",
             },
         }
     )

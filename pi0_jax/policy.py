@@ -21,10 +21,6 @@ from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.types import Observation
 
-# Observations are padded up to this many: one program, and the same bits for an episode whoever
-# else is in the batch. Programs of several sizes would round differently.
-BATCH_SIZE = 64
-
 
 @partial(jax.jit, static_argnames=("model", "conditions"))
 def sample(
@@ -119,7 +115,9 @@ class Policy:
         transforms: inputs and outputs.
         guidance: scale s of classifier-free guidance.
         num_steps: Euler steps.
-        batch_size: observations a call of the network; 1 for a single robot.
+        rows: observations per call of the network; 1 for a single robot. Fewer are padded, so that
+            only one program is compiled and the bits of a result do not depend on the batch it
+            was in. Programs for another number of rows round differently.
     """
 
     model: Pi0
@@ -127,15 +125,15 @@ class Policy:
     transforms: Transforms
     guidance: float = 1.0
     num_steps: int = 10
-    batch_size: int = BATCH_SIZE
+    rows: int = 1
 
     @classmethod
     def from_folder(
-        cls, folder: PolicyFolder, guidance: float = 1.0, num_steps: int = 10
+        cls, folder: PolicyFolder, guidance: float = 1.0, num_steps: int = 10, rows: int = 1
     ) -> "Policy":
         """Puts a policy folder's parameters on the default device."""
         params = jax.device_put(folder.params)
-        return cls(Pi0(folder.spec.model), params, folder.transforms, guidance, num_steps)
+        return cls(Pi0(folder.spec.model), params, folder.transforms, guidance, num_steps, rows)
 
     def with_params(self, params: Any) -> "Policy":
         """The same policy with other parameters; nothing compiles again."""
@@ -154,7 +152,7 @@ class Policy:
         Raises:
             InputError: an action is not finite.
         """
-        size = self.batch_size
+        size = self.rows
         chunks = [
             self._act(observations[i : i + size], noise[i : i + size])
             for i in range(0, len(observations), size)
@@ -197,6 +195,6 @@ class Policy:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def _padded(self, tree: Any, count: int) -> Any:
-        """Arrays of `count` rows with their last row repeated up to the batch size."""
-        missing = self.batch_size - count
+        """Arrays of `count` rows with their last row repeated up to `rows`."""
+        missing = self.rows - count
         return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), tree)

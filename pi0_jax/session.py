@@ -1,6 +1,7 @@
 """What every stage of a run needs in hand."""
 
 import contextlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import check_minima
-from pi0_jax.run_folder import RunFolder, protocol
+from pi0_jax.run_folder import BASE, RunFolder, protocol
 from pi0_jax.writers import duration
 
 _SEED_STRIDE = 10_000_000  # initial states apart from one run's seed to the next
@@ -30,16 +31,22 @@ class Session:
         suite: the tasks.
         pool: where the simulators are.
         seed: of the whole run.
+        rows: observations per call of a policy; results depend on it, as rounding does.
     """
 
     run: RunFolder
     suite: Suite
     pool: Engine
     seed: int
+    rows: int
 
     def rng(self, *key: int) -> np.random.Generator:
         """A generator of the run's seed and `key` alone: a resumed run draws the same."""
         return np.random.default_rng((self.seed, *key))
+
+    def noise_key(self, method: str) -> jax.Array:
+        """Key of the noise and times of a method's supervised updates."""
+        return jax.random.key(self.seed ^ method_number(method))
 
     def first_state(self, first_seed: int) -> int:
         """Seed of the first initial state of a training stream: every run seed has its own."""
@@ -55,6 +62,14 @@ class Session:
             f"{self.pool.renderer} rendering"
         )
         return {"env_steps_per_s": steps_per_s, "episodes_per_min": per_minute}
+
+
+def method_number(method: str) -> int:
+    """What a method's name adds to random keys; 0 for the base policy, which all start from.
+
+    Without it, continued training would draw the windows and the noise of the base's first updates.
+    """
+    return 0 if method == BASE else zlib.crc32(method.encode())
 
 
 @contextlib.contextmanager
@@ -74,9 +89,10 @@ def open_session(
         InputError: as `RunFolder`, an impossible pool, or nothing can render here.
     """
     check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
+    check_minima("config", config, {"rows": 1})
     workers, renderer = config.pool.workers or cores(), choose_renderer()
     run = RunFolder(workdir, {**settings, **config.to_dict()}, resume, config.wandb_project)
-    run.follow(protocol(suite, renderer))
+    run.follow({**protocol(suite, renderer), "rows": config.rows})
     run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
-        yield Session(run, suite, pool, config.seed)
+        yield Session(run, suite, pool, config.seed, config.rows)

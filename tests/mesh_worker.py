@@ -23,7 +23,7 @@ def main() -> None:
     # Imported late: a process joins the others before its first use of JAX.
     from tiny import MODEL, batch
 
-    from pi0_jax.rl.objective import cfg_flow_matching_loss
+    from pi0_jax.rl.objectives.cfg import Cfg
     from pi0_jax.training.fit import fit, prepare
     from pi0_jax.training.hardware import Hardware
     from pi0_jax.training.optimizer import OptimizerConfig
@@ -34,7 +34,7 @@ def main() -> None:
     hardware = Hardware(data, fsdp, micro_batches)
     # Constant rate, and an epsilon that keeps Adam from turning rounding into a step.
     config = OptimizerConfig(1e-2, 0, final_fraction=1.0, rules=(("PaliGemma/img/.*", 0.0),))
-    loss = cfg_flow_matching_loss(MODEL, 0.1, 1)
+    loss = Cfg(0.1).loss(MODEL, 1, "embedding")
     state, update = prepare(params, loss, config, 2, hardware)
     losses = []
     key = jax.random.key(1)

@@ -6,7 +6,7 @@ import pytest
 from tiny import CONFIG, MODEL, batch
 
 from pi0_jax.policy import sample
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.buckets import cut_prompts
 
 
@@ -44,7 +44,7 @@ def test_a_short_padding_is_left_alone():
 
 def test_nothing_changes(params):
     windows = padded(14)
-    loss = jax.jit(cfg_flow_matching_loss(MODEL, 0.1, 1))
+    loss = jax.jit(Cfg(0.1).loss(MODEL, 1, "embedding"))
     values = [float(loss(params, w, jax.random.key(0))[0]) for w in (windows, cut_prompts(windows))]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
     noise = np.ones((3, CONFIG.action_horizon, CONFIG.action_dim), np.float32)

@@ -15,7 +15,7 @@ from pi0_jax.errors import InputError
 
 def main():
     folder = cli.workdir()
-    print("main", folder, cli.RESUME.value, cli.CONFIG.value.rl.loss.alpha, cli.CONFIG.value.eval.guidance)
+    print("main", folder, cli.RESUME.value, cli.CONFIG.value.rl.cfg.alpha, cli.CONFIG.value.eval.guidance)
     if folder.name == "wrong":
         raise InputError("the input was wrong")
     if folder.name == "interrupted":
@@ -40,7 +40,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_overrides():
-    done = run(*GOOD, "--config.rl.loss.alpha=0.5", "--config.eval.guidance=(1.0,4.0)", "--resume")
+    done = run(*GOOD, "--config.rl.cfg.alpha=0.5", "--config.eval.guidance=(1.0,4.0)", "--resume")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "main runs/x True 0.5 (1.0, 4.0)\n"
 
@@ -59,7 +59,7 @@ def test_an_argument_of_the_config():
         ((*GOOD, "--config.sede=1"), ("'sede'", "'seed'")),
         # Values of another type.
         ((*GOOD, "--config.rl.sampling.group_size=many"), ("rl.sampling.group_size", "many")),
-        ((*GOOD, "--config.rl.loss.alpha=low"), ("rl.loss.alpha", "low")),
+        ((*GOOD, "--config.rl.cfg.alpha=low"), ("rl.cfg.alpha", "low")),
         # The config file.
         (("--config", "configs/none.py", "--workdir", "x"), ("--config", "configs/none.py")),
         (("--config", "configs/demo.py:fall", "--workdir", "x"), ("configs/demo.py", "'fall'")),

@@ -16,7 +16,6 @@ from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy import branches, sample
 from pi0_jax.rl.config import replaced, ript_config
 from pi0_jax.rl.evaluate import EvalConfig
-from pi0_jax.rl.objective import make_loss
 from pi0_jax.training.fit import recipe
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -122,7 +121,7 @@ def test_a_config_builds(path, argument):
         values = replaced(config.rl.to_dict(), overrides)
         optimizer = OptimizerConfig(**values.pop("optimizer"))
         ript = ript_config(values)
-        loss = make_loss(model, ript.loss, ript.condition)
+        loss = ript.chosen.loss(model, ript.time_samples, ript.condition)
         batch = windows(model, cameras, ript.batch_size)
         if by_prompt(ript.condition):
             obs = batch.obs

@@ -28,7 +28,9 @@ CONFIG = EvalConfig(episodes=3, first_seed=100, guidance=(1.0, 2.0), num_steps=1
 
 
 def session(path, pool, resume=False) -> Session:
-    return Session(RunFolder(path, {}, resume), Suite("two", TASKS, ExpertStyle()), pool, seed=0)
+    return Session(
+        RunFolder(path, {}, resume), Suite("two", TASKS, ExpertStyle()), pool, seed=0, rows=8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +196,7 @@ def test_errors_are_run_again(tmp_path, params):
 
     def counts_and_errors(resume: bool) -> tuple[tuple[int, int], list[str | None]]:
         with SimulatorPool(1, 20, retries=0) as pool:
-            working = Session(RunFolder(tmp_path / "run", {}, resume), suite, pool, seed=0)
+            working = Session(RunFolder(tmp_path / "run", {}, resume), suite, pool, seed=0, rows=8)
             measure(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
         (row,) = working.run.rows
         errors = [json.loads(line)["error"] for line in lines.read_text().splitlines()]

@@ -38,7 +38,7 @@ def filmed(path, pool, evaluated, each: int):
     run = RunFolder(path, {}, resume=False)
     for arm, episodes in zip(("base", "ript"), evaluated, strict=True):
         save_episodes(run.episodes(f"eval/{arm}_1"), episodes)
-    film(Session(run, SUITE, pool, 0), ("base", "ript"), 1.0, each)
+    film(Session(run, SUITE, pool, 0, 8), ("base", "ript"), 1.0, each)
     return [json.loads((path / f / "index.json").read_text()) for f in ("videos", "frames")]
 
 
@@ -147,7 +147,7 @@ def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):
 
     monkeypatch.setattr(film_module, "replay", counted)
     run = RunFolder(path, {}, resume=True)
-    film(Session(run, SUITE, scripted_pool, 0), ("base", "ript"), 1.0, 1)
+    film(Session(run, SUITE, scripted_pool, 0, 8), ("base", "ript"), 1.0, 1)
     assert [str(one.seed) for _, one in replayed] == [lost.name.split("_")[2]]
     assert lost.exists()
     assert json.loads((path / "videos" / "index.json").read_text()) == videos

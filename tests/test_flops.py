@@ -53,7 +53,7 @@ def test_the_published_size(flops):
     """I + P + S with a trimmed last layer is 2.618 TF; the second branch S = 0.0367 TF."""
     image, prefix, suffix = 0.440353161216, 2.1412, 0.036681629696
     plain = flops.update_flops(lambda model: flops.flow_matching_loss(model, 1)) / flops.TERA
-    cfg = flops.update_flops(lambda model: flops.cfg_flow_matching_loss(model, 0.1, 1)) / flops.TERA
+    cfg = flops.update_flops(lambda model: flops.Cfg(0.1).loss(model, 1, "embedding")) / flops.TERA
     # Pixels have no gradient: a little less than three times the forward pass.
     assert plain == pytest.approx(3 * (image + prefix + suffix), rel=1e-3)
     assert cfg - plain == pytest.approx(3 * suffix, rel=1e-3)

@@ -55,7 +55,7 @@ def base(blind_params) -> PolicyFolder:
 
 def session(path, pool, resume: bool = False, task: ScriptedTask = MIXED) -> Session:
     suite = Suite("scripted", (task,), ExpertStyle())
-    return Session(RunFolder(path, {}, resume), suite, pool, seed=0)
+    return Session(RunFolder(path, {}, resume), suite, pool, seed=0, rows=8)
 
 
 def run(session: Session, base: PolicyFolder, config=RIPT) -> PolicyFolder:
@@ -266,7 +266,7 @@ def test_branches_by_prompt_learn(tmp_path, scripted_pool, base, condition):
     """Rollouts, windows, demonstrations and a guided policy, with a prompt a branch."""
     model = dataclasses.replace(base.spec.model, prompt_length=48)
     spec = dataclasses.replace(base.spec, model=model, condition=condition)
-    config = ript(iterations=1, demo_weight=0.5, condition=condition, loss={"time_samples": 1})
+    config = ript(iterations=1, demo_weight=0.5, condition=condition, time_samples=1)
     told = dataclasses.replace(base, spec=spec)
     optimizer = dataclasses.replace(OPTIMIZER, b1=0.8)  # another program than the others'
     working = session(tmp_path / "run", scripted_pool)
@@ -299,7 +299,7 @@ def test_filtered_cloning_has_its_own_folder(tmp_path, scripted_pool, base):
         demo_fraction=0.0,
         sampling={"dynamic_sampling": False, "groups_per_step": 4, "max_groups": 4},
         advantage={"success_weight": True},
-        loss={"alpha": 0.0},
+        objective="filtered_bc",
     )
     path = tmp_path / "run"
     improve(session(path, scripted_pool), "filtered_bc", base, DEMOS, config, OPTIMIZER, 20)

@@ -8,7 +8,7 @@ import pytest
 from tiny import MODEL, batch, observation
 
 from pi0_jax.model import lora
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.fit import finished, fit, prepare
 from pi0_jax.training.optimizer import OptimizerConfig
 
@@ -68,7 +68,7 @@ def test_merge_by_hand():
 
 def test_training_moves_adapters_and_leaves_the_base(params):
     config = OptimizerConfig(1e-2, 0, preset="lora", ema_decay=0.5)
-    state, update = prepare(params, cfg_flow_matching_loss(MODEL, 0.1, 1), config, 3)
+    state, update = prepare(params, Cfg(0.1).loss(MODEL, 1, "embedding"), config, 3)
     state = fit(state, update, lambda step: batch(2), 3, KEY, 3, lambda step, values: None)
     chex.assert_trees_all_equal(state.params["PaliGemma"], params["PaliGemma"])
     assert np.abs(state.params["lora"]["layers"]["mlp"]["linear"]["b"]).max() > 1e-3

@@ -10,7 +10,7 @@ from tiny import CONFIG, MODEL, batch
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import GB, Job, abstract_batch, check, compiled_bytes, count
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -19,7 +19,7 @@ from pi0_jax.training.optimizer import OptimizerConfig
 def job(config=CONFIG, preset="full", size=4, ema_decay=0.0, **hardware) -> Job:
     return Job(
         jax.eval_shape(Pi0(config).init, jax.random.key(0)),
-        lambda remat: cfg_flow_matching_loss(Pi0(config, remat), 0.1, 1),
+        lambda remat: Cfg(0.1).loss(Pi0(config, remat), 1, "embedding"),
         OptimizerConfig(1e-4, 10, preset=preset, ema_decay=ema_decay),
         abstract_batch(config, 2, size),
         Hardware(**hardware),
@@ -62,7 +62,7 @@ def test_remat_keeps_less():
 @pytest.mark.parametrize("remat", ["mlp", "full"])
 def test_remat_changes_no_number(params, remat):
     key, windows = jax.random.key(1), batch(2)
-    losses = [cfg_flow_matching_loss(Pi0(CONFIG, r), 0.1, 1) for r in ("none", remat)]
+    losses = [Cfg(0.1).loss(Pi0(CONFIG, r), 1, "embedding") for r in ("none", remat)]
     grads = [jax.jit(jax.grad(lambda p, f=f: f(p, windows, key)[0]))(params) for f in losses]
     for a, b in zip(*map(jax.tree.leaves, grads), strict=True):
         assert jnp.allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -7,12 +7,12 @@ import pytest
 from tiny import MODEL, batch
 
 from pi0_jax.errors import InputError
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import split, whole_gradient
 
 KEY = jax.random.key(5)
-LOSS = cfg_flow_matching_loss(MODEL, 0.1, 2)
+LOSS = Cfg(0.1).loss(MODEL, 2, "embedding")
 RULES = (("PaliGemma/img/.*", 0.0),)
 
 

@@ -6,7 +6,7 @@ import jax
 import pytest
 from tiny import MODEL, batch
 
-from pi0_jax.rl.objective import cfg_flow_matching_loss
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.supervised import flow_matching_loss
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -29,7 +29,7 @@ def test_the_formulations_agree(naive, params):
     windows = windows.replace(obs=windows.obs.replace(image_mask=masked))
     for ours, other in (
         (flow_matching_loss(MODEL, 1), naive.joint_loss(MODEL)),
-        (cfg_flow_matching_loss(MODEL, 0.1, 1), naive.two_pass_loss(MODEL, 0.1)),
+        (Cfg(0.1).loss(MODEL, 1, "embedding"), naive.two_pass_loss(MODEL, 0.1)),
     ):
         found = [float(jax.jit(loss)(params, windows, KEY)[0]) for loss in (ours, other)]
         assert found[0] == pytest.approx(found[1], rel=1e-5)

@@ -42,14 +42,14 @@ def test_keys_are_replaced_section_by_section():
         ({"sampling": {"group_size": 1}}, "rl.sampling.group_size must be at least 2, got 1"),
         ({"advantage": {"negatives": "no"}}, "rl.advantage.negatives must be one of 'clamp'"),
         ({"windows": {"stride": "x"}}, "rl.windows.stride must be 'executed'"),
-        ({"loss": {"alpha": -1.0}}, "rl.loss.alpha must be at least 0"),
-        ({"loss": {"branch_dropout": 1.0}}, r"rl.loss.branch_dropout must be in \[0, 1\)"),
-        (
-            {"loss": {"branch_dropout": 0.1, "shared_noise": False}},
-            "leave shared_noise on, or set branch_dropout to 0",
-        ),
+        ({"time_samples": 0}, "rl.time_samples must be at least 1"),
+        ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
+        ({"cfg": {"alpha": -1.0}}, "rl.cfg.alpha must be at least 0"),
+        ({"cfg_detached": {"alpha": -1.0}}, "rl.cfg_detached.alpha must be at least 0"),
+        ({"cfg_dropout": {"probability": 1.0}}, r"rl.cfg_dropout.probability must be in \(0, 1\)"),
+        ({"cfg_dropout": {"probability": 0.0}}, "the objective is 'filtered_bc'"),
         ({"alpha": 0.1}, "unknown config key rl.alpha; the nearest valid key is rl."),
-        ({"loss": {"alhpa": 0.1}}, "unknown config key rl.loss.alhpa; .* is rl.loss.alpha"),
+        ({"cfg": {"alhpa": 0.1}}, "unknown config key rl.cfg.alhpa; .* is rl.cfg.alpha"),
     ],
 )
 def test_what_is_refused(changes, message):
@@ -61,9 +61,9 @@ def test_the_log_says_what_is_switched_on():
     said = str(ript(sampling={"dynamic_sampling": False, "states": "validation"}))
     assert "2 iterations of 2 groups x 3 from validation states (at most 6 tried" in said
     assert "dynamic sampling off) and 2 updates of 8 windows, 25% demonstrations" in said
-    assert "weights clamp, positive_mean; embedding, alpha 0.1; rollouts at guidance 1" in said
-    said = str(ript(advantage={"success_weight": True}, loss={"branch_dropout": 0.3}))
-    assert "weights success; embedding, dropout 0.3" in said
+    assert "weights clamp, positive_mean; embedding, cfg, alpha 0.1; rollouts at guidance 1" in said
+    said = str(ript(advantage={"success_weight": True}, objective="cfg_dropout"))
+    assert "weights success; embedding, cfg_dropout 0.1" in said
 
 
 def test_what_is_missing():

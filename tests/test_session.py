@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 from tiny import episode
@@ -9,18 +10,18 @@ from tiny import episode
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.run_folder import RunFolder
-from pi0_jax.session import Session, open_session
+from pi0_jax.session import Session, method_number, open_session
 
 SUITE = make_suite("scripted", {})
 
 
 def config(**changes) -> ConfigDict:
-    values = {"seed": 3, "wandb_project": "", "pool": {"workers": 2, "timeout_s": 20.0}}
+    values = {"seed": 3, "rows": 8, "wandb_project": "", "pool": {"workers": 2, "timeout_s": 20.0}}
     return ConfigDict(values | changes)
 
 
 def test_random_numbers_belong_to_seed_and_key():
-    three, four = (Session(None, SUITE, None, seed) for seed in (3, 4))
+    three, four = (Session(None, SUITE, None, seed, 8) for seed in (3, 4))
     assert three.rng(1, 2).random() == three.rng(1, 2).random()
     assert len({three.rng(1, 2).random(), three.rng(2, 1).random(), four.rng(1, 2).random()}) == 3
     assert three.first_state(5) == 30_000_005
@@ -39,7 +40,7 @@ def test_a_session_opens_and_ends(tmp_path, capsys):
 
 def test_speed_is_told(tmp_path, scripted_pool, capsys):
     """30 steps and 2 episodes in 4 s."""
-    session = Session(RunFolder(tmp_path, {}, resume=False), SUITE, scripted_pool, 0)
+    session = Session(RunFolder(tmp_path, {}, resume=False), SUITE, scripted_pool, 0, 8)
     found = session.speed("rollouts", [episode(10, [0]), episode(20, [0])], 4.0)
     assert found == {"env_steps_per_s": 7.5, "episodes_per_min": 30.0}
     said = "rollouts: 2 episodes in 0:04, 8 env steps/s, 30 episodes/min, 2 simulators, osmesa"
@@ -63,3 +64,16 @@ def test_nothing_is_started_for_a_folder_that_is_taken(tmp_path):
         open_session(tmp_path, False, config(), SUITE),
     ):
         pytest.fail("opened")
+
+
+def test_every_method_draws_its_own_batches_and_noise():
+    """The base policy has the plain streams; continued training must not draw the same again."""
+    three = Session(None, SUITE, None, 3, 8)
+    assert method_number("base") == 0
+    assert three.rng(1, 5, 0).integers(10**9) == three.rng(1, 5).integers(10**9)
+    names = ("base", "continued_sft", "ript")
+    draws = {three.rng(1, 5, method_number(name)).integers(10**9) for name in names}
+    keys = {tuple(jax.random.key_data(three.noise_key(name)).tolist()) for name in names}
+    assert len(draws) == len(keys) == 3
+    same = jax.random.key_data(three.noise_key("base")) == jax.random.key_data(jax.random.key(3))
+    assert same.all()

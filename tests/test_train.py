@@ -43,18 +43,18 @@ def test_an_arm_is_rl_with_some_keys_replaced():
     ript, optimizer = train.arm_settings(config(), "ript", SUITE)
     cloning, _ = train.arm_settings(config(), "filtered_bc", SUITE)
     sft, _ = train.arm_settings(config(), "continued_sft", SUITE)
-    assert (ript.loss.alpha, ript.sampling.dynamic_sampling) == (0.1, True)
-    assert (cloning.loss.alpha, cloning.sampling.dynamic_sampling) == (0.0, False)
+    assert (ript.objective, ript.sampling.dynamic_sampling) == ("cfg", True)
+    assert (cloning.objective, cloning.sampling.dynamic_sampling) == ("filtered_bc", False)
     assert cloning.advantage.success_weight
-    assert cloning.loss.time_samples == ript.loss.time_samples == 2
+    assert cloning.time_samples == ript.time_samples == 2
     assert (sft.sampling.groups_per_step, sft.sampling.group_size) == (0, 8)
     assert optimizer.rules == (("cond_embed", 20.0),)
 
 
 def test_a_baseline_with_an_unknown_key_is_refused():
     wrong = config()
-    wrong.baselines.odd = ConfigDict({"loss": {"alhpa": 1.0}})
-    with pytest.raises(InputError, match=r"rl.loss.alhpa; the nearest valid key is rl.loss.alpha"):
+    wrong.baselines.odd = ConfigDict({"cfg": {"alhpa": 1.0}})
+    with pytest.raises(InputError, match=r"rl.cfg.alhpa; the nearest valid key is rl.cfg.alpha"):
         train.arm_settings(wrong, "odd", SUITE)
 
 

@@ -10,7 +10,6 @@ from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.model import flow
 from pi0_jax.policy import Policy
-from pi0_jax.rl.objective import make_loss
 from pi0_jax.rl.ript import draw_batch, harvest, weighted_windows
 from pi0_jax.rl.sampler import Sampler
 from pi0_jax.training.fit import fit, prepare
@@ -61,7 +60,7 @@ def test_an_episode_to_the_gradient(scripted_pool, params):
     assert count(windows) == sum(looks)
     assert 0 < (windows.weight > 0).mean() < 1
 
-    loss = make_loss(MODEL, RIPT.loss, RIPT.condition)
+    loss = RIPT.chosen.loss(MODEL, RIPT.time_samples, RIPT.condition)
     optimizer = OptimizerConfig(5e-3, warmup_steps=0)
     state, update = prepare(folder.params, loss, optimizer, 30)
     error = jax.jit(lambda params: loss(params, windows, jax.random.key(1))[0])

@@ -12,7 +12,6 @@ from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy_folder import PolicyFolder, PolicySpec
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
-from pi0_jax.rl.objective import LossConfig
 from pi0_jax.rl.sampler import SamplingConfig
 from pi0_jax.types import Batch, Observation
 
@@ -39,7 +38,7 @@ RIPT = RiptConfig(
     updates_per_step=2,
     batch_size=8,
     sampling=SamplingConfig(group_size=3, groups_per_step=2, max_groups=6, first_seed=1000),
-    loss=LossConfig(alpha=0.1, time_samples=2),
+    time_samples=2,
     demo_fraction=0.25,
 )
 

@@ -10,11 +10,17 @@ from pi0_jax.data.conditions import CONDITIONS, EMBEDDING
 from pi0_jax.data.windows import WindowConfig
 from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.rl.advantage import AdvantageConfig
-from pi0_jax.rl.objective import LossConfig
+from pi0_jax.rl.objectives.base import Objective
+from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.rl.objectives.cfg_detached import CfgDetached
+from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
+from pi0_jax.rl.objectives.filtered_bc import FilteredBc
 from pi0_jax.rl.sampler import SamplingConfig
 from pi0_jax.training.optimizer import OptimizerConfig
 
 T = TypeVar("T")
+
+OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,12 @@ class RiptConfig:
         sampling: which initial states, and which groups count.
         advantage: from outcomes to weights.
         windows: from episodes to windows.
-        loss: from windows to a gradient.
+        objective: name of the field below that gives the loss.
+        cfg: settings of this objective.
+        cfg_detached: settings of this objective.
+        cfg_dropout: settings of this objective.
+        filtered_bc: settings of this objective.
+        time_samples: noise/time draws per window and branch.
         condition: how the branches of guidance are told apart (`data/conditions.py`); a policy
             keeps what it was trained with.
         guidance: scale at which the rollout policy acts.
@@ -47,7 +58,13 @@ class RiptConfig:
     sampling: SamplingConfig
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    objective: str = "cfg"
+    # A new objective is a file in rl/objectives/ and a line here.
+    cfg: Cfg = field(default_factory=Cfg)
+    cfg_detached: CfgDetached = field(default_factory=CfgDetached)
+    cfg_dropout: CfgDropout = field(default_factory=CfgDropout)
+    filtered_bc: FilteredBc = field(default_factory=FilteredBc)
+    time_samples: int = 1
     condition: str = EMBEDDING
     guidance: float = 1.0
     rollout_params: str = "last"
@@ -63,7 +80,9 @@ class RiptConfig:
         """
         check_minima("rl", self, {"iterations": 0, "updates_per_step": 1, "batch_size": 1})
         check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
+        check_minima("rl", self, {"time_samples": 1})
         choices = {"rollout_params": ("last", "ema"), "condition": CONDITIONS}
+        choices |= {"objective": OBJECTIVES}
         check_choices("rl", self, choices)
         if not 0 <= self.demo_fraction < 1:
             raise InputError(f"rl.demo_fraction must be in [0, 1), got {self.demo_fraction}")
@@ -75,19 +94,22 @@ class RiptConfig:
 
     def __str__(self) -> str:
         """One line for the log: what is switched on."""
-        s, a, loss = self.sampling, self.advantage, self.loss
+        s, a = self.sampling, self.advantage
         weights = "success" if a.success_weight else f"{a.negatives}, {a.rescale}"
-        branch = (
-            f"dropout {loss.branch_dropout:g}" if loss.branch_dropout else f"alpha {loss.alpha:g}"
-        )
         demos = f", {self.demo_fraction:.0%} demonstrations" if self.demo_fraction else ""
         return (
             f"{self.iterations} iterations of {s.groups_per_step} groups x {s.group_size} from "
             f"{s.states} states (at most {s.max_groups} tried, dynamic sampling "
             f"{'on' if s.dynamic_sampling else 'off'}) and {self.updates_per_step} updates of "
-            f"{self.batch_size} windows{demos}; weights {weights}; {self.condition}, {branch}; "
-            f"rollouts at guidance {self.guidance:g} with the {self.rollout_params} parameters"
+            f"{self.batch_size} windows{demos}; weights {weights}; "
+            f"{self.condition}, {self.chosen}; rollouts at guidance "
+            f"{self.guidance:g} with the {self.rollout_params} parameters"
         )
+
+    @property
+    def chosen(self) -> Objective:
+        """The objective that `objective` names."""
+        return getattr(self, self.objective)
 
     def check_optimizer(self, optimizer: OptimizerConfig) -> None:
         """The optimizer keeps the parameters that the rollouts want.
@@ -112,7 +134,10 @@ def ript_config(values: Mapping[str, Any]) -> RiptConfig:
         "sampling": SamplingConfig,
         "advantage": AdvantageConfig,
         "windows": WindowConfig,
-        "loss": LossConfig,
+        "cfg": Cfg,
+        "cfg_detached": CfgDetached,
+        "cfg_dropout": CfgDropout,
+        "filtered_bc": FilteredBc,
     }
     made = {
         name: build(f"rl.{name}", kind, values[name])

@@ -17,7 +17,7 @@ from pi0_jax.run_folder import success_text
 from pi0_jax.session import Session
 from pi0_jax.statistics import Phase, Row
 
-# Episodes under way at a time: as many as a policy takes in one call, and few enough for memory.
+# Episodes under way at a time: few enough for memory.
 _AT_ONCE = 64
 
 _State = tuple[Task, int]
@@ -98,7 +98,7 @@ def measure(
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:
-            policy = Policy.from_folder(folder, scale, config.num_steps)
+            policy = Policy.from_folder(folder, scale, config.num_steps, session.rows)
             found |= _evaluate(session, arm, policy, steps, missing, log, found)
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]

@@ -15,7 +15,6 @@ from pi0_jax.policy import Policy
 from pi0_jax.policy_folder import PolicyFolder
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.metrics import iteration_metrics, nothing_taught
-from pi0_jax.rl.objective import make_loss
 from pi0_jax.rl.ript import Harvest, demo_windows, draw_batch, harvest, weighted_windows
 from pi0_jax.rl.rollout import groups_of
 from pi0_jax.rl.sampler import DEMONSTRATIONS, Sampler, teaching
@@ -103,11 +102,11 @@ def improve(
     if config.advantage.warning:
         session.run.say(f"{name}: warning: {config.advantage.warning}")
     network = hardware.network(base.spec.model)
-    loss = make_loss(network, config.loss, base.spec.condition)
+    loss = config.chosen.loss(network, config.time_samples, base.spec.condition)
     steps = config.iterations * config.updates_per_step
     state, update = prepare(base.params, loss, optimizer, steps, hardware)
     checkpoint.check_room(session.run.checkpoints(name), state)
-    arm = _arm(name, config, base, demos, update, first_step)
+    arm = _arm(session, name, config, base, demos, update, first_step)
     done = _resumed(session, arm, Progressed(0, state, _first_sampler(session, config)))
     session.run.rewind("rl", name, first_step + int(done.state.step))
     while done.iteration < config.iterations:
@@ -116,6 +115,7 @@ def improve(
 
 
 def _arm(
+    session: Session,
     name: str,
     config: RiptConfig,
     base: PolicyFolder,
@@ -125,7 +125,13 @@ def _arm(
 ) -> Arm:
     windows = demo_windows(demos, config, base.transforms, base.spec.model.action_horizon)
     # Its parameters stay on the host: a rollout brings the newest, and 16 GB hold no second set.
-    policy = Policy(Pi0(base.spec.model), base.params, base.transforms, config.guidance)
+    policy = Policy(
+        Pi0(base.spec.model),
+        base.params,
+        base.transforms,
+        config.guidance,
+        rows=session.rows,
+    )
     return Arm(name, config, base, policy, windows, update, first_step)
 
 

@@ -1,7 +1,7 @@
 """One step of RIPT: groups of rollouts -> advantages -> weighted windows -> batches.
 
 RIPT (arXiv 2505.17016) without its PPO update: K rollouts of one initial state, leave-one-out
-advantages, dynamic sampling; no critic, no likelihood. The update is `rl.objective`.
+advantages, dynamic sampling; no critic, no likelihood. The update is one of `rl/objectives/`.
 """
 
 from collections.abc import Sequence

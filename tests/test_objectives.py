@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from tiny import MODEL, batch
 
+from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL
-from pi0_jax.rl.objective import LossConfig, cfg_flow_matching_loss, make_loss, one_branch_loss
+from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.rl.objectives.cfg_detached import CfgDetached
+from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
+from pi0_jax.rl.objectives.filtered_bc import FilteredBc
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import whole_gradient
 from pi0_jax.training.supervised import draw
@@ -46,7 +50,7 @@ def naive_loss(params, windows, alpha: float, samples: int):
 def test_the_shared_prefix_changes_nothing(params, size, samples, alpha):
     windows = batch(size)
     windows = windows.replace(weight=windows.weight + 0.25)
-    loss = cfg_flow_matching_loss(MODEL, alpha, samples)
+    loss = Cfg(alpha).loss(MODEL, samples, "embedding")
     value, grads = jax.jit(jax.value_and_grad(lambda p: loss(p, windows, KEY)[0]))(params)
     expected, expected_grads = naive_loss(params, windows, alpha, samples)
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
@@ -59,7 +63,7 @@ def gradient():
     compiled = {
         alpha: jax.jit(
             jax.value_and_grad(
-                lambda p, w, alpha=alpha: cfg_flow_matching_loss(MODEL, alpha, 1)(p, w, KEY),
+                lambda p, w, alpha=alpha: Cfg(alpha).loss(MODEL, 1, "embedding")(p, w, KEY),
                 has_aux=True,
             )
         )
@@ -77,7 +81,7 @@ def test_windows_of_weight_0_teach_the_unconditional_branch_only(gradient, param
     assert float(loss) == pytest.approx(0.1 * float(metrics["loss_uncond"]))
 
 
-def test_alpha_0_leaves_filtered_behaviour_cloning(gradient, params):
+def test_alpha_0_leaves_behaviour_cloning(gradient, params):
     windows = batch(3)  # weights 0, 0.5, 1
     (loss, metrics), grads = gradient(params, windows, 0.0)
     np.testing.assert_array_equal(grads["cond_embed"][UNCONDITIONAL], 0)
@@ -142,7 +146,7 @@ def two_prompts(size: int):
 def test_every_pair_of_branches_is_two_passes(params, condition, shared):
     """Shared noise: both branches see draws 0 and 1; otherwise the second sees 2 and 3."""
     windows = two_prompts(3)
-    loss = make_loss(MODEL, LossConfig(0.3, 2, shared_noise=shared), condition)
+    loss = Cfg(0.3, shared).loss(MODEL, 2, condition)
     value, metrics = jax.jit(loss)(params, windows, KEY)
     drawn = draw(KEY, jnp.asarray(windows.actions), 2 if shared else 4)
     mask, text = np.asarray(windows.action_mask), condition != "embedding"
@@ -162,8 +166,8 @@ def test_every_pair_of_branches_is_two_passes(params, condition, shared):
 @pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
 def test_branches_by_prompt_leave_the_embedding_alone(params, condition):
     windows = two_prompts(2)
-    for settings in (LossConfig(), LossConfig(branch_dropout=0.5)):
-        loss = make_loss(MODEL, settings, condition)
+    for objective in (Cfg(), CfgDropout(0.5), FilteredBc()):
+        loss = objective.loss(MODEL, 1, condition)
         grads = jax.jit(jax.grad(lambda p, loss=loss: loss(p, windows, KEY)[0]))(params)
         np.testing.assert_array_equal(grads["cond_embed"], 0)
         assert np.abs(grads["action_out_proj"]["kernel"]).max() > 0
@@ -172,7 +176,7 @@ def test_branches_by_prompt_leave_the_embedding_alone(params, condition):
 @pytest.mark.parametrize("condition", ["embedding", "text_indicator"])
 def test_a_single_pass_trains_one_branch_of_each_window(params, condition):
     windows = two_prompts(6)
-    loss = make_loss(MODEL, LossConfig(0.7, 2, branch_dropout=0.5), condition)
+    loss = CfgDropout(0.5).loss(MODEL, 2, condition)
     drawn, dropped = loss.draw(KEY, windows)
     dropped = np.asarray(dropped)
     assert 0 < dropped.sum() < 6  # both branches are among them
@@ -192,20 +196,67 @@ def test_a_single_pass_trains_one_branch_of_each_window(params, condition):
 def test_how_often_a_branch_is_dropped():
     windows = batch(2).replace(weight=np.zeros(4000, np.float32))
     windows = windows.replace(actions=np.zeros((4000, 4, 8), np.float32))
-    _, dropped = one_branch_loss(MODEL, 0.3, 1, "embedding").draw(KEY, windows)
+    _, dropped = CfgDropout(0.3).loss(MODEL, 1, "embedding").draw(KEY, windows)
     assert np.mean(dropped) == pytest.approx(0.3, abs=0.03)
-    _, dropped = one_branch_loss(MODEL, 0.3, 1, "embedding").draw(jax.random.key(6), windows)
+    _, dropped = CfgDropout(0.3).loss(MODEL, 1, "embedding").draw(jax.random.key(6), windows)
     assert np.mean(dropped) == pytest.approx(0.3, abs=0.03)
 
 
 @pytest.mark.parametrize("condition", ["embedding", "text_indicator"])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_micro_batches_give_the_gradient_of_the_whole(params, condition, dropout):
+@pytest.mark.parametrize("objective", [Cfg(), CfgDropout(0.5), FilteredBc()], ids=str)
+def test_micro_batches_give_the_gradient_of_the_whole(params, condition, objective):
     windows = two_prompts(4)
-    loss = make_loss(MODEL, LossConfig(branch_dropout=dropout), condition)
+    loss = objective.loss(MODEL, 1, condition)
     flat = {"state_proj": params["state_proj"], "cond_embed": params["cond_embed"]}
     rest = {name: leaf for name, leaf in params.items() if name not in flat}
     (whole, _), grads = jax.jit(whole_gradient(loss))(flat, rest, windows, KEY)
     (parts, _), summed = jax.jit(accumulated_gradient(loss, 2))(flat, rest, windows, KEY)
     assert float(parts) == pytest.approx(float(whole), rel=1e-5)
     chex.assert_trees_all_close(summed, grads, rtol=1e-3, atol=2e-5)
+
+
+def value_and_grad(objective, params, windows):
+    """Loss and gradient of one objective, two draws per window."""
+    loss = objective.loss(MODEL, 2, "embedding")
+    return jax.jit(jax.value_and_grad(lambda p: loss(p, windows, KEY)[0]))(params)
+
+
+def test_filtered_bc_is_cfg_at_alpha_0(params):
+    windows = batch(3)
+    one, two = (value_and_grad(x, params, windows) for x in (FilteredBc(), Cfg(alpha=0.0)))
+    chex.assert_trees_all_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_cfg_detached_trains_the_trunk_as_filtered_bc_and_its_row_as_cfg(params):
+    """The trunk and the positive row feel L_cond alone; the unconditional row feels L_uncond."""
+    windows = batch(3)
+    _, plain = value_and_grad(FilteredBc(), params, windows)
+    _, cfg = value_and_grad(Cfg(alpha=0.7), params, windows)
+    for alpha in (0.0, 0.7):
+        _, grads = value_and_grad(CfgDetached(alpha), params, windows)
+        expected = cfg if alpha else plain
+        np.testing.assert_allclose(
+            grads["cond_embed"][UNCONDITIONAL],
+            expected["cond_embed"][UNCONDITIONAL],
+            rtol=1e-3,
+            atol=1e-6,
+        )
+        rest = {"cond_embed": grads["cond_embed"].at[UNCONDITIONAL].set(0.0)}
+        chex.assert_trees_all_close(grads | rest, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_cfg_detached_needs_the_embedding():
+    with pytest.raises(InputError, match=r"trains one row .* set it to 'embedding'"):
+        CfgDetached().loss(MODEL, 1, "text_indicator")
+
+
+@pytest.mark.parametrize(
+    ("objective", "guided"),
+    [(Cfg(), True), (CfgDetached(), True), (CfgDropout(0.5), True), (FilteredBc(), False)],
+    ids=str,
+)
+def test_an_objective_knows_whether_it_has_guidance(params, objective, guided):
+    """It has where the unconditional row gets a gradient."""
+    _, grads = value_and_grad(objective, params, batch(8))
+    assert objective.has_guidance is guided
+    assert bool(np.abs(grads["cond_embed"][UNCONDITIONAL]).max() > 0) is guided

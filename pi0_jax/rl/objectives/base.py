@@ -1,0 +1,94 @@
+"""What an objective of RL is, and what its losses share.
+
+Axis letters: b batch, r suffix row, H action horizon, d action dimension.
+"""
+
+from dataclasses import replace
+from typing import ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.data.conditions import by_prompt
+from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.training.step import DrawnLoss, Params
+from pi0_jax.types import Batch, Observation
+
+
+class Objective(Protocol):
+    """Settings of one objective, and the loss that they make.
+
+    Attributes:
+        has_guidance: the loss trains both branches, so that guidance scales other than 1 mean
+            something.
+    """
+
+    has_guidance: ClassVar[bool]
+
+    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+        """The loss of a batch of windows.
+
+        Args:
+            model: the network.
+            time_samples: noise/time draws per window and branch.
+            condition: how the branches differ (`data/conditions.py`).
+        """
+        ...
+
+
+def both_velocities(
+    model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array, condition: str
+) -> tuple[jax.Array, jax.Array]:
+    """Velocities of the conditional and of the unconditional branch.
+
+    Args:
+        model: the network.
+        params: parameter tree.
+        batch: b windows.
+        x_t: float32[b, 2r, H, d]; the first r rows are of the conditional branch.
+        time: float32[b, 2r].
+        condition: how the branches differ.
+
+    Returns:
+        Two float32[b, r, H, d]; by prompt the branches have a prefix each, else they share one.
+    """
+    velocities = _by_prompt if by_prompt(condition) else _by_embedding
+    return velocities(model, params, batch, x_t, time)
+
+
+def _by_embedding(
+    model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Both branches are suffix rows over one prefix."""
+    rows = x_t.shape[1]  # 2r
+    ids = jnp.repeat(jnp.array([POSITIVE, UNCONDITIONAL]), rows // 2)
+    ids = jnp.broadcast_to(ids, (len(x_t), rows))  # [b, 2r]
+    cache = model.encode_prefix(params, batch.obs)
+    v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
+    v_cond, v_uncond = jnp.split(v, 2, axis=1)  # 2 x [b, r, H, d]
+    return v_cond, v_uncond
+
+
+def _by_prompt(
+    model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """As `_by_embedding`, but each branch has a prefix of its own: 2b observations."""
+    plain = prompts_where(jnp.ones(len(x_t), bool), batch)
+    obs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.obs, plain)
+    # [b, 2r, ...] to [2b, r, ...]: the rows of a branch belong to its prefix.
+    x_t, time = (jnp.concatenate(jnp.split(x, 2, axis=1)) for x in (x_t, time))
+    cache = model.encode_prefix(params, obs)
+    v = model.velocity(params, cache, obs.state, x_t, time)  # [2b, r, H, d]
+    v_cond, v_uncond = jnp.split(v, 2)
+    return v_cond, v_uncond
+
+
+def prompts_where(uncond: jax.Array, batch: Batch) -> Observation:
+    """The observations with the unconditional prompt where bool[b] `uncond`, else their own."""
+    obs = batch.obs
+    assert batch.uncond_prompt is not None and batch.uncond_prompt_mask is not None
+    return replace(
+        obs,
+        prompt=jnp.where(uncond[:, None], batch.uncond_prompt, obs.prompt),
+        prompt_mask=jnp.where(uncond[:, None], batch.uncond_prompt_mask, obs.prompt_mask),
+    )

@@ -1,0 +1,87 @@
+"""The advantage-weighted CFG flow-matching loss.
+
+    L = w(A) L_cond  (windows of positive advantage)  +  alpha L_uncond  (every window)
+
+Both branches share prefix, noise and time: they are suffix rows over one prefix cache, so the
+second branch costs one more pass of the small expert. Where the branches differ by their prompt
+(`data/conditions.py`) each has a prefix of its own.
+
+Sources: CFGRL (arXiv 2505.23458) for the two terms; RIPT (arXiv 2505.17016) for the advantage.
+
+Axis letters: b batch, r suffix row, H action horizon, d action dimension.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from pi0_jax.errors import check_minima
+from pi0_jax.model import flow
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.rl.objectives.base import both_velocities
+from pi0_jax.training.step import DrawnLoss, Params, Valued
+from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class Cfg:
+    """Objective `cfg`.
+
+    Attributes:
+        alpha: weight of the unconditional branch.
+        shared_noise: both branches of a window see the same noise and time.
+    """
+
+    alpha: float = 0.1
+    shared_noise: bool = True
+
+    has_guidance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("rl.cfg", self, {"alpha": 0})
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"cfg, alpha {self.alpha:g}"
+
+    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+        """Builds `L = w L_cond + alpha L_uncond`.
+
+        With v the velocity, u = noise - actions its target, and means over windows b, rows r and
+        the real action steps:
+
+            L_cond   = mean of |v(x_t, t, POSITIVE) - u|^2, window i weighted by w_i = w(A_i)
+            L_uncond = mean of |v(x_t, t, UNCONDITIONAL) - u|^2
+
+        Windows of weight 0 count in the unconditional term only. Arguments as
+        `Objective.loss`.
+        """
+
+        def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+            """The weighted two-branch loss of one batch."""
+            actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
+            x_t = flow.interpolate(actions, noise, time)
+            if self.shared_noise:
+                x_t, time = (jnp.concatenate([x, x], axis=1) for x in (x_t, time))  # [b, 2r, ...]
+            v_cond, v_uncond = both_velocities(model, params, batch, x_t, time, condition)
+            mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
+            # The conditional branch saw the first rows; all of them, where noise is shared.
+            first, last = jnp.s_[:, :time_samples], jnp.s_[:, -time_samples:]
+            # Here the advantage becomes a condition: the positive branch learns what it weighs.
+            error = flow.matching_error(v_cond, actions[first], noise[first])  # [b, r, H]
+            cond = flow.masked_mean(error, mask, weight)
+            error = flow.matching_error(v_uncond, actions[last], noise[last])
+            uncond = flow.masked_mean(error, mask)
+            gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
+            metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
+            metrics["guidance_gap_relative"] = gap / size
+            return cond + self.alpha * uncond, metrics
+
+        return DrawnLoss(drawing(time_samples if self.shared_noise else 2 * time_samples), loss)

@@ -1,0 +1,80 @@
+"""CFG whose unconditional branch leaves the network alone: only its embedding row learns from it.
+
+    L = w(A) L_cond(theta, e_pos)  +  alpha L_uncond(sg(theta), e_uncond)
+
+sg stops the gradient. At guidance 1 the policy is that of `filtered_bc`, whatever alpha; what
+guidance adds comes on top.
+
+Axis letters: b batch, r suffix row, H action horizon, d action dimension.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.data.conditions import by_prompt
+from pi0_jax.errors import InputError, check_minima
+from pi0_jax.model import flow
+from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.training.step import HEADER, DrawnLoss, Params, Valued
+from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class CfgDetached:
+    """Objective `cfg_detached`.
+
+    Attributes:
+        alpha: weight of the unconditional term; it scales the gradient of one embedding row.
+    """
+
+    alpha: float = 1.0
+
+    has_guidance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("rl.cfg_detached", self, {"alpha": 0})
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"cfg_detached, alpha {self.alpha:g}"
+
+    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+        """Builds the loss above; arguments as `Objective.loss`.
+
+        Raises:
+            InputError: the branches differ by their prompt, so there is no row to train alone.
+        """
+        if by_prompt(condition):
+            raise InputError(
+                f"rl.objective 'cfg_detached' trains one row of the condition embedding, but "
+                f"rl.condition is {condition!r}; set it to 'embedding'"
+            )
+
+        def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+            """The loss of one batch; both branches see the same noise and time."""
+            actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
+            x_t = flow.interpolate(actions, noise, time)
+            cache = model.encode_prefix(params, batch.obs)
+            rest = jnp.asarray(batch.obs.state), x_t, time
+            v_cond = model.velocity(params, cache, *rest, jnp.full(time.shape, POSITIVE))
+            fixed = jax.lax.stop_gradient(params) | {HEADER: params[HEADER]}
+            still = jax.lax.stop_gradient(cache)
+            v_uncond = model.velocity(fixed, still, *rest, jnp.full(time.shape, UNCONDITIONAL))
+            mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
+            cond = flow.masked_mean(flow.matching_error(v_cond, actions, noise), mask, weight)
+            uncond = flow.masked_mean(flow.matching_error(v_uncond, actions, noise), mask)
+            gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
+            metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
+            metrics["guidance_gap_relative"] = gap / size
+            return cond + self.alpha * uncond, metrics
+
+        return DrawnLoss(drawing(time_samples), loss)

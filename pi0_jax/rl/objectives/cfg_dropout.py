@@ -1,0 +1,80 @@
+"""CFG in a single pass: each window trains one of the two branches, drawn for it.
+
+    L = sum over conditional windows of w(A) |v - u|^2  +  sum over unconditional ones of |v - u|^2
+
+divided by the number of all real action steps. Source: RECAP (arXiv 2511.14759) and RLinf.
+
+Axis letters: b batch, r suffix row, H action horizon, d action dimension.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from pi0_jax.data.conditions import by_prompt
+from pi0_jax.errors import InputError
+from pi0_jax.model import flow
+from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.rl.objectives.base import prompts_where
+from pi0_jax.training.step import DrawnLoss, Params, Valued
+from pi0_jax.training.supervised import Drawn, draw
+from pi0_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class CfgDropout:
+    """Objective `cfg_dropout`: half the expert's cost of `cfg`; no guidance gap is measured.
+
+    Attributes:
+        probability: of the unconditional branch; it takes the place of alpha.
+    """
+
+    probability: float = 0.1
+
+    has_guidance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Checks the range.
+
+        Raises:
+            InputError: not in (0, 1).
+        """
+        if not 0 < self.probability < 1:
+            raise InputError(
+                f"rl.cfg_dropout.probability must be in (0, 1), got {self.probability}; without "
+                "an unconditional branch the objective is 'filtered_bc'"
+            )
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"cfg_dropout {self.probability:g}"
+
+    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+        """Builds the loss above; arguments as `Objective.loss`."""
+
+        def drawn(rng: jax.Array, batch: Batch) -> tuple[Drawn, jax.Array]:
+            """Noise and time, and bool[b]: whose branch is the unconditional one."""
+            branch_rng, rng = jax.random.split(rng)
+            dropped = jax.random.bernoulli(branch_rng, self.probability, (len(batch.weight),))
+            return draw(rng, jnp.asarray(batch.actions), time_samples), dropped
+
+        def loss(params: Params, batch: Batch, drawn: tuple[Drawn, jax.Array]) -> Valued:
+            """The weighted loss of one batch, each window in its branch."""
+            (actions, noise, time), dropped = drawn  # [b, r, H, d] twice, [b, r], [b]
+            x_t = flow.interpolate(actions, noise, time)
+            obs, ids = batch.obs, None
+            if by_prompt(condition):
+                obs = prompts_where(dropped, batch)
+            else:
+                ids = jnp.where(dropped, UNCONDITIONAL, POSITIVE)[:, None]
+                ids = jnp.broadcast_to(ids, time.shape)  # [b, r]
+            cache = model.encode_prefix(params, obs)
+            v = model.velocity(params, cache, jnp.asarray(obs.state), x_t, time, ids)
+            error, mask = flow.matching_error(v, actions, noise), jnp.asarray(batch.action_mask)
+            cond = flow.masked_mean(error, mask, jnp.where(dropped, 0.0, batch.weight))
+            uncond = flow.masked_mean(error, mask, dropped.astype(jnp.float32))
+            return cond + uncond, {"loss_cond": cond, "loss_uncond": uncond}
+
+        return DrawnLoss(drawn, loss)

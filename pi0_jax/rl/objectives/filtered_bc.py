@@ -1,0 +1,49 @@
+"""Behaviour cloning of the windows that count: only the conditional branch is trained.
+
+    L = mean of w |v(x_t, t, POSITIVE) - u|^2,  u = noise - actions
+
+With `rl.advantage.success_weight` and without dynamic sampling (every success counts 1, every
+failure 0) this is filtered behaviour cloning; with advantages as weights it is `cfg` at alpha 0.
+
+Axis letters: b batch, r suffix row, H action horizon, d action dimension.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from pi0_jax.data.conditions import by_prompt
+from pi0_jax.model import flow
+from pi0_jax.model.pi0 import POSITIVE, Pi0
+from pi0_jax.training.step import DrawnLoss, Params, Valued
+from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class FilteredBc:
+    """Objective `filtered_bc`; it has no settings of its own, and no guidance."""
+
+    has_guidance: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        """For the log."""
+        return "filtered_bc"
+
+    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+        """Builds the loss above; arguments as `Objective.loss`."""
+
+        def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+            """The weighted loss of one batch."""
+            actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
+            x_t = flow.interpolate(actions, noise, time)
+            ids = None if by_prompt(condition) else jnp.full(time.shape, POSITIVE)  # [b, r]
+            cache = model.encode_prefix(params, batch.obs)
+            v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
+            error = flow.matching_error(v, actions, noise)  # [b, r, H]
+            weight = jnp.asarray(batch.weight)
+            cond = flow.masked_mean(error, jnp.asarray(batch.action_mask), weight)
+            return cond, {"loss_cond": cond}
+
+        return DrawnLoss(drawing(time_samples), loss)
