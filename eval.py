@@ -8,15 +8,15 @@ from pathlib import Path
 
 from absl import flags
 
-from pi0_jax import cli
+from pi0_jax.apps import cli
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import check_task, load_policy
+from pi0_jax.policy.folder import check_task, load_policy
 from pi0_jax.report.page import write_report
-from pi0_jax.rl.evaluate import EvalConfig, measure
-from pi0_jax.rl.film import film
-from pi0_jax.session import open_session
-from pi0_jax.statistics import table
+from pi0_jax.rollout.evaluate import EvalConfig, measure
+from pi0_jax.rollout.record_videos import film
+from pi0_jax.run.session import open_session
+from pi0_jax.run.success import table
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy folder to evaluate")
 ARM = "policy"

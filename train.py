@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi0_jax import cli
-from pi0_jax.data.conditions import EMBEDDING, branch_prompt, by_prompt
+from pi0_jax.apps import cli
+from pi0_jax.data.branches import EMBEDDING, branch_prompt, by_prompt
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
-from pi0_jax.data.lerobot import LeRobotFolder, open_lerobot
+from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.env.stepping import ACTION_DIM, PROPRIO_DIM
@@ -22,7 +22,7 @@ from pi0_jax.episode import load_episodes, save_episodes
 from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import (
+from pi0_jax.policy.folder import (
     PolicyFolder,
     PolicySpec,
     check_task,
@@ -33,13 +33,13 @@ from pi0_jax.policy_folder import (
 )
 from pi0_jax.report.page import write_report
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
-from pi0_jax.rl.evaluate import EvalConfig, measure
-from pi0_jax.rl.film import film
-from pi0_jax.rl.improve import improve
-from pi0_jax.rl.sampler import FRESH, VALIDATION, SamplingConfig
-from pi0_jax.run_folder import BASE, RIPT, RunFolder, success_text, versions
-from pi0_jax.session import Session, method_number, open_session
-from pi0_jax.statistics import table
+from pi0_jax.rl.init_states import FRESH, VALIDATION, SamplingConfig
+from pi0_jax.rl.loop import improve
+from pi0_jax.rollout.evaluate import EvalConfig, measure
+from pi0_jax.rollout.record_videos import film
+from pi0_jax.run.folder import BASE, RIPT, RunFolder, success_text, versions
+from pi0_jax.run.session import Session, method_number, open_session
+from pi0_jax.run.success import table
 from pi0_jax.training import checkpoint
 from pi0_jax.training.fit import finished, fit, prepare
 from pi0_jax.training.hardware import Hardware, cache_programs

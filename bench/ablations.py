@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pi0_jax.statistics import Row, row_from_dict, wilson
-from pi0_jax.writers import read_metrics
+from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.run.success import Row, row_from_dict, wilson
 
 REFERENCE = "filtered_bc"
 

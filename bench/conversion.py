@@ -27,11 +27,11 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from convert.architecture import axis_sizes
-from convert.flax_to_torch import keys
-from convert.keymap import OPENPI, shape
-from convert.safetensors_file import SafetensorsWriter
-from convert.source import tasks
+from pi0_jax.convert.architecture import axis_sizes
+from pi0_jax.convert.flax_to_torch import keys
+from pi0_jax.convert.keymap import OPENPI, shape
+from pi0_jax.convert.safetensors_file import SafetensorsWriter
+from pi0_jax.convert.source import tasks
 from pi0_jax.data.normalize import NormStats, compute_stats, save_norm_stats
 from pi0_jax.model.config import Pi0Config, pi0
 
@@ -115,9 +115,9 @@ def measure(config: Pi0Config, folder: Path) -> list[Measured]:
     print(f"{size:,} bytes of bfloat16 in {len(list(source.glob('*.safetensors')))} shards")
     copied = copy(source, folder / "copy")
     shutil.rmtree(folder / "copy")
-    there = command("convert.torch_to_flax", str(source), str(policy))
+    there = command("pi0_jax.convert.torch_to_flax", str(source), str(policy))
     shutil.rmtree(source)
-    again = command("convert.flax_to_torch", str(policy), str(back), "--layout", "openpi")
+    again = command("pi0_jax.convert.flax_to_torch", str(policy), str(back), "--layout", "openpi")
     return [copied, there, again]
 
 

@@ -10,12 +10,12 @@ import argparse
 import numpy as np
 
 from pi0_jax.env.base import Job
-from pi0_jax.env.expert import ExpertStyle, demonstrate
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.libero import DEMONSTRATED, LiberoTask, libero_tasks
-from pi0_jax.env.pool import SimulatorPool, cores
+from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.robosuite.gl import choose_renderer
+from pi0_jax.env.robosuite.libero import DEMONSTRATED, LiberoTask, libero_tasks
+from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.episode import Episode
-from pi0_jax.statistics import wilson
+from pi0_jax.run.success import wilson
 
 # Nobody looks: pictures would cost more than the rest.
 STYLE = ExpertStyle(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)

@@ -18,7 +18,7 @@ from naive import two_pass_loss
 
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy import branches, sample
+from pi0_jax.policy.policy import branches, sample
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.fit import ONE_DEVICE, recipe
 from pi0_jax.training.memory import Job, abstract_batch

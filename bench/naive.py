@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model import flow, gemma, mask
-from pi0_jax.model.depth import over_layers
+from pi0_jax.model.layer_scan import over_layers
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.training.step import DrawnLoss, Params, Valued
 from pi0_jax.training.supervised import Drawn, drawing

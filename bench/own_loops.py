@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pi0_jax.env.base import Boundary, SimState, Task
-from pi0_jax.env.libero import LiberoTask
-from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.robosuite.libero import LiberoTask
+from pi0_jax.env.robosuite.lift import LiftTask
 
 
 class OwnLoop(Protocol):
@@ -99,7 +99,7 @@ class LiftLoop:
     """robosuite's Lift with `use_camera_obs`, in its own quality of pictures."""
 
     def __init__(self, task: LiftTask) -> None:
-        from pi0_jax.env.lift_simulator import make_environment
+        from pi0_jax.env.robosuite.lift_simulator import make_environment
 
         np.random.seed(0)  # as `LiftSimulator`: the cube's size is drawn when the model is built
         self.env = make_environment(task, has_offscreen_renderer=True, use_camera_obs=True)
@@ -107,8 +107,8 @@ class LiftLoop:
 
     def begin(self, seed: int) -> Any:
         """Places the cube from `seed` and lets it fall."""
-        from pi0_jax.env.lift_simulator import SETTLE_STEPS
-        from pi0_jax.env.panda_simulator import SETTLE
+        from pi0_jax.env.robosuite.lift_simulator import SETTLE_STEPS
+        from pi0_jax.env.robosuite.panda_simulator import SETTLE
 
         np.random.seed(seed)
         self.env.robots[0].gripper.current_action = np.zeros(2)

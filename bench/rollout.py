@@ -18,9 +18,9 @@ import numpy as np
 from own_loops import OwnLoopTask, loaded_physics, own_episode, timed_run
 
 from pi0_jax.env.base import Boundary, Job, Task, start
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import make_suite
+from pi0_jax.env.workers.pool import SimulatorPool
 
 CHUNKS = (5, 10, 50)
 WORKERS = (1, 2, 4)

@@ -16,7 +16,7 @@ from measure import SIZES, compare, device, windows
 
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy import branches, sample
+from pi0_jax.policy.policy import branches, sample
 from pi0_jax.types import Batch
 
 NUM_STEPS = 10

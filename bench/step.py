@@ -16,7 +16,7 @@ import jax
 from measure import SIZES, compare, device, windows
 from naive import joint_loss, two_pass_loss
 
-from pi0_jax.model.depth import REMATS
+from pi0_jax.model.layer_scan import REMATS
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.fit import ONE_DEVICE, recipe

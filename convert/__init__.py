@@ -1,1 +1,1 @@
-"""Foreign checkpoint layouts in and out: the only code that knows them."""
+"""Commands that convert checkpoints; the code is in pi0_jax/convert/."""

@@ -1,53 +1,7 @@
-"""Any PyTorch layout -> policy folder.
+"""The command `python -m convert.torch_to_flax`; its code is pi0_jax/convert/torch_to_flax.py."""
 
-python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transformers]
-    [--dtype bfloat16|float32] [--norm-stats FILE] [--asset-id ID] [--overwrite]
-"""
-
-import sys
-from collections.abc import Sequence
-
-from convert import command, statistics, to_policy
-from convert.remote import local
-from convert.statistics import Found
-from convert.torch_keys import FAMILIES
-from convert.torch_source import TorchSource
-
-
-def main(argv: Sequence[str]) -> int:
-    """Converts; returns the exit code."""
-    parser = command.Parser("convert.torch_to_flax", description=__doc__)
-    command.add_policy_flags(parser)
-    command.add_heads(parser)
-    parser.add_argument("--layout", choices=("auto", *FAMILIES), default="auto")
-    arguments = parser.parse_args(argv)
-    command.check_destination(
-        arguments.source, arguments.destination, overwrite=arguments.overwrite
-    )
-    path = local(arguments.source)
-    source = TorchSource(path, arguments.layout, command.heads(arguments), arguments.action_horizon)
-    request = command.request(arguments, path)
-    declared, dims = source.config, source.facts.config.action_dim
-    if arguments.norm_stats:
-        found = statistics.from_file(arguments.norm_stats, arguments.asset_id)
-    else:
-        found = _statistics(source, arguments.asset_id, request)
-    statistics.check_widths(found, declared, dims)
-    sys.stdout.write(to_policy.convert(source, found, declared, request) + "\n")
-    return 0
-
-
-def _statistics(source: TorchSource, asset_id: str | None, request: to_policy.Request) -> Found:
-    folder, config = request.folder, source.config
-    return statistics.first(
-        [
-            lambda: statistics.from_tensors(source.tensors, config, asset_id),
-            lambda: statistics.from_processors(folder, config, asset_id),
-            lambda: statistics.from_assets(folder, asset_id),
-        ],
-        request.folder,
-    )
-
+from pi0_jax.convert import command
+from pi0_jax.convert.torch_to_flax import main
 
 if __name__ == "__main__":
     command.run(main)

@@ -60,7 +60,7 @@ install_packages() {
 }
 
 can_render() {
-    .venv/bin/python -c 'from pi0_jax.env.gl import choose_renderer; choose_renderer()' 2>/dev/null
+    .venv/bin/python -c 'from pi0_jax.env.robosuite.gl import choose_renderer; choose_renderer()' 2>/dev/null
 }
 
 install_gl() {

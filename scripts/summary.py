@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0_jax.errors import InputError
-from pi0_jax.statistics import Row, pool_tasks, row_from_dict, wilson
+from pi0_jax.run.success import Row, pool_tasks, row_from_dict, wilson
 
 Key = tuple[str, float | None]
 

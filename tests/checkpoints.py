@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.flax_to_torch import export
-from convert.orbax_source import OrbaxSource
-from convert.source import leaf_shapes
+from pi0_jax.convert.flax_to_torch import export
+from pi0_jax.convert.orbax_source import OrbaxSource
+from pi0_jax.convert.source import leaf_shapes
 from pi0_jax.data.normalize import NormStats, compute_stats
+from pi0_jax.io.orbax_tree import nest
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
-from pi0_jax.policy_folder import PolicyFolder, PolicySpec, save_policy
-from pi0_jax.storage import nest
+from pi0_jax.policy.folder import PolicyFolder, PolicySpec, save_policy
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDENS = SHARED / "goldens"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny import MODEL
 
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.workers.pool import SimulatorPool
 
 
 @pytest.fixture(scope="session")

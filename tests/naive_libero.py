@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_jax.env import libero_files
-from pi0_jax.env.libero import SETTLE_STEPS, LiberoTask
-from pi0_jax.env.libero_simulator import axis_angle, make_environment
+from pi0_jax.env.robosuite import libero_files
+from pi0_jax.env.robosuite.libero import SETTLE_STEPS, LiberoTask
+from pi0_jax.env.robosuite.libero_simulator import axis_angle, make_environment
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "libero_assets"
 ASSETS = Path(os.environ.get("LIBERO_ASSETS") or _SHARED)

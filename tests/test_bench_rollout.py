@@ -9,8 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 import rollout as bench
 
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.robosuite.gl import choose_renderer
+from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.errors import InputError
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys
-from pi0_jax import cli
+from pi0_jax.apps import cli
 from pi0_jax.errors import InputError
 
 def main():
@@ -115,7 +115,7 @@ def test_work_that_fails_keeps_its_traceback():
 
 INTERRUPTED = """
 import gc, os, signal, sys, time
-from pi0_jax import cli
+from pi0_jax.apps import cli
 
 once = [signal.SIGINT]
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import pytest
 from naive_libero import ASSETS, NO_LIBERO
 
-from pi0_jax.data.conditions import by_prompt
+from pi0_jax.data.branches import by_prompt
 from pi0_jax.env.suite import make_suite
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy import branches, sample
+from pi0_jax.policy.policy import branches, sample
 from pi0_jax.rl.config import replaced, ript_config
-from pi0_jax.rl.evaluate import EvalConfig
+from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.training.fit import recipe
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig

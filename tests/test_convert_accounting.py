@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert import accounting
-from convert.keymap import LEROBOT, OPENPI, TRANSFORMERS, TRANSFORMERS_HYBRID
-from convert.torch_keys import depth, embedding_key, unused_keys, without_optional_level
+from pi0_jax.convert import accounting
+from pi0_jax.convert.keymap import LEROBOT, OPENPI, TRANSFORMERS, TRANSFORMERS_HYBRID
+from pi0_jax.convert.torch_keys import depth, embedding_key, unused_keys, without_optional_level
 from pi0_jax.errors import InputError
 
 

@@ -16,8 +16,8 @@ import torch
 from checkpoints import make_policy, make_torch
 from safetensors.torch import load_file, save_file
 
-from convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
-from convert.command import status
+from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
+from pi0_jax.convert.command import status
 
 Tensors = dict[str, torch.Tensor]
 Q = "paligemma_with_expert.paligemma.model.language_model.layers.1.self_attn.q_proj.weight"
@@ -229,7 +229,9 @@ def test_a_terminated_command_cleans_up(made: Path, tmp_path: Path) -> None:
     """`kill` in the middle of a conversion: as Ctrl-C, nothing is left."""
     script = """
 import os, signal
-from convert import command, source, torch_to_flax
+from pi0_jax.convert import command
+from pi0_jax.convert import source
+from pi0_jax.convert import torch_to_flax
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGTERM)

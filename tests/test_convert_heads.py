@@ -2,8 +2,8 @@
 
 import pytest
 
-from convert.architecture import HEADS, KEYS, VISION_HEADS
-from convert.heads import UNKNOWN, Declared, split
+from pi0_jax.convert.architecture import HEADS, KEYS, VISION_HEADS
+from pi0_jax.convert.heads import UNKNOWN, Declared, split
 from pi0_jax.errors import InputError
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from checkpoints import GOLDENS, TINY, needs_goldens, random_params, random_stats
 
-from convert import jax_to_flax
-from convert.command import status
-from convert.orbax_source import OrbaxSource
-from convert.source import load_params
+from pi0_jax.convert import jax_to_flax
+from pi0_jax.convert.command import status
+from pi0_jax.convert.orbax_source import OrbaxSource
+from pi0_jax.convert.source import load_params
 from pi0_jax.data.normalize import save_norm_stats
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import load_policy
-from pi0_jax.storage import load_tree, save_tree
+from pi0_jax.io.orbax_tree import load_tree, save_tree
+from pi0_jax.policy.folder import load_policy
 
 
 def equal(a: Any, b: Any) -> bool:

@@ -10,14 +10,14 @@ from checkpoints import REFERENCE, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert import keymap
-from convert.architecture import Settings, axis_sizes, config_from_sizes, vote
-from convert.keymap import LEAVES, groups, rearrange, shape
-from convert.source import leaf_shapes, tasks
+from pi0_jax.convert import keymap
+from pi0_jax.convert.architecture import Settings, axis_sizes, config_from_sizes, vote
+from pi0_jax.convert.keymap import LEAVES, groups, rearrange, shape
+from pi0_jax.convert.source import leaf_shapes, tasks
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config, pi0, tiny
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import shapes_by_path
+from pi0_jax.policy.folder import shapes_by_path
 
 needs_reference = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason=f"no lists of published names at {REFERENCE}: NOT checked"

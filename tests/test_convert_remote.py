@@ -7,7 +7,7 @@ import fsspec
 import huggingface_hub
 import pytest
 
-from convert import remote
+from pi0_jax.convert import remote
 from pi0_jax.errors import InputError
 
 

@@ -13,13 +13,14 @@ from checkpoints import GOLDENS, IO, TINY, make_policy, needs_goldens
 from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
-from convert import flax_to_torch, jax_to_flax, stages, torch_to_flax, verify
-from convert.command import status
-from convert.torch_source import TorchSource
+from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
+from pi0_jax.convert import reference_stages as stages
+from pi0_jax.convert.command import status
+from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import PolicyFolder, load_policy, save_policy
+from pi0_jax.policy.folder import PolicyFolder, load_policy, save_policy
 from pi0_jax.types import Observation
 
 LAYOUTS = ("openpi", "lerobot", "transformers")

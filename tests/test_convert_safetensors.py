@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from convert.layout_copy import contiguous
-from convert.safetensors_file import (
+from pi0_jax.convert.layout_copy import contiguous
+from pi0_jax.convert.safetensors_file import (
     SafetensorsFile,
     SafetensorsWriter,
     open_all,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from checkpoints import GOLDENS, NORM_STATS, needs_goldens, random_stats
 
-from convert import statistics
-from convert.safetensors_file import write_small
-from convert.torch_config import TorchConfig, read_config
-from convert.torch_source import TorchSource
+from pi0_jax.convert import statistics
+from pi0_jax.convert.safetensors_file import write_small
+from pi0_jax.convert.torch_config import TorchConfig, read_config
+from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.data.normalize import NormStats, Stats, load_norm_stats, save_norm_stats
 from pi0_jax.errors import InputError
 

@@ -11,14 +11,14 @@ import torch
 from checkpoints import GOLDENS, NORM_STATS, TINY, make_torch, needs_goldens
 from safetensors.torch import load_file, save_file
 
-from convert import torch_to_flax
-from convert.command import status
-from convert.orbax_source import OrbaxSource
-from convert.source import load_params
-from convert.torch_source import TorchSource
+from pi0_jax.convert import torch_to_flax
+from pi0_jax.convert.command import status
+from pi0_jax.convert.orbax_source import OrbaxSource
+from pi0_jax.convert.source import load_params
+from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import load_policy
+from pi0_jax.policy.folder import load_policy
 
 FOLDERS = {
     "tiny_pi0_torch_openpi": "openpi",

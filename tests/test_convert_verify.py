@@ -11,10 +11,11 @@ import pytest
 from checkpoints import GOLDENS, IO, TINY, make_policy, make_torch, needs_goldens
 from safetensors.torch import load_file, save_file
 
-from convert import jax_to_flax, stages, verify
-from convert.command import status
-from convert.orbax_source import OrbaxSource
-from convert.source import load_params
+from pi0_jax.convert import jax_to_flax, verify
+from pi0_jax.convert import reference_stages as stages
+from pi0_jax.convert.command import status
+from pi0_jax.convert.orbax_source import OrbaxSource
+from pi0_jax.convert.source import load_params
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:

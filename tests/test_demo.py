@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from lerobot_folders import Data
 
-from pi0_jax.env.gl import choose_renderer
+from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import load_policy
+from pi0_jax.policy.folder import load_policy
 
 ROOT = Path(__file__).parents[1]
 SMALL = (

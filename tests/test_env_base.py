@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pi0_jax.env.base import SimState, Task, run, start
-from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 
 TASK = ScriptedTask()
@@ -126,7 +126,8 @@ def test_the_spots_are_where_the_state_says():
 def test_importing_the_parents_side_is_cheap():
     heavy = "{'jax', 'torch', 'mujoco', 'robosuite', 'numba', 'flax'}"
     code = (
-        "import sys, pi0_jax.env.pool, pi0_jax.env.lift, pi0_jax.env.expert, pi0_jax.env.gl; "
+        "import sys, pi0_jax.env.workers.pool, pi0_jax.env.robosuite.lift; "
+        "import pi0_jax.env.demonstrator, pi0_jax.env.robosuite.gl; "
         f"print(*sorted({heavy} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

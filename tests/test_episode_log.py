@@ -8,7 +8,7 @@ from tiny import episode
 
 from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
-from pi0_jax.rl.episode_log import EpisodeLog, key
+from pi0_jax.rollout.episode_log import EpisodeLog, key
 
 ONE, TWO = episode(2, [0], seed=1, success=True), episode(3, [0], seed=2)
 BROKEN = episode(1, [0], seed=3, error="the arm fell off")

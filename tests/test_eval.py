@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import policy_folder
 
-from pi0_jax.policy_folder import save_policy
+from pi0_jax.policy.folder import save_policy
 
 ROOT = Path(__file__).parents[1]
 EPISODES = 150

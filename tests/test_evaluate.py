@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from tiny import episode, policy_folder
 
-from pi0_jax.env.expert import ExpertStyle
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.demonstrator import ExpertStyle
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.env.suite import Suite
+from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
-from pi0_jax.policy import Policy
-from pi0_jax.rl import evaluate
-from pi0_jax.rl.evaluate import EvalConfig, measure, rows
-from pi0_jax.run_folder import RunFolder
-from pi0_jax.session import Session
+from pi0_jax.policy.policy import Policy
+from pi0_jax.rollout import evaluate
+from pi0_jax.rollout.evaluate import EvalConfig, measure, rows
+from pi0_jax.run.folder import RunFolder
+from pi0_jax.run.session import Session
 
 TASKS = tuple(
     ScriptedTask(name=name, max_steps=6, image_size=16, tolerance=tolerance)

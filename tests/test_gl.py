@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_jax.env import gl
+from pi0_jax.env.robosuite import gl
 from pi0_jax.errors import InputError
 
 

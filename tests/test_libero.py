@@ -7,9 +7,9 @@ import pytest
 from naive_libero import ASSETS, NO_LIBERO, NaiveLoop, looks
 
 from pi0_jax.env.base import Job, run, start
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.libero import OWN_STATES, STEP_LIMITS, LiberoTask, libero_tasks
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.robosuite.gl import choose_renderer
+from pi0_jax.env.robosuite.libero import OWN_STATES, STEP_LIMITS, LiberoTask, libero_tasks
+from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError
 
 if importlib.util.find_spec("libero") is None or not ASSETS.is_dir():

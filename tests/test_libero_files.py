@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from naive_libero import ASSETS, NO_LIBERO
 
-from pi0_jax.env import libero_files
+from pi0_jax.env.robosuite import libero_files
 from pi0_jax.errors import InputError
 
 installed = pytest.mark.skipif(not ASSETS.is_dir(), reason=NO_LIBERO)

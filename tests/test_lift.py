@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pi0_jax.env.base import Boundary, Job, run, start
-from pi0_jax.env.gl import choose_renderer
-from pi0_jax.env.lift import LiftTask
-from pi0_jax.env.pool import SimulatorPool
+from pi0_jax.env.robosuite.gl import choose_renderer
+from pi0_jax.env.robosuite.lift import LiftTask
+from pi0_jax.env.workers.pool import SimulatorPool
 
 TASK = LiftTask()
 
@@ -50,8 +50,8 @@ def assert_same(one: Boundary, two: Boundary):
 
 def both_ways(simulator, seed: int, actions: np.ndarray):
     """Full physical states [t, n] by our control step and by robosuite's `env.step`."""
-    from pi0_jax.env.lift import SETTLE_STEPS
-    from pi0_jax.env.panda_simulator import SETTLE
+    from pi0_jax.env.robosuite.lift import SETTLE_STEPS
+    from pi0_jax.env.robosuite.panda_simulator import SETTLE
 
     env, data = simulator._env, simulator._arm.data
 

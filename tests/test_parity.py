@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from checkpoints import GOLDENS, IO, needs_goldens
 
-from convert import stages
-from convert.orbax_source import OrbaxSource
-from convert.source import load_params
+from pi0_jax.convert import reference_stages as stages
+from pi0_jax.convert.orbax_source import OrbaxSource
+from pi0_jax.convert.source import load_params
 from pi0_jax.model import flow, gemma, mask, siglip
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import param_count
+from pi0_jax.policy.folder import param_count
 from pi0_jax.types import path_name
 
 pytestmark = needs_goldens
@@ -28,7 +28,7 @@ pytestmark = needs_goldens
 
 @pytest.fixture(scope="module", autouse=True)
 def highest_precision() -> Iterator[None]:
-    """As convert.verify computes, so that both share their compiled functions."""
+    """As pi0_jax.convert.verify computes, so that both share their compiled functions."""
     with jax.default_matmul_precision("highest"):
         yield
 

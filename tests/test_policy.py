@@ -9,7 +9,7 @@ from tiny import CONFIG, MODEL, policy_folder
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
-from pi0_jax.policy import Policy, branches, sample, sample_by_prompt
+from pi0_jax.policy.policy import Policy, branches, sample, sample_by_prompt
 
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 

@@ -11,7 +11,7 @@ from checkpoints import TINY, make_policy
 
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import (
+from pi0_jax.policy.folder import (
     TOKENIZER_FILE,
     PolicySpec,
     check_task,

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_jax.env import pool as pool_module
-from pi0_jax.env import process as process_module
 from pi0_jax.env.base import Job, run, start
-from pi0_jax.env.pool import SimulatorPool, cores
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
+from pi0_jax.env.workers import pool as pool_module
+from pi0_jax.env.workers import process as process_module
+from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.errors import InputError
 
 TASK = ScriptedTask()

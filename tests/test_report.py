@@ -11,7 +11,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.report.curves import learning_curves
 from pi0_jax.report.page import write_report
 from pi0_jax.report.run_data import at_one_scale, outcome
-from pi0_jax.statistics import Row
+from pi0_jax.run.success import Row
 
 SCRIPT = "<script>alert(1)</script>"
 VOID = {"meta", "img", "br", "link", "hr"}

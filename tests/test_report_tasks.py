@@ -3,7 +3,7 @@
 import re
 
 from pi0_jax.report.tasks import task_table
-from pi0_jax.statistics import Row
+from pi0_jax.run.success import Row
 
 ROWS = [
     Row("sft", "base", "a", 1.0, 1, 10),

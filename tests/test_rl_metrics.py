@@ -7,8 +7,8 @@ import pytest
 from tiny import RIPT, batch, episode
 
 from pi0_jax.episode import Group
+from pi0_jax.rl.iteration import Harvest
 from pi0_jax.rl.metrics import PHASES, iteration_metrics, nothing_taught
-from pi0_jax.rl.ript import Harvest
 
 GOOD, BAD = episode(4, [0], success=True), episode(6, [0])
 BROKEN = dataclasses.replace(BAD, error="broken", task="other")

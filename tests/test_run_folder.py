@@ -12,8 +12,8 @@ from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
-from pi0_jax.run_folder import RunFolder, protocol, success_text, versions
-from pi0_jax.statistics import Row
+from pi0_jax.run.folder import RunFolder, protocol, success_text, versions
+from pi0_jax.run.success import Row
 
 CONFIG = {"seed": 0, "rl": {"rules": (("a", 0.0),)}, "eval": {"guidance": (1.0, 2.0)}}
 ROW = Row("sft", "base", "lift", 1.0, 3, 4)
@@ -65,7 +65,7 @@ def test_two_processes_do_not_share_a_run(tmp_path):
     run = RunFolder(tmp_path, CONFIG, resume=False)
     script = f"""
 from pathlib import Path
-from pi0_jax.run_folder import RunFolder
+from pi0_jax.run.folder import RunFolder
 RunFolder(Path({str(tmp_path)!r}), {CONFIG!r}, resume=True)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

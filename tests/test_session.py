@@ -9,8 +9,8 @@ from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
-from pi0_jax.run_folder import RunFolder
-from pi0_jax.session import Session, method_number, open_session
+from pi0_jax.run.folder import RunFolder
+from pi0_jax.run.session import Session, method_number, open_session
 
 SUITE = make_suite("scripted", {})
 

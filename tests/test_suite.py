@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.errors import InputError

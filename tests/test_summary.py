@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pi0_jax.statistics import Row
+from pi0_jax.run.success import Row
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "summary.py"
 

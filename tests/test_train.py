@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 from tiny import episode, policy_folder
 
 from pi0_jax.data.demonstrations import Recorded
-from pi0_jax.env.expert import ExpertStyle
+from pi0_jax.env.demonstrator import ExpertStyle
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
-from pi0_jax.policy_folder import save_policy
+from pi0_jax.policy.folder import save_policy
 
 ROOT = Path(__file__).parents[1]
 SUITE = Suite("scripted", (ScriptedTask(),), ExpertStyle())

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from pi0_jax.video import _lines, read_video, write_video
+from pi0_jax.io.video import _lines, read_video, write_video
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

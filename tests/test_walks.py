@@ -9,9 +9,9 @@ from pi0_jax.data.windows import count
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.model import flow
-from pi0_jax.policy import Policy
-from pi0_jax.rl.ript import draw_batch, harvest, weighted_windows
-from pi0_jax.rl.sampler import Sampler
+from pi0_jax.policy.policy import Policy
+from pi0_jax.rl.init_states import Sampler
+from pi0_jax.rl.iteration import draw_batch, harvest, weighted_windows
 from pi0_jax.training.fit import fit, prepare
 from pi0_jax.training.optimizer import OptimizerConfig
 

@@ -10,9 +10,9 @@ from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import Episode
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy_folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
-from pi0_jax.rl.sampler import SamplingConfig
+from pi0_jax.rl.init_states import SamplingConfig
 from pi0_jax.types import Batch, Observation
 
 # Two layers (a full one and the last), two key/value heads, four tokens an image.

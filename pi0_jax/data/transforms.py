@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pi0_jax.data import normalize
-from pi0_jax.data.conditions import EMBEDDING, branch_prompt
+from pi0_jax.data.branches import EMBEDDING, branch_prompt
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.data.tokenizer import Tokenizer, pad_prompt
 from pi0_jax.episode import RawObs

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from pi0_jax.data.conditions import by_prompt
+from pi0_jax.data.branches import by_prompt
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import Episode, RawObs
 from pi0_jax.errors import InputError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_jax.env.base import Boundary, SimState
-from pi0_jax.env.expert import ExpertStyle
+from pi0_jax.env.demonstrator import ExpertStyle
 from pi0_jax.env.stepping import ACTION_DIM, SteppedSimulator
 from pi0_jax.errors import check_minima
 

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from pi0_jax.env.base import Job, Task
-from pi0_jax.env.expert import ExpertStyle, demonstrate
-from pi0_jax.env.libero import STEP_LIMITS, LiberoTask, libero_tasks
-from pi0_jax.env.lift import LiftTask
+from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.robosuite.libero import STEP_LIMITS, LiberoTask, libero_tasks
+from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
 

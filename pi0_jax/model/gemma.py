@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import ExpertConfig, Pi0Config
-from pi0_jax.model.depth import ATTENTION, MLP, keep
+from pi0_jax.model.layer_scan import ATTENTION, MLP, keep
 from pi0_jax.types import Array
 
 Params = dict[str, Any]

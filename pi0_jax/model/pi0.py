@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from pi0_jax.errors import InputError
 from pi0_jax.model import gemma, lora, mask, siglip
 from pi0_jax.model.config import ExpertConfig, Pi0Config
-from pi0_jax.model.depth import REMATS, over_layers
+from pi0_jax.model.layer_scan import REMATS, over_layers
 from pi0_jax.model.linen import call
 from pi0_jax.types import Array, Observation, PrefixCache
 

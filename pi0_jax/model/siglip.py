@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import VisionConfig
-from pi0_jax.model.depth import ATTENTION, MLP, keep, over_layers
+from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, over_layers
 from pi0_jax.model.linen import call
 
 Params = dict[str, Any]

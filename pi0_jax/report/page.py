@@ -16,13 +16,13 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from pi0_jax.io.metrics_writer import duration
 from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.curves import learning_curves
 from pi0_jax.report.run_data import RunData, arm_name, outcome, read_run
 from pi0_jax.report.success import guidance_chart, success_table
 from pi0_jax.report.tasks import task_table
-from pi0_jax.statistics import Row
-from pi0_jax.writers import duration
+from pi0_jax.run.success import Row
 
 _HERE = Path(__file__).parent
 _WORK = {"seconds_rollout": "rollouts", "seconds_train": "training", "seconds_eval": "evaluation"}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.errors import InputError
-from pi0_jax.statistics import Row, pool_tasks, row_from_dict
-from pi0_jax.writers import read_metrics
+from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 
 _NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
 _NAMES |= {"filtered_bc": "filtered BC", "": "run"}

@@ -7,7 +7,7 @@ from itertools import groupby
 from pi0_jax.report.bars import interval_axis, interval_bar
 from pi0_jax.report.charts import Point, Series, line_chart, percent
 from pi0_jax.report.run_data import arm_colour, arm_name, main_arm, rate_text
-from pi0_jax.statistics import Row, pool_tasks
+from pi0_jax.run.success import Row, pool_tasks
 
 
 def success_table(rows: Sequence[Row]) -> str:

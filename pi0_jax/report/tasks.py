@@ -6,7 +6,7 @@ from itertools import groupby
 
 from pi0_jax.report.charts import percent
 from pi0_jax.report.run_data import arm_name
-from pi0_jax.statistics import Row, by_setting, pool_tasks
+from pi0_jax.run.success import Row, by_setting, pool_tasks
 
 
 def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pi0_jax.data.conditions import CONDITIONS, EMBEDDING
+from pi0_jax.data.branches import CONDITIONS, EMBEDDING
 from pi0_jax.data.windows import WindowConfig
 from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.rl.advantage import AdvantageConfig
+from pi0_jax.rl.init_states import SamplingConfig
 from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
-from pi0_jax.rl.sampler import SamplingConfig
 from pi0_jax.training.optimizer import OptimizerConfig
 
 T = TypeVar("T")

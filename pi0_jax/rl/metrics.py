@@ -6,7 +6,7 @@ import numpy as np
 
 from pi0_jax.rl.advantage import weigh
 from pi0_jax.rl.config import RiptConfig
-from pi0_jax.rl.ript import Harvest
+from pi0_jax.rl.iteration import Harvest
 from pi0_jax.types import Batch
 
 PHASES = ("seconds_rollout", "seconds_windows", "seconds_train")

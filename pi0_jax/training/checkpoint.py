@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.storage import free_bytes, load_tree, save_tree
+from pi0_jax.io.orbax_tree import free_bytes, load_tree, save_tree
 from pi0_jax.training.step import TrainState
 
 

@@ -8,7 +8,6 @@ from jax.sharding import Mesh
 
 from pi0_jax.errors import InputError
 from pi0_jax.model import lora
-from pi0_jax.training.buckets import cut_prompts
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig, check_rules, make_optimizer
@@ -23,6 +22,7 @@ from pi0_jax.training.step import (
     make_step,
     whole_gradient,
 )
+from pi0_jax.training.trim_prompts import cut_prompts
 from pi0_jax.types import Batch, path_name
 
 Update = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.data.conditions import by_prompt
+from pi0_jax.data.branches import by_prompt
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.training.step import DrawnLoss, Params
 from pi0_jax.types import Batch, Observation

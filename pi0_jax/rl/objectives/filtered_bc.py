@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from pi0_jax.data.conditions import by_prompt
+from pi0_jax.data.branches import by_prompt
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, Pi0
 from pi0_jax.training.step import DrawnLoss, Params, Valued

@@ -1,0 +1,1 @@
+"""The programs: settings, stages, command lines."""

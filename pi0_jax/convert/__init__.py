@@ -1,0 +1,1 @@
+"""Foreign checkpoint layouts in and out: the only code that knows them."""

@@ -1,0 +1,120 @@
+"""The architecture, read off the tensors: sizes of the named axes of `keymap`, and Pi0Config."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pi0_jax.convert.keymap import groups
+from pi0_jax.errors import InputError
+from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
+
+HEADS, KEYS, VISION_HEADS = "heads head_dim", "kv_heads head_dim", "vision_heads vision_head_dim"
+"""Grouped axes of flat PyTorch matrices: their product is in the shape, the factors are not."""
+
+
+class Settings(NamedTuple):
+    """What no tensor's shape tells.
+
+    Attributes:
+        action_horizon: actions in a chunk.
+        prompt_length: padded prompt tokens.
+        compute_dtype: of activations.
+    """
+
+    action_horizon: int = 50
+    prompt_length: int = 48
+    compute_dtype: str = "float32"
+
+
+def vote(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, int]:
+    """Size of every axis (or group of axes) as most tensors have it.
+
+    A majority, so that one misshapen tensor is reported as such instead of everything else.
+
+    Args:
+        shapes: pairs of axes, such as "(heads head_dim) vlm", and the shape found.
+    """
+    votes: dict[str, Counter[int]] = defaultdict(Counter)
+    for axes, shape in shapes:
+        names = groups(axes)
+        if len(names) == len(shape):
+            for name, size in zip(names, shape, strict=True):
+                votes[name][size] += 1
+    return {name: counter.most_common(1)[0][0] for name, counter in votes.items()}
+
+
+def config_from_sizes(sizes: dict[str, int], settings: Settings) -> Pi0Config:
+    """Builds and checks the architecture.
+
+    Args:
+        sizes: of every axis of `keymap`, heads split.
+        settings: the rest.
+
+    Raises:
+        InputError: sizes that no pi0 has.
+    """
+    side = math.isqrt(sizes["positions"])
+    wanted = {
+        "positions": (side**2, "a square number of image patches"),
+        "patch_x": (sizes["patch_y"], "square patches"),
+        "action_out": (sizes["action"], "the width of the action expert"),
+        "action_and_time": (2 * sizes["action"], "twice the width of the action expert"),
+        "rgb": (3, "three colours"),
+        "vision": (
+            sizes["vision_heads"] * sizes["vision_head_dim"],
+            "heads times head dimension of the image tower",
+        ),
+    }
+    for name, (size, what) in wanted.items():
+        if sizes[name] != size:
+            raise InputError(f"not a pi0: axis {name} must be {what} ({size}), got {sizes[name]}")
+    return Pi0Config(
+        vision=VisionConfig(
+            image_size=side * sizes["patch_y"],
+            patch_size=sizes["patch_y"],
+            width=sizes["vision"],
+            depth=sizes["vision_depth"],
+            mlp_dim=sizes["vision_mlp"],
+            num_heads=sizes["vision_heads"],
+        ),
+        vlm=ExpertConfig(sizes["vlm"], sizes["vlm_mlp"]),
+        action=ExpertConfig(sizes["action"], sizes["action_mlp"]),
+        depth=sizes["depth"],
+        num_heads=sizes["heads"],
+        num_kv_heads=sizes["kv_heads"],
+        head_dim=sizes["head_dim"],
+        vocab_size=sizes["vocab"],
+        action_dim=sizes["dims"],
+        action_horizon=settings.action_horizon,
+        prompt_length=settings.prompt_length,
+        compute_dtype=settings.compute_dtype,
+    )
+
+
+def axis_sizes(config: Pi0Config) -> dict[str, int]:
+    """Size of every axis of `keymap` in an architecture."""
+    vision = config.vision
+    return {
+        "vision_depth": vision.depth,
+        "vision": vision.width,
+        "vision_mlp": vision.mlp_dim,
+        "vision_heads": vision.num_heads,
+        "vision_head_dim": vision.width // vision.num_heads,
+        "patch_y": vision.patch_size,
+        "patch_x": vision.patch_size,
+        "rgb": 3,
+        "positions": vision.num_tokens,
+        "depth": config.depth,
+        "vlm": config.vlm.width,
+        "vlm_mlp": config.vlm.mlp_dim,
+        "action": config.action.width,
+        "action_out": config.action.width,
+        "action_and_time": 2 * config.action.width,
+        "action_mlp": config.action.mlp_dim,
+        "heads": config.num_heads,
+        "kv_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "vocab": config.vocab_size,
+        "dims": config.action_dim,
+    }

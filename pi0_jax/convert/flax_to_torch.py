@@ -1,0 +1,211 @@
+"""Policy folder -> the folder of a PyTorch library, with its config and statistics.
+
+python -m convert.flax_to_torch SRC DST --layout openpi|lerobot|transformers [--overwrite]
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.convert import accounting, command
+from pi0_jax.convert.architecture import axis_sizes
+from pi0_jax.convert.keymap import (
+    EMBEDDING,
+    LEROBOT,
+    OPENPI,
+    TRANSFORMERS,
+    Layout,
+    Leaf,
+    Tensor,
+    rearrange,
+    shape,
+)
+from pi0_jax.convert.layout_copy import contiguous
+from pi0_jax.convert.orbax_source import OrbaxSource, spec_of
+from pi0_jax.convert.remote import local
+from pi0_jax.convert.safetensors_file import SafetensorsWriter
+from pi0_jax.convert.source import ahead, parameters, progress_bar, tasks
+from pi0_jax.convert.to_policy import lossless, sha256, versions
+from pi0_jax.convert.torch_export import WRITERS, notes
+from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.io.metrics_writer import duration
+from pi0_jax.io.orbax_tree import check_space, new_folder
+from pi0_jax.model.pi0 import POSITIVE
+from pi0_jax.policy.folder import PolicySpec
+
+LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS}
+_VISION_LEVEL = ("vision_tower.", "vision_tower.vision_model.")
+
+Written = list[tuple[str, np.ndarray]]
+Job = tuple[Leaf, int | None]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Converts; returns the exit code."""
+    parser = command.Parser("convert.flax_to_torch", description=__doc__)
+    parser.add_argument("source", metavar="SRC", help="policy folder")
+    parser.add_argument("destination", metavar="DST", type=command.path, help="folder to make")
+    parser.add_argument("--layout", choices=LAYOUTS, required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
+    arguments = parser.parse_args(argv)
+    destination: Path = arguments.destination
+    command.check_destination(arguments.source, destination, overwrite=arguments.overwrite)
+    source = OrbaxSource(local(arguments.source))
+    summary = export(source, destination, arguments.layout, overwrite=arguments.overwrite)
+    sys.stdout.write(summary + "\n")
+    return 0
+
+
+def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bool) -> str:
+    """Writes weights, config, statistics and a manifest.
+
+    Args:
+        source: a policy folder.
+        destination: folder to make.
+        family: one of `LAYOUTS`.
+        overwrite: replace an earlier export.
+
+    Returns:
+        The summary for people.
+
+    Raises:
+        InputError: no policy folder, or a weight is not finite.
+    """
+    start, spec = time.monotonic(), spec_of(source)
+    stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
+    dtype = lossless(source.facts.dtypes)
+    said = notes(family, spec) + _condition_note(source)
+    check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize)
+    with new_folder(destination, overwrite=overwrite) as folder:
+        weights = folder / "model.safetensors"
+        count = _write_weights(weights, source, LAYOUTS[family], dtype)
+        WRITERS[family](folder, spec, stats, dtype)
+        manifest: dict[str, Any] = {
+            "made_by": "pi0_jax.convert.flax_to_torch",
+            "source": str(source.folder),
+            "layout": family,
+            "files_sha256": {weights.name: sha256(weights)},
+            "dtype": dtype,
+            "notes": said,
+            "versions": versions(),
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        size = weights.stat().st_size
+    rows = (
+        ("layout", family),
+        ("tensors", str(count)),
+        ("bytes", f"{size:,}"),
+        ("dtype", dtype),
+        ("statistics", f"{len(stats.state.mean)} state, {len(stats.actions.mean)} action values"),
+        ("time", duration(time.monotonic() - start)),
+        *(("note", text) for text in said),
+        ("written", str(destination)),
+    )
+    return "\n".join(f"{name:<12}{text}" for name, text in rows)
+
+
+def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) -> int:
+    """Writes model.safetensors tensor by tensor; the number of tensors.
+
+    Raises:
+        InputError: one list of all weights that are not finite.
+    """
+    spec, bad = spec_of(source), []
+    announced = dict(_announce(spec, layout, dtype))
+    jobs = tasks(spec.model)
+    with (
+        SafetensorsWriter(path, announced, _heads(spec)) as writer,
+        progress_bar(str(source.folder), len(jobs)) as progress,
+    ):
+        work = _worker(source, layout, dtype)
+        for done, written in enumerate(ahead(work, jobs), 1):
+            for key, values in written:
+                if not accounting.is_finite(values):
+                    bad.append(f"{key}: NaN or infinity")
+                writer.write(key, values)
+            progress.update(done)
+        for key in layout.unused:
+            if key in announced:
+                writer.write(key, np.zeros(announced[key][1], np.dtype(announced[key][0])))
+    if bad:
+        accounting.fail(source.folder, bad)
+    return len(announced)
+
+
+def _announce(
+    spec: PolicySpec, layout: Layout, dtype: str
+) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+    """Key, dtype and shape of every tensor, in the order in which they are written."""
+    sizes = axis_sizes(spec.model)
+    for leaf, i in tasks(spec.model):
+        for tensor in leaf.tensors:
+            for key in keys(layout, leaf, tensor, i or 0):
+                yield key, (dtype, shape(tensor.axes, sizes))
+    # The libraries miss the expert's word table if it is not there, and never read it.
+    head = next(iter(layout.unused))
+    yield head, (dtype, (spec.model.vocab_size, spec.model.action.width))
+
+
+def keys(layout: Layout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
+    """Names under which a library looks for a tensor.
+
+    The token embedding of openpi is stored once, as its tied lm_head (what `save_model` leaves);
+    lerobot ties it up to 0.4 and not from 0.5 on, so both names are there.
+    """
+    key = layout.key(tensor, layer)
+    if layout.family != "transformers":
+        key = key.replace(*_VISION_LEVEL)
+    if leaf is not EMBEDDING or layout.lm_head is None:
+        return [key]
+    return [layout.lm_head] if layout.family == "openpi" else [layout.lm_head, key]
+
+
+def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], Written]:
+    """The function that reads one layer and turns it into PyTorch tensors."""
+    sizes, condition = axis_sizes(source.facts.config), _condition(source)
+
+    def work(job: Job) -> Written:
+        """Runs in a thread: one layer, under every name that it has."""
+        leaf, layer = job
+        values = source.read(leaf, layer)
+        if condition is not None and leaf.path == "action_in_proj/bias":
+            values = values + condition
+        parts = [values] if len(leaf.tensors) == 1 else list(values)
+        found: Written = []
+        for tensor, part in zip(leaf.tensors, parts, strict=True):
+            turned = contiguous(rearrange(part, leaf.part_axes, tensor.axes, sizes), dtype)
+            found += [(key, turned) for key in keys(layout, leaf, tensor, layer or 0)]
+        return found
+
+    return work
+
+
+def _condition(source: OrbaxSource) -> np.ndarray | None:
+    """What the condition adds to every action token at guidance 1; None if it was never trained."""
+    if source.cond_embed is None or not np.any(source.cond_embed):
+        return None
+    return source.cond_embed[POSITIVE]
+
+
+def _condition_note(source: OrbaxSource) -> list[str]:
+    if _condition(source) is None:
+        return []
+    return [
+        "the condition is_positive is folded into action_in_proj.bias: the exported policy acts "
+        "as ours does at guidance 1"
+    ]
+
+
+def _heads(spec: PolicySpec) -> dict[str, str]:
+    """What a flat matrix does not tell, for the way back; libraries ignore it."""
+    model = spec.model
+    return {
+        "num_heads": str(model.num_heads),
+        "num_kv_heads": str(model.num_kv_heads),
+        "vision_heads": str(model.vision.num_heads),
+    }

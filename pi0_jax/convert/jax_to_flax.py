@@ -1,0 +1,40 @@
+"""Official Orbax checkpoint -> policy folder.
+
+python -m convert.jax_to_flax SRC DST [--dtype bfloat16|float32] [--norm-stats FILE]
+    [--asset-id ID] [--overwrite]
+"""
+
+import sys
+from collections.abc import Sequence
+
+from pi0_jax.convert import command, statistics, to_policy
+from pi0_jax.convert.orbax_source import OrbaxSource, is_policy
+from pi0_jax.convert.remote import local
+from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.errors import InputError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Converts; returns the exit code."""
+    parser = command.Parser("convert.jax_to_flax", description=__doc__)
+    command.add_policy_flags(parser)
+    arguments = parser.parse_args(argv)
+    command.check_destination(
+        arguments.source, arguments.destination, overwrite=arguments.overwrite
+    )
+    path = local(arguments.source)
+    if is_policy(path):
+        raise InputError(f"{path}: is a policy folder already; nothing to convert")
+    source = OrbaxSource(path, arguments.action_horizon)
+    asset_id, chosen = arguments.asset_id, arguments.norm_stats
+    found = statistics.first(
+        [
+            lambda: statistics.from_file(chosen, asset_id) if chosen else None,
+            lambda: statistics.from_assets(source.folder, asset_id),
+        ],
+        path,
+    )
+    statistics.check_widths(found, TorchConfig(), source.facts.config.action_dim)
+    request = command.request(arguments, path)
+    sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
+    return 0

@@ -1,0 +1,28 @@
+"""Opens a checkpoint whatever it is."""
+
+from pathlib import Path
+
+from pi0_jax.convert.heads import UNKNOWN, Declared
+from pi0_jax.convert.orbax_source import OrbaxSource
+from pi0_jax.convert.source import Source
+from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.errors import InputError
+from pi0_jax.policy.folder import PARAMS
+
+
+def open_any(path: Path, flags: Declared = UNKNOWN) -> Source:
+    """A policy folder, an official Orbax folder, or any PyTorch layout.
+
+    Args:
+        path: folder or file.
+        flags: head counts from the command line, for PyTorch layouts.
+
+    Raises:
+        InputError: none of these, or one list of all that is wrong with it.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    marks = [path / "_METADATA", path / PARAMS, path / "train_state"]
+    if any(mark.exists() for mark in marks):
+        return OrbaxSource(path)
+    return TorchSource(path, flags=flags)

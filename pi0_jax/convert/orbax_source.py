@@ -1,0 +1,219 @@
+"""Official Orbax folders and our own policy folders as a `Source`.
+
+The official tree is ours, leaf for leaf, so there is nothing to turn. What differs between saves:
+training saves end every path in `value`; adapters (LoRA) lie beside the weights; with as many
+key as query heads the two projections are one `qkv_einsum`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pi0_jax.convert import accounting
+from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
+from pi0_jax.convert.keymap import LEAVES, Leaf, groups
+from pi0_jax.convert.source import Facts
+from pi0_jax.errors import InputError
+from pi0_jax.io.orbax_tree import TreeReader
+from pi0_jax.model.config import Pi0Config
+from pi0_jax.policy.folder import PARAMS, PolicySpec, load_spec
+
+COND_EMBED = "cond_embed"
+# Where train_state/ keeps weights, best first: openpi evaluates and releases the average.
+_TRAIN_STATE_ROOTS = ("ema_params", "params")
+
+
+class Stored(NamedTuple):
+    """Where an official tree keeps a leaf.
+
+    Attributes:
+        path: as in the tree, without a trailing `value`.
+        axes: of the whole stored array.
+        part: which entries of a layer's first axis are the leaf; None for the whole layer.
+    """
+
+    path: str
+    axes: str
+    part: int | slice | None = None
+
+
+class OrbaxSource:
+    """`Source` of an official checkpoint or of a policy folder.
+
+    Attributes:
+        facts: layout, architecture, accounting.
+        folder: where assets/ lies.
+        spec: of a policy folder; None for an official checkpoint.
+        cond_embed: of a policy folder, float[2, w]; None for an official checkpoint.
+    """
+
+    def __init__(self, path: Path, horizon: int | None = None):
+        """Opens a folder and checks every key, shape and dtype; reads no weights yet.
+
+        Args:
+            path: step folder (with params/), the params folder itself, or a policy folder.
+            horizon: actions in a chunk, which an official checkpoint does not say; 50 if None.
+
+        Raises:
+            InputError: nothing to read there, or one list of all that is wrong.
+        """
+        self.folder, store = _locate(path)
+        self.spec = load_spec(path) if is_policy(path) else None
+        self._tree = TreeReader(store)
+        self._keys, notes = official_names(self._tree.shapes)
+        _refuse_pi05(self._keys, path)
+        self._stored = {leaf.path: _stored(leaf, self._keys) for leaf in LEAVES}
+        self._lora = {s.path: _adapters(s.path) for s in self._stored.values()}
+        self._lora = {path: ab for path, ab in self._lora.items() if self._keys.keys() & {*ab}}
+        sizes = self._account(path)
+        self.facts = Facts(
+            layout="pi0_jax policy" if self.spec else "openpi orbax",
+            config=self._config(sizes, path, horizon),
+            dtypes=frozenset(self._tree.dtypes[key] for key in self._keys.values()),
+            files=sorted(file for file in store.rglob("*") if file.is_file()),
+            used=sorted(self._keys.values()),
+            notes=notes + [f"{len(self._lora)} low-rank adapters merged"] * bool(self._lora),
+        )
+        self.cond_embed = self._tree.read(self._keys[COND_EMBED]) if self.spec else None
+
+    def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
+        """One layer of a leaf in our axes, adapters merged."""
+        stored = self._stored[leaf.path]
+        values = self._tree.read(self._keys[stored.path], layer)
+        if stored.path in self._lora:
+            a, b = (
+                self._tree.read(self._keys[key], layer).astype(np.float32)
+                for key in self._lora[stored.path]
+            )
+            # delta = a b alpha / rank, and openpi sets alpha = rank.
+            values = values.astype(np.float32) + a @ b
+        return values if stored.part is None else values[stored.part]
+
+    def _account(self, path: Path) -> dict[str, int]:
+        """Checks names, dtypes and shapes; sizes of the axes.
+
+        Raises:
+            InputError: one list of all that is wrong, values that are not finite included.
+        """
+        stored = {s.path: s.axes for s in self._stored.values()}
+        found = {name: self._tree.shapes[key] for name, key in self._keys.items()}
+        dtypes = {name: self._tree.dtypes[key] for name, key in self._keys.items()}
+        sizes = vote((axes, found[name]) for name, axes in stored.items() if name in found)
+        sizes |= {"1": 1, "2": 2, "3": 3}
+        wanted = {
+            name: tuple(sizes.get(axis, 0) for axis in groups(axes))
+            for name, axes in stored.items()
+        }
+        if self.spec:
+            wanted[COND_EMBED] = (2, sizes.get("action", 0))
+        for name, (a, b) in self._lora.items():
+            *outer, fan_in, fan_out = wanted[name]
+            rank = found[a][-1] if a in found else 0
+            wanted |= {a: (*outer, fan_in, rank), b: (*outer, rank, fan_out)}
+        problems = accounting.compare(wanted, found) + accounting.dtypes(dtypes)
+        if problems:
+            accounting.fail(path, problems + self._not_finite())
+        return sizes
+
+    def _not_finite(self) -> list[str]:
+        return [
+            f"{name}: NaN or infinity"
+            for name, key in sorted(self._keys.items())
+            if self._tree.dtypes[key] in accounting.WEIGHT_DTYPES
+            and not accounting.is_finite(self._tree.read(key))
+        ]
+
+    def _config(self, sizes: dict[str, int], path: Path, horizon: int | None) -> Pi0Config:
+        if self.spec is None:
+            return config_from_sizes(sizes, Settings(horizon or 50))
+        model = self.spec.model
+        found = config_from_sizes(
+            sizes, Settings(model.action_horizon, model.prompt_length, model.compute_dtype)
+        )
+        if found != model:
+            raise InputError(f"{path}: config.json says {model}, the parameters are of {found}")
+        return found
+
+
+def is_policy(path: Path) -> bool:
+    """A folder that `save_policy` wrote."""
+    return (path / "config.json").is_file() and (path / PARAMS / "_METADATA").is_file()
+
+
+def official_names(found: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Official path to stored path, and what a user should know about the choice.
+
+    Drops the root (`params`, or the best of train_state/), and a trailing `value` if all have it,
+    which is openpi's own rule.
+    """
+    found = list(found)
+    roots = {key.split("/")[0] for key in found}
+    root = next((name for name in _TRAIN_STATE_ROOTS if name in roots), "")
+    keys = [key for key in found if key.startswith(f"{root}/")]
+    suffix = "/value" if keys and all(key.endswith("/value") for key in keys) else ""
+    names = {key.removeprefix(f"{root}/").removesuffix(suffix): key for key in keys}
+    notes = [f"weights from train_state/{root}"] if len(roots) > 1 else []
+    return names, notes
+
+
+def _locate(path: Path) -> tuple[Path, Path]:
+    """The checkpoint folder and the Orbax folder in it.
+
+    Raises:
+        InputError: there is none, with what is there instead.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such folder")
+    for name in (PARAMS, "train_state"):
+        if (path / name / "_METADATA").is_file():
+            return path, path / name
+    if (path / "_METADATA").is_file():
+        return path.parent, path
+    raise InputError(f"{path}: expected an Orbax checkpoint (with params/), {_instead(path)}")
+
+
+def _instead(path: Path) -> str:
+    if path.is_file():
+        return "found a file"
+    there = sorted(child.name for child in path.iterdir())
+    steps = [name for name in there if name.isdigit()]
+    if steps:
+        return f"found training steps; name one: {path / max(steps, key=int)}"
+    if any(name.endswith((".safetensors", ".bin", ".pt")) for name in there):
+        return "found PyTorch weights; use `python -m convert.torch_to_flax`"
+    return f"found {', '.join(there[:8]) if there else 'an empty folder'}"
+
+
+def _refuse_pi05(keys: dict[str, str], path: Path) -> None:
+    if "time_mlp_in/kernel" in keys:
+        raise InputError(
+            f"{path}: this is a pi0.5 checkpoint (it has time_mlp_in); only pi0 is supported"
+        )
+
+
+def _stored(leaf: Leaf, keys: dict[str, str]) -> Stored:
+    for name, part in (("q_einsum", 0), ("kv_einsum", slice(1, 3))):
+        fused = leaf.path.replace(f"/{name}", "/qkv_einsum")
+        if fused != leaf.path and fused in keys:
+            axes = leaf.layer_axes.removeprefix("2 ")
+            return Stored(fused, f"depth 3 {axes}", part)
+    return Stored(leaf.path, leaf.axes)
+
+
+def _adapters(path: str) -> tuple[str, str]:
+    """Names that openpi gives the two factors beside a weight."""
+    stem = f"{path.removesuffix('w')}" if path.endswith("/w") else f"{path}_"
+    return f"{stem}lora_a", f"{stem}lora_b"
+
+
+def spec_of(source: OrbaxSource) -> PolicySpec:
+    """The spec of a policy folder.
+
+    Raises:
+        InputError: an official checkpoint, which has none.
+    """
+    if source.spec is None:
+        raise InputError(f"{source.folder}: expected a policy folder (with config.json)")
+    return source.spec

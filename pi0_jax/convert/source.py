@@ -1,0 +1,157 @@
+"""A checkpoint of any layout as a source of layers in our axes."""
+
+import io
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from pi0_jax.convert.accounting import fail, is_finite
+from pi0_jax.convert.architecture import axis_sizes
+from pi0_jax.convert.keymap import LEAVES, Leaf, shape
+from pi0_jax.convert.layout_copy import contiguous
+from pi0_jax.io.metrics_writer import Progress
+from pi0_jax.io.orbax_tree import nest
+from pi0_jax.model.config import Pi0Config
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# Layers read, checked and turned at the same time; each is up to 150 MB in bfloat16.
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a source says about itself; opening it has checked every key and shape.
+
+    Attributes:
+        layout: name of the layout.
+        config: the architecture; compute dtype float32.
+        dtypes: names of the dtypes of the weights.
+        files: what was read.
+        used: keys that hold weights.
+        unused: keys that no forward pass reads, with the reason.
+        notes: what a user should know, such as merged adapters.
+    """
+
+    layout: str
+    config: Pi0Config
+    dtypes: frozenset[str]
+    files: list[Path]
+    used: list[str]
+    unused: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """Weights of one checkpoint, one layer at a time.
+
+    Attributes:
+        facts: layout, architecture, accounting.
+        cond_embed: float[2, w] of a policy of ours; None where a layout has no condition.
+    """
+
+    facts: Facts
+    cond_embed: np.ndarray | None
+
+    def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
+        """One layer of a leaf (or a whole leaf without layers) in our axes, as stored."""
+        ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One layer of one leaf; `finite` says that no value is NaN or infinite."""
+
+    leaf: Leaf
+    layer: int | None
+    values: np.ndarray
+    finite: bool
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.leaf.path if self.layer is None else f"{self.leaf.path}[{self.layer}]"
+
+
+def leaf_shapes(config: Pi0Config) -> dict[str, tuple[int, ...]]:
+    """Path of every official leaf to its shape."""
+    sizes = axis_sizes(config)
+    return {leaf.path: shape(leaf.axes, sizes) for leaf in LEAVES}
+
+
+def parameters(config: Pi0Config) -> int:
+    """Number of official parameters."""
+    return sum(math.prod(shape) for shape in leaf_shapes(config).values())
+
+
+def progress_bar(title: str, total: int) -> AbstractContextManager[Progress]:
+    """A bar on standard error, if somebody watches."""
+    # In a log an error stays the only line on standard error, and the summary says the rest.
+    stream = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    return Progress(title, total, stream)
+
+
+def layers(leaf: Leaf, config: Pi0Config) -> list[int | None]:
+    """The layers of a leaf; [None] for a leaf without."""
+    if leaf.depth is None:
+        return [None]
+    return list(range(config.depth if leaf.depth == "depth" else config.vision.depth))
+
+
+def ahead(work: Callable[[T], U], tasks: Iterable[T]) -> Iterator[U]:
+    """Results of `work` in order, a few of them computed ahead in threads."""
+    with ThreadPoolExecutor(_AHEAD) as threads:
+        waiting: deque[Future[U]] = deque()
+        for task in tasks:
+            waiting.append(threads.submit(work, task))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def tasks(config: Pi0Config) -> list[tuple[Leaf, int | None]]:
+    """Every layer of every leaf, in table order."""
+    return [(leaf, i) for leaf in LEAVES for i in layers(leaf, config)]
+
+
+def pieces(source: Source, dtype: str) -> Iterator[Piece]:
+    """Every layer of every leaf in table order, in `dtype`, contiguous."""
+
+    def load(task: tuple[Leaf, int | None]) -> Piece:
+        """Runs in a thread; NumPy's copies and checks let go of the interpreter's lock."""
+        values = contiguous(source.read(*task), dtype)
+        return Piece(*task, values, is_finite(values))
+
+    return ahead(load, tasks(source.facts.config))
+
+
+def load_params(source: Source, dtype: str) -> dict[str, Any]:
+    """The whole tree in memory as host arrays; `cond_embed` is zero where a layout has none.
+
+    Raises:
+        InputError: one list of all weights that are not finite.
+    """
+    config = source.facts.config
+    flat = {path: np.empty(size, np.dtype(dtype)) for path, size in leaf_shapes(config).items()}
+    bad = []
+    for piece in pieces(source, dtype):
+        flat[piece.leaf.path][... if piece.layer is None else piece.layer] = piece.values
+        if not piece.finite:
+            bad.append(f"{piece.name}: NaN or infinity")
+    if bad:
+        fail(source.facts.layout, bad)
+    condition = source.cond_embed
+    if condition is None:
+        condition = np.zeros((2, config.action.width))
+    flat["cond_embed"] = condition.astype(np.dtype(dtype))
+    return nest(flat)

@@ -1,0 +1,209 @@
+"""Any source -> policy folder, one layer at a time."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.convert import accounting
+from pi0_jax.convert.keymap import LEAVES
+from pi0_jax.convert.source import Source, leaf_shapes, parameters, pieces, progress_bar, tasks
+from pi0_jax.convert.statistics import Found, own_width
+from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.errors import InputError
+from pi0_jax.io.metrics_writer import duration
+from pi0_jax.io.orbax_tree import TreeWriter, check_space, new_folder
+from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
+
+OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+# openpi's LIBERO client looks again after five actions.
+_EXECUTE_STEPS = 5
+_VERSIONED = ("pi0_jax", "jax", "orbax-checkpoint", "tensorstore", "numpy")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        source: as typed, for the manifest.
+        folder: the source on this machine; its tokenizer comes along.
+        destination: policy folder to make.
+        dtype: of the parameters written; None keeps the source's.
+        delta_dims: leading action dimensions relative to the state.
+        cameras: names in order; None takes the source's.
+        overwrite: replace an earlier policy folder.
+    """
+
+    source: str
+    folder: Path
+    destination: Path
+    dtype: str | None
+    delta_dims: int
+    cameras: tuple[str, ...] | None
+    overwrite: bool
+
+
+def convert(source: Source, found: Found, declared: TorchConfig, request: Request) -> str:
+    """Writes the policy folder.
+
+    Args:
+        source: weights, already accounted for by name and shape.
+        found: statistics.
+        declared: what the layout's own config says.
+        request: the rest.
+
+    Returns:
+        The summary for people.
+
+    Raises:
+        InputError: a weight is not finite (all are listed), or a setting does not fit.
+    """
+    start = time.monotonic()
+    dtype = request.dtype or lossless(source.facts.dtypes)
+    spec = policy_spec(source, found, declared, request, dtype)
+    files = source.facts.files
+    check_space(request.destination, parameters(source.facts.config) * np.dtype(dtype).itemsize)
+    with new_folder(request.destination, overwrite=request.overwrite) as folder:
+        with ThreadPoolExecutor(1) as background:
+            digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
+            write_params(folder / PARAMS, source, dtype, str(request.source))
+        manifest = _manifest(source, found, request, dtype, digests.result())
+        describe(folder, spec, found.stats, manifest, request.folder)
+    return _summary(source, found, request, spec, dtype, time.monotonic() - start)
+
+
+def policy_spec(
+    source: Source, found: Found, declared: TorchConfig, request: Request, dtype: str
+) -> PolicySpec:
+    """The config.json of the new policy folder.
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+    model = replace(source.facts.config, compute_dtype=dtype)
+    actions = declared.action_dim or own_width(found.stats.actions)
+    if request.delta_dims > min(actions, len(found.stats.state.mean)):
+        raise InputError(f"--delta-dims {request.delta_dims}: the robot has {actions} actions")
+    return PolicySpec(
+        model=model,
+        cameras=request.cameras or declared.cameras or OPENPI_CAMERAS,
+        action_dim=actions,
+        execute_steps=min(declared.execute_steps or _EXECUTE_STEPS, model.action_horizon),
+        delta_dims=request.delta_dims,
+        asset_id=found.asset_id,
+        quantile=found.quantile,
+    )
+
+
+def lossless(dtypes: frozenset[str]) -> str:
+    """bfloat16 where all weights are; else float32, which holds every other exactly."""
+    return "bfloat16" if dtypes == {"bfloat16"} else "float32"
+
+
+def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
+    """Writes params/ layer by layer.
+
+    Raises:
+        InputError: one list of all weights that are not finite.
+    """
+    config = source.facts.config
+    shapes, bad = leaf_shapes(config), []
+    total = len(tasks(config))
+    with TreeWriter(path) as writer, progress_bar(title, total) as progress:
+        for leaf in LEAVES:
+            layered = leaf.depth is not None
+            writer.create(f"params/{leaf.path}", shapes[leaf.path], dtype, layered=layered)
+        last = None
+        for done, piece in enumerate(pieces(source, dtype), 1):
+            if not piece.finite:
+                bad.append(f"{piece.name}: NaN or infinity")
+            write = writer.write(f"params/{piece.leaf.path}", piece.values, piece.layer)
+            if last is not None:
+                last.result()
+            last = write
+            progress.update(done, piece.leaf.path)
+        if last is not None:
+            last.result()
+        _write_condition(writer, source, dtype)
+    if bad:
+        accounting.fail(title, bad)
+
+
+def _write_condition(writer: TreeWriter, source: Source, dtype: str) -> None:
+    """`cond_embed`: zero at first, so that the converted policy acts as it did."""
+    shape = (2, source.facts.config.action.width)
+    values = source.cond_embed if source.cond_embed is not None else np.zeros(shape)
+    writer.create("params/cond_embed", shape, dtype, layered=False)
+    writer.write("params/cond_embed", values.astype(np.dtype(dtype))).result()
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions that can matter for a converted file."""
+    return {"python": platform.python_version()} | {n: metadata.version(n) for n in _VERSIONED}
+
+
+def _relative(file: Path, request: Request) -> str:
+    inside = file.is_relative_to(request.folder)
+    return str(file.relative_to(request.folder) if inside else file)
+
+
+def _manifest(
+    source: Source, found: Found, request: Request, dtype: str, digests: dict[str, str]
+) -> dict[str, Any]:
+    facts = source.facts
+    return {
+        "made_by": "convert",
+        "source": request.source,
+        "layout": facts.layout,
+        "files_sha256": digests,
+        "statistics": found.where,
+        "source_dtypes": sorted(facts.dtypes),
+        "dtype": dtype,
+        "notes": facts.notes,
+        "keys_used": facts.used,
+        "keys_unused": facts.unused,
+        "versions": versions(),
+    }
+
+
+def _tokenizer_note(request: Request) -> list[str]:
+    if (request.folder / TOKENIZER_FILE).is_file():
+        return []
+    return [f"before the policy can act, put {TOKENIZER_FILE} into its folder"]
+
+
+def _summary(
+    source: Source, found: Found, request: Request, spec: PolicySpec, dtype: str, seconds: float
+) -> str:
+    facts, model = source.facts, spec.model
+    count = parameters(model)
+    rows: Sequence[tuple[str, str]] = (
+        ("layout", facts.layout),
+        ("keys", f"{len(facts.used)} used, {len(facts.unused)} known to be unused, none left over"),
+        ("leaves", f"{len(LEAVES)} official, and cond_embed"),
+        ("parameters", f"{count:,}"),
+        ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
+        ("dtype", f"{'/'.join(sorted(facts.dtypes))} -> {dtype}"),
+        ("compute", f"{model.compute_dtype}; output float32"),
+        ("horizon", f"{model.action_horizon} actions of {spec.action_dim}"),
+        ("cameras", ", ".join(spec.cameras)),
+        ("statistics", f"{found.where} (asset id {found.asset_id})"),
+        ("time", duration(seconds)),
+        *(("note", note) for note in [*facts.notes, *_tokenizer_note(request)]),
+        ("written", str(request.destination)),
+    )
+    return "\n".join(f"{name:<12}{text}" for name, text in rows)

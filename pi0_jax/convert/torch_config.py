@@ -1,0 +1,102 @@
+"""What a PyTorch checkpoint's config.json says beside its tensors, in any layout's spelling."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pi0_jax.convert.heads import UNKNOWN, Declared
+from pi0_jax.errors import InputError
+
+_CAMERA = "observation.images."
+
+
+@dataclass(frozen=True)
+class TorchConfig:
+    """Facts of a config.json; None or empty where it is silent.
+
+    Attributes:
+        heads: numbers of heads.
+        depths: layers of the towers, by axis name.
+        action_horizon: actions in a chunk.
+        prompt_length: padded prompt tokens.
+        execute_steps: actions executed before the policy looks again.
+        cameras: names in order.
+        state_dim: width of the raw state.
+        action_dim: width of the raw action.
+        normalization: lerobot's mode for "STATE" and "ACTION".
+        is_transformers: written by transformers.
+    """
+
+    heads: Declared = UNKNOWN
+    depths: dict[str, int] = field(default_factory=dict)
+    action_horizon: int | None = None
+    prompt_length: int | None = None
+    execute_steps: int | None = None
+    cameras: tuple[str, ...] = ()
+    state_dim: int | None = None
+    action_dim: int | None = None
+    normalization: dict[str, str] = field(default_factory=dict)
+    is_transformers: bool = False
+
+
+def read_config(folder: Path) -> TorchConfig:
+    """Reads config.json; without one nothing is declared.
+
+    Raises:
+        InputError: a config.json that is no JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return TorchConfig()
+    try:
+        values = json.loads(path.read_text())
+        if "vlm_config" in values:
+            return _transformers(values)
+        return _lerobot(values) if "input_features" in values else _openpi(values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: cannot read this config: {error!r}") from error
+
+
+def _transformers(values: dict[str, Any]) -> TorchConfig:
+    text, vision = (values["vlm_config"].get(f"{part}_config", {}) for part in ("text", "vision"))
+    heads = Declared(
+        text.get("num_attention_heads"),
+        text.get("num_key_value_heads"),
+        vision.get("num_attention_heads"),
+    )
+    layers = {
+        "depth": text.get("num_hidden_layers"),
+        "vision_depth": vision.get("num_hidden_layers"),
+    }
+    return TorchConfig(
+        heads=heads,
+        depths={axis: size for axis, size in layers.items() if size},
+        action_horizon=values.get("chunk_size"),
+        is_transformers=True,
+    )
+
+
+def _lerobot(values: dict[str, Any]) -> TorchConfig:
+    inputs, outputs = values["input_features"], values.get("output_features", {})
+    cameras = [name.removeprefix(_CAMERA) for name in inputs if name.startswith(_CAMERA)]
+    return TorchConfig(
+        action_horizon=values.get("chunk_size"),
+        prompt_length=values.get("tokenizer_max_length"),
+        execute_steps=values.get("n_action_steps"),
+        # Placeholders for cameras that the robot lacks; an absent camera needs none.
+        cameras=tuple(name for name in cameras if not name.startswith("empty_camera")),
+        state_dim=_width(inputs.get("observation.state")),
+        action_dim=_width(outputs.get("action")),
+        normalization=values.get("normalization_mapping", {}),
+    )
+
+
+def _openpi(values: dict[str, Any]) -> TorchConfig:
+    return TorchConfig(
+        action_horizon=values.get("action_horizon"), prompt_length=values.get("max_token_len")
+    )
+
+
+def _width(feature: dict[str, Any] | None) -> int | None:
+    return feature["shape"][0] if feature else None

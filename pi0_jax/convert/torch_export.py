@@ -1,0 +1,219 @@
+"""What the libraries want beside the weights: config.json and statistics in their own form."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.convert.safetensors_file import write_small
+from pi0_jax.convert.statistics import (
+    NORMALIZER,
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    UNNORMALIZER,
+    own_width,
+)
+from pi0_jax.data.normalize import NormStats, Stats, save_norm_stats
+from pi0_jax.policy.folder import PolicySpec
+
+# Both libraries build these sizes by name; other sizes are not theirs to load.
+_VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
+_FLOW = {
+    "num_inference_steps": 10,
+    "time_sampling_beta_alpha": 1.5,
+    "time_sampling_beta_beta": 1.0,
+    "time_sampling_scale": 0.999,
+    "time_sampling_offset": 0.001,
+    "min_period": 0.004,
+    "max_period": 4.0,
+}
+
+Json = dict[str, Any]
+
+
+def write_openpi(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
+    """config.json as openpi's train_pytorch.py leaves it; assets/<asset_id>/norm_stats.json."""
+    model = spec.model
+    config = {
+        "action_dim": model.action_dim,
+        "action_horizon": model.action_horizon,
+        "max_token_len": model.prompt_length,
+        **_VARIANTS,
+        "precision": dtype,
+    }
+    _write(folder / "config.json", config)
+    save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
+
+
+def write_transformers(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
+    """config.json of PI0ForConditionalGeneration; the library knows no statistics, so openpi's."""
+    _write(folder / "config.json", _transformers_config(spec, dtype))
+    save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
+
+
+def write_lerobot(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
+    """config.json and the pre- and postprocessor of lerobot 0.4 and later."""
+    norm_map = {"VISUAL": "IDENTITY", "STATE": _mode(spec), "ACTION": _mode(spec)}
+    inputs, output = _features(spec, stats)
+    _write(folder / "config.json", _lerobot_config(spec, inputs, output, norm_map, dtype))
+    tensors = _under("observation.state", stats.state) | _under("action", stats.actions)
+    pre, post = (
+        f"policy_preprocessor_step_5_{NORMALIZER}.safetensors",
+        f"policy_postprocessor_step_0_{UNNORMALIZER}.safetensors",
+    )
+    write_small(folder / pre, tensors)
+    write_small(folder / post, tensors)
+    device = _step("device_processor", {"device": "cpu", "float_dtype": None})
+    tokenizer = {
+        "max_length": spec.model.prompt_length,
+        "task_key": "task",
+        "padding_side": "right",
+        "padding": "max_length",
+        "truncation": True,
+        "tokenizer_name": "google/paligemma-3b-pt-224",
+    }
+    normalize = {"eps": 1e-8, "features": inputs | output, "norm_map": norm_map}
+    steps = [
+        _step("rename_observations_processor", {"rename_map": {}}),
+        _step("to_batch_processor", {}),
+        _step("pi0_new_line_processor", {}),
+        _step("tokenizer_processor", tokenizer),
+        device,
+        _step(NORMALIZER, normalize, pre),
+    ]
+    _write(folder / PREPROCESSOR, {"name": "policy_preprocessor", "steps": steps})
+    steps = [_step(UNNORMALIZER, normalize | {"features": output}, post), device]
+    _write(folder / POSTPROCESSOR, {"name": "policy_postprocessor", "steps": steps})
+
+
+Writer = Callable[[Path, PolicySpec, NormStats, str], None]
+WRITERS: dict[str, Writer] = {
+    "openpi": write_openpi,
+    "lerobot": write_lerobot,
+    "transformers": write_transformers,
+}
+
+
+def notes(family: str, spec: PolicySpec) -> list[str]:
+    """What the layout cannot carry, for the user to hear."""
+    found = []
+    if spec.delta_dims and family != "openpi":
+        found.append(
+            f"the first {spec.delta_dims} action dimensions are relative to the state; {family} "
+            "has no such transform: add the raw state yourself"
+        )
+    if spec.delta_dims and family == "openpi":
+        found.append("use a config with extra_delta_transform=True")
+    if spec.quantile and family == "openpi":
+        found.append("normalised by quantiles: use a config with use_quantile_norm")
+    if family != "transformers" and (spec.model.vlm.width, spec.model.depth) != (2048, 18):
+        found.append(f"{family} builds gemma_2b only; it will not load these sizes")
+    return found
+
+
+def _lerobot_config(
+    spec: PolicySpec, inputs: Json, output: Json, norm_map: Json, dtype: str
+) -> Json:
+    model, size = spec.model, spec.model.vision.image_size
+    return {
+        "type": "pi0",
+        "n_obs_steps": 1,
+        "input_features": inputs,
+        "output_features": output,
+        "device": "cpu",
+        "use_amp": False,
+        **_VARIANTS,
+        "dtype": dtype,
+        "chunk_size": model.action_horizon,
+        "n_action_steps": spec.execute_steps,
+        "max_state_dim": model.action_dim,
+        "max_action_dim": model.action_dim,
+        **_FLOW,
+        "image_resolution": [size, size],
+        "empty_cameras": 0,
+        "normalization_mapping": norm_map,
+        "gradient_checkpointing": False,
+        "compile_model": False,
+        "tokenizer_max_length": model.prompt_length,
+    }
+
+
+def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
+    model, vision = spec.model, spec.model.vision
+    decoder = {
+        "model_type": "gemma",
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": model.num_heads,
+        "num_key_value_heads": model.num_kv_heads,
+        "head_dim": model.head_dim,
+        "vocab_size": model.vocab_size,
+        "hidden_act": "gelu_pytorch_tanh",
+        "rms_norm_eps": 1e-6,
+        "use_bidirectional_attention": True,
+    }
+    vlm = {"hidden_size": model.vlm.width, "intermediate_size": model.vlm.mlp_dim}
+    expert = {"hidden_size": model.action.width, "intermediate_size": model.action.mlp_dim}
+    tower = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": vision.width,
+        "intermediate_size": vision.mlp_dim,
+        "num_hidden_layers": vision.depth,
+        "num_attention_heads": vision.num_heads,
+        "patch_size": vision.patch_size,
+        "image_size": vision.image_size,
+        "projection_dim": model.vlm.width,
+        "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu_pytorch_tanh",
+        "vision_use_head": False,
+    }
+    return {
+        "architectures": ["PI0ForConditionalGeneration"],
+        "model_type": "pi0",
+        "dtype": dtype,
+        "chunk_size": model.action_horizon,
+        "max_state_dim": model.action_dim,
+        "max_action_dim": model.action_dim,
+        **_FLOW,
+        "loss_reduction": "mean",
+        "dit_config": decoder | expert,
+        "vlm_config": {
+            "model_type": "paligemma",
+            "projection_dim": model.vlm.width,
+            # The first id behind the vocabulary stands for an image token.
+            "image_token_index": model.vocab_size,
+            "text_config": decoder | vlm | {"num_image_tokens": vision.num_tokens},
+            "vision_config": tower,
+        },
+    }
+
+
+def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
+    """The input_features and output_features of lerobot."""
+    size = spec.model.vision.image_size
+    images = {
+        f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}
+        for name in spec.cameras
+    }
+    state = {"type": "STATE", "shape": [own_width(stats.state)]}
+    action = {"type": "ACTION", "shape": [spec.action_dim]}
+    return {**images, "observation.state": state}, {"action": action}
+
+
+def _under(name: str, stats: Stats) -> dict[str, np.ndarray]:
+    values = {"mean": stats.mean, "std": stats.std, "q01": stats.q01, "q99": stats.q99}
+    return {f"{name}.{k}": v.astype(np.float32) for k, v in values.items() if v is not None}
+
+
+def _mode(spec: PolicySpec) -> str:
+    return "QUANTILES" if spec.quantile else "MEAN_STD"
+
+
+def _step(name: str, config: Json, state_file: str | None = None) -> Json:
+    step: Json = {"registry_name": name, "config": config}
+    return step | {"state_file": state_file} if state_file else step
+
+
+def _write(path: Path, values: Json) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")

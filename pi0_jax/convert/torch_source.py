@@ -1,0 +1,139 @@
+"""A PyTorch checkpoint of any layout as a `Source`: recognised by its keys, fully accounted for."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pi0_jax.convert import accounting, torch_keys
+from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
+from pi0_jax.convert.heads import UNKNOWN, Declared, split
+from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
+from pi0_jax.convert.layout_copy import fill
+from pi0_jax.convert.source import Facts
+from pi0_jax.convert.torch_config import read_config
+from pi0_jax.convert.torch_files import open_tensors
+
+
+class TorchSource:
+    """`Source` of a PyTorch checkpoint.
+
+    Attributes:
+        facts: layout, architecture, accounting.
+        layout: prefixes of the names.
+        tensors: the files.
+        config: their config.json.
+        cond_embed: None, no PyTorch layout has a condition.
+    """
+
+    cond_embed: np.ndarray | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        family: str = "auto",
+        flags: Declared = UNKNOWN,
+        horizon: int | None = None,
+    ):
+        """Opens a folder or file and checks every key, shape and dtype; reads no weights yet.
+
+        Args:
+            path: folder or weight file.
+            family: what --layout says.
+            flags: head counts from the command line.
+            horizon: actions in a chunk; None takes the config's, or 50.
+
+        Raises:
+            InputError: no known layout, another than `family`, or one list of all that is wrong.
+        """
+        self.tensors = open_tensors(path)
+        self.config = read_config(path if path.is_dir() else path.parent)
+        keys = torch_keys.without_optional_level(self.tensors.shapes, path)
+        self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
+        self.layout = torch_keys.recognise(self._keys, path)
+        torch_keys.check_family(self.layout, family, self.config, path)
+        self._embedding = torch_keys.embedding_key(self.layout, self._keys)
+        grouped = self._account(path)
+        self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
+        settings = Settings(
+            horizon or self.config.action_horizon or 50, self.config.prompt_length or 48
+        )
+        unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
+        used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
+        self.facts = Facts(
+            layout=self.layout.name,
+            config=config_from_sizes(self._sizes, settings),
+            dtypes=frozenset(self.tensors.dtypes[key] for key in used),
+            files=self.tensors.files,
+            used=sorted(used),
+            unused={self._keys[key]: why for key, (_, why) in unused.items()},
+            notes=[self._heads_note()],
+        )
+
+    def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
+        """One layer of a leaf in our axes."""
+        parts = [
+            rearrange(self._tensor(leaf, t, layer), t.axes, leaf.part_axes, self._sizes)
+            for t in leaf.tensors
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        # np.stack would copy a turned view element by element.
+        both = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
+        for out, part in zip(both, parts, strict=True):
+            fill(out, part)
+        return both
+
+    def _tensor(self, leaf: Leaf, tensor: Tensor, layer: int | None) -> np.ndarray:
+        key = self._embedding if leaf is EMBEDDING else self.layout.key(tensor, layer or 0)
+        return self.tensors.read(self._keys[key])
+
+    def _account(self, path: Path) -> dict[str, int]:
+        """Checks names, shapes and dtypes; sizes of the (grouped) axes.
+
+        Raises:
+            InputError: one list of all that is wrong, values that are not finite included.
+        """
+        depths = {
+            "depth": torch_keys.depth(self._keys, f"{self.layout.vlm}.layers."),
+            "vision_depth": torch_keys.depth(self._keys, f"{self.layout.vision}.encoder.layers."),
+        } | self.config.depths
+        expected = torch_keys.expected_keys(self.layout, depths, self._embedding)
+        unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
+        axes = {key: tensor.axes for key, (_, tensor) in expected.items()}
+        axes |= {key: names for key, (names, _) in unused.items()}
+        found = {key: self.tensors.shapes[on_disk] for key, on_disk in self._keys.items()}
+        sizes = vote((axes[key], found[key]) for key in sorted(found.keys() & axes.keys()))
+        wanted = {
+            key: tuple(sizes.get(group, 0) for group in groups(names))
+            for key, names in axes.items()
+        }
+        problems = accounting.compare(wanted, found) + accounting.dtypes(self._dtypes())
+        if problems:
+            accounting.fail(path, problems + self._not_finite())
+        return sizes | depths
+
+    def _dtypes(self) -> dict[str, str]:
+        return {key: self.tensors.dtypes[on_disk] for key, on_disk in self._keys.items()}
+
+    def _not_finite(self) -> list[str]:
+        return [
+            f"{key}: NaN or infinity"
+            for key, dtype in sorted(self._dtypes().items())
+            if dtype in accounting.WEIGHT_DTYPES
+            and not accounting.is_finite(self.tensors.read(self._keys[key]))
+        ]
+
+    def _declared(self) -> Declared:
+        """Head counts from config.json, or from the header that our own exports carry."""
+        header = self.tensors.metadata
+        if "num_heads" not in header:
+            return self.config.heads
+        return Declared(*(int(header[name]) for name in Declared._fields))
+
+    def _heads_note(self) -> str:
+        sizes = self._sizes
+        return (
+            f"{sizes['heads']} query heads and {sizes['kv_heads']} key/value heads of "
+            f"{sizes['head_dim']}; image tower {sizes['vision_heads']} heads of "
+            f"{sizes['vision_head_dim']}"
+        )

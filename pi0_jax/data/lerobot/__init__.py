@@ -1,0 +1,1 @@
+"""LeRobot folders as demonstrations."""

@@ -1,0 +1,149 @@
+"""LIBERO (arXiv 2306.03310): its suites, tasks, initial states and step limits, as they are.
+
+Importing this is cheap: LIBERO, robosuite and MuJoCo are imported where the simulator is built.
+
+Initial states have numbers. 0 to 49 are the benchmark's own, on which results are reported; from
+50 on the number is the seed from which the objects are placed anew, in the regions that the
+benchmark's own states were drawn from. So training never meets a state it is evaluated on, unless
+it asks to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pi0_jax.env.robosuite import libero_files
+from pi0_jax.errors import InputError, check_minima
+
+if TYPE_CHECKING:
+    from pi0_jax.env.robosuite.libero_simulator import LiberoSimulator
+
+# Control steps (20 Hz) after which an episode has failed: those of openpi's and RIPT-VLA's
+# evaluations, a little above the longest demonstration of each suite.
+STEP_LIMITS = {
+    "libero_spatial": 220,
+    "libero_object": 280,
+    "libero_goal": 300,
+    "libero_10": 520,
+    "libero_90": 400,
+}
+SETTLE_STEPS = 10  # control steps in which the objects fall some 6 cm and come to rest
+OWN_STATES = 50  # the benchmark's own initial states of each task
+# Tasks that `env.libero_expert` demonstrates: one object is taken and put somewhere. The others
+# open drawers, push, turn knobs, or do several things.
+DEMONSTRATED = {
+    "libero_spatial": tuple(range(10)),
+    "libero_object": tuple(range(10)),
+    "libero_goal": (1, 2, 4, 6, 8, 9),
+}
+PICTURES = ("exact", "coarse")
+
+
+@dataclass(frozen=True)
+class LiberoTask:
+    """One task of a suite.
+
+    Attributes:
+        suite: name of the suite.
+        index: of the task in the benchmark's order.
+        file_name: of the task, without ending.
+        assets: folder of meshes and textures.
+        image_size: height and width [px] of both cameras.
+        pictures: "exact" as LIBERO renders, or "coarse" for policies trained from scratch: the
+            arm by its collision shapes and no reflections, at a tenth of the time.
+    """
+
+    suite: str
+    index: int
+    file_name: str
+    assets: str
+    image_size: int = 256
+    pictures: str = "exact"
+
+    def __post_init__(self) -> None:
+        """Checks values.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("task", self, {"image_size": 8})
+        if self.pictures not in PICTURES:
+            raise InputError(f"task.pictures must be one of {PICTURES}, got {self.pictures!r}")
+
+    @property
+    def name(self) -> str:
+        """Unique over suites, usable as a file name."""
+        return f"{self.suite}_{self.index}"
+
+    @property
+    def instruction(self) -> str:
+        """The language instruction given to the policy."""
+        return libero_files.instruction(self.file_name)
+
+    @property
+    def max_steps(self) -> int:
+        """The suite's limit; the settling before the episode is not counted."""
+        return STEP_LIMITS[self.suite]
+
+    @property
+    def settle_steps(self) -> int:
+        """Control steps before the first look in which objects come to rest; not counted."""
+        return SETTLE_STEPS
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """A fixed camera in front of the robot and one at its hand."""
+        return ("agentview", "robot0_eye_in_hand")
+
+    def check_expert(self) -> None:
+        """Checks that there is a scripted expert of this task.
+
+        Raises:
+            InputError: there is none.
+        """
+        able = DEMONSTRATED.get(self.suite, ())
+        if self.index not in able:
+            which = ", ".join(map(str, able)) or "none"
+            raise InputError(
+                f"no scripted expert for {self.name} ({self.instruction!r}): of {self.suite} it "
+                f"can demonstrate the tasks {which}; choose among them with config.task.tasks"
+            )
+
+    def build(self) -> "LiberoSimulator":
+        """Builds the simulator: about 2 s, and some seconds more the first time on a machine."""
+        from pi0_jax.env.robosuite.libero_simulator import LiberoSimulator
+
+        return LiberoSimulator(self)
+
+
+def libero_tasks(
+    suite: str,
+    tasks: Sequence[int] = (),
+    assets: str = "",
+    image_size: int = 256,
+    pictures: str = "exact",
+) -> tuple[LiberoTask, ...]:
+    """Tasks of a suite, every one checked to be there.
+
+    Args:
+        suite: name in `STEP_LIMITS`.
+        tasks: indices in the benchmark's order; empty for all.
+        assets: folder of meshes and textures; empty for `libero_files.assets` to find it.
+        image_size: height and width [px] of both cameras.
+        pictures: as in `LiberoTask`.
+
+    Raises:
+        InputError: no such task, or LIBERO or its assets are missing.
+    """
+    names = libero_files.task_names(suite)
+    chosen = tuple(tasks) or tuple(range(len(names)))
+    wrong = [index for index in chosen if not 0 <= index < len(names)]
+    if wrong or len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"config.task.tasks: {suite} has the tasks 0 to {len(names) - 1}, each at most once; "
+            f"got {chosen}"
+        )
+    folder = str(libero_files.assets(assets))
+    return tuple(
+        LiberoTask(suite, index, names[index], folder, image_size, pictures) for index in chosen
+    )

@@ -1,0 +1,193 @@
+"""The simulator of `libero.LiberoTask`; lives in a worker process.
+
+What LIBERO's own loop shows of a control step is what robosuite saw one physics step (2 ms) before
+its end: pictures, hand position and fingers. Published checkpoints were trained on that, so it is
+what is shown here, to the pixel (tests/test_libero.py). The state value carries it along.
+"""
+
+# mujoco is an extension module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.env.demonstrator import ExpertStyle
+from pi0_jax.env.robosuite import libero_files
+from pi0_jax.env.robosuite.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
+from pi0_jax.env.robosuite.libero_demonstrator import Scene, pick_and_place
+from pi0_jax.env.robosuite.panda import PandaArm
+from pi0_jax.env.robosuite.panda_simulator import PandaSimulator, without_sensors
+from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
+
+# Of the model: fixtures are moved at the start of an episode, burners glow when turned on.
+_MODEL_ARRAYS = ("body_pos", "body_quat", "site_rgba")
+
+
+class LiberoSimulator(PandaSimulator):
+    """One LIBERO task: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
+
+    def __init__(self, task: LiberoTask) -> None:
+        self.task, self.instruction = task, task.instruction
+        self._own_states = libero_files.initial_states(task.suite, task.file_name)
+        self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
+        built = self._env.model.get_model(mode="mujoco")
+        self._built = {name: getattr(built, name).copy() for name in _MODEL_ARRAYS}
+        _reset(self._env, 0)
+        without_sensors(self._env)
+        self._arm = PandaArm(self._env)
+        self._seen = mujoco.MjData(self._arm.model)
+        kind = ExactPictures if task.pictures == "exact" else Pictures
+        self._pictures = kind(self._arm.model, task.cameras, task.image_size)
+
+    def start(self, seed: int) -> Boundary:
+        """Initial state `seed` (`env.libero` says what the numbers mean), settled (t = 0)."""
+        self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
+        # An object on a fixture is placed relative to where the fixture stands in the model, which
+        # LIBERO builds anew for every episode.
+        for name, array in self._built.items():
+            getattr(self._arm.model, name)[:] = array
+        _reset(self._env, seed)
+        if seed < OWN_STATES:
+            self._env.sim.set_state_from_flattened(self._own_states[seed])
+        self._env.sim.forward()
+        self._env._post_process()
+        return self._settled(SETTLE_STEPS)
+
+    def step(self, action: np.ndarray) -> bool:
+        """One control step of float[7] in [-1, 1]; returns LIBERO's own goal predicate."""
+        self._arm.act(np.asarray(action, np.float64))
+        self._seen_rgba = self._arm.model.site_rgba.copy()
+        # Asked where LIBERO asks it: before the poses of the last 2 ms are brought up to date.
+        success = bool(self._env._check_success())
+        self._env._post_process()
+        self._arm.look()
+        return success
+
+    def proprio(self) -> np.ndarray:
+        """float32[8], as LIBERO shows it: position [m], raw axis-angle [rad], fingers [m]."""
+        seen = self._arm.seen
+        return np.concatenate([seen.position, axis_angle(seen.quat), seen.fingers], dtype="f4")
+
+    def images(self) -> np.ndarray:
+        """uint8[c, h, w, 3], as LIBERO shows them."""
+        return self._pictured(self._pictures.observe)
+
+    def video_frame(self) -> np.ndarray:
+        """uint8[h, w, 3] of the first camera, upright."""
+        return self._pictured(self._pictures.video_frame)
+
+    def _pictured(self, render: Any) -> np.ndarray:
+        """What `render` makes of the scene as it was one physics step before the end."""
+        model, data = self._arm.model, self._seen
+        data.qpos[:] = self._arm.seen.qpos
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+        now = model.site_rgba.copy()
+        model.site_rgba[:] = self._seen_rgba
+        picture = render(data)
+        model.site_rgba[:] = now
+        return picture
+
+    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Actions, float64[7], that do the task as well as `style` says.
+
+        Raises:
+            InputError: there is no expert of this task.
+        """
+        self.task.check_expert()
+        return pick_and_place(Scene(self._env, self._arm), style, rng)
+
+    def load(self, state: SimState) -> None:
+        """Makes `state` the present one."""
+        for name in _MODEL_ARRAYS:
+            getattr(self._arm.model, name)[:] = state.arrays[name]
+        self._seen_rgba = state.arrays["seen_rgba"].copy()
+        self._arm.load(state.arrays)
+
+    def save(self) -> SimState:
+        """The present state as a value."""
+        fixed = {name: getattr(self._arm.model, name).copy() for name in _MODEL_ARRAYS}
+        return SimState({**self._arm.save(), **fixed, "seen_rgba": self._seen_rgba.copy()})
+
+
+def axis_angle(quat: np.ndarray) -> np.ndarray:
+    """float64[3] rad of float64[4] (w, x, y, z), as openpi's LIBERO example computes it.
+
+    The angle is not brought below pi: the hanging hand has w near 0, and forcing its sign would
+    turn a state that checkpoints know into its negative.
+    """
+    w = np.clip(quat[0], -1.0, 1.0)
+    length = np.sqrt(1.0 - w * w)
+    if np.isclose(length, 0.0):
+        return np.zeros(3)
+    return quat[1:] * 2.0 * np.arccos(w) / length
+
+
+def make_environment(task: LiberoTask, **options: Any) -> Any:
+    """LIBERO's own environment of a task, with soft resets.
+
+    Args:
+        task: to build.
+        options: of robosuite's environment.
+    """
+    with _quiet_import():
+        import libero.libero as libero
+        import libero.libero.envs as envs
+        from libero.libero.envs import bddl_utils
+    libero._assets_path_cache = task.assets
+    from robosuite import load_controller_config
+
+    goal = str(libero_files.goal_file(task.suite, task.file_name))
+    problem = bddl_utils.get_problem_info(goal)["problem_name"]
+    return envs.TASK_MAPPING[problem](
+        bddl_file_name=goal,
+        robots=["Panda"],
+        controller_configs=load_controller_config(default_controller="OSC_POSE"),
+        gripper_types="default",
+        initialization_noise=None,
+        control_freq=20,
+        ignore_done=True,
+        hard_reset=False,
+        camera_names=list(task.cameras),
+        camera_heights=task.image_size,
+        camera_widths=task.image_size,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """LIBERO asks for a data folder when it is imported first, unless it finds a config file."""
+    before = os.environ.get("LIBERO_CONFIG_PATH")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_text("{}")
+        os.environ["LIBERO_CONFIG_PATH"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["LIBERO_CONFIG_PATH"]
+            else:
+                os.environ["LIBERO_CONFIG_PATH"] = before
+
+
+def _reset(env: Any, seed: int) -> None:
+    """Places fixtures and objects by the global generator, which is all that robosuite uses."""
+    from robosuite.utils.errors import RandomizationError
+
+    np.random.seed(seed)
+    while True:
+        try:
+            env.reset()
+        except RandomizationError:
+            continue  # no room for an object: LIBERO's own wrapper draws again too
+        return

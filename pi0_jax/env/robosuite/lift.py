@@ -1,0 +1,64 @@
+"""robosuite's Lift with LIBERO's interface: the task that needs no download.
+
+Importing this is cheap: robosuite and MuJoCo are imported where the simulator is built.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pi0_jax.errors import check_minima
+
+if TYPE_CHECKING:
+    from pi0_jax.env.robosuite.lift_simulator import LiftSimulator
+
+
+SETTLE_STEPS = 5  # control steps with the gripper opening, in which the cube falls 1 cm
+
+
+@dataclass(frozen=True)
+class LiftTask:
+    """Lift the cube 4 cm above the table.
+
+    Attributes:
+        placement: half-width [m] of the square in which the cube is placed uniformly.
+        image_size: height and width [px] of both cameras.
+        max_steps: control steps (20 Hz) after which an episode has failed.
+    """
+
+    placement: float = 0.06
+    image_size: int = 64
+    max_steps: int = 48
+
+    def __post_init__(self) -> None:
+        """Checks sizes.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("task", self, {"max_steps": 1, "image_size": 8})
+
+    @property
+    def name(self) -> str:
+        """Unique over suites, usable as a file name."""
+        return "lift"
+
+    @property
+    def instruction(self) -> str:
+        """The language instruction given to the policy."""
+        return "lift the cube"
+
+    @property
+    def settle_steps(self) -> int:
+        """Control steps before the first look in which objects come to rest; not counted."""
+        return SETTLE_STEPS
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """A fixed camera in front of the robot and one at its hand."""
+        return ("agentview", "robot0_eye_in_hand")
+
+    def build(self) -> "LiftSimulator":
+        """Builds the simulator: 2 s, and 4 s more the first time on a machine (compilation)."""
+        from pi0_jax.env.robosuite.lift_simulator import LiftSimulator
+
+        return LiftSimulator(self)

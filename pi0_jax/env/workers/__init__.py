@@ -1,0 +1,1 @@
+"""Engines: what runs the simulators, in processes or in this one."""

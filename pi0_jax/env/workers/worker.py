@@ -1,0 +1,91 @@
+"""A simulator process: receives jobs over a socket, answers each, holds one built simulator.
+
+Run by `pool.SimulatorPool` as `python -m pi0_jax.env.workers.worker FD`. It is a fresh interpreter
+that imports neither jax nor torch, not even through the parent's main module.
+"""
+
+import gc
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from pi0_jax.env.base import Job, Simulator, Task
+from pi0_jax.env.workers.process import Reply
+from pi0_jax.errors import InputError
+
+
+class _Bench:
+    """The one simulator a process may hold: two GL contexts in one process disturb each other."""
+
+    def __init__(self) -> None:
+        self._task: Task | None = None
+        self._simulator: Simulator | None = None
+
+    def simulator(self, task: Task) -> Simulator:
+        """The simulator of `task`, built unless it is there already."""
+        if self._simulator is None or self._task != task:
+            if self._simulator is not None:
+                self._simulator.close()
+            self.forget()
+            # A GL context that is freed later would take the new one's place: noise for pictures.
+            gc.collect()
+            self._simulator, self._task = task.build(), task
+        return self._simulator
+
+    def forget(self) -> None:
+        """Lets go of a simulator that failed, without trusting it to close."""
+        self._simulator, self._task = None, None
+
+
+def main() -> None:
+    """Serves jobs from the socket whose file descriptor is the only argument, until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a worker ends
+    connection = Connection(int(sys.argv[1]))
+    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
+    connection.send(Reply())  # ready
+    bench = _Bench()
+    while True:
+        connection.send_bytes(_answer(bench, inbox.get()))
+
+
+def _listen(connection: Connection, inbox: "queue.SimpleQueue[bytes]") -> None:
+    """Passes jobs on; ends the process when the parent is gone, even in the middle of a job."""
+    try:
+        while True:
+            inbox.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _answer(bench: _Bench, message: bytes) -> bytes:
+    """Runs one pickled job and returns the pickled `Reply`."""
+    built = False
+    try:
+        job: Job = pickle.loads(message)
+        simulator = bench.simulator(job.task)
+        built = True
+        return pickle.dumps(Reply(job.function(simulator, *job.args)))
+    # Whatever a job raises belongs to the parent, which decides what to do about it.
+    except Exception as error:  # noqa: BLE001
+        fatal = isinstance(error, InputError | ImportError) and not built
+        bench.forget()
+        return pickle.dumps(Reply(error=_one_line(error), fatal=fatal))
+
+
+def _one_line(error: Exception) -> str:
+    """`ValueError: what (file.py:12 in function)`, from where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = (str(error).splitlines() or [""])[0]
+    where = f"{Path(last.filename).name}:{last.lineno} in {last.name}"
+    return f"{type(error).__name__}: {what} ({where})"
+
+
+if __name__ == "__main__":
+    main()

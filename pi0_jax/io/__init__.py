@@ -1,0 +1,1 @@
+"""Files: parameter trees, metrics, videos, and writing that is whole or not at all."""

@@ -1,0 +1,1 @@
+"""Policies: how they act, and the folder in which they lie."""

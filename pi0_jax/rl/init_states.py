@@ -1,0 +1,219 @@
+"""Which initial state next, and which groups count: dynamic sampling over a balanced plan.
+
+The sampler is a value: a resumed run goes on with the same states, and remembers which are solved.
+
+Axis letters: k rollout of a group.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pi0_jax.env.base import Task
+from pi0_jax.episode import Group
+from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.rollout.collect import Start
+
+FRESH, DEMONSTRATIONS, VALIDATION = "fresh", "demonstrations", "validation"
+_EPOCHS = 10**6  # a run visits a state less often: no two runs share a visit, nor its noise
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Which initial states a step tries, and how many.
+
+    Attributes:
+        group_size: rollouts K of a group.
+        groups_per_step: accepted groups wanted in a step.
+        max_groups: groups tried in a step at most; a policy that always succeeds or always
+            fails ends the step here instead of searching for ever.
+        early_stop: no further round of search begins once this share of `groups_per_step` is
+            accepted (RIPT-VLA's `early_stop_percentage`).
+        states: "fresh", as `first_seed` and `num_states` say; "demonstrations", those that the
+            scripted demonstrations started from (RIPT-VLA's default); "validation", those of the
+            evaluation (`use_val_init`: training on the test, for debugging only). The last two
+            replace `first_seed` and `num_states`.
+        first_seed: of the training initial states.
+        num_states: initial states a task. 0: fresh ones without end, and every run seed has its
+            own. n > 0: the seeds first_seed ... first_seed + n - 1, the same for every run seed,
+            in an order that is shuffled anew each epoch.
+        dynamic_sampling: reject groups that all ended alike.
+        skip_threshold: a state whose last K outcomes are all successes is passed over this many
+            times and once more, then forgotten and tried again; -1 passes over none. It needs
+            states that come again: `num_states`.
+        mix_states: the K rollouts of a group start from K different states of one task, so that
+            the baseline is the task's, instead of K times from one state.
+    """
+
+    group_size: int
+    groups_per_step: int
+    max_groups: int
+    first_seed: int
+    early_stop: float = 1.0
+    num_states: int = 0
+    dynamic_sampling: bool = True
+    skip_threshold: int = 3
+    mix_states: bool = False
+    states: str = FRESH
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        minima = {"group_size": 2, "groups_per_step": 0, "first_seed": 0, "num_states": 0}
+        check_minima("rl.sampling", self, minima | {"skip_threshold": -1, "early_stop": 0})
+        check_choices("rl.sampling", self, {"states": (FRESH, DEMONSTRATIONS, VALIDATION)})
+        if not 0 < self.early_stop <= 1:
+            raise InputError(f"rl.sampling.early_stop must be in (0, 1], got {self.early_stop}")
+        if self.max_groups < self.groups_per_step:
+            raise InputError(
+                f"rl.sampling.max_groups ({self.max_groups}) must be at least "
+                f"rl.sampling.groups_per_step ({self.groups_per_step})"
+            )
+        if self.num_states and self.num_states < self.states_per_group:
+            raise InputError(
+                f"rl.sampling.mix_states puts {self.states_per_group} states into a group; "
+                f"rl.sampling.num_states is {self.num_states}: give it at least as many, or 0"
+            )
+
+    @property
+    def states_per_group(self) -> int:
+        """Different initial states in one group."""
+        return self.group_size if self.mix_states else 1
+
+    @property
+    def enough(self) -> int:
+        """Accepted groups with which a step is satisfied."""
+        return max(1, int(self.groups_per_step * self.early_stop))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Where the endless plan of initial states stands; JSON values throughout.
+
+    Group i of the plan is of task i mod number of tasks, so tasks stay balanced. With one state a
+    group and without `num_states` its seed is `first_seed + i`: seeds of demonstrations, training
+    and evaluation start far apart and never meet.
+
+    Attributes:
+        first_seed: seed of the first initial state.
+        stream: which of all shuffled orders; the run's seed.
+        drawn: groups of the plan seen so far, handed out or passed over.
+        accepted: groups that taught something, so far.
+        outcomes: last K outcomes of each state that comes again, oldest first, such as
+            {"lift/7": "0111"}.
+        skips: how often each solved state has been passed over.
+    """
+
+    first_seed: int
+    stream: int = 0
+    drawn: int = 0
+    accepted: int = 0
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    skips: Mapping[str, int] = field(default_factory=dict)
+
+    def draw(
+        self, tasks: Sequence[Task], count: int, config: SamplingConfig
+    ) -> tuple[list[tuple[Start, ...]], int, "Sampler"]:
+        """The initial states of the next groups.
+
+        Looks at one epoch of the plan at most: where every state is solved, it finds none.
+
+        Args:
+            tasks: of the suite.
+            count: groups wanted.
+            config: which states there are.
+
+        Returns:
+            At most `count` groups of `states_per_group` starts, how many groups were passed
+            over, and the sampler behind them.
+        """
+        epoch = _groups_per_epoch(config) * len(tasks)
+        found: list[tuple[Start, ...]] = []
+        skips, outcomes, seen = dict(self.skips), dict(self.outcomes), 0
+        while len(found) < count and seen < (epoch or count):
+            group = self._group(tasks, self.drawn + seen, config)
+            names = [_name(start.task.name, start.seed) for start in group]
+            seen += 1
+            if all(_solved(outcomes.get(name, ""), config) for name in names):
+                _pass_over(names, outcomes, skips, config.skip_threshold)
+            else:
+                found.append(group)
+        after = replace(self, drawn=self.drawn + seen, outcomes=outcomes, skips=skips)
+        return found, seen - len(found), after
+
+    def record(self, groups: Sequence[Group], kept: int, config: SamplingConfig) -> "Sampler":
+        """The sampler that has heard how some groups ended.
+
+        Args:
+            groups: all of them, errors left out.
+            kept: how many were accepted.
+            config: K, and whether states come again; of fresh ones nothing is remembered.
+        """
+        outcomes, skips = dict(self.outcomes), dict(self.skips)
+        episodes = [episode for group in groups for episode in group.episodes]
+        for episode in episodes if config.num_states else ():
+            name = _name(episode.task, episode.seed)
+            history = outcomes.get(name, "") + str(int(episode.success))
+            outcomes[name] = history[-config.group_size :]
+            skips.pop(name, None)  # a state of a mixed group may be tried although it is solved
+        return replace(self, accepted=self.accepted + kept, outcomes=outcomes, skips=skips)
+
+    def _group(
+        self, tasks: Sequence[Task], index: int, config: SamplingConfig
+    ) -> tuple[Start, ...]:
+        """The starts of group `index` of the plan."""
+        visit, which = divmod(index, len(tasks))
+        width = config.states_per_group
+        if not config.num_states:
+            places = range(visit * width, (visit + 1) * width)
+            seeds = [self.first_seed + place * len(tasks) + which for place in places]
+            return tuple(Start(tasks[which], seed) for seed in seeds)
+        # States that do not fill a group wait for the next epoch, which is shuffled anew.
+        epoch, place = divmod(visit, _groups_per_epoch(config))
+        order = np.random.default_rng((self.stream, epoch, which)).permutation(config.num_states)
+        chosen = order[place * width : (place + 1) * width]
+        number = self.stream * _EPOCHS + epoch
+        # Tasks took turns in the demonstrations, and so each has seeds of its own.
+        step, first = (len(tasks), which) if config.states == DEMONSTRATIONS else (1, 0)
+        seeds = [self.first_seed + int(place) * step + first for place in chosen]
+        return tuple(Start(tasks[which], seed, number) for seed in seeds)
+
+
+def teaching(groups: Sequence[Group], dynamic: bool) -> list[Group]:
+    """Leaves out groups that teach nothing, such as one that errors left with a single rollout.
+
+    Args:
+        groups: finished groups.
+        dynamic: dynamic sampling (RIPT): a group whose rollouts all ended alike has only zero
+            advantages and is left out. Without it every other group counts.
+    """
+    comparable = [group for group in groups if len(group.episodes) > 1]
+    return [group for group in comparable if not (dynamic and group.uniform)]
+
+
+def _groups_per_epoch(config: SamplingConfig) -> int:
+    """Groups of one task in which its states come once each; 0 where there is no end of states."""
+    return config.num_states // config.states_per_group
+
+
+def _name(task: str, seed: int) -> str:
+    return f"{task}/{seed}"
+
+
+def _solved(history: str, config: SamplingConfig) -> bool:
+    """The last K outcomes are successes; fewer than K say nothing yet."""
+    return config.skip_threshold >= 0 and history == "1" * config.group_size
+
+
+def _pass_over(
+    names: Sequence[str], outcomes: dict[str, str], skips: dict[str, int], threshold: int
+) -> None:
+    """Counts a skip of each state, in place; one that was skipped too often is forgotten."""
+    for name in names:
+        skips[name] = skips.get(name, 0) + 1
+        if skips[name] > threshold:
+            del skips[name], outcomes[name]

@@ -1,0 +1,151 @@
+"""One step of RIPT: groups of rollouts -> advantages -> weighted windows -> batches.
+
+RIPT (arXiv 2505.17016) without its PPO update: K rollouts of one initial state, leave-one-out
+advantages, dynamic sampling; no critic, no likelihood. The update is one of `rl/objectives/`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from pi0_jax.data.demonstrations import Demonstrations, WindowSource
+from pi0_jax.data.transforms import Transforms
+from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, window_starts
+from pi0_jax.env.base import Engine, Task
+from pi0_jax.episode import Episode, Group
+from pi0_jax.policy.policy import Policy
+from pi0_jax.rl.advantage import weigh
+from pi0_jax.rl.config import RiptConfig
+from pi0_jax.rl.init_states import Sampler, teaching
+from pi0_jax.rollout.collect import Report, collect, groups_of, plan_groups
+from pi0_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """What one RIPT step brought in.
+
+    Attributes:
+        episodes: all of them, errors included, group by group.
+        groups: the accepted groups.
+        tried: groups tried.
+        skipped: groups passed over because their states are solved.
+    """
+
+    episodes: tuple[Episode, ...] = ()
+    groups: tuple[Group, ...] = ()
+    tried: int = 0
+    skipped: int = 0
+
+    @property
+    def success_rate(self) -> float:
+        """Of all valid episodes, rejected groups included."""
+        return _rate(self.episodes)
+
+    @property
+    def success_by_task(self) -> dict[str, float]:
+        """The same of each task."""
+        tasks = dict.fromkeys(episode.task for episode in self.episodes)
+        return {task: _rate([e for e in self.episodes if e.task == task]) for task in tasks}
+
+    @property
+    def accepted_share(self) -> float:
+        """Accepted groups among those tried; 0 where none was tried."""
+        return len(self.groups) / max(1, self.tried)
+
+
+def harvest(
+    policy: Policy,
+    pool: Engine,
+    tasks: Sequence[Task],
+    sampler: Sampler,
+    config: RiptConfig,
+    execute_steps: int,
+    policy_step: int,
+    report: Report = lambda episodes: None,
+) -> tuple[Harvest, Sampler]:
+    """Collects groups until enough are accepted, `max_groups` are tried, or all are solved."""
+    sampling, found = config.sampling, Harvest()
+    look_every = config.windows.every
+    while len(found.groups) < sampling.enough and found.tried < sampling.max_groups:
+        wanted = sampling.groups_per_step - len(found.groups)
+        starts, skipped, sampler = sampler.draw(
+            tasks, min(wanted, sampling.max_groups - found.tried), sampling
+        )
+        plans = plan_groups(pool, starts, sampling.group_size)
+        so_far = partial(_report_all, report, found.episodes)
+        fresh = collect(
+            policy, pool, plans, execute_steps, policy_step, so_far, look_every=look_every
+        )
+        groups = groups_of(fresh, sampling.group_size)
+        kept = teaching(groups, sampling.dynamic_sampling)
+        sampler = sampler.record(groups, len(kept), sampling)
+        found = Harvest(
+            (*found.episodes, *fresh),
+            (*found.groups, *kept),
+            found.tried + len(starts),
+            found.skipped + skipped,
+        )
+        if not starts:
+            break
+    return found, sampler
+
+
+def weighted_windows(
+    groups: Sequence[Group], config: RiptConfig, transforms: Transforms, horizon: int
+) -> Batch | None:
+    """The training windows of a step's accepted groups; None where there are none."""
+    if not groups:
+        return None
+    weights, _ = weigh([group.rewards for group in groups], config.advantage)
+    episodes = [episode for group in groups for episode in group.episodes]
+    if not any(len(window_starts(e, horizon, config.windows)) for e in episodes):
+        return None
+    return cut_windows(episodes, list(weights), transforms, horizon, config.windows)
+
+
+def demo_windows(
+    demos: Demonstrations, config: RiptConfig, transforms: Transforms, horizon: int
+) -> WindowSource | None:
+    """The windows of demonstrations, one at every picture; None where batches hold none.
+
+    Raises:
+        InputError: every demonstration is shorter than a window that must be whole.
+    """
+    if not config.demo_fraction:
+        return None
+    return demos.windows(transforms, horizon, config.demo_weight, config.windows.skip_short)
+
+
+def draw_batch(
+    rollouts: Sequence[Batch],
+    demos: WindowSource | None,
+    config: RiptConfig,
+    rng: np.random.Generator,
+) -> Batch:
+    """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
+
+    Args:
+        rollouts: windows of the accepted groups, a part an iteration.
+        demos: windows of demonstrations; None if their share is 0.
+        config: batch size and share.
+        rng: of this update.
+    """
+    from_demos = round(config.batch_size * config.demo_fraction)
+    from_rollouts = config.batch_size - from_demos
+    total = sum(count(part) for part in rollouts)
+    parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
+    if demos is not None and from_demos:
+        parts.append(demos.take(rng.integers(len(demos), size=from_demos)))
+    return concatenate(parts)
+
+
+def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:
+    report([*before, *fresh])
+
+
+def _rate(episodes: Sequence[Episode]) -> float:
+    rewards = [episode.reward for episode in episodes if episode.error is None]
+    return float(np.mean(rewards)) if rewards else float("nan")

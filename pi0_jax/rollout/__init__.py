@@ -1,0 +1,1 @@
+"""Policies in simulators: episodes, evaluations and videos. Knows nothing of learning."""

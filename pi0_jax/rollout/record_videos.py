@@ -1,0 +1,135 @@
+"""Videos and stills of chosen evaluation episodes, before and after RL."""
+
+import json
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+
+from pi0_jax.env.base import Task
+from pi0_jax.episode import Episode, load_episodes
+from pi0_jax.io.video import write_video
+from pi0_jax.rollout.collect import replay
+from pi0_jax.run.session import Session
+
+CONTROL_HZ = 20
+HOLD_FRAMES = CONTROL_HZ  # the last picture stays for a second, with the outcome
+MOST_STATES = 20  # however many tasks there are: a video of LIBERO takes minutes in software
+_STILLS = 6
+
+
+def film(session: Session, arms: Sequence[str], guidance: float, each: int) -> None:
+    """Writes videos/*.mp4 and frames/*.png of the same initial states under every arm.
+
+    Those that are there already stay.
+
+    Args:
+        session: of the run.
+        arms: to film, in the order of the report; before and after RL, or one policy alone.
+        guidance: scale of the stored evaluations to choose from.
+        each: states of each task and kind: newly solved by the last arm, solved by the first,
+            failed by the last; no more than `MOST_STATES` in all.
+    """
+    run = session.run
+    of_arm = {arm: load_episodes(run.episodes(f"eval/{arm}_{guidance:g}")) for arm in arms}
+    chosen = _choose(of_arm[arms[0]], of_arm[arms[-1]], each)
+    shown = [(arm, episodes[index]) for arm, episodes in of_arm.items() for index in chosen]
+    _film_missing(session, shown)
+    shown = [one for one in shown if _video_file(run.path, *one).exists()]
+    videos = [_video_entry(arm, episode) for arm, episode in shown]
+    stills = [_still_entry(arm, episode) for arm, episode in shown]
+    for folder, index in (("videos", videos), ("frames", stills)):
+        (run.path / folder).mkdir(exist_ok=True)
+        (run.path / folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> None:
+    """Replays what has no video yet, as many at a time as there are simulators.
+
+    A simulator that fails costs its block of videos, never the results they would show.
+    """
+    tasks: dict[str, Task] = {task.name: task for task in session.suite.tasks}
+    path, at_once = session.run.path, session.pool.workers
+    missing = [one for one in shown if not _video_file(path, *one).exists()]
+    with session.run.progress("videos", len(missing)) as progress:
+        for first in range(0, len(missing), at_once):
+            block = missing[first : first + at_once]
+            plays = [(tasks[episode.task], episode) for _, episode in block]
+            try:
+                films = replay(session.pool, plays, 1)
+            except RuntimeError as error:
+                session.run.say(f"warning: {len(block)} videos could not be filmed: {error}")
+                continue
+            for (arm, episode), frames in zip(block, films, strict=True):
+                _write_stills(path / "frames", arm, episode, frames)
+                _write_video(path, arm, episode, frames)
+            progress.update(first + len(block))
+
+
+def _choose(before: Sequence[Episode], after: Sequence[Episode], each: int) -> list[int]:
+    """Indices of states worth seeing, each once; the two evaluations share their states.
+
+    Tasks take turns, and so do the kinds within a task.
+    """
+    of_task: dict[str, list[tuple[int, bool, bool]]] = {}
+    for index, (first, last) in enumerate(zip(before, after, strict=True)):
+        states = of_task.setdefault(first.task, [])
+        if first.error is None and last.error is None:
+            states.append((index, first.success, last.success))
+    turns = zip_longest(*(_of_one_task(states, each) for states in of_task.values()))
+    chosen = (index for index in chain.from_iterable(turns) if index is not None)
+    return list(dict.fromkeys(chosen))[:MOST_STATES]
+
+
+def _of_one_task(states: Sequence[tuple[int, bool, bool]], each: int) -> list[int]:
+    """Indices of (index, success before, success after): newly solved, easy, failed, and again."""
+    solved = [index for index, first, last in states if last and not first]
+    easy = [index for index, first, last in states if first]
+    failed = [index for index, first, last in states if not last]
+    turns = zip_longest(solved[:each], easy[:each], failed[:each])
+    return list(dict.fromkeys(i for i in chain.from_iterable(turns) if i is not None))
+
+
+def _outcome(episode: Episode) -> str:
+    return "success" if episode.success else "failure"
+
+
+def _name(arm: str, episode: Episode) -> str:
+    return f"{arm}_{episode.task}_{episode.seed}_{_outcome(episode)}"
+
+
+def _video_file(run: Path, arm: str, episode: Episode) -> Path:
+    return run / "videos" / f"{_name(arm, episode)}.mp4"
+
+
+def _video_entry(arm: str, episode: Episode) -> dict[str, str]:
+    return {
+        "file": f"{_name(arm, episode)}.mp4",
+        "title": f"{episode.prompt}, initial state {episode.seed}",
+        "phase": "eval",
+        "arm": arm,
+        "outcome": _outcome(episode),
+        "caption": f"{len(episode)} control steps",
+    }
+
+
+def _write_video(run: Path, arm: str, episode: Episode, frames: np.ndarray) -> None:
+    captions = [
+        f"{episode.prompt}\n{arm}  step {step + 1}/{len(episode)}" for step in range(len(frames))
+    ]
+    end = [f"{captions[-1]}  {_outcome(episode)}"] * HOLD_FRAMES
+    held = np.concatenate([frames, frames[-1:].repeat(HOLD_FRAMES, axis=0)])
+    write_video(_video_file(run, arm, episode), held, CONTROL_HZ, captions + end)
+
+
+def _still_entry(arm: str, episode: Episode) -> dict[str, str]:
+    caption = f"{episode.task}, initial state {episode.seed}: {_outcome(episode)}"
+    return {"file": f"{_name(arm, episode)}.png", "caption": caption, "group": arm}
+
+
+def _write_stills(folder: Path, arm: str, episode: Episode, frames: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = np.linspace(0, len(frames) - 1, _STILLS).round().astype(int)
+    imageio.imwrite(folder / f"{_name(arm, episode)}.png", np.concatenate(frames[chosen], axis=1))

@@ -1,0 +1,1 @@
+"""A run: its folder, what its stages have in hand, and its success rates."""

@@ -1,0 +1,228 @@
+"""The run folder: where a run's config, metrics, checkpoints, episodes and results lie.
+
+config.json   metrics.jsonl   results.json   report.html
+checkpoints/<arm>/<step>/   episodes/   videos/   frames/   policy/
+"""
+
+import fcntl
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from pi0_jax.env.suite import Suite
+from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
+from pi0_jax.io.metrics_writer import MetricsWriter, Progress
+from pi0_jax.io.orbax_tree import check_writable, free_bytes
+from pi0_jax.run.success import Row, pool_tasks, row_from_dict
+
+T = TypeVar("T")
+
+BASE, RIPT = "base", "ript"
+"""Arms whose checkpoints are the run's own: one follows the other."""
+
+_NEEDED_BYTES = 1e9  # episodes, checkpoints and videos of the demo take a third of it
+_LOCK = ".lock"
+_SIMULATOR = ("mujoco", "robosuite", "hf-libero")
+_VERSIONED = ("pi0_jax", "jax", "numpy", *_SIMULATOR)
+
+
+class RunFolder:
+    """One run on disk. Everything is written when it is known, so an interruption loses little.
+
+    Attributes:
+        path: the folder.
+        metrics: the open metrics.jsonl.
+        rows: results so far, in order.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], resume: bool, wandb_project: str = ""):
+        """Makes the folder, or opens it to continue.
+
+        Args:
+            path: --workdir.
+            config: the resolved config as plain values.
+            resume: continue what lies there.
+            wandb_project: mirror the metrics to W&B; empty for not.
+
+        Raises:
+            InputError: the folder holds a run and `resume` is not set, or the other way round,
+                the run there had another config or is still going on, a file of it is damaged,
+                the disk is full, or wandb is not installed.
+        """
+        stored = path / "config.json"
+        _check(path, stored, config, resume)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        if not stored.exists():
+            _write(stored, {"command": sys.argv, "config": config})
+        self.path = path
+        self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
+        self._results = path / "results.json"
+        self.rows: list[Row] = []
+        self.protocol: dict[str, Any] = {}
+        if self._results.exists():
+            self.rows = _read(self._results, "rows", lambda rows: [row_from_dict(r) for r in rows])
+            self.protocol = _read(self._results, "protocol", dict[str, Any])
+
+    def follow(self, protocol: dict[str, Any]) -> None:
+        """Takes a protocol for all results from now on, and stores it.
+
+        Raises:
+            InputError: results here were made with another renderer or simulator.
+        """
+        before, now = _makers(self.protocol), _makers(protocol)
+        if self.protocol and before != now:
+            raise InputError(
+                f"--workdir {self.path}: its results were made with {before}, and this is {now}; "
+                "continue with the same, or choose another folder"
+            )
+        # What earlier rows were evaluated with stays until the next evaluation says it anew.
+        self.protocol = {**self.protocol, **protocol}
+        self.put_rows([])
+
+    def checkpoints(self, arm: str) -> Path:
+        """Folder of an arm's checkpoints; a baseline's lie apart from the run's own."""
+        own = arm in (BASE, RIPT)
+        return self.path / ("." if own else f"baselines/{arm}") / "checkpoints"
+
+    def episodes(self, name: str) -> Path:
+        """File of some episodes, such as "demonstrations" or "ript/003"."""
+        return self.path / "episodes" / f"{name}.npz"
+
+    def put_rows(self, rows: Sequence[Row]) -> None:
+        """Appends results, or replaces earlier ones of the same thing, and writes results.json."""
+        of = {(r.phase, r.arm, r.task, r.guidance): r for r in (*self.rows, *rows)}
+        self.rows = list(of.values())
+        results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
+        results["all_tasks"] = [row.as_dict() for row in pool_tasks(self.rows)]
+        _write(self._results, results)
+
+    def log(self, step: int, phase: str, arm: str, **values: Any) -> None:
+        """One line of metrics.jsonl."""
+        self.metrics.write(step, phase, arm=arm, **values)
+
+    def rewind(self, phase: str, arm: str, step: int) -> None:
+        """Forgets this phase and arm's metrics beyond `step`, where a resumed run goes on."""
+        self.metrics.rewind(phase, arm, step)
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches, with the time of day."""
+        sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
+
+    def progress(self, phase: str, total: int, done: int = 0) -> Progress:
+        """A progress line on the console."""
+        return Progress(phase, total, sys.stderr, done=done)
+
+
+def success_text(episodes: Sequence[Episode]) -> str:
+    """Live success of what has ended so far, such as "ok 31/48"."""
+    errors = sum(episode.error is not None for episode in episodes)
+    text = f"ok {sum(e.success for e in episodes)}/{len(episodes) - errors}"
+    return f"{text}, {errors} errors" if errors else text
+
+
+def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
+    """Everything that a success rate depends on beside the settings of its evaluation."""
+    return {
+        "suite": suite.name,
+        "tasks": [repr(task) for task in suite.tasks],
+        "instructions": {task.name: task.instruction for task in suite.tasks},
+        "step_limits": {task.name: task.max_steps for task in suite.tasks},
+        "settle_steps": {task.name: task.settle_steps for task in suite.tasks},
+        "renderer": renderer,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions that can change a result."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONED}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _makers(protocol: dict[str, Any]) -> dict[str, str]:
+    """What makes states and pictures, as far as a protocol names it."""
+    named = {**protocol.get("versions", {}), "renderer": protocol.get("renderer")}
+    return {name: named[name] for name in (*_SIMULATOR, "renderer") if named.get(name)}
+
+
+def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--workdir {path}: is a file; name a folder")
+    # In a run that exists the files are made in the folder itself, not beside it.
+    check_writable(stored if path.exists() else path)
+    free = free_bytes(path)
+    if free < _NEEDED_BYTES:
+        raise InputError(
+            f"--workdir {path}: expected {_NEEDED_BYTES / 1e9:g} GB of free disk, got "
+            f"{free / 1e9:.2f} GB"
+        )
+    if resume and not stored.exists():
+        raise InputError(f"--workdir {path}: expected a run to resume, found none")
+    if not stored.exists():
+        if path.exists() and any(child.name != _LOCK for child in path.iterdir()):
+            raise InputError(f"--workdir {path}: is not empty and holds no run; name a new folder")
+        return
+    if not resume:
+        raise InputError(
+            f"--workdir {path}: holds a run already; add --resume to continue it, or choose "
+            "another folder"
+        )
+    before = _read(stored, "config", dict[str, Any])
+    after = json.loads(json.dumps(config))
+    changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    if changed:
+        raise InputError(
+            f"--workdir {path}: the run there has another config (section {', '.join(changed)}); "
+            "resume with the same one, or choose another folder"
+        )
+
+
+def _lock(folder: Path) -> TextIO:
+    """Held until the process ends, however it ends; two at a time would spoil the run.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    file = (folder / _LOCK).open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise InputError(f"--workdir {folder}: another process is working on this run") from error
+    except OSError:
+        # A file system without locks: then it is up to the user.
+        pass
+    return file
+
+
+def _read(path: Path, key: str, parse: Callable[[Any], T]) -> T:
+    """One entry of a JSON file of ours.
+
+    Raises:
+        InputError: damaged.
+    """
+    try:
+        return parse(json.loads(path.read_text())[key])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is damaged ({error}); restore it or choose another folder"
+        ) from error
+
+
+def _write(path: Path, value: Any) -> None:
+    """Writes JSON; the file appears under its name only when whole."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)

@@ -1,0 +1,98 @@
+"""What every stage of a run needs in hand."""
+
+import contextlib
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pi0_jax.env.base import Engine
+from pi0_jax.env.robosuite.gl import choose_renderer
+from pi0_jax.env.suite import Suite
+from pi0_jax.env.workers.pool import SimulatorPool, cores
+from pi0_jax.episode import Episode
+from pi0_jax.errors import check_minima
+from pi0_jax.io.metrics_writer import duration
+from pi0_jax.run.folder import BASE, RunFolder, protocol
+
+_SEED_STRIDE = 10_000_000  # initial states apart from one run's seed to the next
+
+
+@dataclass(frozen=True)
+class Session:
+    """A running job.
+
+    Attributes:
+        run: where everything is written.
+        suite: the tasks.
+        pool: where the simulators are.
+        seed: of the whole run.
+        rows: observations per call of a policy; results depend on it, as rounding does.
+    """
+
+    run: RunFolder
+    suite: Suite
+    pool: Engine
+    seed: int
+    rows: int
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """A generator of the run's seed and `key` alone: a resumed run draws the same."""
+        return np.random.default_rng((self.seed, *key))
+
+    def noise_key(self, method: str) -> jax.Array:
+        """Key of the noise and times of a method's supervised updates."""
+        return jax.random.key(self.seed ^ method_number(method))
+
+    def first_state(self, first_seed: int) -> int:
+        """Seed of the first initial state of a training stream: every run seed has its own."""
+        return first_seed + _SEED_STRIDE * self.seed
+
+    def speed(self, what: str, episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+        """Says how fast a phase of rollouts was; returns it as values for metrics.jsonl."""
+        steps_per_s = sum(map(len, episodes)) / seconds
+        per_minute = 60 * len(episodes) / seconds
+        self.run.say(
+            f"{what}: {len(episodes)} episodes in {duration(seconds)}, {steps_per_s:.0f} env "
+            f"steps/s, {per_minute:.0f} episodes/min, {self.pool.workers} simulators, "
+            f"{self.pool.renderer} rendering"
+        )
+        return {"env_steps_per_s": steps_per_s, "episodes_per_min": per_minute}
+
+
+def method_number(method: str) -> int:
+    """What a method's name adds to random keys; 0 for the base policy, which all start from.
+
+    Without it, continued training would draw the windows and the noise of the base's first updates.
+    """
+    return 0 if method == BASE else zlib.crc32(method.encode())
+
+
+@contextlib.contextmanager
+def open_session(
+    workdir: Path, resume: bool, config: Any, suite: Suite, **settings: Any
+) -> Iterator[Session]:
+    """Opens the run folder and starts the simulators, which end with the session.
+
+    Args:
+        workdir: the run folder.
+        resume: continue what lies there.
+        config: of the run, an ml_collections ConfigDict.
+        suite: the tasks.
+        settings: what the run depends on beside its config; stored with it.
+
+    Raises:
+        InputError: as `RunFolder`, an impossible pool, or nothing can render here.
+    """
+    check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
+    check_minima("config", config, {"rows": 1})
+    workers, renderer = config.pool.workers or cores(), choose_renderer()
+    run = RunFolder(workdir, {**settings, **config.to_dict()}, resume, config.wandb_project)
+    run.follow({**protocol(suite, renderer), "rows": config.rows})
+    run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
+    with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
+        yield Session(run, suite, pool, config.seed, config.rows)

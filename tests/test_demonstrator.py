@@ -1,0 +1,67 @@
+"""Scripted demonstrations: how often they succeed, and what an Episode records."""
+
+import numpy as np
+import pytest
+
+from pi0_jax.env.base import Job, run, start
+from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.robosuite.gl import choose_renderer
+from pi0_jax.env.robosuite.lift import LiftTask
+from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.workers.pool import SimulatorPool
+
+TASK = LiftTask()
+EXACT = ExpertStyle(offset_sigma=0, offset_sigma_z=0, action_noise=0, rotation_noise=0)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with SimulatorPool(2, 60, renderer=choose_renderer()) as pool:
+        yield pool
+
+
+def demonstrations(pool, task, style, seeds):
+    return pool.map([Job(task, demonstrate, (seed, style)) for seed in seeds])
+
+
+def test_without_errors_it_always_succeeds(pool):
+    episodes = demonstrations(pool, TASK, EXACT, range(12))
+    assert [episode.success for episode in episodes] == [True] * 12
+    assert max(len(episode) for episode in episodes) < TASK.max_steps
+
+
+def test_with_errors_it_succeeds_often_and_failures_are_kept(pool):
+    episodes = demonstrations(pool, TASK, ExpertStyle(), range(40))
+    successes = sum(episode.success for episode in episodes)
+    assert 20 <= successes <= 36  # 70 % over 300 seeds
+    failures = [episode for episode in episodes if not episode.success]
+    assert {len(episode) for episode in failures} == {TASK.max_steps}
+
+
+def test_an_episode_is_what_happened(pool):
+    episode, again = demonstrations(pool, TASK, ExpertStyle(), [3, 3])
+    steps = len(episode)
+    assert episode.task == "lift"
+    assert episode.policy_step == -1
+    assert episode.error is None
+    assert episode.images.shape == (len(episode.image_steps), 2, 64, 64, 3)
+    assert list(episode.image_steps) == list(range(0, steps, 4))
+    assert list(np.flatnonzero(episode.chunk_start)) == list(episode.image_steps)
+    assert np.abs(episode.actions).max() <= 1
+    np.testing.assert_array_equal(episode.actions, again.actions)
+
+    first = pool.map([Job(TASK, start, (3,))])[0]
+    assert first.state.hash == episode.init_hash
+    np.testing.assert_array_equal(first.obs.images, episode.images[0])
+    replay = pool.map([Job(TASK, run, (first.state, episode.actions))])[0]
+    np.testing.assert_array_equal(replay.proprio, episode.state)
+    assert replay.success == episode.success
+    head = pool.map([Job(TASK, run, (first.state, episode.actions[:4]))])[0]
+    np.testing.assert_array_equal(head.obs.images, episode.images[1])
+
+
+def test_the_scripted_task_has_an_expert_too(pool):
+    episodes = demonstrations(pool, ScriptedTask(), EXACT, range(8))
+    assert all(episode.success for episode in episodes)
+    episodes = demonstrations(pool, ScriptedTask(), ExpertStyle(offset_sigma=0.5), range(30))
+    assert 0 < sum(episode.success for episode in episodes) < 30

@@ -1,0 +1,281 @@
+"""LeRobot folders of every version give the windows that whole episodes in memory give."""
+
+import json
+import shutil
+from pathlib import Path
+
+import av
+import lerobot_folders
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from lerobot_folders import FPS, LEROBOT, OPENPI, Data
+from tiny import transforms
+
+from pi0_jax.data.demonstrations import Recorded
+from pi0_jax.data.lerobot.folder import open_lerobot
+from pi0_jax.data.lerobot.pictures import VideoPictures
+from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+DATA = Data(["lift", "stack", "lift"], [5, 3, 4])
+HORIZON = 3
+VARIANTS = [
+    pytest.param("v2.0", OPENPI, False, id="openpi's, 2.0, images"),
+    pytest.param("v2.1", LEROBOT, False, id="2.1, images"),
+    pytest.param("v2.1", LEROBOT, True, id="2.1, videos"),
+    pytest.param("v3.0", LEROBOT, False, id="3.0, images"),
+    pytest.param("v3.0", LEROBOT, True, id="3.0, videos"),
+]
+
+
+def written(tmp_path, version="v2.1", names=LEROBOT, video=False):
+    return lerobot_folders.write(tmp_path / "data", version, DATA, names, video)
+
+
+def as_episode(index: int) -> Episode:
+    """The same episode as one that was made here, looked at before every step."""
+    frames = [DATA.frames(index, camera) for camera in ("scene", "wrist")]
+    steps = DATA.lengths[index]
+    return Episode(
+        task="x", prompt=DATA.prompts[index], init_hash="", seed=0,
+        images=np.stack(frames, 1), image_steps=np.arange(steps, dtype=np.int32),
+        state=DATA.state[index], actions=DATA.actions[index],
+        chunk_start=np.ones(steps, bool), success=True, policy_step=-1,
+    )  # fmt: skip
+
+
+def assert_same(found, expected, atol: float):
+    for name in ("action_mask", "weight", "actions"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name in ("state", "prompt", "prompt_mask", "image_mask"):
+        np.testing.assert_array_equal(getattr(found.obs, name), getattr(expected.obs, name))
+    one, other = (np.asarray(batch.obs.images, int) for batch in (found, expected))
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() <= atol
+
+
+@pytest.mark.parametrize(("version", "names", "video"), VARIANTS)
+@pytest.mark.parametrize("short", [False, True])
+def test_windows_are_those_of_episodes_in_memory(tmp_path, version, names, video, short):
+    """In any order, over the borders of episodes, to the last step; video may be off by a grey."""
+    folder = open_lerobot(written(tmp_path, version, names, video), CAMERAS, ["lift", "stack"])
+    windows = folder.windows(transforms(), HORIZON, 0.5, short)
+    whole = Recorded([as_episode(i) for i in range(3)]).windows(transforms(), HORIZON, 0.5, short)
+    assert len(windows) == len(whole) == (6 if short else 12)
+    order = np.random.default_rng(1).permutation(len(whole))
+    assert_same(windows.take(order), whole.take(order), atol=2 if video else 0)
+    one, other = (
+        folder.stats(3, HORIZON, 0.1),
+        Recorded([*map(as_episode, range(3))]).stats(3, HORIZON, 0.1),
+    )
+    np.testing.assert_array_equal(one.state.mean, other.state.mean)
+    np.testing.assert_array_equal(one.actions.std, other.actions.std)
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+@pytest.mark.parametrize("video", [False, True])
+def test_only_the_tasks_at_hand_are_learned(tmp_path, version, video):
+    folder = open_lerobot(written(tmp_path, version, video=video), CAMERAS, ["stack"])
+    assert [recording.prompts for recording in folder.recordings] == [("stack",) * 3]
+    greys = folder.windows(transforms(), HORIZON).take(np.arange(3)).obs.images[:, :, 0, 0, 0]
+    expected = [[DATA.grey(1, step, c) for c in ("scene", "wrist")] for step in range(3)]
+    np.testing.assert_allclose(greys, expected, atol=2)
+
+
+def test_the_policy_s_cameras_come_in_its_order(tmp_path):
+    folder = open_lerobot(written(tmp_path), ("left_wrist_0_rgb", "base_0_rgb"), ["lift"])
+    assert folder.recordings[0].observation(0, 16).images[:, 0, 0, 0].tolist() == [100, 0]
+
+
+def spoil_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def drop_column(path, name):
+    file = next((path / "data").glob("*/*.parquet"))
+    pq.write_table(pq.read_table(file).drop_columns([name]), file)
+
+
+def replace_column(path, name, values):
+    file = next((path / "data").glob("*/episode_000001.parquet"))
+    table = pq.read_table(file)
+    at = table.column_names.index(name)
+    pq.write_table(table.set_column(at, name, values), file)
+
+
+NAN = pa.array([[np.nan] * 8] * 3)
+RAGGED = pa.array([[0.0] * 8, [0.0] * 7, [0.0] * 8])
+SPOILED = {
+    "no folder": (shutil.rmtree, "expected a LeRobot folder with meta/"),
+    "a version of tomorrow": (
+        lambda p: spoil_json(p / "meta/info.json", codebase_version="v4.0"),
+        "expected LeRobot v2.0, v2.1, v3.0, got 'v4.0'",
+    ),
+    "episodes are missing": (
+        lambda p: spoil_json(p / "meta/info.json", total_episodes=4),
+        "counts 4 episodes, 3 are listed; the folder is incomplete",
+    ),
+    "a data file is missing": (
+        lambda p: (p / "data/chunk-000/episode_000002.parquet").unlink(),
+        "episode_000002.parquet: expected a parquet file",
+    ),
+    "a data file is cut": (
+        lambda p: (p / "data/chunk-000/episode_000001.parquet").write_bytes(b"PAR1"),
+        "episode_000001.parquet: expected a parquet file",
+    ),
+    "steps are missing": (
+        lambda p: (p / "meta/episodes.jsonl").write_text(
+            (p / "meta/episodes.jsonl").read_text().replace('"length": 3', '"length": 9')
+        ),
+        "episode 1: the folder's meta/ says 9 steps in a row in episode_000001.parquet, this",
+    ),
+    "a column is missing": (lambda p: drop_column(p, "action"), r"no column \['action'\]; it has"),
+    "not a number": (
+        lambda p: replace_column(p, "observation.state", NAN),
+        "'observation.state': a value is missing or not finite",
+    ),
+    "lists of different lengths": (
+        lambda p: replace_column(p, "observation.state", RAGGED),
+        "'observation.state': expected numbers, or lists of one length",
+    ),
+    "a task without a text": (
+        lambda p: (p / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "lift"}\n'),
+        "meta/ has no task 1",
+    ),
+    "pictures are missing": (
+        lambda p: drop_column(p, "observation.images.image2"),
+        r"no column \['observation.images.image2'\]; it has",
+    ),
+    "texts for numbers": (
+        lambda p: replace_column(p, "observation.state", pa.array([{"x": 1}] * 3)),
+        "expected numbers, or lists of one length",
+    ),
+    "no time passes": (
+        lambda p: spoil_json(p / "meta/info.json", fps=0),
+        "expected a positive fps in meta/info.json, got 0.0",
+    ),
+    "files without episodes": (
+        lambda p: spoil_json(p / "meta/info.json", chunks_size=0),
+        "expected a LeRobot folder with meta/: ZeroDivisionError",
+    ),
+    "no state": (
+        lambda p: spoil_json(p / "meta/info.json", features={
+            "observation.images.image": {"dtype": "image"}, "wrist_image": {"dtype": "image"}}),
+        r"expected one of \['observation.state', 'state'\]",
+    ),
+    "no wrist camera": (
+        lambda p: spoil_json(p / "meta/info.json", features={"image": {"dtype": "image"}}),
+        "expected one camera 'robot0_eye_in_hand', got none",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_what_is_wrong_with_a_folder_is_said(tmp_path, name):
+    spoil, message = SPOILED[name]
+    path = written(tmp_path)
+    spoil(path)
+    with pytest.raises(InputError, match=message):
+        open_lerobot(path, CAMERAS, ["lift"])
+
+
+def test_tasks_that_nobody_demonstrated(tmp_path):
+    with pytest.raises(InputError, match=r"none of its 3 episodes .*\['fly'\].*'lift', 'stack'"):
+        open_lerobot(written(tmp_path), CAMERAS, ["fly"])
+
+
+def test_another_robot_is_refused(tmp_path):
+    folder = open_lerobot(written(tmp_path), CAMERAS, ["lift"])
+    folder.check_widths(8, 7)
+    with pytest.raises(InputError, match=r"states of 8 and actions of 14 .*\(8,\) and \(7,\)"):
+        folder.check_widths(8, 14)
+
+
+def test_rows_in_another_file_than_meta_says(tmp_path):
+    """Else pictures would be read from one file and states from the other."""
+    path = written(tmp_path, "v3.0")
+    file = path / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    at = table.column_names.index("data/file_index")
+    pq.write_table(table.set_column(at, "data/file_index", pa.array([0, 4, 4])), file)
+    with pytest.raises(InputError, match="episode 1: the folder's meta/ says"):
+        open_lerobot(path, CAMERAS, ["lift"])
+
+
+def test_other_data_are_known_by_their_digest(tmp_path):
+    folder = open_lerobot(written(tmp_path), CAMERAS, ["lift", "stack"])
+    again = open_lerobot(written(tmp_path / "again", "v3.0"), CAMERAS, ["lift", "stack"])
+    assert folder.digest == again.digest
+    assert folder.digest != open_lerobot(tmp_path / "data", CAMERAS, ["lift"]).digest
+
+
+@pytest.mark.parametrize(
+    "options", [{"open-gop": "1", "g": "4", "bf": "3"}, {"g": "5", "bf": "2"}, {"g": "1"}],
+    ids=["open groups", "closed groups", "key frames only"],
+)  # fmt: skip
+def test_every_frame_of_any_encoding_is_found(tmp_path, options):
+    """Open groups: a seek lands on a key frame that is shown after the frame looked for."""
+    greys = np.arange(30) * 8
+    x264 = {"x264-params": ":".join(f"{k}={v}" for k, v in options.items())}
+    with av.open(str(tmp_path / "v.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=FPS, options=x264)
+        stream.width = stream.height = 32
+        for grey in greys:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), grey, np.uint8))
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    pictures = VideoPictures(tmp_path / "v.mp4", np.arange(30) / FPS, FPS)
+    found = [pictures.read(step)[0, 0, 0] for step in range(30)]
+    np.testing.assert_allclose(np.array(found, int), greys, atol=3)
+
+
+def test_a_missing_video_is_found_at_once(tmp_path):
+    path = written(tmp_path, "v3.0", video=True)
+    next((path / "videos").rglob("*.mp4")).unlink()
+    with pytest.raises(InputError, match="no such file; the folder is incomplete"):
+        open_lerobot(path, CAMERAS, ["lift"])
+
+
+def test_a_video_that_ends_too_early(tmp_path):
+    path = written(tmp_path, "v2.1", video=True)
+    video = path / f"videos/chunk-000/{LEROBOT['scene']}/episode_000000.mp4"
+    seconds = np.arange(7) / FPS  # it has five frames
+    pictures = VideoPictures(video, seconds, FPS)
+    assert abs(int(pictures.read(4)[0, 0, 0]) - DATA.grey(0, 4, "scene")) <= 2
+    with pytest.raises(InputError, match=r"no frame at 0.600 s"):
+        pictures.read(6)
+    with pytest.raises(InputError, match=r"no frame at 0.140 s"):
+        VideoPictures(video, np.array([0.14]), fps=100.0).read(0)
+
+
+def test_an_image_that_is_not_there(tmp_path):
+    path = written(tmp_path)
+    empty = pa.array([{"bytes": None, "path": "elsewhere.png"}] * 3)
+    replace_column(path, LEROBOT["scene"], empty)
+    folder = open_lerobot(path, CAMERAS, ["stack"])
+    with pytest.raises(InputError, match=r"no image in column 'observation.images.image' at step"):
+        folder.windows(transforms(), HORIZON).take(np.array([1]))
+
+
+def test_episodes_shorter_than_a_window_that_must_be_whole(tmp_path):
+    folder = open_lerobot(written(tmp_path), CAMERAS, ["lift"])
+    with pytest.raises(InputError, match="no episode has a whole window of 9 steps"):
+        folder.windows(transforms(), 9, skip_short=True)
+
+
+def test_a_folder_that_lerobot_itself_wrote():
+    """LeRobot 0.6.1, AV1 videos: episode e step t has state e + t / 10 and grey 40 e + 5 t."""
+    path = Path(__file__).parent / "lerobot_0_6_1"
+    folder = open_lerobot(path, CAMERAS, ["lift", "stack"])
+    assert str(folder).endswith("3 of 3 episodes, 12 steps")
+    assert [recording.prompts[0] for recording in folder.recordings] == ["lift", "stack", "lift"]
+    for episode, recording in enumerate(folder.recordings):
+        for step in range(DATA.lengths[episode]):
+            seen = recording.observation(step, 64)
+            np.testing.assert_allclose(seen.state, episode + step / 10, rtol=1e-6)
+            np.testing.assert_allclose(recording.actions[step], -episode - step / 10, rtol=1e-6)
+            greys = seen.images.mean((1, 2, 3)) - [0, 100]
+            np.testing.assert_allclose(greys, 40 * episode + 5 * step, atol=2.5)
