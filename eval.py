@@ -13,13 +13,13 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import check_task, load_policy
 from pi0_jax.report.page import write_report
-from pi0_jax.rollout.evaluate import EvalConfig, measure
-from pi0_jax.rollout.record_videos import film
+from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
+from pi0_jax.rollout.record_videos import record_videos
 from pi0_jax.run.session import open_session
 from pi0_jax.run.success import table
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy folder to evaluate")
-ARM = "policy"
+METHOD = "policy"
 
 
 def main() -> None:
@@ -37,11 +37,11 @@ def main() -> None:
     checkpoint = str(Path(CHECKPOINT.value).resolve())
     resume = cli.RESUME.value
     with open_session(cli.workdir(), resume, config, suite, checkpoint=checkpoint) as session:
-        measure(session, evaluation, "eval", ARM, folder, evaluation.guidance)
-        film(session, (ARM,), evaluation.guidance[0], evaluation.videos)
+        evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.guidance)
+        record_videos(session, (METHOD,), evaluation.guidance[0], evaluation.videos)
     run = session.run
-    run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
-    run.say(f"report {write_report(run.path)}")
+    run.message(f"results in {run.path}\n\n{table(run.rows)}\n")
+    run.message(f"report {write_report(run.path)}")
     if not any(row.episodes for row in run.rows):
         raise RuntimeError("every episode ended in a simulator error: nothing was measured")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.apps import cli
-from pi0_jax.data.branches import EMBEDDING, branch_prompt, by_prompt
+from pi0_jax.data.branches import EMBEDDING, branch_prompt, has_two_prompts
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
 from pi0_jax.data.normalize import NormStats
@@ -33,20 +33,20 @@ from pi0_jax.policy.folder import (
 )
 from pi0_jax.report.page import write_report
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
-from pi0_jax.rl.init_states import FRESH, VALIDATION, SamplingConfig
-from pi0_jax.rl.loop import improve
-from pi0_jax.rollout.evaluate import EvalConfig, measure
-from pi0_jax.rollout.record_videos import film
+from pi0_jax.rl.init_states import FRESH, VALIDATION, GroupConfig
+from pi0_jax.rl.loop import run_ript
+from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
+from pi0_jax.rollout.record_videos import record_videos
 from pi0_jax.run.folder import BASE, RIPT, RunFolder, success_text, versions
 from pi0_jax.run.session import Session, method_number, open_session
 from pi0_jax.run.success import table
 from pi0_jax.training import checkpoint
-from pi0_jax.training.fit import finished, fit, prepare
+from pi0_jax.training.fit import create_training, final_params, fit
 from pi0_jax.training.hardware import Hardware, cache_programs
 from pi0_jax.training.memory import Job, abstract_batch, check
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import gather, make_mesh
-from pi0_jax.training.step import DrawnLoss
+from pi0_jax.training.step import SampledLoss
 from pi0_jax.training.supervised import SupervisedConfig, augmented, flow_matching_loss
 from pi0_jax.types import Batch
 
@@ -62,63 +62,65 @@ def main() -> None:
     config = cli.CONFIG.value
     cache_programs(config.compilation_cache)
     suite = make_suite(config.suite, config.task.to_dict())
-    arms = {name: arm_settings(config, name, suite) for name in (*config.baselines, RIPT)}
-    trained = arms if config.rl.iterations else {}
+    methods = {name: method_settings(config, name, suite) for name in (*config.baselines, RIPT)}
+    trained = methods if config.rl.iterations else {}
     evaluation = EvalConfig(**config.eval)
     recorded = recorded_demonstrations(config, suite)
-    check_start(config, suite, [ript for ript, _ in arms.values()])
-    check_layout(config, [config.sft.batch_size, *(ript.batch_size for ript, _ in arms.values())])
+    check_start(config, suite, [ript for ript, _ in methods.values()])
+    check_layout(
+        config, [config.sft.batch_size, *(ript.batch_size for ript, _ in methods.values())]
+    )
     # A resumed run must find the same demonstrations.
     data = {"demonstrations_digest": recorded.digest} if recorded else {}
     with open_session(cli.workdir(), cli.RESUME.value, config, suite, **data) as session:
         demos = recorded or demonstrations(session, config.demonstrations)
-        session.run.say(f"demonstrations: {demos}")
+        session.run.message(f"demonstrations: {demos}")
         final = base = base_policy(session, config, demos)
-        measure(session, evaluation, "sft", BASE, base, (1.0,))
+        evaluate_policy(session, evaluation, "sft", BASE, base, (1.0,))
         for name, settings in trained.items():
-            final = train_arm(session, config, name, settings, base, demos)
-            measure(session, evaluation, "rl", name, final, scales(settings[0], evaluation))
-        film(session, (BASE, RIPT) if trained else (BASE,), 1.0, evaluation.videos)
+            final = train_method(session, config, name, settings, base, demos)
+            evaluate_policy(session, evaluation, "rl", name, final, scales(settings[0], evaluation))
+        record_videos(session, (BASE, RIPT) if trained else (BASE,), 1.0, evaluation.videos)
     run = session.run
     export(run, final)
-    run.say(f"results in {run.path}\n\n{table(run.rows)}\n")
-    run.say(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
+    run.message(f"results in {run.path}\n\n{table(run.rows)}\n")
+    run.message(f"policy {run.path / 'policy'}, report {write_report(run.path)}")
 
 
-def arm_settings(config: Config, name: str, suite: Suite) -> tuple[RiptConfig, OptimizerConfig]:
+def method_settings(config: Config, name: str, suite: Suite) -> tuple[RiptConfig, OptimizerConfig]:
     """config.rl with the keys replaced that make this baseline."""
     overrides = {} if name == RIPT else config.baselines[name].to_dict()
     values = replaced(config.rl.to_dict(), overrides)
     optimizer = OptimizerConfig(**values.pop("optimizer"))
     ript = ript_config(values)
     ript.check_optimizer(optimizer)
-    sampling = with_states(ript.sampling, config, len(suite.tasks))
-    return dataclasses.replace(ript, sampling=sampling), optimizer
+    groups = with_states(ript.groups, config, len(suite.tasks))
+    return dataclasses.replace(ript, groups=groups), optimizer
 
 
-def with_states(sampling: SamplingConfig, config: Config, tasks: int) -> SamplingConfig:
-    """The initial states that `sampling.states` stands for, by seed and number.
+def with_states(groups: GroupConfig, config: Config, tasks: int) -> GroupConfig:
+    """The initial states that `groups.states` stands for, by seed and number.
 
     Raises:
         InputError: demonstrations that have no simulator state to start from.
     """
-    if sampling.states == FRESH:
-        return sampling
-    if sampling.states == VALIDATION:
+    if groups.states == FRESH:
+        return groups
+    if groups.states == VALIDATION:
         first, number = config.eval.first_seed, config.eval.episodes
     else:
         first, number = config.demonstrations.first_seed, config.demonstrations.episodes // tasks
     if not number:
         raise InputError(
-            "config.rl.sampling.states is 'demonstrations', but there are no scripted ones: a "
+            "config.rl.groups.states is 'demonstrations', but there are no scripted ones: a "
             "LeRobot folder holds no simulator states; use 'fresh'"
         )
-    return dataclasses.replace(sampling, first_seed=first, num_states=number)
+    return dataclasses.replace(groups, first_seed=first, num_states=number)
 
 
 def scales(ript: RiptConfig, evaluation: EvalConfig) -> list[float]:
-    """Guidance scales at which an arm is evaluated: 1 alone where only one branch is trained."""
-    two = ript.sampling.groups_per_step and ript.chosen.has_guidance
+    """Guidance scales at which a method is evaluated: 1 alone where only one branch is trained."""
+    two = ript.groups.groups_per_iteration and ript.chosen.has_guidance
     return sorted({1.0, *evaluation.guidance}) if two else [1.0]
 
 
@@ -132,8 +134,8 @@ def sft_settings(config: Config) -> tuple[SupervisedConfig, OptimizerConfig]:
 def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
     """A policy for this suite that is trained from scratch, with room for all it may be told."""
     model = preset(config.model)
-    arms = [arm_settings(config, name, suite)[0] for name in (*config.baselines, RIPT)]
-    conditions = [ript.condition for ript in arms]
+    methods = [method_settings(config, name, suite)[0] for name in (*config.baselines, RIPT)]
+    conditions = [ript.branch_mode for ript in methods]
     said = [branch_prompt(c, task.instruction, True) for c in conditions for task in suite.tasks]
     longest = max(len(ByteTokenizer().encode(text)) for text in said)
     return PolicySpec(
@@ -145,7 +147,7 @@ def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
     )
 
 
-def check_start(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> None:
+def check_start(config: Config, suite: Suite, methods: Sequence[RiptConfig]) -> None:
     """What training starts from exists and fits the task.
 
     Raises:
@@ -159,12 +161,12 @@ def check_start(config: Config, suite: Suite, arms: Sequence[RiptConfig]) -> Non
     check_choices("init", config.init, {"statistics": (OF_CHECKPOINT, OF_DEMONSTRATIONS)})
     check_sources(config)
     if config.demonstrations.episodes:
-        suite.check_expert()
+        suite.check_demonstrator()
     if config.init.checkpoint:
         policy = given_policy(config)
         spec = policy.spec
         check_task(spec, suite.tasks[0].cameras)
-        check_conditions(policy, suite, arms)
+        check_conditions(policy, suite, methods)
     else:
         spec = fresh_spec(config, suite)
     EvalConfig(**config.eval).executed(spec)
@@ -193,32 +195,32 @@ def check_sources(config: Config) -> None:
         raise InputError("config.init.statistics is 'demonstrations', and there are none")
 
 
-def check_conditions(policy: PolicyFolder, suite: Suite, arms: Sequence[RiptConfig]) -> None:
+def check_conditions(policy: PolicyFolder, suite: Suite, methods: Sequence[RiptConfig]) -> None:
     """A given checkpoint can be told what RL will tell it.
 
     Raises:
-        InputError: it was trained with another condition, or a prompt does not fit; before
+        InputError: it was trained with another branch_mode, or a prompt does not fit; before
             anything is written.
     """
-    for ript in arms:
-        transforms = conditioned(policy, ript.condition).transforms
-        for positive in (False, True) if by_prompt(ript.condition) else ():
+    for ript in methods:
+        transforms = conditioned(policy, ript.branch_mode).transforms
+        for positive in (False, True) if has_two_prompts(ript.branch_mode) else ():
             transforms.prompts([task.instruction for task in suite.tasks], positive)
 
 
-def conditioned(policy: PolicyFolder, condition: str) -> PolicyFolder:
-    """The policy with its branches told apart by `condition`.
+def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
+    """The policy with its branches told apart by `branch_mode`.
 
     Raises:
         InputError: it was trained with another one than the embedding, which is nobody's choice.
     """
-    before = policy.spec.condition
-    if before not in (EMBEDDING, condition):
+    before = policy.spec.branch_mode
+    if before not in (EMBEDDING, branch_mode):
         raise InputError(
-            f"config.rl.condition is {condition!r}, but the checkpoint was trained with "
+            f"config.rl.branch_mode is {branch_mode!r}, but the checkpoint was trained with "
             f"{before!r}: set it to that"
         )
-    spec = dataclasses.replace(policy.spec, condition=condition)
+    spec = dataclasses.replace(policy.spec, branch_mode=branch_mode)
     return dataclasses.replace(policy, spec=spec)
 
 
@@ -262,7 +264,7 @@ def demonstrations(session: Session, config: Config) -> Recorded:
                 lambda done: progress.update(len(done), success_text(done)),
             )
         save_episodes(path, episodes)
-        session.speed("demonstrations", episodes, time.monotonic() - clock)
+        session.log_speed("demonstrations", episodes, time.monotonic() - clock)
     return Recorded(load_episodes(path))
 
 
@@ -271,7 +273,7 @@ def base_policy(session: Session, config: Config, demos: Demonstrations) -> Poli
     path = session.run.path / BASE
     if not path.exists():
         start = initial_policy(session, config, demos)
-        session.run.say(f"policy: {param_count(start.params):,} parameters")
+        session.run.message(f"policy: {param_count(start.params):,} parameters")
         hardware, (sft, optimizer) = Hardware(**config.hardware), sft_settings(config)
         if sft.steps:
             start = supervise(session, BASE, start, demos, sft, optimizer, hardware)
@@ -307,7 +309,7 @@ def stats_of(demos: Demonstrations, spec: PolicySpec, config: Config) -> NormSta
     return demos.stats(spec.delta_dims, spec.model.action_horizon, floor)
 
 
-def train_arm(
+def train_method(
     session: Session,
     config: Config,
     name: str,
@@ -317,25 +319,25 @@ def train_arm(
 ) -> PolicyFolder:
     """One way to spend the same number of optimizer steps on the base policy."""
     (ript, optimizer), hardware = settings, Hardware(**config.hardware)
-    if ript.sampling.groups_per_step:
-        base = conditioned(base, ript.condition)
+    if ript.groups.groups_per_iteration:
+        base = conditioned(base, ript.branch_mode)
 
-        def loss(model: Pi0) -> DrawnLoss:
-            return ript.chosen.loss(model, ript.time_samples, ript.condition)
+        def loss(model: Pi0) -> SampledLoss:
+            return ript.chosen.loss(model, ript.time_samples, ript.branch_mode)
 
         budget(session, name, base, loss, optimizer, ript.batch_size, hardware)
         done = config.sft.steps
-        return improve(session, name, base, demos, ript, optimizer, done, hardware)
+        return run_ript(session, name, base, demos, ript, optimizer, done, hardware)
     # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
     sft, sft_optimizer = sft_settings(config)
-    sft = dataclasses.replace(sft, steps=ript.iterations * ript.updates_per_step)
+    sft = dataclasses.replace(sft, steps=ript.iterations * ript.updates_per_iteration)
     optimizer = dataclasses.replace(optimizer, rules=sft_optimizer.rules)
     return supervise(session, name, base, demos, sft, optimizer, hardware)
 
 
 def supervise(
     session: Session,
-    arm: str,
+    method: str,
     start: PolicyFolder,
     demos: Demonstrations,
     config: SupervisedConfig,
@@ -343,46 +345,46 @@ def supervise(
     hardware: Hardware,
 ) -> PolicyFolder:
     """Flow matching on the demonstrations' windows; goes on at the newest checkpoint."""
-    run, folder = session.run, session.run.checkpoints(arm)
+    run, folder = session.run, session.run.checkpoints(method)
     model = start.spec.model
     windows = demos.windows(start.transforms, model.action_horizon)
 
-    def loss(model: Pi0) -> DrawnLoss:
+    def loss(model: Pi0) -> SampledLoss:
         plain = flow_matching_loss(model, config.time_samples)
         return augmented(plain, start.spec.cameras) if config.augment else plain
 
-    budget(session, arm, start, loss, optimizer, config.batch_size, hardware)
+    budget(session, method, start, loss, optimizer, config.batch_size, hardware)
     network = hardware.network(model)
-    state, update = prepare(start.params, loss(network), optimizer, config.steps, hardware)
+    state, update = create_training(start.params, loss(network), optimizer, config.steps, hardware)
     checkpoint.check_room(folder, state)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
-    run.rewind("sft", arm, int(state.step))
+    run.rewind("sft", method, int(state.step))
 
     def batch_of(step: int) -> Batch:
-        rng = session.rng(1, step, method_number(arm))
+        rng = session.rng(1, step, method_number(method))
         indices = rng.integers(len(windows), size=config.batch_size)
         return windows.take(indices)
 
-    with run.progress(f"{arm}: supervised", config.steps, done=int(state.step)) as progress:
+    with run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress:
 
         def log(step: int, metrics: dict[str, float]) -> None:
-            run.log(step, "sft", arm, **metrics)
+            run.log(step, "sft", method, **metrics)
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
-        key = session.noise_key(arm)
+        key = session.noise_key(method)
         while int(state.step) < config.steps:
             until = min(int(state.step) + config.save_every, config.steps)
             state = fit(state, update, batch_of, until, key, log_every=20, log=log)
             checkpoint.save(folder, until, state, {"phase": "sft"})
-    return dataclasses.replace(start, params=gather(finished(state)))
+    return dataclasses.replace(start, params=gather(final_params(state)))
 
 
 def budget(
     session: Session,
-    arm: str,
+    method: str,
     policy: PolicyFolder,
-    loss: Callable[[Pi0], DrawnLoss],
+    loss: Callable[[Pi0], SampledLoss],
     optimizer: OptimizerConfig,
     batch_size: int,
     hardware: Hardware,
@@ -390,16 +392,16 @@ def budget(
     """Says what an update will need of a device, or refuses it, before anything is allocated."""
     model = policy.spec.model
     batch = abstract_batch(model, len(policy.spec.cameras), batch_size)
-    if by_prompt(policy.spec.condition):
+    if has_two_prompts(policy.spec.branch_mode):
         said = batch.obs.prompt, batch.obs.prompt_mask
         batch = dataclasses.replace(batch, uncond_prompt=said[0], uncond_prompt_mask=said[1])
 
-    def with_remat(remat: str) -> DrawnLoss:
+    def with_remat(remat: str) -> SampledLoss:
         """The loss, where the backward pass computes more or less again."""
         return loss(dataclasses.replace(hardware, remat=remat).network(model))
 
     job = Job(policy.params, with_remat, optimizer, batch, hardware)
-    session.run.say(f"{arm}: {check(job)}")
+    session.run.message(f"{method}: {check(job)}")
 
 
 def export(run: RunFolder, final: PolicyFolder) -> None:

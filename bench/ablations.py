@@ -2,7 +2,7 @@
 
 python bench/ablations.py [--seeds 0 1 2] [--workdir runs/ablations] [--plot docs/ablations.png]
 
-Trains every arm of `configs/demo.py:ablations` for every seed (an interrupted run goes on), all
+Trains every method of `configs/demo.py:ablations` for every seed (an interrupted run goes on), all
 from the seed's one base policy with equally many rollouts tried and optimizer steps, and adds up
 the seeds.
 """
@@ -25,10 +25,10 @@ REFERENCE = "filtered_bc"
 
 @dataclass(frozen=True)
 class Line:
-    """One arm at one guidance scale, over all seeds.
+    """One method at one guidance scale, over all seeds.
 
     Attributes:
-        arm: name.
+        method: name.
         guidance: scale.
         rows: one a seed.
         flips: initial states solved here and not at guidance 1 by the same parameters, and the
@@ -38,7 +38,7 @@ class Line:
         minutes: of rollouts and updates, a seed.
     """
 
-    arm: str
+    method: str
     guidance: float | None
     rows: tuple[Row, ...]
     flips: tuple[int, int]
@@ -52,7 +52,7 @@ class Line:
         first = self.rows[0]
         successes = sum(row.successes for row in self.rows)
         episodes = sum(row.episodes for row in self.rows)
-        return Row(first.phase, self.arm, first.task, self.guidance, successes, episodes)
+        return Row(first.phase, self.method, first.task, self.guidance, successes, episodes)
 
 
 def main() -> None:
@@ -86,42 +86,42 @@ def train(seed: int, folder: Path) -> None:
 
 
 def collected(folders: Sequence[Path]) -> list[Line]:
-    """Every arm and guidance scale that all runs have."""
+    """Every method and guidance scale that all runs have."""
     runs = [results(folder) for folder in folders]
     costs = [spent(folder) for folder in folders]
     common = [key for key in runs[0] if all(key in run for run in runs)]
     return [
         Line(
-            arm,
+            method,
             guidance,
-            tuple(run[arm, guidance] for run in runs),
-            flips(folders, arm, guidance),
-            *(mean([cost.get(arm, {}).get(name, math.nan) for cost in costs]) for name in COSTS),
+            tuple(run[method, guidance] for run in runs),
+            flips(folders, method, guidance),
+            *(mean([cost.get(method, {}).get(name, math.nan) for cost in costs]) for name in COSTS),
         )
-        for arm, guidance in common
+        for method, guidance in common
     ]
 
 
 def results(folder: Path) -> dict[tuple[str, float | None], Row]:
-    """Rows of a run by arm and guidance scale."""
+    """Rows of a run by method and guidance scale."""
     entries = json.loads((folder / "results.json").read_text())["rows"]
     rows = [row_from_dict(entry) for entry in entries]
-    return {(row.arm, row.guidance): row for row in rows}
+    return {(row.method, row.guidance): row for row in rows}
 
 
-def flips(folders: Sequence[Path], arm: str, guidance: float | None) -> tuple[int, int]:
+def flips(folders: Sequence[Path], method: str, guidance: float | None) -> tuple[int, int]:
     """Initial states that guidance wins and loses against guidance 1, over all seeds."""
     won = lost = 0
     for folder in folders:
-        at_one, here = outcomes(folder, arm, 1.0), outcomes(folder, arm, guidance or 0.0)
+        at_one, here = outcomes(folder, method, 1.0), outcomes(folder, method, guidance or 0.0)
         won += sum(here[state] and not at_one[state] for state in here)
         lost += sum(at_one[state] and not here[state] for state in here)
     return won, lost
 
 
-def outcomes(folder: Path, arm: str, guidance: float) -> dict[tuple[str, int], bool]:
+def outcomes(folder: Path, method: str, guidance: float) -> dict[tuple[str, int], bool]:
     """Success by task and seed of one evaluation; every guidance meets the same states."""
-    file = folder / "episodes" / "eval" / f"{arm}_{guidance:g}.jsonl"
+    file = folder / "episodes" / "eval" / f"{method}_{guidance:g}.jsonl"
     episodes = [json.loads(line) for line in file.read_text().splitlines()]
     return {(one["task"], one["seed"]): one["success"] for one in episodes}
 
@@ -132,12 +132,16 @@ GAPS = {"embedding_rate_1": "x 1", "ript": "x 20", "embedding_rate_30": "x 30"}
 
 
 def gap_curves(folders: Sequence[Path]) -> dict[str, list[float]]:
-    """Mean guidance gap over the seeds after every iteration, of the arms in `GAPS`."""
+    """Mean guidance gap over the seeds after every iteration, of the methods in `GAPS`."""
     runs = [read_metrics(folder / "metrics.jsonl") for folder in folders]
     curves = {}
-    for arm, label in GAPS.items():
+    for method, label in GAPS.items():
         of_seeds = [
-            [line["guidance_gap"] for line in run if line["arm"] == arm and "guidance_gap" in line]
+            [
+                line["guidance_gap"]
+                for line in run
+                if line["method"] == method and "guidance_gap" in line
+            ]
             for run in runs
         ]
         curves[label] = [mean(values) for values in zip(*of_seeds, strict=False)]
@@ -145,18 +149,18 @@ def gap_curves(folders: Sequence[Path]) -> dict[str, list[float]]:
 
 
 def spent(folder: Path) -> dict[str, dict[str, float]]:
-    """What each arm of a run took: `COSTS` by arm."""
-    of_arm: dict[str, list[dict[str, Any]]] = {}
+    """What each method of a run took: `COSTS` by method."""
+    of_method: dict[str, list[dict[str, Any]]] = {}
     for line in read_metrics(folder / "metrics.jsonl"):
         if line["phase"] == "rl" and "rollouts" in line:
-            of_arm.setdefault(line["arm"], []).append(line)
+            of_method.setdefault(line["method"], []).append(line)
     return {
-        arm: {
+        method: {
             "gap": lines[-1].get("guidance_gap") or math.nan,
             "rollouts": sum(line["rollouts"] for line in lines),
             "minutes": sum(x["seconds_rollout"] + x["seconds_train"] for x in lines) / 60,
         }
-        for arm, lines in of_arm.items()
+        for method, lines in of_method.items()
     }
 
 
@@ -167,10 +171,10 @@ def mean(values: Sequence[float]) -> float:
 
 def table(lines: Sequence[Line]) -> str:
     """Markdown, the best pooled rate first; in points against filtered BC."""
-    reference = next((x.pooled.rate for x in lines if x.arm == REFERENCE), math.nan)
+    reference = next((x.pooled.rate for x in lines if x.method == REFERENCE), math.nan)
     head = (
-        "| arm | w | success, all seeds | to filtered BC | won : lost to w = 1 | each seed | gap | "
-        "rollouts | minutes |"
+        "| method | w | success, all seeds | to filtered BC | won : lost to w = 1 | each seed | "
+        "gap | rollouts | minutes |"
     )
     rule = "|---|---:|---:|---:|---:|---|---:|---:|---:|"
     ordered = sorted(lines, key=lambda line: -line.pooled.rate)
@@ -186,7 +190,8 @@ def _cells(line: Line, reference: float) -> str:
                ((line.gap, ".3f"), (line.rollouts, ".0f"), (line.minutes, ".1f"))]  # fmt: skip
     against = "-" if line.guidance in (None, 1.0) else f"{line.flips[0]} : {line.flips[1]}"
     return (
-        f"| {line.arm} | {guidance} | {100 * row.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] | "
+        f"| {line.method} | {guidance} | "
+        f"{100 * row.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] | "
         f"{100 * (row.rate - reference):+.1f} | {against} | {each} | {' | '.join(numbers)} |"
     )
 
@@ -211,12 +216,12 @@ def _plot_rates(axes: Any, lines: Sequence[Line]) -> None:
     ordered = sorted(lines, key=lambda line: line.pooled.rate)
     for at, line in enumerate(ordered):
         row = line.pooled
-        colour = "C1" if line.arm == REFERENCE else "C0"
+        colour = "C1" if line.method == REFERENCE else "C0"
         ends = [100 * row.wilson_low, 100 * row.wilson_high]
         axes.plot(ends, [at, at], color=colour, lw=5, alpha=0.4, solid_capstyle="round")
         axes.plot([100 * one.rate for one in line.rows], [at] * len(line.rows), "k.", ms=3)
         axes.plot([100 * row.rate], [at], "o", color=colour)
-    axes.set_yticks(range(len(ordered)), [f"{x.arm}, w = {x.guidance:g}" for x in ordered])
+    axes.set_yticks(range(len(ordered)), [f"{x.method}, w = {x.guidance:g}" for x in ordered])
     axes.set_xlabel("success on unseen initial states, %; bar: 95 % Wilson; black: seeds")
     axes.grid(axis="x", alpha=0.3)
 

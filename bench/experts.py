@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 
 from pi0_jax.env.base import Job
-from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.libero import DEMONSTRATED, LiberoTask, libero_tasks
 from pi0_jax.env.workers.pool import SimulatorPool, cores
@@ -18,7 +18,7 @@ from pi0_jax.episode import Episode
 from pi0_jax.run.success import wilson
 
 # Nobody looks: pictures would cost more than the rest.
-STYLE = ExpertStyle(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
+STYLE = DemonstratorConfig(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
 TIMEOUT_S = 120.0
 
 

@@ -20,10 +20,10 @@ from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
 from pi0_jax.rl.objectives.cfg import Cfg
-from pi0_jax.training.fit import ONE_DEVICE, recipe
+from pi0_jax.training.fit import ONE_DEVICE, make_init_and_update
 from pi0_jax.training.memory import Job, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
-from pi0_jax.training.step import DrawnLoss
+from pi0_jax.training.step import SampledLoss
 from pi0_jax.training.supervised import flow_matching_loss
 
 CONFIG = pi0()
@@ -49,7 +49,7 @@ def _equation_flops(equation: Any, trips: int) -> float:
             length = params["length"]
             return length * program_flops(params["jaxpr"].jaxpr, length)
         case "cond":
-            # `over_layers` takes branch 1 for the last of its layers and branch 0 before.
+            # `scan_layers` takes branch 1 for the last of its layers and branch 0 before.
             before, last = (program_flops(branch.jaxpr) for branch in params["branches"])
             return ((trips - 1) * before + last) / trips
         case "while" | "conv_general_dilated":
@@ -65,7 +65,7 @@ def _product_flops(equation: Any) -> float:
 
 
 def update_flops(
-    loss: Callable[[Pi0], DrawnLoss], preset: str = "full", remat: str = "none", cameras: int = 2
+    loss: Callable[[Pi0], SampledLoss], preset: str = "full", remat: str = "none", cameras: int = 2
 ) -> float:
     """FLOPs of one update for one window."""
     model = Pi0(CONFIG, remat)
@@ -73,7 +73,9 @@ def update_flops(
     optimizer = OptimizerConfig(1e-4, 10, preset=preset)
     batch = abstract_batch(CONFIG, cameras, 1)
     job = Job(params, lambda _: loss(model), optimizer, batch, ONE_DEVICE)
-    return traced(recipe(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes())
+    return traced(
+        make_init_and_update(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes()
+    )
 
 
 def sample_flops(guidance: float, cameras: int = 2) -> float:
@@ -100,13 +102,13 @@ def table(title: str, rows: dict[str, float]) -> None:
 def main() -> None:
     """Prints all tables."""
 
-    def plain(model: Pi0) -> DrawnLoss:
+    def plain(model: Pi0) -> SampledLoss:
         return flow_matching_loss(model, 1)
 
-    def cfg(model: Pi0, samples: int = 1) -> DrawnLoss:
+    def cfg(model: Pi0, samples: int = 1) -> SampledLoss:
         return Cfg(0.1).loss(model, samples, "embedding")
 
-    def naive(model: Pi0) -> DrawnLoss:
+    def naive(model: Pi0) -> SampledLoss:
         return two_pass_loss(model, 0.1)
 
     table(

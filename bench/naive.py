@@ -6,30 +6,30 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model import flow, gemma, mask
-from pi0_jax.model.layer_scan import over_layers
+from pi0_jax.model.layer_scan import scan_layers
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.training.step import DrawnLoss, Params, Valued
-from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
+from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch, Observation
 
 
-def two_pass_loss(model: Pi0, alpha: float) -> DrawnLoss:
+def two_pass_loss(model: Pi0, alpha: float) -> SampledLoss:
     """`cfg_flow_matching_loss` with a prefix pass for each branch, one noise/time draw.
 
     The second pass takes the batch in reverse order: else the compiler would see that the
     prefixes are equal, and compute one.
     """
 
-    def branch(params: Params, batch: Batch, drawn: Drawn, condition: int) -> jax.Array:
+    def branch(params: Params, batch: Batch, drawn: NoiseAndTime, branch_id: int) -> jax.Array:
         actions, noise, time = drawn
         obs = batch.obs
         cache = model.encode_prefix(params, obs)
         x_t = flow.interpolate(actions, noise, time)
-        ids = jnp.full(time.shape, condition)
+        ids = jnp.full(time.shape, branch_id)
         v = model.velocity(params, cache, jnp.asarray(obs.state), x_t, time, ids)
         return flow.matching_error(v, actions, noise)
 
-    def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+    def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
         real, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
         cond = flow.masked_mean(branch(params, batch, drawn, POSITIVE), real, weight)
         turned, turned_drawn = jax.tree.map(lambda leaf: leaf[::-1], (batch, drawn))
@@ -37,23 +37,23 @@ def two_pass_loss(model: Pi0, alpha: float) -> DrawnLoss:
         uncond = flow.masked_mean(error, jnp.asarray(turned.action_mask))
         return cond + alpha * uncond, {}
 
-    return DrawnLoss(drawing(1), loss)
+    return SampledLoss(noise_and_time_sampler(1), loss)
 
 
-def joint_loss(model: Pi0) -> DrawnLoss:
+def joint_loss(model: Pi0) -> SampledLoss:
     """Plain flow matching as openpi computes it: one attention over prefix and suffix.
 
     In every layer the tokens of both experts meet in one product with one mask, and the last
     layer is computed for the prefix too, though nothing reads it. Same parameters, same value.
     """
 
-    def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+    def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
         actions, noise, time = drawn
         v = _joint_velocity(model, params, batch.obs, flow.interpolate(*drawn), time)
         error = flow.matching_error(v, actions, noise)
         return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
 
-    return DrawnLoss(drawing(1), loss)
+    return SampledLoss(noise_and_time_sampler(1), loss)
 
 
 def _joint_velocity(
@@ -82,7 +82,7 @@ def _joint_velocity(
         ), None
 
     stack = tuple(gemma.expert_layers(llm, expert) for expert in (0, 1))
-    (_, x), _ = over_layers(layer, (prefix, suffix.astype(model.dtype)), stack, config.depth)
+    (_, x), _ = scan_layers(layer, (prefix, suffix.astype(model.dtype)), stack, config.depth)
     last = gemma.final_norm(llm, 1, x)[:, None, -config.action_horizon :].astype(jnp.float32)
     out = params["action_out_proj"]
     return last @ out["kernel"] + out["bias"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary, SimState, Task
+from pi0_jax.env.base import ChunkResult, SimState, Task
 from pi0_jax.env.robosuite.libero import LiberoTask
 from pi0_jax.env.robosuite.lift import LiftTask
 
@@ -133,7 +133,7 @@ def own_episode(loop: OwnLoop, seed: int, actions: np.ndarray) -> Ran:
     return Ran(wall - begin, wall_s, cpu_s, physics_of(env.sim.data._data))
 
 
-def timed_run(simulator: Any, state: SimState, actions: np.ndarray) -> tuple[Boundary, float]:
+def timed_run(simulator: Any, state: SimState, actions: np.ndarray) -> tuple[ChunkResult, float]:
     """Job function: a chunk as rollouts run it, and the CPU seconds it took."""
     cpu = time.process_time()
     boundary = simulator.run(state, actions)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from own_loops import OwnLoopTask, loaded_physics, own_episode, timed_run
 
-from pi0_jax.env.base import Boundary, Job, Task, start
+from pi0_jax.env.base import ChunkResult, Job, Task, start
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import make_suite
 from pi0_jax.env.workers.pool import SimulatorPool
@@ -77,10 +77,10 @@ def naive(
 
 def ours(
     pool: SimulatorPool, task: Task, episodes: Sequence[tuple[int, np.ndarray]], chunk: int
-) -> tuple[Cost, list[Boundary]]:
+) -> tuple[Cost, list[ChunkResult]]:
     """Episodes (seed, float32[t, 7] actions) as rollouts run them, and where they ended."""
     begin = time.perf_counter()
-    at: list[Boundary] = pool.map([Job(task, start, (seed,)) for seed, _ in episodes])
+    at: list[ChunkResult] = pool.map([Job(task, start, (seed,)) for seed, _ in episodes])
     middle, cpu, done = time.perf_counter(), 0.0, [0] * len(episodes)
 
     def submit(index: int) -> int:

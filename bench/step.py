@@ -19,11 +19,11 @@ from naive import joint_loss, two_pass_loss
 from pi0_jax.model.layer_scan import REMATS
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objectives.cfg import Cfg
-from pi0_jax.training.fit import ONE_DEVICE, recipe
+from pi0_jax.training.fit import ONE_DEVICE, make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import Job, compiled_bytes
 from pi0_jax.training.optimizer import PRESETS, OptimizerConfig
-from pi0_jax.training.step import DrawnLoss, TrainState
+from pi0_jax.training.step import SampledLoss, TrainState
 from pi0_jax.training.supervised import flow_matching_loss
 from pi0_jax.types import Batch
 
@@ -37,13 +37,13 @@ class Bench:
     hardware: Hardware
     state: TrainState | None = None
 
-    def step(self, loss: DrawnLoss, batch: Batch) -> Callable[[], Any]:
+    def step(self, loss: SampledLoss, batch: Batch) -> Callable[[], Any]:
         """Runs one update after another on the same batch, state donated as in training."""
-        starting, step = recipe(self.params, loss, self.optimizer, 1000, self.hardware)
+        init_fn, step = make_init_and_update(self.params, loss, self.optimizer, 1000, self.hardware)
         jitted, key = jax.jit(step, donate_argnums=0), jax.random.key(1)
         placed = jax.device_put(batch)
         if self.state is None:
-            self.state = starting(self.params)
+            self.state = init_fn(self.params)
 
         def run() -> Any:
             self.state, metrics = jitted(self.state, placed, key)
@@ -51,7 +51,7 @@ class Bench:
 
         return run
 
-    def megabytes(self, loss: DrawnLoss, batch: Batch) -> float:
+    def megabytes(self, loss: SampledLoss, batch: Batch) -> float:
         """Memory of the compiled update."""
         job = Job(self.params, lambda remat: loss, self.optimizer, batch, self.hardware)
         return (compiled_bytes(job) or 0) / 1e6

@@ -15,7 +15,7 @@ import numpy as np
 
 from pi0_jax.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Episode:
         actions: float32[t, 7], as executed, in [-1, 1].
         chunk_start: bool[t], True where the policy looked and a new chunk began.
         success: whether the task's own predicate held at the end.
-        policy_step: optimizer step of the parameters that acted; -1 for an expert.
+        optimizer_step: optimizer step of the parameters that acted; -1 for an expert.
         error: why the simulator failed, or None. Such an episode says nothing of the policy.
     """
 
@@ -64,7 +64,7 @@ class Episode:
     actions: np.ndarray
     chunk_start: np.ndarray
     success: bool
-    policy_step: int
+    optimizer_step: int
     error: str | None = None
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Several runs side by side: success of every arm and guidance scale, each seed and pooled.
+"""Several runs side by side: success of every method and guidance scale, each seed and pooled.
 
 python scripts/summary.py runs/demo_full_0 runs/demo_full_1 runs/demo_full_2
 """
@@ -21,7 +21,7 @@ def main(folders: Sequence[str]) -> None:
     runs = [read(Path(folder)) for folder in folders]
     names = [Path(folder).name for folder in folders]
     keys = dict.fromkeys(key for rows in runs for key in rows)
-    sys.stdout.write(f"| arm | guidance | {' | '.join(names)} | all |\n")
+    sys.stdout.write(f"| method | guidance | {' | '.join(names)} | all |\n")
     sys.stdout.write("|---|---:|" + "---:|" * (len(runs) + 1) + "\n")
     for key in keys:
         present = [rows[key] for rows in runs if key in rows]
@@ -31,7 +31,7 @@ def main(folders: Sequence[str]) -> None:
 
 
 def read(folder: Path) -> dict[Key, Row]:
-    """Rows of a run by arm and guidance scale, tasks added up.
+    """Rows of a run by method and guidance scale, tasks added up.
 
     Raises:
         InputError: the folder has no results, or damaged ones.
@@ -43,7 +43,7 @@ def read(folder: Path) -> dict[Key, Row]:
         rows = [row_from_dict(entry) for entry in json.loads(path.read_text())["rows"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged: {error}") from error
-    return {(row.arm, row.guidance): row for row in pool_tasks(rows)}
+    return {(row.method, row.guidance): row for row in pool_tasks(rows)}
 
 
 def cell(rows: Sequence[Row]) -> str:

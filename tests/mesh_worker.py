@@ -24,7 +24,7 @@ def main() -> None:
     from tiny import MODEL, batch
 
     from pi0_jax.rl.objectives.cfg import Cfg
-    from pi0_jax.training.fit import fit, prepare
+    from pi0_jax.training.fit import create_training, fit
     from pi0_jax.training.hardware import Hardware
     from pi0_jax.training.optimizer import OptimizerConfig
 
@@ -35,7 +35,7 @@ def main() -> None:
     # Constant rate, and an epsilon that keeps Adam from turning rounding into a step.
     config = OptimizerConfig(1e-2, 0, final_fraction=1.0, rules=(("PaliGemma/img/.*", 0.0),))
     loss = Cfg(0.1).loss(MODEL, 1, "embedding")
-    state, update = prepare(params, loss, config, 2, hardware)
+    state, update = create_training(params, loss, config, 2, hardware)
     losses = []
     key = jax.random.key(1)
     state = fit(state, update, lambda step: batch(16, step), 2, key, 1,

@@ -29,19 +29,19 @@ def write_outcomes(folder: Path, name: str, solved: str) -> None:
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two finished runs of 100 episodes an arm."""
+    """Two finished runs of 100 episodes a method."""
     folders = []
     for seed in (0, 1):
         folder = tmp_path / f"seed_{seed}"
         folder.mkdir()
-        rows = [Row("rl", arm, "lift", 1.0, n[seed], 100) for arm, n in ROWS.items()]
+        rows = [Row("rl", method, "lift", 1.0, n[seed], 100) for method, n in ROWS.items()]
         rows.append(Row("rl", "ript", "lift", 3.0, 3, 4))
         if seed == 0:
             rows.append(Row("rl", "unfinished", "lift", 1.0, 1, 100))
         (folder / "results.json").write_text(json.dumps({"rows": [r.as_dict() for r in rows]}))
         line = {"phase": "rl", "rollouts": 64, "seconds_rollout": 20.0, "seconds_train": 10.0}
-        lines = [{**line, "step": i, "arm": "ript", "guidance_gap": 0.1 * i} for i in (1, 2)]
-        lines.append({**line, "step": 1, "arm": "filtered_bc"})
+        lines = [{**line, "step": i, "method": "ript", "guidance_gap": 0.1 * i} for i in (1, 2)]
+        lines.append({**line, "step": 1, "method": "filtered_bc"})
         text = "".join(json.dumps(one) + "\n" for one in lines)
         (folder / "metrics.jsonl").write_text(text)
         # Guidance wins the states 1 and 3 and loses 0.
@@ -52,8 +52,8 @@ def runs(tmp_path):
 
 
 def test_seeds_are_added_up(runs):
-    lines = {line.arm: line for line in ablations.collected(runs) if line.guidance == 1.0}
-    assert lines.keys() == ROWS.keys()  # an arm that not every seed has is left out
+    lines = {line.method: line for line in ablations.collected(runs) if line.guidance == 1.0}
+    assert lines.keys() == ROWS.keys()  # a method that not every seed has is left out
     assert (lines["ript"].pooled.successes, lines["ript"].pooled.episodes) == (150, 200)
     assert lines["ript"].rollouts == 128
     assert lines["ript"].minutes == pytest.approx(1.0)

@@ -9,11 +9,11 @@ from pi0_jax.errors import InputError
 from pi0_jax.rl.advantage import (
     AdvantageConfig,
     clip,
+    episode_weights,
     leave_one_out,
     normalize,
     rescale,
-    weigh,
-    without_negatives,
+    transform_negatives,
 )
 
 
@@ -132,7 +132,7 @@ def test_clip(how, expected):
     ],
 )
 def test_without_negatives(how, expected):
-    np.testing.assert_allclose(without_negatives(SPREAD, how), expected, atol=1e-5)
+    np.testing.assert_allclose(transform_negatives(SPREAD, how), expected, atol=1e-5)
 
 
 # Two groups. Advantages 1, -1/2, -1/2 and 1/2, 1/2, -1; positive ones have mean 2/3.
@@ -168,7 +168,7 @@ OPEN = {"clipping": "none"}
     ],
 )
 def test_weights_of_two_groups(settings, expected):
-    weights, spoiled = weigh(GROUPS, AdvantageConfig(**settings))
+    weights, spoiled = episode_weights(GROUPS, AdvantageConfig(**settings))
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, expected, rtol=1e-6, atol=1e-7)
     assert spoiled == 0
@@ -176,7 +176,7 @@ def test_weights_of_two_groups(settings, expected):
 
 def test_softplus_gives_failures_a_little():
     settings = AdvantageConfig(clipping="none", negatives="softplus", rescale="none")
-    weights, _ = weigh(GROUPS[:1], settings)
+    weights, _ = episode_weights(GROUPS[:1], settings)
     np.testing.assert_allclose(weights, np.log1p(np.exp([1, -0.5, -0.5])), rtol=1e-6)
 
 
@@ -195,16 +195,16 @@ def test_what_is_not_finite_weighs_nothing_and_is_counted(settings, baseline, va
     config = AdvantageConfig(**settings, all_rollouts_baseline=baseline)
     spoiled = [np.array([1.0, 0, value, 0]), np.array([1.0, 1, 0])]
     sound = [np.array([1.0, 0, 0]), np.array([1.0, 1, 0])]
-    weights, number = weigh(spoiled, config)
+    weights, number = episode_weights(spoiled, config)
     assert np.isfinite(weights).all()
     assert (weights[2], number) == (0, 1)
-    np.testing.assert_allclose(np.delete(weights, 2), weigh(sound, config)[0], rtol=1e-6)
+    np.testing.assert_allclose(np.delete(weights, 2), episode_weights(sound, config)[0], rtol=1e-6)
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(width=32), min_size=2, max_size=6), min_size=1, max_size=4))
 def test_any_rewards_give_weights_that_can_be_trained_on(rewards):
-    weights, spoiled = weigh([np.array(part) for part in rewards], AdvantageConfig())
+    weights, spoiled = episode_weights([np.array(part) for part in rewards], AdvantageConfig())
     assert np.isfinite(weights).all()
     assert (weights >= 0).all()
     assert len(weights) == sum(map(len, rewards))

@@ -2,25 +2,25 @@
 
 import pytest
 
-from pi0_jax.data.branches import CONDITIONS, branch_prompt, by_prompt
+from pi0_jax.data.branches import BRANCH_MODES, branch_prompt, has_two_prompts
 
 ORDER = "lift the cube"
 
 
 @pytest.mark.parametrize(
-    ("condition", "conditional", "unconditional"),
+    ("branch_mode", "conditional", "unconditional"),
     [
         ("embedding", ORDER, ORDER),
         ("prompt_dropout", ORDER, ""),
         ("text_indicator", "lift the cube. Advantage: positive", ORDER),
     ],
 )
-def test_branches(condition, conditional, unconditional):
-    assert branch_prompt(condition, ORDER, positive=True) == conditional
-    assert branch_prompt(condition, ORDER, positive=False) == unconditional
+def test_branches(branch_mode, conditional, unconditional):
+    assert branch_prompt(branch_mode, ORDER, positive=True) == conditional
+    assert branch_prompt(branch_mode, ORDER, positive=False) == unconditional
     # Branches with one prompt share a prefix, and need an embedding to differ.
-    assert by_prompt(condition) == (conditional != unconditional)
+    assert has_two_prompts(branch_mode) == (conditional != unconditional)
 
 
 def test_all_are_tested():
-    assert CONDITIONS == ("embedding", "prompt_dropout", "text_indicator")
+    assert BRANCH_MODES == ("embedding", "prompt_dropout", "text_indicator")

@@ -54,11 +54,11 @@ def test_an_argument_of_the_config():
     ("arguments", "parts"),
     [
         # An unknown key, and the valid one it is nearest to.
-        ((*GOOD, "--config.rl.sampling.grop_size=4"), ("'rl.sampling.group_size'",)),
+        ((*GOOD, "--config.rl.groups.grop_size=4"), ("'rl.groups.group_size'",)),
         ((*GOOD, "--config.sft.step", "4"), ("'sft.step'", "'sft.steps'")),
         ((*GOOD, "--config.sede=1"), ("'sede'", "'seed'")),
         # Values of another type.
-        ((*GOOD, "--config.rl.sampling.group_size=many"), ("rl.sampling.group_size", "many")),
+        ((*GOOD, "--config.rl.groups.group_size=many"), ("rl.groups.group_size", "many")),
         ((*GOOD, "--config.rl.cfg.alpha=low"), ("rl.cfg.alpha", "low")),
         # The config file.
         (("--config", "configs/none.py", "--workdir", "x"), ("--config", "configs/none.py")),

@@ -67,7 +67,7 @@ def assert_same(a: Episode, b: Episode) -> None:
 @pytest.fixture(scope="module")
 def episodes(scripted_pool):
     plans = plan_states(scripted_pool, states(), rollouts=3)
-    return collect(NoisePolicy(), scripted_pool, plans, execute_steps=3, policy_step=7)
+    return collect(NoisePolicy(), scripted_pool, plans, execute_steps=3, optimizer_step=7)
 
 
 def test_an_episode_is_what_happened(episodes):
@@ -86,7 +86,7 @@ def test_an_episode_is_what_happened(episodes):
             assert success == (episode.success and step == len(episode) - 1)
         assert episode.success or len(episode) == TASK.max_steps
         assert (episode.task, episode.prompt) == ("scripted", TASK.instruction)
-        assert (episode.policy_step, episode.error) == (7, None)
+        assert (episode.optimizer_step, episode.error) == (7, None)
     assert {episode.success for episode in episodes} == {True, False}
 
 
@@ -122,10 +122,10 @@ def test_the_company_does_not_matter(episodes, scripted_pool):
 def test_noise_belongs_to_chunk_rollout_state_and_step(scripted_pool):
     """No two draws are equal, and a second run draws the same."""
 
-    def drawn(policy_step: int) -> set[bytes]:
+    def drawn(optimizer_step: int) -> set[bytes]:
         policy = NoisePolicy()
         plans = plan_states(scripted_pool, states(2), rollouts=2)
-        collect(policy, scripted_pool, plans, 3, policy_step)
+        collect(policy, scripted_pool, plans, 3, optimizer_step)
         keys = {noise.tobytes() for _, noise in policy.asked}
         assert len(keys) == len(policy.asked) >= 4
         shape = (CONFIG.action_horizon, CONFIG.action_dim)
@@ -257,7 +257,7 @@ class WalledSimulator(ScriptedSimulator):
 
     def run(self, state, actions, *options):
         if state.arrays["hand"][0] > WALL:
-            raise RuntimeError("the arm hit the wall")
+            raise RuntimeError("the method hit the wall")
         return super().run(state, actions, *options)
 
 
@@ -274,7 +274,7 @@ def test_errors_are_neither_success_nor_failure():
         kinds.append(looks)
         assert not episode.success
         assert (episode.error is None) == (looks == 2)
-        assert looks == 2 or "the arm hit the wall" in episode.error
+        assert looks == 2 or "the method hit the wall" in episode.error
         assert len(episode) == 3 * looks
         # A look whose chunk was lost is left out: pictures and steps fit.
         assert len(episode.images) == len(episode.image_steps) == looks

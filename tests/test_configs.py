@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import pytest
 from naive_libero import ASSETS, NO_LIBERO
 
-from pi0_jax.data.branches import by_prompt
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.env.suite import make_suite
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
 from pi0_jax.rl.config import replaced, ript_config
 from pi0_jax.rollout.evaluate import EvalConfig
-from pi0_jax.training.fit import recipe
+from pi0_jax.training.fit import make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import flow_matching_loss
@@ -93,7 +93,7 @@ def check_update(model: Pi0, loss, optimizer: OptimizerConfig, steps: int, batch
 
     def update(rng, batch):
         params = model.init(rng)
-        starting, step = recipe(params, loss, optimizer, steps, Hardware())
+        starting, step = make_init_and_update(params, loss, optimizer, steps, Hardware())
         return params, step(starting(params), batch, rng)
 
     params, (state, metrics) = jax.eval_shape(update, jax.random.key(0), batch)
@@ -121,12 +121,12 @@ def test_a_config_builds(path, argument):
         values = replaced(config.rl.to_dict(), overrides)
         optimizer = OptimizerConfig(**values.pop("optimizer"))
         ript = ript_config(values)
-        loss = ript.chosen.loss(model, ript.time_samples, ript.condition)
+        loss = ript.chosen.loss(model, ript.time_samples, ript.branch_mode)
         batch = windows(model, cameras, ript.batch_size)
-        if by_prompt(ript.condition):
+        if has_two_prompts(ript.branch_mode):
             obs = batch.obs
             batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
-        steps = ript.iterations * ript.updates_per_step
+        steps = ript.iterations * ript.updates_per_iteration
         check_update(model, loss, optimizer, steps, batch)
 
     evaluation = EvalConfig(**config.eval)
@@ -137,7 +137,7 @@ def test_a_config_builds(path, argument):
     for scale in evaluation.guidance:
         chunk = jax.eval_shape(
             lambda p, o, x, scale=scale: sample(
-                model, branches(scale), p, o, x, evaluation.num_steps, scale
+                model, branches(scale), p, o, x, evaluation.num_flow_steps, scale
             ),
             params, obs, noise,
         )  # fmt: skip
@@ -150,7 +150,7 @@ def test_initial_states_never_meet(path, argument):
     config = load(path).get_config(*filter(None, [argument]))
     tasks = len(suite_of(config).tasks)
     demos, rl, evaluation = config.demonstrations, config.rl, config.eval
-    sampling = rl.sampling
+    sampling = rl.groups
     drawn = {
         "demonstrations": range(demos.first_seed, demos.first_seed + demos.episodes),
         "rl": range(sampling.first_seed, sampling.first_seed + rl.iterations * sampling.max_groups),

@@ -3,7 +3,7 @@
 import pytest
 
 from pi0_jax.convert.architecture import HEADS, KEYS, VISION_HEADS
-from pi0_jax.convert.heads import UNKNOWN, Declared, split
+from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.errors import InputError
 
 
@@ -31,29 +31,29 @@ def test_another_ratio_is_ambiguous() -> None:
 def test_a_layout_that_fixes_nothing_needs_its_config() -> None:
     with pytest.raises(InputError, match="--num-heads"):
         split(sizes(2048, 256), UNKNOWN, UNKNOWN)
-    assert found(split(sizes(2048, 256), UNKNOWN, Declared(16, 2))) == (16, 2, 128)
+    assert found(split(sizes(2048, 256), UNKNOWN, DeclaredHeads(16, 2))) == (16, 2, 128)
 
 
 def test_a_flag_or_the_config_settles_it() -> None:
-    assert found(split(sizes(64, 16), Declared(4), UNKNOWN)) == (4, 1, 16)
-    assert found(split(sizes(64, 16), Declared(8), UNKNOWN)) == (8, 2, 8)
-    assert found(split(sizes(64, 16), UNKNOWN, Declared(8, 2))) == (8, 2, 8)
+    assert found(split(sizes(64, 16), DeclaredHeads(4), UNKNOWN)) == (4, 1, 16)
+    assert found(split(sizes(64, 16), DeclaredHeads(8), UNKNOWN)) == (8, 2, 8)
+    assert found(split(sizes(64, 16), UNKNOWN, DeclaredHeads(8, 2))) == (8, 2, 8)
     # The user knows better than the file.
-    assert found(split(sizes(64, 16), Declared(4), Declared(8, 2))) == (4, 1, 16)
+    assert found(split(sizes(64, 16), DeclaredHeads(4), DeclaredHeads(8, 2))) == (4, 1, 16)
 
 
 def test_heads_that_do_not_fit_are_refused() -> None:
-    for wrong in (Declared(7), Declared(3)):
+    for wrong in (DeclaredHeads(7), DeclaredHeads(3)):
         with pytest.raises(InputError, match="do not fit q_proj of 64"):
             split(sizes(64, 16), wrong, UNKNOWN)
     with pytest.raises(InputError, match="do not fit"):
-        split(sizes(64, 16), UNKNOWN, Declared(8, 1))
+        split(sizes(64, 16), UNKNOWN, DeclaredHeads(8, 1))
 
 
 def test_an_unknown_image_tower_needs_a_flag() -> None:
     unknown = sizes(2048, 256, vision=96, mlp=128)
     with pytest.raises(InputError, match="--vision-heads"):
         split(unknown, UNKNOWN, UNKNOWN, 8)
-    assert split(unknown, Declared(vision_heads=6), UNKNOWN, 8)["vision_head_dim"] == 16
+    assert split(unknown, DeclaredHeads(vision_heads=6), UNKNOWN, 8)["vision_head_dim"] == 16
     with pytest.raises(InputError, match="do not divide"):
-        split(unknown, Declared(vision_heads=7), UNKNOWN, 8)
+        split(unknown, DeclaredHeads(vision_heads=7), UNKNOWN, 8)

@@ -152,13 +152,13 @@ def test_widths() -> None:
     wide = NormStats(padded(stats.state, 32), padded(stats.actions, 32))
     declared = TorchConfig(state_dim=4, action_dim=3)
     for each in (stats, wide):
-        statistics.check_widths(statistics.Found(each, "a", "file"), declared, 32)
+        statistics.check_widths(statistics.FoundStats(each, "a", "file"), declared, 32)
     with pytest.raises(InputError, match="file: statistics of state are 32 wide, the model takes"):
-        statistics.check_widths(statistics.Found(wide, "a", "file"), declared, 16)
+        statistics.check_widths(statistics.FoundStats(wide, "a", "file"), declared, 16)
     for wrong in (2, 5):
         with pytest.raises(InputError, match=f"actions are 3 wide, .* declares {wrong}"):
             statistics.check_widths(
-                statistics.Found(stats, "a", "file"),
+                statistics.FoundStats(stats, "a", "file"),
                 dataclasses.replace(declared, action_dim=wrong),
                 32,
             )

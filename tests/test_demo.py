@@ -27,13 +27,13 @@ SMALL = (
     "--config.sft.batch_size=8",
     "--config.rl.iterations=2",
     # Enough rollouts that a group with mixed outcomes, which alone teaches, is among them.
-    "--config.rl.sampling.group_size=4",
-    "--config.rl.sampling.groups_per_step=2",
-    "--config.rl.sampling.max_groups=8",
-    "--config.rl.updates_per_step=2",
+    "--config.rl.groups.group_size=4",
+    "--config.rl.groups.groups_per_iteration=2",
+    "--config.rl.groups.max_groups=8",
+    "--config.rl.updates_per_iteration=2",
     "--config.rl.batch_size=8",
     "--config.eval.episodes=2",
-    "--config.eval.num_steps=2",
+    "--config.eval.num_flow_steps=2",
     "--config.eval.videos=1",
     "--config.eval.guidance=(1.0,2.0)",
 )
@@ -46,8 +46,8 @@ LIFT = (
     *SMALL,
     "--config.task.max_steps=16",
     "--config.rl.iterations=1",
-    "--config.rl.sampling.group_size=2",
-    "--config.rl.sampling.max_groups=2",
+    "--config.rl.groups.group_size=2",
+    "--config.rl.groups.max_groups=2",
 )
 
 
@@ -74,18 +74,18 @@ def finish(process: subprocess.Popen, code: int = 0) -> str:
     return errors
 
 
-def check_run(path: Path, arms: list[tuple[str, float]]) -> list[dict]:
+def check_run(path: Path, methods: list[tuple[str, float]]) -> list[dict]:
     """What every run leaves behind; returns its rows."""
     results = json.loads((path / "results.json").read_text())
-    assert [(row["arm"], row["guidance"]) for row in results["rows"]] == arms
+    assert [(row["method"], row["guidance"]) for row in results["rows"]] == methods
     for row in results["rows"]:
         assert row["episodes"] == 2
         assert row["rate"] == row["successes"] / 2
         assert 0 <= row["wilson_low"] <= row["rate"] <= row["wilson_high"] <= 1
     assert results["protocol"]["versions"]["mujoco"]
     assert results["protocol"]["evaluation"]["episodes"] == 2
-    for arm, guidance in arms:
-        lines = (path / f"episodes/eval/{arm}_{guidance:g}.jsonl").read_text().splitlines()
+    for method, guidance in methods:
+        lines = (path / f"episodes/eval/{method}_{guidance:g}.jsonl").read_text().splitlines()
         assert len(lines) == 2
     videos = json.loads((path / "videos" / "index.json").read_text())
     assert videos
@@ -98,8 +98,8 @@ def check_run(path: Path, arms: list[tuple[str, float]]) -> list[dict]:
 
 def check_metrics(path: Path, sft_arms: tuple[str, ...], iterations: int) -> None:
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert [x["arm"] for x in lines if x["phase"] == "sft"] == list(sft_arms)
-    rl = [(x["arm"], x["iteration"]) for x in lines if x["phase"] == "rl"]
+    assert [x["method"] for x in lines if x["phase"] == "sft"] == list(sft_arms)
+    rl = [(x["method"], x["iteration"]) for x in lines if x["phase"] == "rl"]
     assert rl == [("ript", i + 1) for i in range(iterations)]
 
 
@@ -182,7 +182,7 @@ def test_the_real_lift(tmp_path, environment):
         (("train.py", *SCRIPTED, "--config.suite=lfit"), "suite must be one of"),
         (("train.py", *SMALL, "--config.hardware.micro_batches=3"), "must be a multiple of"),
         (("train.py", *SMALL, "--config.eval.episodes=0"), "eval.episodes must be at least 1"),
-        (("train.py", *SMALL, "--config.rl.sampling.group_size=1"), "group_size must be at least"),
+        (("train.py", *SMALL, "--config.rl.groups.group_size=1"), "group_size must be at least"),
     ],
 )  # fmt: skip
 def test_mistakes_cost_nothing(tmp_path, environment, arguments, message):

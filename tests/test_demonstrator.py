@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from pi0_jax.env.base import Job, run, start
-from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.workers.pool import SimulatorPool
 
 TASK = LiftTask()
-EXACT = ExpertStyle(offset_sigma=0, offset_sigma_z=0, action_noise=0, rotation_noise=0)
+EXACT = DemonstratorConfig(offset_sigma=0, offset_sigma_z=0, action_noise=0, rotation_noise=0)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_without_errors_it_always_succeeds(pool):
 
 
 def test_with_errors_it_succeeds_often_and_failures_are_kept(pool):
-    episodes = demonstrations(pool, TASK, ExpertStyle(), range(40))
+    episodes = demonstrations(pool, TASK, DemonstratorConfig(), range(40))
     successes = sum(episode.success for episode in episodes)
     assert 20 <= successes <= 36  # 70 % over 300 seeds
     failures = [episode for episode in episodes if not episode.success]
@@ -39,10 +39,10 @@ def test_with_errors_it_succeeds_often_and_failures_are_kept(pool):
 
 
 def test_an_episode_is_what_happened(pool):
-    episode, again = demonstrations(pool, TASK, ExpertStyle(), [3, 3])
+    episode, again = demonstrations(pool, TASK, DemonstratorConfig(), [3, 3])
     steps = len(episode)
     assert episode.task == "lift"
-    assert episode.policy_step == -1
+    assert episode.optimizer_step == -1
     assert episode.error is None
     assert episode.images.shape == (len(episode.image_steps), 2, 64, 64, 3)
     assert list(episode.image_steps) == list(range(0, steps, 4))
@@ -63,5 +63,5 @@ def test_an_episode_is_what_happened(pool):
 def test_the_scripted_task_has_an_expert_too(pool):
     episodes = demonstrations(pool, ScriptedTask(), EXACT, range(8))
     assert all(episode.success for episode in episodes)
-    episodes = demonstrations(pool, ScriptedTask(), ExpertStyle(offset_sigma=0.5), range(30))
+    episodes = demonstrations(pool, ScriptedTask(), DemonstratorConfig(offset_sigma=0.5), range(30))
     assert 0 < sum(episode.success for episode in episodes) < 30

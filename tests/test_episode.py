@@ -51,7 +51,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, entries):
 
 def test_an_episode_that_failed_before_its_first_step(tmp_path):
     """As a rollout records it: nothing was executed, so no look counts."""
-    lost = dataclasses.replace(episode(0, [], error="the arm fell off"), success=False)
+    lost = dataclasses.replace(episode(0, [], error="the method fell off"), success=False)
     save_episodes(tmp_path / "a.npz", [lost, episode(3, [0, 2])])
     loaded = load_episodes(tmp_path / "a.npz")
     assert_same(lost, loaded[0])

@@ -11,7 +11,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.rollout.episode_log import EpisodeLog, key
 
 ONE, TWO = episode(2, [0], seed=1, success=True), episode(3, [0], seed=2)
-BROKEN = episode(1, [0], seed=3, error="the arm fell off")
+BROKEN = episode(1, [0], seed=3, error="the method fell off")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_end_is_one_file_in_order(log):
     assert seeds(log) == [1, 2, 3]
     stored = load_episodes(log.path)
     np.testing.assert_array_equal(stored[1].actions, TWO.actions)
-    assert stored[2].error == "the arm fell off"
+    assert stored[2].error == "the method fell off"
     assert list(log.begin()) == [key(ONE), key(TWO)]
 
 

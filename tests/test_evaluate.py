@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import episode, policy_folder
 
-from pi0_jax.env.demonstrator import ExpertStyle
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.env.workers.pool import SimulatorPool
@@ -16,7 +16,7 @@ from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rollout import evaluate
-from pi0_jax.rollout.evaluate import EvalConfig, measure, rows
+from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy, rows
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 
@@ -24,12 +24,12 @@ TASKS = tuple(
     ScriptedTask(name=name, max_steps=6, image_size=16, tolerance=tolerance)
     for name, tolerance in (("easy", 9.0), ("hopeless", 0.0))
 )
-CONFIG = EvalConfig(episodes=3, first_seed=100, guidance=(1.0, 2.0), num_steps=1, videos=1)
+CONFIG = EvalConfig(episodes=3, first_seed=100, guidance=(1.0, 2.0), num_flow_steps=1, videos=1)
 
 
 def session(path, pool, resume=False) -> Session:
     return Session(
-        RunFolder(path, {}, resume), Suite("two", TASKS, ExpertStyle()), pool, seed=0, rows=8
+        RunFolder(path, {}, resume), Suite("two", TASKS, DemonstratorConfig()), pool, seed=0, rows=8
     )
 
 
@@ -37,8 +37,8 @@ def session(path, pool, resume=False) -> Session:
 def measured(tmp_path_factory, scripted_pool, params):
     path = tmp_path_factory.mktemp("evaluate") / "run"
     working = session(path, scripted_pool)
-    measure(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
-    measure(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
+    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
+    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
     return path
 
 
@@ -50,7 +50,7 @@ def test_rows_of_known_outcomes(measured):
         ("easy", 1.0, 3, 3), ("hopeless", 1.0, 0, 3),
         ("easy", 2.0, 3, 3), ("hopeless", 2.0, 0, 3),
     ]  # fmt: skip
-    assert {(r["phase"], r["arm"]) for r in found} == {("eval", "policy")}
+    assert {(r["phase"], r["method"]) for r in found} == {("eval", "policy")}
 
 
 def test_scales_are_compared_on_the_same_states(measured):
@@ -78,7 +78,7 @@ def test_what_is_measured_is_not_measured_again(measured, scripted_pool, params)
     path = measured / "episodes/eval/policy_1.npz"
     before = path.stat().st_mtime_ns
     working = session(measured, scripted_pool, resume=True)
-    measure(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
+    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
     assert path.stat().st_mtime_ns == before
     assert len(working.run.rows) == 4
 
@@ -115,7 +115,7 @@ def test_images_are_not_kept(measured):
 
 def test_speed_is_told(measured):
     lines = [json.loads(line) for line in (measured / "metrics.jsonl").read_text().splitlines()]
-    assert [(x["phase"], x["arm"], x["guidance"], x["episodes"]) for x in lines] == [
+    assert [(x["phase"], x["method"], x["guidance"], x["episodes"]) for x in lines] == [
         ("eval", "policy", 1.0, 6), ("eval", "policy", 2.0, 6),
     ]  # fmt: skip
     for line in lines:
@@ -143,14 +143,14 @@ def test_an_interrupted_evaluation_goes_on(measured, tmp_path, params, monkeypat
     with monkeypatch.context() as patch, SimulatorPool(1, 20) as pool:
         stop_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
-            measure(session(run[0], pool), *run[1:])
+            evaluate_policy(session(run[0], pool), *run[1:])
     lines = run[0] / "episodes/eval/policy_1.jsonl"
     before = lines.read_text().splitlines()
     assert 2 <= len(before) < 6
     with lines.open("a") as file:
         file.write('{"task": "cut off by a cra')
     with SimulatorPool(1, 20) as pool:
-        measure(session(run[0], pool, resume=True), *run[1:])
+        evaluate_policy(session(run[0], pool, resume=True), *run[1:])
     (told,) = [json.loads(x) for x in (run[0] / "metrics.jsonl").read_text().splitlines()]
     assert told["episodes"] == 6 - len(before)
     assert lines.read_bytes() == (measured / "episodes/eval/policy_1.jsonl").read_bytes()
@@ -178,7 +178,7 @@ class FragileSimulator(ScriptedSimulator):
 
     def start(self, seed):
         if seed == 101 and Path(self.task.broken).exists():
-            raise RuntimeError("the arm fell off")
+            raise RuntimeError("the method fell off")
         return super().start(seed)
 
     def run(self, *args):
@@ -191,20 +191,20 @@ def test_errors_are_run_again(tmp_path, params):
     broken = tmp_path / "broken"
     broken.touch()
     task = FragileTask(max_steps=6, image_size=16, tolerance=9.0, broken=str(broken))
-    suite = Suite("fragile", (task,), ExpertStyle())
+    suite = Suite("fragile", (task,), DemonstratorConfig())
     lines = tmp_path / "run/episodes/eval/policy_1.jsonl"
 
     def counts_and_errors(resume: bool) -> tuple[tuple[int, int], list[str | None]]:
         with SimulatorPool(1, 20, retries=0) as pool:
             working = Session(RunFolder(tmp_path / "run", {}, resume), suite, pool, seed=0, rows=8)
-            measure(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
+            evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
         (row,) = working.run.rows
         errors = [json.loads(line)["error"] for line in lines.read_text().splitlines()]
         return (row.successes, row.episodes), errors
 
     counts, errors = counts_and_errors(resume=False)
     assert counts == (0, 0)
-    assert ["arm" in error for error in errors] == [False, True, False]
+    assert ["method" in error for error in errors] == [False, True, False]
     broken.unlink()
     assert counts_and_errors(resume=True) == ((3, 3), [None] * 3)
 
@@ -218,7 +218,7 @@ def test_steps_of_a_chunk(params, tmp_path, scripted_pool):
         replace(CONFIG, execute_steps=5).executed(spec)
     for name, setting, starts in (("own", CONFIG, [0, 3]), ("two", config, [0, 2, 4])):
         working = session(tmp_path / name, scripted_pool)
-        measure(working, setting, "eval", "policy", policy_folder(params), (1.0,))
+        evaluate_policy(working, setting, "eval", "policy", policy_folder(params), (1.0,))
         hopeless = load_episodes(tmp_path / name / "episodes/eval/policy_1.npz")[-1]
         assert np.flatnonzero(hopeless.chunk_start).tolist() == starts
         stored = json.loads((tmp_path / name / "results.json").read_text())["protocol"]
@@ -228,22 +228,22 @@ def test_steps_of_a_chunk(params, tmp_path, scripted_pool):
 def test_errors_are_not_counted():
     episodes = [
         episode(2, [0], task="a", success=True),
-        episode(2, [0], task="a", error="the arm fell off"),
-        episode(2, [0], task="b", error="the arm fell off"),
+        episode(2, [0], task="a", error="the method fell off"),
+        episode(2, [0], task="b", error="the method fell off"),
     ]
     first, second = rows(episodes, "rl", "ript", 1.5)
     assert (first.task, first.successes, first.episodes) == ("a", 1, 1)
     assert (second.task, second.successes, second.episodes) == ("b", 0, 0)
-    assert (first.phase, first.arm, first.guidance) == ("rl", "ript", 1.5)
+    assert (first.phase, first.method, first.guidance) == ("rl", "ript", 1.5)
 
 
-@pytest.mark.parametrize("name", ["episodes", "num_steps"])
+@pytest.mark.parametrize("name", ["episodes", "num_flow_steps"])
 def test_impossible_settings(name):
-    values = {"episodes": 1, "first_seed": 0, "guidance": (1.0,), "num_steps": 1, "videos": 0}
+    values = {"episodes": 1, "first_seed": 0, "guidance": (1.0,), "num_flow_steps": 1, "videos": 0}
     with pytest.raises(InputError, match=f"eval.{name} must be at least 1, got 0"):
         EvalConfig(**values | {name: 0})
 
 
 def test_no_scale_is_no_evaluation():
     with pytest.raises(InputError, match=r"eval.guidance must be scales"):
-        EvalConfig(episodes=1, first_seed=0, guidance=(), num_steps=1, videos=0)
+        EvalConfig(episodes=1, first_seed=0, guidance=(), num_flow_steps=1, videos=0)

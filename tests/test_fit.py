@@ -7,7 +7,7 @@ import pytest
 from tiny import batch
 
 from pi0_jax.errors import InputError
-from pi0_jax.training.fit import fit, prepare
+from pi0_jax.training.fit import create_training, fit
 from pi0_jax.training.optimizer import OptimizerConfig
 
 OPTIMIZER = OptimizerConfig(0.1, warmup_steps=2)
@@ -20,7 +20,7 @@ def loss(params, batch, rng):
 
 
 def start(config: OptimizerConfig = OPTIMIZER, steps: int = 6):
-    return prepare({"w": jnp.zeros(8), "b": jnp.zeros(3)}, loss, config, steps)
+    return create_training({"w": jnp.zeros(8), "b": jnp.zeros(3)}, loss, config, steps)
 
 
 def batch_of(step: int):
@@ -67,7 +67,7 @@ def test_a_loss_that_is_no_number_ends_training(value):
         windows = batch(2)
         return windows.replace(actions=windows.actions + (1000 if step == 3 else 0))
 
-    state, update = prepare({"w": jnp.zeros(8)}, broken, OPTIMIZER, 9)
+    state, update = create_training({"w": jnp.zeros(8)}, broken, OPTIMIZER, 9)
     logged = []
     with pytest.raises(InputError, match=r"loss is (nan|inf) at step 4"):
         fit(state, update, poisoned, 9, KEY, 2, lambda step, _: logged.append(step))

@@ -1,4 +1,4 @@
-"""A harvest ends whatever the policy does, and weights are those of the outcomes."""
+"""A collect_groups ends whatever the policy does, and weights are those of the outcomes."""
 
 from types import SimpleNamespace
 
@@ -10,8 +10,14 @@ from pi0_jax.data.demonstrations import InMemory, Recorded
 from pi0_jax.data.windows import concatenate, count
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.episode import Group
-from pi0_jax.rl.init_states import Sampler
-from pi0_jax.rl.iteration import Harvest, demo_windows, draw_batch, harvest, weighted_windows
+from pi0_jax.rl.init_states import InitStateSchedule
+from pi0_jax.rl.iteration import (
+    CollectedGroups,
+    collect_groups,
+    demo_windows,
+    draw_batch,
+    weighted_windows,
+)
 
 EASY = ScriptedTask(name="easy", max_steps=4, image_size=16, tolerance=9.0)
 HOPELESS = ScriptedTask(name="hopeless", max_steps=4, image_size=16, tolerance=0.0)
@@ -27,18 +33,22 @@ class NoisePolicy:
         return np.clip(noise[..., :7], -1, 1)
 
 
-def gather(pool, tasks, sampler=None, windows=None, **sampling) -> tuple[Harvest, Sampler]:
-    config = ript(sampling=sampling, windows=windows or {})
-    return harvest(NoisePolicy(), pool, tasks, sampler or Sampler(50), config, 4, 0)
+def gather(
+    pool, tasks, init_states=None, windows=None, **sampling
+) -> tuple[CollectedGroups, InitStateSchedule]:
+    config = ript(groups=sampling, windows=windows or {})
+    return collect_groups(
+        NoisePolicy(), pool, tasks, init_states or InitStateSchedule(50), config, 4, 0
+    )
 
 
 @pytest.mark.parametrize(("task", "rate"), [(EASY, 1.0), (HOPELESS, 0.0)])
 def test_a_policy_that_always_ends_alike_ends_the_harvest(scripted_pool, task, rate):
-    found, sampler = gather(scripted_pool, [task])
+    found, init_states = gather(scripted_pool, [task])
     assert (found.tried, len(found.groups), found.accepted_share) == (6, 0, 0.0)
     assert len(found.episodes) == 6 * 3
     assert found.success_rate == rate
-    assert (sampler.drawn, sampler.accepted) == (6, 0)
+    assert (init_states.drawn, init_states.accepted) == (6, 0)
 
 
 def test_without_dynamic_sampling_they_count(scripted_pool):
@@ -47,10 +57,10 @@ def test_without_dynamic_sampling_they_count(scripted_pool):
 
 
 def test_mixed_groups_are_collected_until_there_are_enough(scripted_pool):
-    found, sampler = gather(scripted_pool, [MIXED], groups_per_step=3, max_groups=40)
-    assert len(found.groups) == 3 == sampler.accepted
+    found, init_states = gather(scripted_pool, [MIXED], groups_per_iteration=3, max_groups=40)
+    assert len(found.groups) == 3 == init_states.accepted
     assert 3 <= found.tried < 40
-    assert sampler.drawn == found.tried == len({e.seed for e in found.episodes})
+    assert init_states.drawn == found.tried == len({e.seed for e in found.episodes})
     assert len(found.episodes) == 3 * found.tried
     for group in found.groups:
         assert 0 < group.rewards.sum() < 3
@@ -60,8 +70,10 @@ def test_mixed_groups_are_collected_until_there_are_enough(scripted_pool):
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_early_stop_saves_rounds_of_search(scripted_pool, share):
     """Four groups wanted; the first round tries four, and is whole whatever it finds."""
-    whole, _ = gather(scripted_pool, [MIXED], groups_per_step=4, max_groups=40)
-    less, _ = gather(scripted_pool, [MIXED], groups_per_step=4, max_groups=40, early_stop=share)
+    whole, _ = gather(scripted_pool, [MIXED], groups_per_iteration=4, max_groups=40)
+    less, _ = gather(
+        scripted_pool, [MIXED], groups_per_iteration=4, max_groups=40, early_stop=share
+    )
     assert 4 * share <= len(less.groups) <= 4 == len(whole.groups)
     assert 4 <= less.tried <= whole.tried
     # It is the same search, cut off.
@@ -71,7 +83,7 @@ def test_early_stop_saves_rounds_of_search(scripted_pool, share):
 
 
 def test_hopeless_tasks_do_not_hide_the_others(scripted_pool):
-    found, _ = gather(scripted_pool, [HOPELESS, MIXED], groups_per_step=2, max_groups=30)
+    found, _ = gather(scripted_pool, [HOPELESS, MIXED], groups_per_iteration=2, max_groups=30)
     assert {e.task for group in found.groups for e in group.episodes} == {"mixed"}
     tried = [e.task for e in found.episodes]
     assert abs(tried.count("hopeless") - tried.count("mixed")) <= 3
@@ -80,16 +92,16 @@ def test_hopeless_tasks_do_not_hide_the_others(scripted_pool):
 
 
 def test_a_resumed_sampler_harvests_on(scripted_pool):
-    _, sampler = gather(scripted_pool, [MIXED])
-    again, _ = harvest(NoisePolicy(), scripted_pool, [MIXED], sampler, RIPT, 4, 0)
-    assert min(e.seed for e in again.episodes) == 50 + sampler.drawn
+    _, init_states = gather(scripted_pool, [MIXED])
+    again, _ = collect_groups(NoisePolicy(), scripted_pool, [MIXED], init_states, RIPT, 4, 0)
+    assert min(e.seed for e in again.episodes) == 50 + init_states.drawn
 
 
 def test_solved_states_cost_no_rollouts(scripted_pool):
     """Two states, always solved: tried once, passed over four times, tried again."""
-    sampler, tried, skipped = None, [], []
+    init_states, tried, skipped = None, [], []
     for _ in range(7):
-        found, sampler = gather(scripted_pool, [EASY], sampler, num_states=2)
+        found, init_states = gather(scripted_pool, [EASY], init_states, num_states=2)
         tried.append(found.tried)
         skipped.append(found.skipped)
         assert len(found.episodes) == 3 * found.tried
@@ -122,17 +134,24 @@ def test_a_stride_is_rendered(scripted_pool):
 
 def test_progress_reports_the_whole_step(scripted_pool):
     seen = []
-    harvest(
-        NoisePolicy(), scripted_pool, [EASY], Sampler(0), RIPT, 4, 0, lambda e: seen.append(len(e))
+    collect_groups(
+        NoisePolicy(),
+        scripted_pool,
+        [EASY],
+        InitStateSchedule(0),
+        RIPT,
+        4,
+        0,
+        lambda e: seen.append(len(e)),
     )
     assert seen == list(range(1, 19))
 
 
 def test_success_rate_leaves_errors_out():
     episodes = (episode(2, [0], success=True), episode(2, [0]), episode(2, [0], error="broken"))
-    assert Harvest(episodes).success_rate == 0.5
-    assert Harvest(episodes).success_by_task == {"scripted": 0.5}
-    assert np.isnan(Harvest().success_rate)
+    assert CollectedGroups(episodes).success_rate == 0.5
+    assert CollectedGroups(episodes).success_by_task == {"scripted": 0.5}
+    assert np.isnan(CollectedGroups().success_rate)
 
 
 def group(*outcomes: int) -> Group:

@@ -7,7 +7,7 @@ import pytest
 from tiny import MODEL, observation
 
 from pi0_jax.model import layer_scan as depth_module
-from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, over_layers
+from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, scan_layers
 
 
 def layer(carry, weight):
@@ -25,13 +25,13 @@ def way(request, monkeypatch):
 
 def test_layers_by_hand(way):
     """Carry 1 -> 2 + 1 = 3 -> 6 + 2 = 8 -> 16 + 3 = 19."""
-    carry, outputs = over_layers(layer, jnp.array(1), jnp.array([1, 2, 3]), 3)
+    carry, outputs = scan_layers(layer, jnp.array(1), jnp.array([1, 2, 3]), 3)
     assert int(carry) == 19
     assert outputs.tolist() == [1, 3, 8]
 
 
 def test_the_last_layer_may_do_less(way):
-    carry, outputs = over_layers(layer, jnp.array(1), jnp.array([1, 2, 3]), 3, last)
+    carry, outputs = scan_layers(layer, jnp.array(1), jnp.array([1, 2, 3]), 3, last)
     assert int(carry) == 8
     assert outputs.tolist() == [1, 3, 8 + 30]
 
@@ -68,7 +68,7 @@ def test_which_products_are_computed_again(remat, products):
         return jnp.sin(keep(x @ w, ATTENTION)), None
 
     def loss(x):
-        return jnp.sum(over_layers(body, x, jnp.arange(5), 5, remat=remat)[0])
+        return jnp.sum(scan_layers(body, x, jnp.arange(5), 5, remat=remat)[0])
 
     program = str(jax.make_jaxpr(jax.grad(loss))(jnp.ones((3, 2))))
     assert program.count("dot_general") == products

@@ -43,7 +43,7 @@ def as_episode(index: int) -> Episode:
         task="x", prompt=DATA.prompts[index], init_hash="", seed=0,
         images=np.stack(frames, 1), image_steps=np.arange(steps, dtype=np.int32),
         state=DATA.state[index], actions=DATA.actions[index],
-        chunk_start=np.ones(steps, bool), success=True, policy_step=-1,
+        chunk_start=np.ones(steps, bool), success=True, optimizer_step=-1,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from naive_libero import ASSETS
 
 from pi0_jax.env.base import Job
-from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
 from pi0_jax.env.suite import make_suite
@@ -16,12 +16,12 @@ from pi0_jax.errors import InputError
 
 if importlib.util.find_spec("libero") is None or not ASSETS.is_dir():
     pytest.skip(
-        "needs hf-libero and ../shared/libero_assets: LIBERO's expert is not tried",
+        "needs hf-libero and ../shared/libero_assets: LIBERO's demonstrator is not tried",
         allow_module_level=True,
     )
 
 # Pictures only before the first step: they cost more than the rest.
-EXACT = ExpertStyle(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
+EXACT = DemonstratorConfig(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
 OWN_STATE, FRESH_STATE = 3, 1003
 
 
@@ -63,7 +63,7 @@ def test_a_clean_expert_solves_every_kind_of_task(pool, suite, index):
 
 def test_one_seed_is_one_episode_whatever_was_before(pool):
     # The bowl stands on a fixture that is placed anew: relative to where it is now, not was.
-    task, style = task_of("libero_spatial", 9), ExpertStyle(render_every=1000)
+    task, style = task_of("libero_spatial", 9), DemonstratorConfig(render_every=1000)
     first, _, again = demonstrations(pool, task, style, [FRESH_STATE, 1, FRESH_STATE])
     assert first.init_hash == again.init_hash
     for name in ("images", "state", "actions"):
@@ -72,7 +72,7 @@ def test_one_seed_is_one_episode_whatever_was_before(pool):
 
 def test_an_expert_that_missed_stops_before_the_limit(pool):
     # This seed's error is decimetres: the hand closes beside the bowl.
-    wide = ExpertStyle(0.3, 0.0, 0.0, 0.0, render_every=1000)
+    wide = DemonstratorConfig(0.3, 0.0, 0.0, 0.0, render_every=1000)
     task = task_of("libero_goal", 8)
     (episode,) = demonstrations(pool, task, wide, [FRESH_STATE])
     assert not episode.success
@@ -82,8 +82,8 @@ def test_an_expert_that_missed_stops_before_the_limit(pool):
 def test_a_drawer_has_no_expert():
     options = {"tasks": (8, 0), "assets": str(ASSETS)}
     suite = make_suite("libero_goal", options)
-    message = "no scripted expert for libero_goal_0 .'open the middle.*tasks 1, 2, 4, 6, 8, 9"
+    message = "no scripted demonstrator for libero_goal_0 .'open the middle.*tasks 1, 2, 4, 6, 8, 9"
     with pytest.raises(InputError, match=message):
-        suite.check_expert()
-    make_suite("libero_goal", {**options, "tasks": (8,)}).check_expert()
+        suite.check_demonstrator()
+    make_suite("libero_goal", {**options, "tasks": (8,)}).check_demonstrator()
     assert len(make_suite("libero_goal", {**options, "tasks": (8,)}).demonstrations([0, 1])) == 2

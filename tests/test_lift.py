@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from pi0_jax.env.base import Boundary, Job, run, start
+from pi0_jax.env.base import ChunkResult, Job, run, start
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.workers.pool import SimulatorPool
@@ -41,7 +41,7 @@ def actions_from(seed: int, steps: int) -> np.ndarray:
     return actions
 
 
-def assert_same(one: Boundary, two: Boundary):
+def assert_same(one: ChunkResult, two: ChunkResult):
     assert one.state.hash == two.state.hash
     assert one.success == two.success
     np.testing.assert_array_equal(one.obs.images, two.obs.images)

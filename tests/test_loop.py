@@ -11,15 +11,15 @@ from tiny import RIPT, episode, policy_folder, ript
 
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.data.windows import count
-from pi0_jax.env.demonstrator import ExpertStyle
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.policy import Policy
-from pi0_jax.rl import loop as improve_module
-from pi0_jax.rl.loop import improve
+from pi0_jax.rl import loop as loop_module
+from pi0_jax.rl.loop import run_ript
 from pi0_jax.rl.metrics import PHASES
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
@@ -37,14 +37,14 @@ FIRST_STEP = 20
 @pytest.fixture(scope="module", autouse=True)
 def thrift():
     """Compiles an update once a configuration."""
-    compiled, prepare = {}, improve_module.prepare
+    compiled, create = {}, loop_module.create_training
 
     def prepared(params, loss, config, steps, hardware):
-        state, update = prepare(params, loss, config, steps, hardware)
-        return state, compiled.setdefault((config, steps, loss.given.__code__), update)
+        state, update = create(params, loss, config, steps, hardware)
+        return state, compiled.setdefault((config, steps, loss.evaluate.__code__), update)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(improve_module, "prepare", prepared)
+        patch.setattr(loop_module, "create_training", prepared)
         yield
 
 
@@ -54,12 +54,12 @@ def base(blind_params) -> PolicyFolder:
 
 
 def session(path, pool, resume: bool = False, task: ScriptedTask = MIXED) -> Session:
-    suite = Suite("scripted", (task,), ExpertStyle())
+    suite = Suite("scripted", (task,), DemonstratorConfig())
     return Session(RunFolder(path, {}, resume), suite, pool, seed=0, rows=8)
 
 
 def run(session: Session, base: PolicyFolder, config=RIPT) -> PolicyFolder:
-    return improve(session, "ript", base, DEMOS, config, OPTIMIZER, FIRST_STEP)
+    return run_ript(session, "ript", base, DEMOS, config, OPTIMIZER, FIRST_STEP)
 
 
 def lines(path) -> list[dict]:
@@ -85,25 +85,25 @@ def test_what_a_run_leaves(unbroken, base):
     first, second = lines(path)
     assert (first["step"], second["step"]) == (22, 24)
     assert (first["iteration"], second["iteration"]) == (1, 2)
-    assert (first["phase"], first["arm"]) == ("rl", "ript")
+    assert (first["phase"], first["method"]) == ("rl", "ript")
     assert first["rollouts"] == 3 * first["groups_tried"]
     assert 0 < first["groups_accepted"] <= 2
     assert first["positive_weight_mean"] == pytest.approx(1, abs=0.5)
     measured = {"loss", "loss_cond", "loss_uncond", "guidance_gap", "grad_norm"}
-    assert measured | {"grad_norm/header", "grad_norm/model"} <= first.keys()
+    assert measured | {"grad_norm/cond_embed", "grad_norm/model"} <= first.keys()
     assert [p.name for p in (path / "checkpoints").iterdir()] == ["24"]
     host = checkpoint.latest(path / "checkpoints")
     assert host["iteration"] == 2
     tried = first["groups_tried"] + second["groups_tried"]
-    assert host["sampler"]["drawn"] == tried
+    assert host["init_states"]["drawn"] == tried
 
 
 def test_rollouts_are_those_of_the_newest_parameters(unbroken):
     path, _ = unbroken
     for iteration, step in ((1, 20), (2, 22)):
         episodes = load_episodes(path / "episodes" / "ript" / f"{iteration:03d}.npz")
-        assert {episode.policy_step for episode in episodes} == {step}
-        assert min(episode.seed for episode in episodes) >= RIPT.sampling.first_seed
+        assert {episode.optimizer_step for episode in episodes} == {step}
+        assert min(episode.seed for episode in episodes) >= RIPT.groups.first_seed
 
 
 @pytest.mark.parametrize("where", ["rollouts", "before the checkpoint"])
@@ -158,7 +158,7 @@ def test_a_policy_that_always_ends_alike_stays_as_it_is(
 
 def test_where_every_state_is_solved_a_step_ends(tmp_path, scripted_pool, base, capsys):
     path = tmp_path / "run"
-    run(session(path, scripted_pool, task=EASY), base, ript(sampling={"num_states": 2}))
+    run(session(path, scripted_pool, task=EASY), base, ript(groups={"num_states": 2}))
     first, second = lines(path)
     assert (first["groups_tried"], first["groups_skipped"]) == (2, 2)
     assert (second["groups_tried"], second["groups_skipped"]) == (0, 2)
@@ -180,9 +180,9 @@ def interrupt_second(monkeypatch, target, name: str):
 
 
 OPTIONS = {
-    "finite states": {"sampling": {"num_states": 3, "max_groups": 9, "group_size": 2}},
+    "finite states": {"groups": {"num_states": 3, "max_groups": 9, "group_size": 2}},
     "mixed states": {
-        "sampling": {"mix_states": True},
+        "groups": {"mix_states": True},
         "advantage": {"all_rollouts_baseline": True},
     },
     "one iteration": {"buffer_iterations": 1, "windows": {"stride": 2}},
@@ -191,7 +191,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, options):
-    """Sampler, groups and buffer are what they were: three iterations, two of them resumed."""
+    """Initial states, groups and buffer are what they were: three iterations, two resumed."""
     config = ript(iterations=3, **options)
     whole = run(session(tmp_path / "whole", scripted_pool), base, config)
     working = session(tmp_path / "run", scripted_pool)
@@ -222,13 +222,13 @@ def test_the_buffer_forgets(monkeypatch, tmp_path, scripted_pool, base):
     held = {1: [], 0: []}
     for memory, sizes in held.items():
         with monkeypatch.context() as patch:
-            draw = improve_module.draw_batch
+            draw = loop_module.draw_batch
 
             def spied(rollouts, *rest, sizes=sizes, draw=draw):
                 sizes.append(tuple(map(count, rollouts)))
                 return draw(rollouts, *rest)
 
-            patch.setattr(improve_module, "draw_batch", spied)
+            patch.setattr(loop_module, "draw_batch", spied)
             config = ript(iterations=3, buffer_iterations=memory)
             run(session(tmp_path / str(memory), scripted_pool), base, config)
         fresh = [line["windows"] for line in lines(tmp_path / str(memory))]
@@ -252,7 +252,7 @@ def test_rollouts_of_the_moving_average(monkeypatch, tmp_path, scripted_pool, ba
     monkeypatch.setattr(Policy, "with_params", spied)
     for name in ("last", "ema"):
         working, config = session(tmp_path / name, scripted_pool), ript(rollout_params=name)
-        final = improve(working, "ript", base, DEMOS, config, optimizer, FIRST_STEP)
+        final = run_ript(working, "ript", base, DEMOS, config, optimizer, FIRST_STEP)
         acted.append(np.asarray(final.params["action_out_proj"]["bias"]))
     first, last, _, again, average, _ = acted
     np.testing.assert_array_equal(first, again)
@@ -261,17 +261,17 @@ def test_rollouts_of_the_moving_average(monkeypatch, tmp_path, scripted_pool, ba
     assert 0.05 < share < 0.3
 
 
-@pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
-def test_branches_by_prompt_learn(tmp_path, scripted_pool, base, condition):
+@pytest.mark.parametrize("branch_mode", ["prompt_dropout", "text_indicator"])
+def test_branches_by_prompt_learn(tmp_path, scripted_pool, base, branch_mode):
     """Rollouts, windows, demonstrations and a guided policy, with a prompt a branch."""
     model = dataclasses.replace(base.spec.model, prompt_length=48)
-    spec = dataclasses.replace(base.spec, model=model, condition=condition)
-    config = ript(iterations=1, demo_weight=0.5, condition=condition, time_samples=1)
+    spec = dataclasses.replace(base.spec, model=model, branch_mode=branch_mode)
+    config = ript(iterations=1, demo_weight=0.5, branch_mode=branch_mode, time_samples=1)
     told = dataclasses.replace(base, spec=spec)
     optimizer = dataclasses.replace(OPTIMIZER, b1=0.8)  # another program than the others'
     working = session(tmp_path / "run", scripted_pool)
-    improved = improve(working, "ript", told, DEMOS, config, optimizer, FIRST_STEP)
-    assert improved.spec.condition == condition
+    improved = run_ript(working, "ript", told, DEMOS, config, optimizer, FIRST_STEP)
+    assert improved.spec.branch_mode == branch_mode
     chex.assert_trees_all_equal(improved.params["cond_embed"], base.params["cond_embed"])
     moved = improved.params["action_out_proj"]["bias"] - base.params["action_out_proj"]["bias"]
     assert np.abs(moved).max() > 0
@@ -297,12 +297,12 @@ def test_filtered_cloning_has_its_own_folder(tmp_path, scripted_pool, base):
     config = ript(
         iterations=1,
         demo_fraction=0.0,
-        sampling={"dynamic_sampling": False, "groups_per_step": 4, "max_groups": 4},
+        groups={"dynamic_sampling": False, "groups_per_iteration": 4, "max_groups": 4},
         advantage={"success_weight": True},
         objective="filtered_bc",
     )
     path = tmp_path / "run"
-    improve(session(path, scripted_pool), "filtered_bc", base, DEMOS, config, OPTIMIZER, 20)
+    run_ript(session(path, scripted_pool), "filtered_bc", base, DEMOS, config, OPTIMIZER, 20)
     assert checkpoint.steps(path / "baselines" / "filtered_bc" / "checkpoints") == [22]
     assert not (path / "checkpoints").exists()
     (line,) = lines(path)

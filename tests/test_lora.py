@@ -9,7 +9,7 @@ from tiny import MODEL, batch, observation
 
 from pi0_jax.model import lora
 from pi0_jax.rl.objectives.cfg import Cfg
-from pi0_jax.training.fit import finished, fit, prepare
+from pi0_jax.training.fit import create_training, final_params, fit
 from pi0_jax.training.optimizer import OptimizerConfig
 
 KEY = jax.random.key(0)
@@ -68,12 +68,12 @@ def test_merge_by_hand():
 
 def test_training_moves_adapters_and_leaves_the_base(params):
     config = OptimizerConfig(1e-2, 0, preset="lora", ema_decay=0.5)
-    state, update = prepare(params, Cfg(0.1).loss(MODEL, 1, "embedding"), config, 3)
+    state, update = create_training(params, Cfg(0.1).loss(MODEL, 1, "embedding"), config, 3)
     state = fit(state, update, lambda step: batch(2), 3, KEY, 3, lambda step, values: None)
     chex.assert_trees_all_equal(state.params["PaliGemma"], params["PaliGemma"])
     assert np.abs(state.params["lora"]["layers"]["mlp"]["linear"]["b"]).max() > 1e-3
     # What is exported has no adapters, and is the moving average.
-    exported = finished(state)
+    exported = final_params(state)
     assert jax.tree.structure(exported) == jax.tree.structure(params)
     moved = exported["state_proj"]["kernel"] - params["state_proj"]["kernel"]
     full = state.params["state_proj"]["kernel"] - params["state_proj"]["kernel"]

@@ -19,7 +19,7 @@ def test_lines_are_flat_and_finite(tmp_path: Path):
     path = tmp_path / "run" / "metrics.jsonl"
     with MetricsWriter(path) as writer:
         writer.write(
-            np.int64(3), "rl", arm="ript", loss=np.float32(0.5), gap=math.nan, norm=-math.inf
+            np.int64(3), "rl", method="ript", loss=np.float32(0.5), gap=math.nan, norm=-math.inf
         )
         # Flushed: a reader sees the line while the run goes on.
         (line,) = read_metrics(path)
@@ -27,7 +27,7 @@ def test_lines_are_flat_and_finite(tmp_path: Path):
     assert line["time"] > 1e9
     assert line["elapsed"] >= 0
     del line["time"], line["elapsed"]
-    expected = {"step": 3, "phase": "rl", "arm": "ript", "loss": 0.5, "gap": None, "norm": None}
+    expected = {"step": 3, "phase": "rl", "method": "ript", "loss": 0.5, "gap": None, "norm": None}
     assert line == expected
 
 
@@ -46,17 +46,21 @@ def test_rewinding_drops_what_will_be_repeated(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     with MetricsWriter(path) as writer:
         for step in (1, 2, 3):
-            for phase, arm in (("sft", "base"), ("rl", "base"), ("sft", "other")):
-                writer.write(step, phase, arm=arm)
+            for phase, method in (("sft", "base"), ("rl", "base"), ("sft", "other")):
+                writer.write(step, phase, method=method)
         before = path.read_bytes()
         writer.rewind("sft", "base", 3)
         assert path.read_bytes() == before
         writer.rewind("sft", "base", 1)
-        writer.write(2, "sft", arm="base", again=True)
-    lines = [(line["phase"], line["arm"], line["step"]) for line in read_metrics(path)]
-    assert [step for phase, arm, step in lines if (phase, arm) == ("sft", "base")] == [1, 2]
-    assert [step for phase, arm, step in lines if (phase, arm) == ("rl", "base")] == [1, 2, 3]
-    assert [step for phase, arm, step in lines if (phase, arm) == ("sft", "other")] == [1, 2, 3]
+        writer.write(2, "sft", method="base", again=True)
+    lines = [(line["phase"], line["method"], line["step"]) for line in read_metrics(path)]
+    assert [step for phase, method, step in lines if (phase, method) == ("sft", "base")] == [1, 2]
+    assert [step for phase, method, step in lines if (phase, method) == ("rl", "base")] == [1, 2, 3]
+    assert [step for phase, method, step in lines if (phase, method) == ("sft", "other")] == [
+        1,
+        2,
+        3,
+    ]
     kept = [line for line in before.splitlines() if line in path.read_bytes().splitlines()]
     assert len(kept) == 7  # as they were, their times included
 

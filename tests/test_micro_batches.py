@@ -37,7 +37,7 @@ def test_the_whole_batch_in_parts(params, whole, micro_batches):
 def test_a_plain_mean_of_means_would_differ(params, whole):
     """The test above can fail."""
     parts = [jax.tree.map(lambda x, i=i: np.asarray(x)[i::2], batch(6)) for i in range(2)]
-    drawn = LOSS.draw(KEY, batch(6))
+    drawn = LOSS.sample(KEY, batch(6))
     losses = [
         float(jax.jit(LOSS.given)(params, part, jax.tree.map(lambda x, i=i: x[i::2], drawn))[0])
         for i, part in enumerate(parts)

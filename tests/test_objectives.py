@@ -17,31 +17,31 @@ from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import whole_gradient
-from pi0_jax.training.supervised import draw
+from pi0_jax.training.supervised import sample_noise_and_time
 
 KEY = jax.random.key(5)
 
 
 @jax.jit
 @jax.value_and_grad
-def one_pass(params, obs, condition, weight, x_t, time, target):
+def one_pass(params, obs, branch_mode, weight, x_t, time, target):
     """Weighted error of one branch and one draw: a whole pass of its own, prefix included."""
     cache = MODEL.encode_prefix(params, obs)
-    ids = jnp.full((len(x_t), 1), condition)
+    ids = jnp.full((len(x_t), 1), branch_mode)
     v = MODEL.velocity(params, cache, obs.state, x_t[:, None], time[:, None], ids)[:, 0]
     return jnp.sum(weight * jnp.mean((v - target) ** 2, -1))
 
 
 def naive_loss(params, windows, alpha: float, samples: int):
     """The loss and its gradients, added up pass by pass."""
-    actions, noise, time = draw(KEY, jnp.asarray(windows.actions), samples)
+    actions, noise, time = sample_noise_and_time(KEY, jnp.asarray(windows.actions), samples)
     counted = np.asarray(windows.action_mask, np.float32)
     weights = {POSITIVE: windows.weight[:, None] * counted, UNCONDITIONAL: alpha * counted}
     passes = []
-    for (condition, weight), r in itertools.product(weights.items(), range(samples)):
+    for (branch_mode, weight), r in itertools.product(weights.items(), range(samples)):
         t, a, e = time[:, r, None, None], actions[:, r], noise[:, r]
         x_t = t * e + (1 - t) * a
-        parts = (params, windows.obs, condition, weight, x_t, time[:, r], e - a)
+        parts = (params, windows.obs, branch_mode, weight, x_t, time[:, r], e - a)
         passes.append(one_pass(*parts))
     return jax.tree.map(lambda *parts: sum(parts) / (samples * counted.sum()), *passes)
 
@@ -102,31 +102,31 @@ def test_the_weight_is_linear(gradient, params):
 
 
 def test_guidance_gap(gradient, params, blind_params):
-    """Zero until the condition has been learnt."""
+    """Zero until the branch_mode has been learnt."""
     assert float(gradient(blind_params, batch(3), 0.1)[0][1]["guidance_gap"]) == 0.0
     assert float(gradient(params, batch(3), 0.1)[0][1]["guidance_gap"]) > 1e-3
 
 
 @jax.jit
-def errors(params, obs, condition, x_t, time, target):
-    """Squared errors of one draw, float32[b, H]: a whole pass; without a condition if None."""
+def errors(params, obs, branch_mode, x_t, time, target):
+    """Squared errors of one draw, float32[b, H]: a whole pass; without a branch_mode if None."""
     cache = MODEL.encode_prefix(params, obs)
-    ids = None if condition is None else jnp.full((len(x_t), 1), condition)
+    ids = None if branch_mode is None else jnp.full((len(x_t), 1), branch_mode)
     v = MODEL.velocity(params, cache, obs.state, x_t[:, None], time[:, None], ids)[:, 0]
     return jnp.mean((v - target) ** 2, -1)
 
 
-def branch_error(params, windows, drawn, row: int, positive: bool, by_prompt: bool):
+def branch_error(params, windows, drawn, row: int, positive: bool, has_two_prompts: bool):
     """Errors of one branch at one row of the draw, as a pass of its own."""
     actions, noise, time = (x[:, row] for x in drawn)
     t, obs = time[:, None, None], windows.obs
-    condition = POSITIVE if positive else UNCONDITIONAL
-    if by_prompt:
-        condition = None
+    branch_mode = POSITIVE if positive else UNCONDITIONAL
+    if has_two_prompts:
+        branch_mode = None
         if not positive:
             obs = obs.replace(prompt=windows.uncond_prompt, prompt_mask=windows.uncond_prompt_mask)
     x_t = t * noise + (1 - t) * actions
-    return np.asarray(errors(params, obs, condition, x_t, time, noise - actions))
+    return np.asarray(errors(params, obs, branch_mode, x_t, time, noise - actions))
 
 
 def two_prompts(size: int):
@@ -141,15 +141,15 @@ def two_prompts(size: int):
     )
 
 
-@pytest.mark.parametrize("condition", ["embedding", "prompt_dropout", "text_indicator"])
+@pytest.mark.parametrize("branch_mode", ["embedding", "prompt_dropout", "text_indicator"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_every_pair_of_branches_is_two_passes(params, condition, shared):
+def test_every_pair_of_branches_is_two_passes(params, branch_mode, shared):
     """Shared noise: both branches see draws 0 and 1; otherwise the second sees 2 and 3."""
     windows = two_prompts(3)
-    loss = Cfg(0.3, shared).loss(MODEL, 2, condition)
+    loss = Cfg(0.3, shared).loss(MODEL, 2, branch_mode)
     value, metrics = jax.jit(loss)(params, windows, KEY)
-    drawn = draw(KEY, jnp.asarray(windows.actions), 2 if shared else 4)
-    mask, text = np.asarray(windows.action_mask), condition != "embedding"
+    drawn = sample_noise_and_time(KEY, jnp.asarray(windows.actions), 2 if shared else 4)
+    mask, text = np.asarray(windows.action_mask), branch_mode != "embedding"
 
     def mean(positive: bool, rows, weight) -> float:
         found = [branch_error(params, windows, drawn, r, positive, text) for r in rows]
@@ -163,25 +163,25 @@ def test_every_pair_of_branches_is_two_passes(params, condition, shared):
     assert float(metrics["guidance_gap"]) > 1e-3
 
 
-@pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
-def test_branches_by_prompt_leave_the_embedding_alone(params, condition):
+@pytest.mark.parametrize("branch_mode", ["prompt_dropout", "text_indicator"])
+def test_branches_by_prompt_leave_the_embedding_alone(params, branch_mode):
     windows = two_prompts(2)
     for objective in (Cfg(), CfgDropout(0.5), FilteredBc()):
-        loss = objective.loss(MODEL, 1, condition)
+        loss = objective.loss(MODEL, 1, branch_mode)
         grads = jax.jit(jax.grad(lambda p, loss=loss: loss(p, windows, KEY)[0]))(params)
         np.testing.assert_array_equal(grads["cond_embed"], 0)
         assert np.abs(grads["action_out_proj"]["kernel"]).max() > 0
 
 
-@pytest.mark.parametrize("condition", ["embedding", "text_indicator"])
-def test_a_single_pass_trains_one_branch_of_each_window(params, condition):
+@pytest.mark.parametrize("branch_mode", ["embedding", "text_indicator"])
+def test_a_single_pass_trains_one_branch_of_each_window(params, branch_mode):
     windows = two_prompts(6)
-    loss = CfgDropout(0.5).loss(MODEL, 2, condition)
-    drawn, dropped = loss.draw(KEY, windows)
+    loss = CfgDropout(0.5).loss(MODEL, 2, branch_mode)
+    drawn, dropped = loss.sample(KEY, windows)
     dropped = np.asarray(dropped)
     assert 0 < dropped.sum() < 6  # both branches are among them
     value, metrics = jax.jit(loss)(params, windows, KEY)
-    mask, text = np.asarray(windows.action_mask), condition != "embedding"
+    mask, text = np.asarray(windows.action_mask), branch_mode != "embedding"
     total = {True: 0.0, False: 0.0}
     for positive, row in itertools.product((True, False), (0, 1)):
         error = branch_error(params, windows, drawn, row, positive, text)
@@ -196,17 +196,17 @@ def test_a_single_pass_trains_one_branch_of_each_window(params, condition):
 def test_how_often_a_branch_is_dropped():
     windows = batch(2).replace(weight=np.zeros(4000, np.float32))
     windows = windows.replace(actions=np.zeros((4000, 4, 8), np.float32))
-    _, dropped = CfgDropout(0.3).loss(MODEL, 1, "embedding").draw(KEY, windows)
+    _, dropped = CfgDropout(0.3).loss(MODEL, 1, "embedding").sample(KEY, windows)
     assert np.mean(dropped) == pytest.approx(0.3, abs=0.03)
-    _, dropped = CfgDropout(0.3).loss(MODEL, 1, "embedding").draw(jax.random.key(6), windows)
+    _, dropped = CfgDropout(0.3).loss(MODEL, 1, "embedding").sample(jax.random.key(6), windows)
     assert np.mean(dropped) == pytest.approx(0.3, abs=0.03)
 
 
-@pytest.mark.parametrize("condition", ["embedding", "text_indicator"])
+@pytest.mark.parametrize("branch_mode", ["embedding", "text_indicator"])
 @pytest.mark.parametrize("objective", [Cfg(), CfgDropout(0.5), FilteredBc()], ids=str)
-def test_micro_batches_give_the_gradient_of_the_whole(params, condition, objective):
+def test_micro_batches_give_the_gradient_of_the_whole(params, branch_mode, objective):
     windows = two_prompts(4)
-    loss = objective.loss(MODEL, 1, condition)
+    loss = objective.loss(MODEL, 1, branch_mode)
     flat = {"state_proj": params["state_proj"], "cond_embed": params["cond_embed"]}
     rest = {name: leaf for name, leaf in params.items() if name not in flat}
     (whole, _), grads = jax.jit(whole_gradient(loss))(flat, rest, windows, KEY)

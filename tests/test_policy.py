@@ -37,7 +37,7 @@ def noises(number: int) -> np.ndarray:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_equal_noise_gives_equal_actions_in_any_batch(folder, guidance):
-    policy = Policy.from_folder(folder, guidance, num_steps=2, rows=8)
+    policy = Policy.from_folder(folder, guidance, num_flow_steps=2, rows=8)
     seen, noise = observations(8), noises(8)
     eight = policy.act(seen, noise)
     assert eight.shape == (8, HORIZON, 7)
@@ -52,7 +52,7 @@ def test_equal_noise_gives_equal_actions_in_any_batch(folder, guidance):
 
 
 def test_more_observations_than_rows(folder):
-    policy = Policy.from_folder(folder, num_steps=2, rows=8)
+    policy = Policy.from_folder(folder, num_flow_steps=2, rows=8)
     seen, noise = observations(19), noises(19)
     together = policy.act(seen, noise)
     np.testing.assert_array_equal(together[17:], policy.act(seen[17:], noise[17:]))
@@ -70,7 +70,7 @@ def test_guidance_is_linear_in_one_step(folder):
     wide = NormStats(folder.stats.state, Stats(np.zeros(7), np.full(7, 1e-3)))
     narrow = dataclasses.replace(folder, stats=wide)  # far from the clip
     at = {
-        scale: Policy.from_folder(narrow, scale, num_steps=1).act(observations(3), noises(3))
+        scale: Policy.from_folder(narrow, scale, num_flow_steps=1).act(observations(3), noises(3))
         for scale in (0.0, 1.0, 3.0)
     }
     assert np.abs(at[1.0] - at[0.0]).max() > 1e-5
@@ -79,7 +79,7 @@ def test_guidance_is_linear_in_one_step(folder):
 
 def test_without_a_condition_learnt_all_scales_agree(blind_params):
     act = {
-        scale: Policy.from_folder(policy_folder(blind_params), scale, num_steps=2).act(
+        scale: Policy.from_folder(policy_folder(blind_params), scale, num_flow_steps=2).act(
             observations(3), noises(3)
         )
         for scale in (0.0, 1.0, 3.0)
@@ -89,10 +89,10 @@ def test_without_a_condition_learnt_all_scales_agree(blind_params):
 
 
 def test_steps_scales_and_parameters_do_not_compile_again(folder, params):
-    policy = Policy.from_folder(folder, 2.0, num_steps=2)
+    policy = Policy.from_folder(folder, 2.0, num_flow_steps=2)
     first = policy.act(observations(3), noises(3))
     compiled = sample._cache_size()
-    more = dataclasses.replace(policy, num_steps=5).act(observations(3), noises(3))
+    more = dataclasses.replace(policy, num_flow_steps=5).act(observations(3), noises(3))
     dataclasses.replace(policy, guidance=1.5).act(observations(2), noises(2))
     other = params | {"cond_embed": -params["cond_embed"]}
     moved = policy.with_params(other).act(observations(3), noises(3))
@@ -103,7 +103,7 @@ def test_steps_scales_and_parameters_do_not_compile_again(folder, params):
 
 def test_actions_are_clipped(folder):
     loud = NormStats(folder.stats.state, Stats(np.full(7, 0.5), np.full(7, 50.0)))
-    actions = Policy.from_folder(dataclasses.replace(folder, stats=loud), num_steps=2).act(
+    actions = Policy.from_folder(dataclasses.replace(folder, stats=loud), num_flow_steps=2).act(
         observations(3), noises(3)
     )
     assert actions.max() == 1.0
@@ -111,7 +111,7 @@ def test_actions_are_clipped(folder):
 
 
 def test_an_action_is_the_sample_in_the_robots_units(folder):
-    policy = Policy.from_folder(folder, num_steps=2)
+    policy = Policy.from_folder(folder, num_flow_steps=2)
     seen, noise = observations(1), noises(1)
     obs = policy.transforms.observe(seen)
     chunk = np.asarray(sample(MODEL, (1,), policy.params, obs, noise, 2, 1.0))
@@ -119,28 +119,28 @@ def test_an_action_is_the_sample_in_the_robots_units(folder):
     np.testing.assert_allclose(policy.act(seen, noise), expected, atol=1e-5)
 
 
-def by_prompt(folder, condition: str, prompt_length: int = 48):
+def has_two_prompts(folder, branch_mode: str, prompt_length: int = 48):
     """The same parameters, told apart by prompts; far from the clip."""
     wide = NormStats(folder.stats.state, Stats(np.zeros(7), np.full(7, 1e-3)))
     model = dataclasses.replace(folder.spec.model, prompt_length=prompt_length)
-    spec = dataclasses.replace(folder.spec, model=model, condition=condition)
+    spec = dataclasses.replace(folder.spec, model=model, branch_mode=branch_mode)
     return dataclasses.replace(folder, spec=spec, stats=wide)
 
 
-BY_PROMPT = pytest.mark.parametrize("condition", ["prompt_dropout", "text_indicator"])
+BY_PROMPT = pytest.mark.parametrize("branch_mode", ["prompt_dropout", "text_indicator"])
 
 
 @BY_PROMPT
-def test_branches_with_prompts_of_their_own(folder, condition):
+def test_branches_with_prompts_of_their_own(folder, branch_mode):
     """Each alone is a policy that is told its prompt; guided, they mix in every Euler step."""
-    told = by_prompt(folder, condition)
+    told = has_two_prompts(folder, branch_mode)
     seen, noise = observations(3), noises(3)
     at = {
-        scale: Policy.from_folder(told, scale, num_steps=1).act(seen, noise)
+        scale: Policy.from_folder(told, scale, num_flow_steps=1).act(seen, noise)
         for scale in (0.0, 1.0, 3.0)
     }
-    transforms = dataclasses.replace(told.transforms, condition="embedding")
-    for scale, say in ((0.0, ""), (1.0, "{}")) if condition == "prompt_dropout" else (
+    transforms = dataclasses.replace(told.transforms, branch_mode="embedding")
+    for scale, say in ((0.0, ""), (1.0, "{}")) if branch_mode == "prompt_dropout" else (
         (0.0, "{}"), (1.0, "{}. Advantage: positive"),
     ):  # fmt: skip
         obs = transforms.observe(
@@ -155,25 +155,25 @@ def test_branches_with_prompts_of_their_own(folder, condition):
 
 
 @BY_PROMPT
-def test_with_prompts_too_the_company_does_not_matter(folder, condition):
-    policy = Policy.from_folder(by_prompt(folder, condition), 2.0, num_steps=2)
+def test_with_prompts_too_the_company_does_not_matter(folder, branch_mode):
+    policy = Policy.from_folder(has_two_prompts(folder, branch_mode), 2.0, num_flow_steps=2)
     seen, noise = observations(8), noises(8)
     eight = policy.act(seen, noise)
     np.testing.assert_array_equal(policy.act(seen[2:5], noise[2:5]), eight[2:5])
     compiled = sample_by_prompt._cache_size()
-    dataclasses.replace(policy, guidance=3.0, num_steps=4).act(seen[:1], noise[:1])
+    dataclasses.replace(policy, guidance=3.0, num_flow_steps=4).act(seen[:1], noise[:1])
     assert sample_by_prompt._cache_size() == compiled
 
 
 def test_the_embedding_has_no_part_in_it(folder, params):
-    policy = Policy.from_folder(by_prompt(folder, "text_indicator"), 2.0, num_steps=2)
+    policy = Policy.from_folder(has_two_prompts(folder, "text_indicator"), 2.0, num_flow_steps=2)
     other = policy.with_params(params | {"cond_embed": -params["cond_embed"]})
     seen, noise = observations(2), noises(2)
     np.testing.assert_array_equal(policy.act(seen, noise), other.act(seen, noise))
 
 
 def test_words_that_do_not_fit_are_refused(folder):
-    policy = Policy.from_folder(by_prompt(folder, "text_indicator", prompt_length=16))
+    policy = Policy.from_folder(has_two_prompts(folder, "text_indicator", prompt_length=16))
     with pytest.raises(InputError, match="does not fit the model's 16"):
         policy.act(observations(1), noises(1))
 
@@ -181,6 +181,6 @@ def test_words_that_do_not_fit_are_refused(folder):
 def test_broken_parameters_are_said_and_are_not_the_simulator_s_fault(folder):
     params = dict(folder.params)
     params["action_out_proj"] = {k: v * np.nan for k, v in params["action_out_proj"].items()}
-    policy = Policy.from_folder(dataclasses.replace(folder, params=params), num_steps=2)
+    policy = Policy.from_folder(dataclasses.replace(folder, params=params), num_flow_steps=2)
     with pytest.raises(InputError, match="expected finite actions, got NaN: the parameters"):
         policy.act(observations(1), noises(1))

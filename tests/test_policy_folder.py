@@ -47,12 +47,12 @@ def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
     make_policy(tmp_path / "p", tokenizer="bytes")
     config = tmp_path / "p/config.json"
     values = json.loads(config.read_text())
-    assert values.pop("condition") == "embedding"
+    assert values.pop("branch_mode") == "embedding"
     config.write_text(json.dumps(values))
-    assert load_policy(tmp_path / "p").spec.condition == "embedding"
-    config.write_text(json.dumps(values | {"condition": "text_indicator"}))
-    assert load_policy(tmp_path / "p").transforms.condition == "text_indicator"
-    config.write_text(json.dumps(values | {"condition": "words"}))
+    assert load_policy(tmp_path / "p").spec.branch_mode == "embedding"
+    config.write_text(json.dumps(values | {"branch_mode": "text_indicator"}))
+    assert load_policy(tmp_path / "p").transforms.branch_mode == "text_indicator"
+    config.write_text(json.dumps(values | {"branch_mode": "words"}))
     with pytest.raises(InputError, match=r"condition must be one of 'embedding', .* got 'words'"):
         load_policy(tmp_path / "p")
 

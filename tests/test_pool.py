@@ -63,7 +63,7 @@ class FaultySimulator(ScriptedSimulator):
 
 def misbehave(fault: str) -> None:
     if fault == "raise":
-        raise RuntimeError("the arm fell off\nand more")
+        raise RuntimeError("the method fell off\nand more")
     if fault == "exit":
         os._exit(3)
     time.sleep(600)
@@ -150,7 +150,7 @@ def test_workers_have_one_thread_and_the_renderer():
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise", r"RuntimeError: the arm fell off \(test_pool.py:\d+ in misbehave\)"),
+        ("raise", r"RuntimeError: the method fell off \(test_pool.py:\d+ in misbehave\)"),
         ("exit", r"worker \d+ ended \(exit code 3\)"),
     ],
 )
@@ -190,7 +190,7 @@ def test_map_raises_what_failed(tmp_path):
     task = FaultyTask(diary=str(tmp_path / "diary"))
     with (
         SimulatorPool(1, 20, retries=0) as pool,
-        pytest.raises(RuntimeError, match=r"arm fell off .* after 1 attempts"),
+        pytest.raises(RuntimeError, match=r"method fell off .* after 1 attempts"),
     ):
         pool.map([Job(task, start, (13,))])
 

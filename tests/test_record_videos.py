@@ -7,26 +7,26 @@ import pytest
 from tiny import episode
 
 from pi0_jax.env.base import Job
-from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import save_episodes
 from pi0_jax.io.video import read_video
 from pi0_jax.rollout import record_videos as film_module
 from pi0_jax.rollout.collect import replay
-from pi0_jax.rollout.record_videos import HOLD_FRAMES, MOST_STATES, _choose, film
+from pi0_jax.rollout.record_videos import HOLD_FRAMES, MOST_STATES, _choose, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 
 TASK = ScriptedTask(max_steps=9, image_size=32, tolerance=0.3)
-SUITE = Suite("scripted", (TASK,), ExpertStyle())
+SUITE = Suite("scripted", (TASK,), DemonstratorConfig())
 SEEDS = range(12)
 
 
 @pytest.fixture(scope="module")
 def evaluated(scripted_pool):
     """Outcomes before and after: the same states by a clumsy and by a good expert."""
-    styles = ExpertStyle(offset_sigma=0.8), ExpertStyle(offset_sigma=0.0)
+    styles = DemonstratorConfig(offset_sigma=0.8), DemonstratorConfig(offset_sigma=0.0)
     return [
         scripted_pool.map([Job(TASK, demonstrate, (seed, style)) for seed in SEEDS])
         for style in styles
@@ -34,11 +34,11 @@ def evaluated(scripted_pool):
 
 
 def filmed(path, pool, evaluated, each: int):
-    """Runs `film` and gives its index of videos and of stills."""
+    """Runs `record_videos` and gives its index of videos and of stills."""
     run = RunFolder(path, {}, resume=False)
-    for arm, episodes in zip(("base", "ript"), evaluated, strict=True):
-        save_episodes(run.episodes(f"eval/{arm}_1"), episodes)
-    film(Session(run, SUITE, pool, 0, 8), ("base", "ript"), 1.0, each)
+    for method, episodes in zip(("base", "ript"), evaluated, strict=True):
+        save_episodes(run.episodes(f"eval/{method}_1"), episodes)
+    record_videos(Session(run, SUITE, pool, 0, 8), ("base", "ript"), 1.0, each)
     return [json.loads((path / f / "index.json").read_text()) for f in ("videos", "frames")]
 
 
@@ -51,12 +51,12 @@ def once(tmp_path_factory, scripted_pool, evaluated):
 
 def test_both_arms_show_the_same_states(once, evaluated):
     path, videos, stills = once
-    outcomes = {arm: {} for arm in ("base", "ript")}
+    outcomes = {method: {} for method in ("base", "ript")}
     for entry in videos:
-        arm, _, seed, outcome = entry["file"].removesuffix(".mp4").split("_")
-        assert (entry["arm"], entry["outcome"]) == (arm, outcome)
-        outcomes[arm][int(seed)] = outcome
-        index = 0 if arm == "base" else 1
+        method, _, seed, outcome = entry["file"].removesuffix(".mp4").split("_")
+        assert (entry["method"], entry["outcome"]) == (method, outcome)
+        outcomes[method][int(seed)] = outcome
+        index = 0 if method == "base" else 1
         saved = evaluated[index][int(seed)]
         assert outcome == ("success" if saved.success else "failure")
         assert entry["caption"] == f"{len(saved)} control steps"
@@ -78,7 +78,7 @@ def test_both_arms_show_the_same_states(once, evaluated):
 def test_the_picture_is_the_episodes(once, evaluated):
     """Its hand's last position is where the blue spot is in the last frame."""
     path, videos, _ = once
-    entry = next(e for e in videos if e["arm"] == "ript" and e["outcome"] == "failure")
+    entry = next(e for e in videos if e["method"] == "ript" and e["outcome"] == "failure")
     seed = int(entry["file"].split("_")[2])
     saved = evaluated[1][seed]
     hand = saved.state[-1, :2] + 0.1 * saved.actions[-1, :2]
@@ -147,7 +147,7 @@ def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):
 
     monkeypatch.setattr(film_module, "replay", counted)
     run = RunFolder(path, {}, resume=True)
-    film(Session(run, SUITE, scripted_pool, 0, 8), ("base", "ript"), 1.0, 1)
+    record_videos(Session(run, SUITE, scripted_pool, 0, 8), ("base", "ript"), 1.0, 1)
     assert [str(one.seed) for _, one in replayed] == [lost.name.split("_")[2]]
     assert lost.exists()
     assert json.loads((path / "videos" / "index.json").read_text()) == videos

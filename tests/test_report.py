@@ -41,8 +41,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def row(arm: str, successes: int, guidance: float | None = None, task: str = "lift") -> Row:
-    return Row("sft" if arm == "base" else "rl", arm, task, guidance, successes, 200)
+def row(method: str, successes: int, guidance: float | None = None, task: str = "lift") -> Row:
+    return Row("sft" if method == "base" else "rl", method, task, guidance, successes, 200)
 
 
 ROWS = [row("base", 66), row("filtered_bc", 140)]
@@ -55,14 +55,14 @@ def write_run(run: Path, rows: list[Row], **line: Any) -> Path:
         (run / folder).mkdir(parents=True)
     (run / "videos" / "a b.mp4").touch()
     (run / "frames" / "0.png").touch()
-    video = {"file": "a b.mp4", "title": "state 7", "phase": "rl", "arm": "ript"}
+    video = {"file": "a b.mp4", "title": "state 7", "phase": "rl", "method": "ript"}
     index = [video | {"outcome": "success"}, video | {"file": "../../secret.mp4"}]
     (run / "videos" / "index.json").write_text(json.dumps(index))
     (run / "config.json").write_text(json.dumps({"command": "python train.py", "rl": {"k": 8}}))
     results = {"protocol": {"max_steps": 48}, "rows": [one.as_dict() for one in rows]}
     (run / "results.json").write_text(json.dumps(results))
     lines = [
-        {"step": s, "phase": "rl", "arm": "ript", "iteration": s, "loss_cond": 1 / (s + 1)}
+        {"step": s, "phase": "rl", "method": "ript", "iteration": s, "loss_cond": 1 / (s + 1)}
         | {"rollout_success": None if s == 2 else 0.1 * s, "seconds_rollout": 30.0, **line}
         | {"time": 1.79e9 + s, "elapsed": 60.0 * s}
         for s in range(5)
@@ -114,12 +114,12 @@ def test_interrupted_line_and_empty_rows(tmp_path: Path):
 
 
 def test_everything_is_escaped(tmp_path: Path):
-    run = write_run(tmp_path / "demo", [row(SCRIPT, 5, w, SCRIPT) for w in (1, 2)], arm=SCRIPT)
+    run = write_run(tmp_path / "demo", [row(SCRIPT, 5, w, SCRIPT) for w in (1, 2)], method=SCRIPT)
     (run / "config.json").write_text(
         json.dumps({"name": SCRIPT, "command": SCRIPT, SCRIPT: SCRIPT})
     )
     index = [
-        {"file": "a b.mp4", "title": SCRIPT, "caption": SCRIPT, "outcome": SCRIPT, "arm": SCRIPT}
+        {"file": "a b.mp4", "title": SCRIPT, "caption": SCRIPT, "outcome": SCRIPT, "method": SCRIPT}
     ]
     (run / "videos" / "index.json").write_text(json.dumps(index))
     html = write_report(run).read_text()
@@ -173,8 +173,8 @@ def test_outcome_of_an_evaluation_alone():
 
 def test_curves_keep_arms_apart_and_let_the_resumed_value_hold():
     lines = [
-        {"step": step, "phase": "rl", "arm": arm, "iteration": step, "rollout_success": value}
-        for arm, step, value in (
+        {"step": step, "phase": "rl", "method": method, "iteration": step, "rollout_success": value}
+        for method, step, value in (
             ("ript", 0, 0.9),
             ("bc", 0, 0.5),
             ("ript", 0, 0.1),

@@ -15,8 +15,8 @@ PLAIN = dataclasses.asdict(RIPT)
 
 def test_plain_values_give_the_config():
     assert ript_config(PLAIN) == RIPT
-    least = {name: PLAIN[name] for name in ("iterations", "updates_per_step", "batch_size")}
-    assert ript_config(least | {"sampling": PLAIN["sampling"]}).advantage == AdvantageConfig()
+    least = {name: PLAIN[name] for name in ("iterations", "updates_per_iteration", "batch_size")}
+    assert ript_config(least | {"groups": PLAIN["groups"]}).advantage == AdvantageConfig()
 
 
 def test_keys_are_replaced_section_by_section():
@@ -38,8 +38,8 @@ def test_keys_are_replaced_section_by_section():
         ({"demo_weight": -0.1}, "rl.demo_weight must be at least 0"),
         ({"buffer_iterations": -1}, "rl.buffer_iterations must be at least 0"),
         ({"rollout_params": "mean"}, "rl.rollout_params must be one of 'last', 'ema'"),
-        ({"condition": "text"}, "rl.condition must be one of 'embedding', 'prompt_dropout'"),
-        ({"sampling": {"group_size": 1}}, "rl.sampling.group_size must be at least 2, got 1"),
+        ({"branch_mode": "text"}, "rl.branch_mode must be one of 'embedding', 'prompt_dropout'"),
+        ({"groups": {"group_size": 1}}, "rl.groups.group_size must be at least 2, got 1"),
         ({"advantage": {"negatives": "no"}}, "rl.advantage.negatives must be one of 'clamp'"),
         ({"windows": {"stride": "x"}}, "rl.windows.stride must be 'executed'"),
         ({"time_samples": 0}, "rl.time_samples must be at least 1"),
@@ -58,7 +58,7 @@ def test_what_is_refused(changes, message):
 
 
 def test_the_log_says_what_is_switched_on():
-    said = str(ript(sampling={"dynamic_sampling": False, "states": "validation"}))
+    said = str(ript(groups={"dynamic_sampling": False, "states": "validation"}))
     assert "2 iterations of 2 groups x 3 from validation states (at most 6 tried" in said
     assert "dynamic sampling off) and 2 updates of 8 windows, 25% demonstrations" in said
     assert "weights clamp, positive_mean; embedding, cfg, alpha 0.1; rollouts at guidance 1" in said
@@ -67,10 +67,10 @@ def test_the_log_says_what_is_switched_on():
 
 
 def test_what_is_missing():
-    with pytest.raises(InputError, match=r"config key rl\.sampling is missing"):
-        ript_config({name: value for name, value in PLAIN.items() if name != "sampling"})
-    with pytest.raises(InputError, match=r"config key rl\.sampling\.max_groups is missing"):
-        ript_config(PLAIN | {"sampling": {"group_size": 2, "groups_per_step": 1}})
+    with pytest.raises(InputError, match=r"config key rl\.groups is missing"):
+        ript_config({name: value for name, value in PLAIN.items() if name != "groups"})
+    with pytest.raises(InputError, match=r"config key rl\.groups\.max_groups is missing"):
+        ript_config(PLAIN | {"groups": {"group_size": 2, "groups_per_iteration": 1}})
 
 
 def test_an_average_that_nobody_keeps():

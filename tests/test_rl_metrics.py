@@ -7,8 +7,8 @@ import pytest
 from tiny import RIPT, batch, episode
 
 from pi0_jax.episode import Group
-from pi0_jax.rl.iteration import Harvest
-from pi0_jax.rl.metrics import PHASES, iteration_metrics, nothing_taught
+from pi0_jax.rl.iteration import CollectedGroups
+from pi0_jax.rl.metrics import PHASES, iteration_metrics, no_update_reason
 
 GOOD, BAD = episode(4, [0], success=True), episode(6, [0])
 BROKEN = dataclasses.replace(BAD, error="broken", task="other")
@@ -16,7 +16,7 @@ MIXED = Group((GOOD, BAD))
 
 
 def test_a_line_of_metrics():
-    found = Harvest((GOOD, BAD, BAD, BROKEN), (MIXED,), tried=4, skipped=2)
+    found = CollectedGroups((GOOD, BAD, BAD, BROKEN), (MIXED,), tried=4, skipped=2)
     windows = batch(4).replace(weight=np.array([0, 1, 3, 0], np.float32))
     line = iteration_metrics(RIPT, 7, found, windows, np.array([2.0, 0.5, 8.0]))
     other = line.pop("success/other")
@@ -43,7 +43,7 @@ def test_a_line_of_metrics():
 
 
 def test_a_line_of_a_step_without_rollouts():
-    line = iteration_metrics(RIPT, 1, Harvest(skipped=3), None, np.array([0.1, 0, 0]))
+    line = iteration_metrics(RIPT, 1, CollectedGroups(skipped=3), None, np.array([0.1, 0, 0]))
     assert (line["rollouts"], line["groups_skipped"], line["windows"]) == (0, 3, 0)
     assert (line["groups_accepted_share"], line["positive_weight_mean"]) == (0.0, 0.0)
 
@@ -52,24 +52,24 @@ def test_a_line_of_a_step_without_rollouts():
     ("found", "more", "text"),
     [
         (
-            Harvest((GOOD, GOOD), (), tried=1),
+            CollectedGroups((GOOD, GOOD), (), tried=1),
             False,
             "ript 3: no group taught anything (1 tried, 100% of the rollouts succeeded); no update",
         ),
         (
-            Harvest((BAD, BAD), (), tried=1),
+            CollectedGroups((BAD, BAD), (), tried=1),
             True,
             "ript 3: no group taught anything (1 tried, 0% of the rollouts succeeded); training "
             "goes on with earlier windows",
         ),
         (
-            Harvest(skipped=5),
+            CollectedGroups(skipped=5),
             False,
             "ript 3: no group taught anything (all 5 groups of initial states are solved and were "
             "passed over); no update",
         ),
         (
-            Harvest((GOOD, BAD), (MIXED,), tried=1),
+            CollectedGroups((GOOD, BAD), (MIXED,), tried=1),
             False,
             "ript 3: no group taught anything (1 groups were accepted, but no window of them is "
             "whole); no update",
@@ -77,4 +77,4 @@ def test_a_line_of_a_step_without_rollouts():
     ],
 )
 def test_why_nothing_was_taught(found, more, text):
-    assert nothing_taught("ript", 3, found, more) == text
+    assert no_update_reason("ript", 3, found, more) == text

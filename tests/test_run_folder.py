@@ -118,11 +118,11 @@ def test_results_survive(tmp_path):
     again = RunFolder(tmp_path, CONFIG, resume=True)
     assert again.rows == [ROW]
     again.protocol = {"suite": "lift"}
-    after = dataclasses.replace(ROW, phase="rl", arm="ript")
+    after = dataclasses.replace(ROW, phase="rl", method="ript")
     again.put_rows([after])
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored["protocol"] == {"suite": "lift"}
-    assert [(r["arm"], r["rate"]) for r in stored["rows"]] == [("base", 0.75), ("ript", 0.75)]
+    assert [(r["method"], r["rate"]) for r in stored["rows"]] == [("base", 0.75), ("ript", 0.75)]
     assert stored["rows"][0].keys() >= {"wilson_low", "wilson_high", "successes", "episodes"}
 
 
@@ -133,13 +133,13 @@ def test_results_of_another_simulator_are_not_mixed(tmp_path):
         return {"renderer": renderer, "versions": {"mujoco": "3.3.7", "jax": "1", **versions}}
 
     run = RunFolder(tmp_path, CONFIG, resume=False)
-    run.follow(made())
+    run.set_protocol(made())
     run.protocol["evaluation"] = {"episodes": 9}
     run.put_rows([])
-    RunFolder(tmp_path, CONFIG, resume=True).follow(made(jax="2"))
+    RunFolder(tmp_path, CONFIG, resume=True).set_protocol(made(jax="2"))
     for changed in (made(mujoco="3.8.1"), made("egl")):
         with pytest.raises(InputError, match=r"were made with .*'3.3.7'.*this is .*(3.8.1|egl)"):
-            RunFolder(tmp_path, CONFIG, resume=True).follow(changed)
+            RunFolder(tmp_path, CONFIG, resume=True).set_protocol(changed)
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored["rows"] == []
     # What earlier rows were evaluated with is still there.
@@ -164,7 +164,7 @@ def test_metrics_survive(tmp_path):
     run.metrics.close()
     RunFolder(tmp_path, CONFIG, resume=True).log(2, "rl", "ript", loss=0.25)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(x["step"], x["phase"], x["arm"], x["loss"]) for x in lines] == [
+    assert [(x["step"], x["phase"], x["method"], x["loss"]) for x in lines] == [
         (1, "sft", "base", 0.5), (2, "rl", "ript", 0.25),
     ]  # fmt: skip
 

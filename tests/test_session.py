@@ -41,7 +41,7 @@ def test_a_session_opens_and_ends(tmp_path, capsys):
 def test_speed_is_told(tmp_path, scripted_pool, capsys):
     """30 steps and 2 episodes in 4 s."""
     session = Session(RunFolder(tmp_path, {}, resume=False), SUITE, scripted_pool, 0, 8)
-    found = session.speed("rollouts", [episode(10, [0]), episode(20, [0])], 4.0)
+    found = session.log_speed("rollouts", [episode(10, [0]), episode(20, [0])], 4.0)
     assert found == {"env_steps_per_s": 7.5, "episodes_per_min": 30.0}
     said = "rollouts: 2 episodes in 0:04, 8 env steps/s, 30 episodes/min, 2 simulators, osmesa"
     assert said in capsys.readouterr().err

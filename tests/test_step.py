@@ -68,7 +68,7 @@ def test_one_step_of_gradient_descent_by_hand():
 def test_the_header_has_a_norm_of_its_own():
     grads = {"cond_embed": jnp.array([3.0, 4.0]), "a/w": jnp.array([12.0]), "b": jnp.array([0.0])}
     found = {name: float(value) for name, value in norms(grads).items()}
-    assert found == {"grad_norm": 13.0, "grad_norm/header": 5.0, "grad_norm/model": 12.0}
+    assert found == {"grad_norm": 13.0, "grad_norm/cond_embed": 5.0, "grad_norm/model": 12.0}
     # Alone, or frozen, it says nothing that "grad_norm" does not.
     assert set(norms({"cond_embed": jnp.ones(2)})) == {"grad_norm"}
     assert set(norms({"a/w": jnp.ones(2)})) == {"grad_norm"}

@@ -50,7 +50,7 @@ def test_row_as_dict_has_exactly_the_contract():
     entry = Row("rl", "ript", "lift", 1.0, 5, 10).as_dict()
     assert entry == {
         "phase": "rl",
-        "arm": "ript",
+        "method": "ript",
         "task": "lift",
         "guidance": 1.0,
         "successes": 5,
@@ -94,7 +94,7 @@ ROWS = [Row("sft", "base", "lift", None, 5, 10), Row("rl", "a|b", "lift", 1.5, 1
 
 def test_table_is_aligned():
     assert table(ROWS).split("\n") == [
-        "phase  arm   task  guidance  success    rate    95 % interval",
+        "phase  method   task  guidance  success    rate    95 % interval",
         "sft    base  lift         -     5/10   50.0%   [23.7%, 76.3%]",
         "rl     a|b   lift       1.5    10/10  100.0%  [72.2%, 100.0%]",
     ]

@@ -9,12 +9,12 @@ from pi0_jax.errors import InputError
 
 
 def test_options_reach_task_and_expert():
-    options = {"max_steps": 9, "expert": {"offset_sigma": 0.5}}
+    options = {"max_steps": 9, "demonstrator": {"offset_sigma": 0.5}}
     suite = make_suite("scripted", options)
     assert suite.name == "scripted"
     assert suite.tasks == (ScriptedTask(max_steps=9),)
     assert suite.style.offset_sigma == 0.5
-    assert options == {"max_steps": 9, "expert": {"offset_sigma": 0.5}}  # left as given
+    assert options == {"max_steps": 9, "demonstrator": {"offset_sigma": 0.5}}  # left as given
     assert isinstance(make_suite("lift", {}).tasks[0], LiftTask)
 
 
@@ -26,7 +26,7 @@ def test_options_reach_task_and_expert():
         ("scripted+scripted", {}, "suite names each suite once, got 'scripted.scripted'"),
         ("scripted+lift", {"max_steps": 9, "image_size": 16}, "have different cameras"),
         ("scripted", {"speeed": 1}, "config.task of suite 'scripted': .*'speeed'"),
-        ("scripted", {"expert": {"sigma": 1}}, "config.task of suite 'scripted': .*'sigma'"),
+        ("scripted", {"demonstrator": {"sigma": 1}}, "config.task of suite 'scripted': .*'sigma'"),
     ],
 )
 def test_mistakes_are_named(name, options, message):
@@ -39,4 +39,4 @@ def test_tasks_take_turns_in_demonstrations():
     jobs = Suite("two", tasks, make_suite("scripted", {}).style).demonstrations(range(5, 8))
     assert [(job.task.name, job.args[0]) for job in jobs] == [("a", 5), ("b", 6), ("a", 7)]
     episode = jobs[1].function(jobs[1].task.build(), *jobs[1].args)
-    assert (episode.task, episode.seed, episode.policy_step) == ("b", 6, -1)
+    assert (episode.task, episode.seed, episode.optimizer_step) == ("b", 6, -1)

@@ -30,7 +30,7 @@ def test_seeds_stand_side_by_side_and_together(tmp_path: Path) -> None:
         Row("rl", "ript", "lift", 2.0, 0, 0),
     )
     lines = run(a, b).stdout.splitlines()
-    assert lines[0] == "| arm | guidance | a | b | all |"
+    assert lines[0] == "| method | guidance | a | b | all |"
     assert lines[2] == "| base | 1 | 50 [40, 60] | 70 [60, 78] | 60 [53, 67] |"
     # No valid episode says nothing.
     assert lines[3] == "| ript | 2 | - | - | - |"

@@ -11,14 +11,19 @@ from pi0_jax.data.augment import augment
 from pi0_jax.errors import InputError
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import split, whole_gradient
-from pi0_jax.training.supervised import SupervisedConfig, augmented, draw, flow_matching_loss
+from pi0_jax.training.supervised import (
+    SupervisedConfig,
+    augmented,
+    flow_matching_loss,
+    sample_noise_and_time,
+)
 
 KEY = jax.random.key(5)
 
 
 def test_draws():
     actions = jnp.asarray(batch(3).actions)
-    rows, noise, time = draw(KEY, actions, 4)
+    rows, noise, time = sample_noise_and_time(KEY, actions, 4)
     chex.assert_shape([rows, noise], (3, 4, CONFIG.action_horizon, CONFIG.action_dim))
     chex.assert_shape(time, (3, 4))
     np.testing.assert_array_equal(rows, np.repeat(actions[:, None], 4, 1))
@@ -26,7 +31,7 @@ def test_draws():
     assert len(np.unique(noise)) == noise.size
     assert abs(float(noise.mean())) < 0.15
     assert float(noise.std()) == pytest.approx(1, abs=0.1)
-    again = draw(KEY, actions, 4)
+    again = sample_noise_and_time(KEY, actions, 4)
     chex.assert_trees_all_equal(again, (rows, noise, time))
 
 
@@ -35,7 +40,7 @@ def test_the_loss_is_its_formula(params, samples):
     """One prefix and one suffix pass for each draw, and a loop over real action steps."""
     windows = batch(3)
     found, _ = jax.jit(flow_matching_loss(MODEL, samples))(params, windows, KEY)
-    actions, noise, time = draw(KEY, jnp.asarray(windows.actions), samples)
+    actions, noise, time = sample_noise_and_time(KEY, jnp.asarray(windows.actions), samples)
 
     @jax.jit
     def velocity(x_t, time):
@@ -57,14 +62,14 @@ def test_an_augmented_loss_is_that_of_changed_pictures(params):
     windows, cameras = batch(4), ("agentview", "robot0_eye_in_hand")
     plain = flow_matching_loss(MODEL, 2)
     loss = augmented(plain, cameras)
-    drawn = loss.draw(KEY, windows)
-    chex.assert_trees_all_equal(drawn[0], plain.draw(jax.random.split(KEY)[0], windows))
+    drawn = loss.sample(KEY, windows)
+    chex.assert_trees_all_equal(drawn[0], plain.sample(jax.random.split(KEY)[0], windows))
     changed = augment(jnp.asarray(windows.obs.images), drawn[1], (False, True))
     other = windows.replace(obs=windows.obs.replace(images=changed))
-    expected = plain.given(params, other, drawn[0])[0]
+    expected = plain.evaluate(params, other, drawn[0])[0]
     found = loss(params, windows, KEY)[0]
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
-    assert abs(float(found) - float(plain.given(params, windows, drawn[0])[0])) > 1e-4
+    assert abs(float(found) - float(plain.evaluate(params, windows, drawn[0])[0])) > 1e-4
     trained, frozen = split(params, ())
     whole, _ = whole_gradient(loss)(trained, frozen, windows, KEY)
     parts, _ = accumulated_gradient(loss, 2)(trained, frozen, windows, KEY)

@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 from tiny import episode, policy_folder
 
 from pi0_jax.data.demonstrations import Recorded
-from pi0_jax.env.demonstrator import ExpertStyle
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import save_policy
 
 ROOT = Path(__file__).parents[1]
-SUITE = Suite("scripted", (ScriptedTask(),), ExpertStyle())
+SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
 
 def load(name: str):
@@ -40,14 +40,14 @@ def config(**rl) -> ConfigDict:
 
 
 def test_an_arm_is_rl_with_some_keys_replaced():
-    ript, optimizer = train.arm_settings(config(), "ript", SUITE)
-    cloning, _ = train.arm_settings(config(), "filtered_bc", SUITE)
-    sft, _ = train.arm_settings(config(), "continued_sft", SUITE)
-    assert (ript.objective, ript.sampling.dynamic_sampling) == ("cfg", True)
-    assert (cloning.objective, cloning.sampling.dynamic_sampling) == ("filtered_bc", False)
+    ript, optimizer = train.method_settings(config(), "ript", SUITE)
+    cloning, _ = train.method_settings(config(), "filtered_bc", SUITE)
+    sft, _ = train.method_settings(config(), "continued_sft", SUITE)
+    assert (ript.objective, ript.groups.dynamic_sampling) == ("cfg", True)
+    assert (cloning.objective, cloning.groups.dynamic_sampling) == ("filtered_bc", False)
     assert cloning.advantage.success_weight
     assert cloning.time_samples == ript.time_samples == 2
-    assert (sft.sampling.groups_per_step, sft.sampling.group_size) == (0, 8)
+    assert (sft.groups.groups_per_iteration, sft.groups.group_size) == (0, 8)
     assert optimizer.rules == (("cond_embed", 20.0),)
 
 
@@ -55,29 +55,29 @@ def test_a_baseline_with_an_unknown_key_is_refused():
     wrong = config()
     wrong.baselines.odd = ConfigDict({"cfg": {"alhpa": 1.0}})
     with pytest.raises(InputError, match=r"rl.cfg.alhpa; the nearest valid key is rl.cfg.alpha"):
-        train.arm_settings(wrong, "odd", SUITE)
+        train.method_settings(wrong, "odd", SUITE)
 
 
 def test_an_average_that_nobody_keeps_is_refused():
     with pytest.raises(InputError, match="no moving average is kept"):
-        train.arm_settings(config(rollout_params="ema"), "ript", SUITE)
+        train.method_settings(config(rollout_params="ema"), "ript", SUITE)
 
 
 @pytest.mark.parametrize(
-    ("condition", "length"),
+    ("branch_mode", "length"),
     # "reach the dot" is 15 tokens, with the words behind it 36; the preset has 16.
     [("embedding", 16), ("prompt_dropout", 16), ("text_indicator", 36)],
 )
 def test_a_fresh_policy_has_room_for_what_it_is_told(condition, length):
-    spec = train.fresh_spec(config(condition=condition), SUITE)
+    spec = train.fresh_spec(config(branch_mode=condition), SUITE)
     assert spec.model.prompt_length == length
-    assert spec.condition == "embedding"  # until RL says otherwise
+    assert spec.branch_mode == "embedding"  # until RL says otherwise
 
 
 def test_a_policy_keeps_the_condition_it_was_trained_with(blind_params):
     plain = policy_folder(blind_params)
     told = train.conditioned(plain, "text_indicator")
-    assert told.spec.condition == told.transforms.condition == "text_indicator"
+    assert told.spec.branch_mode == told.transforms.branch_mode == "text_indicator"
     assert train.conditioned(told, "text_indicator").spec == told.spec
     for other in ("embedding", "prompt_dropout"):
         with pytest.raises(InputError, match="was trained with 'text_indicator': set it to that"):
@@ -90,15 +90,15 @@ def test_a_checkpoint_is_checked_before_anything_is_written(tmp_path, blind_para
     start, suite = config(), SUITE
     start.execute_steps = 0
     start.init.checkpoint = str(tmp_path / "p")
-    arms = {name: SimpleNamespace(condition=name) for name in ("embedding", "text_indicator")}
-    train.check_start(start, suite, [arms["embedding"]])
+    methods = {name: SimpleNamespace(branch_mode=name) for name in ("embedding", "text_indicator")}
+    train.check_start(start, suite, [methods["embedding"]])
     with pytest.raises(InputError, match="36 tokens does not fit the model's 16"):
-        train.check_start(start, suite, list(arms.values()))
+        train.check_start(start, suite, list(methods.values()))
     model = dataclasses.replace(plain.spec.model, prompt_length=36)
     spec = dataclasses.replace(plain.spec, model=model)
     save_policy(tmp_path / "q", dataclasses.replace(plain, spec=spec), {})
     start.init.checkpoint = str(tmp_path / "q")
-    train.check_start(start, suite, list(arms.values()))
+    train.check_start(start, suite, list(methods.values()))
 
 
 def test_demonstrations_come_from_one_place_and_from_somewhere():
@@ -158,13 +158,13 @@ def test_a_checkpoint_executes_what_it_says_unless_the_config_says_otherwise(
 def test_initial_states_by_what_they_are():
     """Four demonstrations of two tasks are two states each; the evaluation's are its own."""
     start = config()
-    two = Suite("two", (ScriptedTask(name="a"), ScriptedTask(name="b")), ExpertStyle())
+    two = Suite("two", (ScriptedTask(name="a"), ScriptedTask(name="b")), DemonstratorConfig())
     start.demonstrations.update({"episodes": 4, "first_seed": 30})
     start.eval.update({"episodes": 9, "first_seed": 70})
 
     def states(name: str):
-        start.rl.sampling.states = name
-        sampling = train.arm_settings(start, "ript", two)[0].sampling
+        start.rl.groups.states = name
+        sampling = train.method_settings(start, "ript", two)[0].groups
         return sampling.first_seed, sampling.num_states
 
     assert states("fresh") == (200_000, 0)

@@ -7,7 +7,7 @@ from tiny import CONFIG, MODEL, batch
 
 from pi0_jax.policy.policy import sample
 from pi0_jax.rl.objectives.cfg import Cfg
-from pi0_jax.training.trim_prompts import cut_prompts
+from pi0_jax.training.trim_prompts import trim_prompts
 
 
 def padded(longest: int, length: int = 48):
@@ -23,7 +23,7 @@ def padded(longest: int, length: int = 48):
     ("longest", "length"), [(0, 16), (1, 16), (16, 16), (17, 32), (33, 48), (48, 48)]
 )
 def test_lengths(longest, length):
-    cut = cut_prompts(padded(longest))
+    cut = trim_prompts(padded(longest))
     assert cut.obs.prompt.shape == cut.obs.prompt_mask.shape == (3, length)
     assert cut.obs.prompt_mask.sum() == padded(longest).obs.prompt_mask.sum()
 
@@ -32,23 +32,26 @@ def test_lengths(longest, length):
 def test_the_longest_prompt_of_both_branches_decides(own, other, length):
     windows, second = padded(own), padded(other).obs
     windows = windows.replace(uncond_prompt=second.prompt, uncond_prompt_mask=second.prompt_mask)
-    cut = cut_prompts(windows)
+    cut = trim_prompts(windows)
     assert cut.obs.prompt.shape == cut.uncond_prompt.shape == (3, length)
     assert cut.obs.prompt_mask.sum() == windows.obs.prompt_mask.sum()
     assert cut.uncond_prompt_mask.sum() == second.prompt_mask.sum()
 
 
 def test_a_short_padding_is_left_alone():
-    assert cut_prompts(padded(5, length=10)).obs.prompt.shape == (3, 10)
+    assert trim_prompts(padded(5, length=10)).obs.prompt.shape == (3, 10)
 
 
 def test_nothing_changes(params):
     windows = padded(14)
     loss = jax.jit(Cfg(0.1).loss(MODEL, 1, "embedding"))
-    values = [float(loss(params, w, jax.random.key(0))[0]) for w in (windows, cut_prompts(windows))]
+    values = [
+        float(loss(params, w, jax.random.key(0))[0]) for w in (windows, trim_prompts(windows))
+    ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
     noise = np.ones((3, CONFIG.action_horizon, CONFIG.action_dim), np.float32)
     chunks = [
-        sample(MODEL, (0, 1), params, w.obs, noise, 3, 2.0) for w in (windows, cut_prompts(windows))
+        sample(MODEL, (0, 1), params, w.obs, noise, 3, 2.0)
+        for w in (windows, trim_prompts(windows))
     ]
     np.testing.assert_allclose(*chunks, atol=1e-5)

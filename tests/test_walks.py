@@ -1,4 +1,4 @@
-"""The two walks of docs/design.md: an observation to the arm, and an episode to the gradient."""
+"""The two walks of docs/design.md: an observation to the method, and an episode to the gradient."""
 
 import jax
 import numpy as np
@@ -10,9 +10,9 @@ from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.model import flow
 from pi0_jax.policy.policy import Policy
-from pi0_jax.rl.init_states import Sampler
-from pi0_jax.rl.iteration import draw_batch, harvest, weighted_windows
-from pi0_jax.training.fit import fit, prepare
+from pi0_jax.rl.init_states import InitStateSchedule
+from pi0_jax.rl.iteration import collect_groups, draw_batch, weighted_windows
+from pi0_jax.training.fit import create_training, fit
 from pi0_jax.training.optimizer import OptimizerConfig
 
 TASK = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.3)
@@ -40,7 +40,7 @@ def test_an_observation_to_the_arm(scripted_pool, params):
     # inverse transforms -> actions
     actions = transforms.robot_actions(jax.device_get(chunk), first.obs.state[None])
     actions = np.clip(actions, -1, 1)
-    policy = Policy.from_folder(folder, guidance=1.0, num_steps=3)
+    policy = Policy.from_folder(folder, guidance=1.0, num_flow_steps=3)
     np.testing.assert_allclose(policy.act([first.obs], NOISE), actions, atol=1e-5)
     # the chunk's first steps -> the next job
     after = scripted_pool.map([Job(TASK, run, (first.state, actions[0, :3]))])[0]
@@ -49,20 +49,22 @@ def test_an_observation_to_the_arm(scripted_pool, params):
 
 
 def test_an_episode_to_the_gradient(scripted_pool, params):
-    """Sampler -> rollouts -> advantages -> windows -> update -> the policy acts with it."""
+    """Initial states -> rollouts -> advantages -> windows -> update -> the policy acts."""
     folder = policy_folder(params)
     policy = Policy.from_folder(folder)
-    harvested, sampler = harvest(policy, scripted_pool, [TASK], Sampler(0), RIPT, 3, policy_step=0)
-    assert harvested.groups
-    assert sampler.drawn == harvested.tried
-    windows = weighted_windows(harvested.groups, RIPT, folder.transforms, CONFIG.action_horizon)
-    looks = [len(e.images) for group in harvested.groups for e in group.episodes]
+    collected, init_states = collect_groups(
+        policy, scripted_pool, [TASK], InitStateSchedule(0), RIPT, 3, optimizer_step=0
+    )
+    assert collected.groups
+    assert init_states.drawn == collected.tried
+    windows = weighted_windows(collected.groups, RIPT, folder.transforms, CONFIG.action_horizon)
+    looks = [len(e.images) for group in collected.groups for e in group.episodes]
     assert count(windows) == sum(looks)
     assert 0 < (windows.weight > 0).mean() < 1
 
-    loss = RIPT.chosen.loss(MODEL, RIPT.time_samples, RIPT.condition)
+    loss = RIPT.chosen.loss(MODEL, RIPT.time_samples, RIPT.branch_mode)
     optimizer = OptimizerConfig(5e-3, warmup_steps=0)
-    state, update = prepare(folder.params, loss, optimizer, 30)
+    state, update = create_training(folder.params, loss, optimizer, 30)
     error = jax.jit(lambda params: loss(params, windows, jax.random.key(1))[0])
     losses = [error(state.params)]
     state = fit(
@@ -76,7 +78,7 @@ def test_an_episode_to_the_gradient(scripted_pool, params):
     )
     losses.append(error(state.params))
     assert losses[1] < 0.95 * losses[0]
-    seed = harvested.episodes[0].seed
+    seed = collected.episodes[0].seed
     first = scripted_pool.map([Job(TASK, start, (seed,))])[0].obs
     before, after = (p.act([first], NOISE) for p in (policy, policy.with_params(state.params)))
     assert np.abs(after - before).max() > 1e-3

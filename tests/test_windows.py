@@ -197,12 +197,12 @@ def test_taking_across_parts_is_taking_from_the_whole(sizes, indices):
 
 
 @pytest.mark.parametrize(
-    ("condition", "said", "other"),
+    ("branch_mode", "said", "other"),
     [("prompt_dropout", 15, 2), ("text_indicator", 36, 15)],
 )
-def test_branches_by_prompt_have_two(condition, said, other):
+def test_branches_by_prompt_have_two(branch_mode, said, other):
     """Bytes: begin, letters, newline. "reach the dot" has 13 letters, the words behind it 21."""
-    told = dataclasses.replace(TRANSFORMS, condition=condition, prompt_length=48)
+    told = dataclasses.replace(TRANSFORMS, branch_mode=branch_mode, prompt_length=48)
     windows = cut_windows([episode(6, [0, 4])], [1.0], told, HORIZON)
     assert windows.obs.prompt_mask.sum(1).tolist() == [said, said]
     assert windows.uncond_prompt_mask.sum(1).tolist() == [other, other]

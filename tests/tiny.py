@@ -12,7 +12,7 @@ from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
-from pi0_jax.rl.init_states import SamplingConfig
+from pi0_jax.rl.init_states import GroupConfig
 from pi0_jax.types import Batch, Observation
 
 # Two layers (a full one and the last), two key/value heads, four tokens an image.
@@ -35,9 +35,9 @@ MODEL = Pi0(CONFIG)
 # The smallest loop: every key of config.rl but the optimizer.
 RIPT = RiptConfig(
     iterations=2,
-    updates_per_step=2,
+    updates_per_iteration=2,
     batch_size=8,
-    sampling=SamplingConfig(group_size=3, groups_per_step=2, max_groups=6, first_seed=1000),
+    groups=GroupConfig(group_size=3, groups_per_iteration=2, max_groups=6, first_seed=1000),
     time_samples=2,
     demo_fraction=0.25,
 )
@@ -88,7 +88,7 @@ def episode(steps: int, looks: list[int], seed: int = 0, **changes) -> Episode:
         "actions": rng.uniform(-1, 1, (steps, 7)).astype(np.float32),
         "chunk_start": np.isin(np.arange(steps), looks),
         "success": False,
-        "policy_step": 0,
+        "optimizer_step": 0,
     }
     return Episode(**values | changes)
 

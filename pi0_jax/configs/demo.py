@@ -16,7 +16,7 @@ SFT_RULES = (("cond_embed", 0.0),)
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Settings of the demo; `full` adds filtered behaviour cloning, `ablations` many arms more."""
+    """Settings of the demo; `full` adds filtered BC, `ablations` many methods more."""
     if arg not in ("", "full", "ablations"):
         raise ValueError(f"configs/demo.py takes no argument, 'full' or 'ablations', got {arg!r}")
     config: Any = ConfigDict()
@@ -28,8 +28,8 @@ def get_config(arg: str = "") -> ConfigDict:
     # workers 0: one for every core.
     config.pool = ConfigDict({"workers": 0, "timeout_s": 60.0})
     config.task = ConfigDict({"placement": 0.06, "image_size": 64, "max_steps": 48})
-    # This expert succeeds in about 46 % of the episodes.
-    config.task.expert = ConfigDict({"offset_sigma": 0.022})
+    # This demonstrator succeeds in about 46 % of the episodes.
+    config.task.demonstrator = ConfigDict({"offset_sigma": 0.022})
     config.init = ConfigDict({"checkpoint": "", "statistics": "checkpoint"})
     # What is laid out differently gives the same results (pi0_jax/training/hardware.py).
     config.hardware = ConfigDict(
@@ -56,16 +56,16 @@ def get_config(arg: str = "") -> ConfigDict:
     config.sft.optimizer.rules = SFT_RULES
     config.rl = _ript()
     # A baseline is the same loop with these keys of `rl` replaced; continued_sft has no rollouts.
-    config.baselines = ConfigDict({"continued_sft": {"sampling": {"groups_per_step": 0}}})
+    config.baselines = ConfigDict({"continued_sft": {"groups": {"groups_per_iteration": 0}}})
     if arg:
         config.baselines.filtered_bc = ConfigDict(
             {
-                "sampling": {"dynamic_sampling": False},
+                "groups": {"dynamic_sampling": False},
                 "advantage": {"success_weight": True},
                 "objective": "filtered_bc",
             }
         )
-    config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_steps": 10})
+    config.eval = ConfigDict({"episodes": 200, "first_seed": 100_000, "num_flow_steps": 10})
     config.eval.videos = 2
     # 0: as many actions of each chunk as the policy folder says.
     config.eval.execute_steps = 0
@@ -78,13 +78,13 @@ def get_config(arg: str = "") -> ConfigDict:
 def _ablate(config: Any) -> None:
     """Arms that differ from RIPT in one thing each; shorter runs, more episodes to tell them apart.
 
-    Every arm tries as many rollouts and takes as many optimizer steps (bench/ablations.py).
+    Every method tries as many rollouts and takes as many optimizer steps (bench/ablations.py).
     """
     config.rl.iterations = 6
-    config.rl.sampling.groups_per_step = config.rl.sampling.max_groups = 32
+    config.rl.groups.groups_per_iteration = config.rl.groups.max_groups = 32
     config.eval.episodes, config.eval.videos = 400, 0
     config.eval.guidance = (1.0, 3.0)
-    arms = {
+    methods = {
         "alpha_0": {"cfg": {"alpha": 0.0}},
         "alpha_1": {"cfg": {"alpha": 1.0}},
         "weights_raw": {"advantage": {"rescale": "none"}},
@@ -95,31 +95,31 @@ def _ablate(config: Any) -> None:
         },
         "single_pass_10": {"objective": "cfg_dropout", "cfg_dropout": {"probability": 0.1}},
         "single_pass_30": {"objective": "cfg_dropout", "cfg_dropout": {"probability": 0.3}},
-        "text_prompt": {"condition": "text_indicator"},
+        "text_prompt": {"branch_mode": "text_indicator"},
         "own_noise": {"cfg": {"shared_noise": False}},
         "embedding_rate_1": {"optimizer": {"rules": (("cond_embed", 1.0),)}},
         "embedding_rate_30": {"optimizer": {"rules": (("cond_embed", 30.0),)}},
-        "all_groups": {"sampling": {"dynamic_sampling": False}},
-        "group_4": {"sampling": {"group_size": 4, "groups_per_step": 64, "max_groups": 64}},
-        "group_16": {"sampling": {"group_size": 16, "groups_per_step": 16, "max_groups": 16}},
+        "all_groups": {"groups": {"dynamic_sampling": False}},
+        "group_4": {"groups": {"group_size": 4, "groups_per_iteration": 64, "max_groups": 64}},
+        "group_16": {"groups": {"group_size": 16, "groups_per_iteration": 16, "max_groups": 16}},
     }
-    for name, changes in arms.items():
+    for name, changes in methods.items():
         config.baselines[name] = ConfigDict(changes)
 
 
 def _ript() -> ConfigDict:
     """What every key means stands at the dataclass of its section, from pi0_jax/rl/config.py on."""
-    rl = ConfigDict({"iterations": 12, "updates_per_step": 80, "batch_size": 64})
-    rl.condition = "embedding"
+    rl = ConfigDict({"iterations": 12, "updates_per_iteration": 80, "batch_size": 64})
+    rl.branch_mode = "embedding"
     rl.guidance = 1.0
     rl.rollout_params = "last"
     rl.buffer_iterations = 0
     rl.demo_fraction = 0.0
     rl.demo_weight = 0.0
-    rl.sampling = ConfigDict(
+    rl.groups = ConfigDict(
         {
             "group_size": 8,
-            "groups_per_step": 48,
+            "groups_per_iteration": 48,
             "max_groups": 48,
             "early_stop": 1.0,
             "states": "fresh",

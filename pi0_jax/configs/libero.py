@@ -47,7 +47,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     # workers 0: one for every core; each needs about 1 GB. A chunk takes well under a second.
     config.pool = ConfigDict({"workers": 0, "timeout_s": 120.0})
     config.task = ConfigDict({"tasks": (), "assets": "", "image_size": 256, "pictures": "exact"})
-    config.task.expert = ConfigDict({"offset_sigma": 0.0})
+    config.task.demonstrator = ConfigDict({"offset_sigma": 0.0})
     config.init = ConfigDict({"checkpoint": "", "statistics": "checkpoint"})
     config.hardware = _hardware(preset, stage)
     config.compilation_cache = ""
@@ -64,7 +64,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.rl = _ript(preset)
     config.baselines = ConfigDict({})
     # The benchmark's protocol: its own 50 initial states of every task.
-    config.eval = ConfigDict({"episodes": 50, "first_seed": 0, "num_steps": 10, "videos": 2})
+    config.eval = ConfigDict({"episodes": 50, "first_seed": 0, "num_flow_steps": 10, "videos": 2})
     # 0: as many actions of each chunk as the policy folder says.
     config.eval.execute_steps = 0
     config.eval.guidance = (1.0, 1.5, 2.0, 3.0)
@@ -118,19 +118,19 @@ def _hardware(preset: str, stage: str) -> ConfigDict:
 def _ript(preset: str) -> ConfigDict:
     """What every key means stands at the dataclass of its section, from pi0_jax/rl/config.py on."""
     # 192 accepted episodes are 2,000 to 4,000 windows: 80 updates see each about once.
-    rl: Any = ConfigDict({"iterations": 12, "updates_per_step": 80})
+    rl: Any = ConfigDict({"iterations": 12, "updates_per_iteration": 80})
     rl.batch_size = 128 if preset in ("gpu8", "tpu8") else 32
-    rl.condition = "embedding"
+    rl.branch_mode = "embedding"
     rl.guidance = 1.0
     rl.rollout_params = "last"
     # Pictures of 24 groups are some gigabytes: the windows of one step at a time.
     rl.buffer_iterations = 1
     rl.demo_fraction = 0.0
     rl.demo_weight = 0.0
-    rl.sampling = ConfigDict(
+    rl.groups = ConfigDict(
         {
             "group_size": 8,
-            "groups_per_step": 24,
+            "groups_per_iteration": 24,
             "max_groups": 72,
             "early_stop": 0.8,
             "states": "fresh",
@@ -183,9 +183,9 @@ def _adamw(learning_rate: float, warmup_steps: int, preset: str) -> ConfigDict:
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     config.task.update({"tasks": TINY_TASKS[config.suite], "image_size": 64, "pictures": "coarse"})
-    # This expert succeeds in about half of its episodes, in two thirds with bowls.
+    # This demonstrator succeeds in about half of its episodes, in two thirds with bowls.
     sigma = 0.035 if config.suite == "libero_object" else 0.03
-    config.task.expert = ConfigDict({"offset_sigma": sigma})
+    config.task.demonstrator = ConfigDict({"offset_sigma": sigma})
     config.model = "tiny"
     config.execute_steps = 16
     # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
@@ -194,13 +194,13 @@ def _make_tiny(config: Any) -> None:
     config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})
     config.sft.optimizer.final_fraction = 0.05
     config.rl.update({"iterations": 6, "batch_size": 64, "buffer_iterations": 0})
-    config.rl.sampling.update({"groups_per_step": 32, "max_groups": 32, "early_stop": 1.0})
+    config.rl.groups.update({"groups_per_iteration": 32, "max_groups": 32, "early_stop": 1.0})
     config.rl.optimizer.update({"learning_rate": 7e-4, "final_fraction": 0.2})
     config.baselines = ConfigDict(
         {
-            "continued_sft": {"sampling": {"groups_per_step": 0}},
+            "continued_sft": {"groups": {"groups_per_iteration": 0}},
             "filtered_bc": {
-                "sampling": {"dynamic_sampling": False},
+                "groups": {"dynamic_sampling": False},
                 "advantage": {"success_weight": True},
                 "objective": "filtered_bc",
             },

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pi0_jax.convert.heads import Declared
-from pi0_jax.convert.to_policy import Request
+from pi0_jax.convert.heads import DeclaredHeads
+from pi0_jax.convert.to_policy import ConvertRequest
 from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import check_free
 from pi0_jax.model.config import DTYPES
@@ -59,9 +59,9 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vision-heads", type=_positive, help="heads of the image tower, likewise")
 
 
-def heads(arguments: argparse.Namespace) -> Declared:
+def heads(arguments: argparse.Namespace) -> DeclaredHeads:
     """The values of `add_heads`."""
-    return Declared(num_heads=arguments.num_heads, vision_heads=arguments.vision_heads)
+    return DeclaredHeads(num_heads=arguments.num_heads, vision_heads=arguments.vision_heads)
 
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +86,9 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
 
 
-def request(arguments: argparse.Namespace, folder: Path) -> Request:
+def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
     """The values of `add_policy_flags`."""
-    return Request(
+    return ConvertRequest(
         source=arguments.source,
         folder=folder if folder.is_dir() else folder.parent,
         destination=arguments.destination,

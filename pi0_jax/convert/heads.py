@@ -15,7 +15,7 @@ KNOWN_TOWERS = {(1152, 4304): 16, (48, 96): 4}
 """(width, MLP width) -> heads of the image towers that exist: So400m, and the reference data's."""
 
 
-class Declared(NamedTuple):
+class DeclaredHeads(NamedTuple):
     """Head counts that a file or the user states; None where neither does."""
 
     num_heads: int | None = None
@@ -23,11 +23,14 @@ class Declared(NamedTuple):
     vision_heads: int | None = None
 
 
-UNKNOWN = Declared()
+UNKNOWN = DeclaredHeads()
 
 
 def split(
-    sizes: Mapping[str, int], flags: Declared, declared: Declared, layout_heads: int | None = None
+    sizes: Mapping[str, int],
+    flags: DeclaredHeads,
+    declared: DeclaredHeads,
+    layout_heads: int | None = None,
 ) -> dict[str, int]:
     """Adds the sizes of single axes for the grouped ones.
 
@@ -62,7 +65,7 @@ def split(
 
 
 def _decoder_heads(
-    queries: int, keys: int, flags: Declared, declared: Declared, layout_heads: int | None
+    queries: int, keys: int, flags: DeclaredHeads, declared: DeclaredHeads, layout_heads: int | None
 ) -> tuple[int, int]:
     heads = flags.num_heads or declared.num_heads
     if heads is None and layout_heads and queries == layout_heads * keys:
@@ -79,7 +82,7 @@ def _decoder_heads(
     return heads, kv_heads or max(1, heads * keys // queries)
 
 
-def _vision_heads(sizes: Mapping[str, int], flags: Declared, declared: Declared) -> int:
+def _vision_heads(sizes: Mapping[str, int], flags: DeclaredHeads, declared: DeclaredHeads) -> int:
     width, mlp = sizes["vision"], sizes["vision_mlp"]
     heads = flags.vision_heads or declared.vision_heads or KNOWN_TOWERS.get((width, mlp))
     if heads is None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pi0_jax.convert.heads import UNKNOWN, Declared
+from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads
 from pi0_jax.convert.orbax_source import OrbaxSource
 from pi0_jax.convert.source import Source
 from pi0_jax.convert.torch_source import TorchSource
@@ -10,7 +10,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PARAMS
 
 
-def open_any(path: Path, flags: Declared = UNKNOWN) -> Source:
+def open_any(path: Path, flags: DeclaredHeads = UNKNOWN) -> Source:
     """A policy folder, an official Orbax folder, or any PyTorch layout.
 
     Args:

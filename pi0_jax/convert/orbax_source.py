@@ -14,7 +14,7 @@ import numpy as np
 from pi0_jax.convert import accounting
 from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
 from pi0_jax.convert.keymap import LEAVES, Leaf, groups
-from pi0_jax.convert.source import Facts
+from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import TreeReader
 from pi0_jax.model.config import Pi0Config
@@ -25,7 +25,7 @@ COND_EMBED = "cond_embed"
 _TRAIN_STATE_ROOTS = ("ema_params", "params")
 
 
-class Stored(NamedTuple):
+class StoredLeaf(NamedTuple):
     """Where an official tree keeps a leaf.
 
     Attributes:
@@ -68,7 +68,7 @@ class OrbaxSource:
         self._lora = {s.path: _adapters(s.path) for s in self._stored.values()}
         self._lora = {path: ab for path, ab in self._lora.items() if self._keys.keys() & {*ab}}
         sizes = self._account(path)
-        self.facts = Facts(
+        self.facts = CheckpointInfo(
             layout="pi0_jax policy" if self.spec else "openpi orbax",
             config=self._config(sizes, path, horizon),
             dtypes=frozenset(self._tree.dtypes[key] for key in self._keys.values()),
@@ -193,13 +193,13 @@ def _refuse_pi05(keys: dict[str, str], path: Path) -> None:
         )
 
 
-def _stored(leaf: Leaf, keys: dict[str, str]) -> Stored:
+def _stored(leaf: Leaf, keys: dict[str, str]) -> StoredLeaf:
     for name, part in (("q_einsum", 0), ("kv_einsum", slice(1, 3))):
         fused = leaf.path.replace(f"/{name}", "/qkv_einsum")
         if fused != leaf.path and fused in keys:
             axes = leaf.layer_axes.removeprefix("2 ")
-            return Stored(fused, f"depth 3 {axes}", part)
-    return Stored(leaf.path, leaf.axes)
+            return StoredLeaf(fused, f"depth 3 {axes}", part)
+    return StoredLeaf(leaf.path, leaf.axes)
 
 
 def _adapters(path: str) -> tuple[str, str]:

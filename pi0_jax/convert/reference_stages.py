@@ -90,13 +90,13 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
 
 @partial(jax.jit, static_argnames="config")
 def sample(
-    config: Pi0Config, params: Any, obs: Observation, noise: jax.Array, num_steps: int
+    config: Pi0Config, params: Any, obs: Observation, noise: jax.Array, num_flow_steps: int
 ) -> jax.Array:
     """Action chunks float32[b, H, d] by Euler's method from noise of that shape."""
     model = Pi0(config)
     cache, state = model.encode_prefix(params, obs), jnp.asarray(obs.state)
     return flow.euler(
-        lambda x, t: model.velocity(params, cache, state, x, t), noise[:, None], num_steps
+        lambda x, t: model.velocity(params, cache, state, x, t), noise[:, None], num_flow_steps
     )[:, 0]
 
 

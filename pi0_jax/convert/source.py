@@ -29,7 +29,7 @@ _AHEAD = 3
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointInfo:
     """What a source says about itself; opening it has checked every key and shape.
 
     Attributes:
@@ -59,7 +59,7 @@ class Source(Protocol):
         cond_embed: float[2, w] of a policy of ours; None where a layout has no condition.
     """
 
-    facts: Facts
+    facts: CheckpointInfo
     cond_embed: np.ndarray | None
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
@@ -68,7 +68,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Piece:
+class LayerArray:
     """One layer of one leaf; `finite` says that no value is NaN or infinite."""
 
     leaf: Leaf
@@ -124,13 +124,13 @@ def tasks(config: Pi0Config) -> list[tuple[Leaf, int | None]]:
     return [(leaf, i) for leaf in LEAVES for i in layers(leaf, config)]
 
 
-def pieces(source: Source, dtype: str) -> Iterator[Piece]:
+def pieces(source: Source, dtype: str) -> Iterator[LayerArray]:
     """Every layer of every leaf in table order, in `dtype`, contiguous."""
 
-    def load(task: tuple[Leaf, int | None]) -> Piece:
+    def load(task: tuple[Leaf, int | None]) -> LayerArray:
         """Runs in a thread; NumPy's copies and checks let go of the interpreter's lock."""
         values = contiguous(source.read(*task), dtype)
-        return Piece(*task, values, is_finite(values))
+        return LayerArray(*task, values, is_finite(values))
 
     return ahead(load, tasks(source.facts.config))
 

@@ -20,7 +20,7 @@ _MODES = {"MEAN_STD": False, "QUANTILES": True}
 _FIELDS = ("mean", "std", "q01", "q99")
 
 
-class Found(NamedTuple):
+class FoundStats(NamedTuple):
     """Statistics and where they were.
 
     Attributes:
@@ -36,12 +36,12 @@ class Found(NamedTuple):
     quantile: bool = False
 
 
-def from_file(path: Path, asset_id: str | None) -> Found:
+def from_file(path: Path, asset_id: str | None) -> FoundStats:
     """A norm_stats.json that the user names."""
-    return Found(load_norm_stats(path), asset_id or "default", str(path))
+    return FoundStats(load_norm_stats(path), asset_id or "default", str(path))
 
 
-def from_assets(folder: Path, asset_id: str | None) -> Found | None:
+def from_assets(folder: Path, asset_id: str | None) -> FoundStats | None:
     """The assets/<asset_id>/norm_stats.json of openpi; None if there is no such folder.
 
     Raises:
@@ -59,10 +59,10 @@ def from_assets(folder: Path, asset_id: str | None) -> Found | None:
     name = asset_id or next(iter(found))
     if name not in found:
         raise InputError(f"{assets}: no asset id {name!r}; there are {', '.join(found)}")
-    return Found(load_norm_stats(found[name]), name, str(found[name]))
+    return FoundStats(load_norm_stats(found[name]), name, str(found[name]))
 
 
-def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) -> Found | None:
+def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) -> FoundStats | None:
     """Statistics among the weights, as in lerobot 0.1-0.3; None if there are none.
 
     Raises:
@@ -93,10 +93,12 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
     state, target, output = map(stats, known)
     # One of them normalised the training targets, the other turns outputs back.
     _same(target, output, where)
-    return Found(NormStats(state, output), asset_id or "default", where, _quantile(config, where))
+    return FoundStats(
+        NormStats(state, output), asset_id or "default", where, _quantile(config, where)
+    )
 
 
-def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> Found | None:
+def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> FoundStats | None:
     """Statistics in the processor files of lerobot 0.4 and later; None if there are none.
 
     Raises:
@@ -110,10 +112,12 @@ def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> 
     state = _stats(_under("observation.state.", inputs), where)
     action = _stats(_under("action.", outputs), where)
     _same(action, _stats(_under("action.", inputs), where), where)
-    return Found(NormStats(state, action), asset_id or "default", where, _quantile(config, where))
+    return FoundStats(
+        NormStats(state, action), asset_id or "default", where, _quantile(config, where)
+    )
 
 
-def first(sources: list[Callable[[], Found | None]], where: Path) -> Found:
+def first(sources: list[Callable[[], FoundStats | None]], where: Path) -> FoundStats:
     """The first of several places that has statistics.
 
     Raises:
@@ -129,7 +133,7 @@ def first(sources: list[Callable[[], Found | None]], where: Path) -> Found:
     )
 
 
-def check_widths(found: Found, config: TorchConfig, dims: int) -> None:
+def check_widths(found: FoundStats, config: TorchConfig, dims: int) -> None:
     """The statistics fit the checkpoint's declared features and the model's dimensions.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from pi0_jax.convert import accounting
 from pi0_jax.convert.keymap import LEAVES
 from pi0_jax.convert.source import Source, leaf_shapes, parameters, pieces, progress_bar, tasks
-from pi0_jax.convert.statistics import Found, own_width
+from pi0_jax.convert.statistics import FoundStats, own_width
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 from pi0_jax.io.metrics_writer import duration
@@ -29,7 +29,7 @@ _VERSIONED = ("pi0_jax", "jax", "orbax-checkpoint", "tensorstore", "numpy")
 
 
 @dataclass(frozen=True)
-class Request:
+class ConvertRequest:
     """What the command line asks for.
 
     Attributes:
@@ -51,7 +51,9 @@ class Request:
     overwrite: bool
 
 
-def convert(source: Source, found: Found, declared: TorchConfig, request: Request) -> str:
+def convert(
+    source: Source, found: FoundStats, declared: TorchConfig, request: ConvertRequest
+) -> str:
     """Writes the policy folder.
 
     Args:
@@ -81,7 +83,7 @@ def convert(source: Source, found: Found, declared: TorchConfig, request: Reques
 
 
 def policy_spec(
-    source: Source, found: Found, declared: TorchConfig, request: Request, dtype: str
+    source: Source, found: FoundStats, declared: TorchConfig, request: ConvertRequest, dtype: str
 ) -> PolicySpec:
     """The config.json of the new policy folder.
 
@@ -156,13 +158,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {n: metadata.version(n) for n in _VERSIONED}
 
 
-def _relative(file: Path, request: Request) -> str:
+def _relative(file: Path, request: ConvertRequest) -> str:
     inside = file.is_relative_to(request.folder)
     return str(file.relative_to(request.folder) if inside else file)
 
 
 def _manifest(
-    source: Source, found: Found, request: Request, dtype: str, digests: dict[str, str]
+    source: Source, found: FoundStats, request: ConvertRequest, dtype: str, digests: dict[str, str]
 ) -> dict[str, Any]:
     facts = source.facts
     return {
@@ -180,14 +182,19 @@ def _manifest(
     }
 
 
-def _tokenizer_note(request: Request) -> list[str]:
+def _tokenizer_note(request: ConvertRequest) -> list[str]:
     if (request.folder / TOKENIZER_FILE).is_file():
         return []
     return [f"before the policy can act, put {TOKENIZER_FILE} into its folder"]
 
 
 def _summary(
-    source: Source, found: Found, request: Request, spec: PolicySpec, dtype: str, seconds: float
+    source: Source,
+    found: FoundStats,
+    request: ConvertRequest,
+    spec: PolicySpec,
+    dtype: str,
+    seconds: float,
 ) -> str:
     facts, model = source.facts, spec.model
     count = parameters(model)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pi0_jax.convert.heads import UNKNOWN, Declared
+from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads
 from pi0_jax.errors import InputError
 
 _CAMERA = "observation.images."
@@ -13,7 +13,7 @@ _CAMERA = "observation.images."
 
 @dataclass(frozen=True)
 class TorchConfig:
-    """Facts of a config.json; None or empty where it is silent.
+    """CheckpointInfo of a config.json; None or empty where it is silent.
 
     Attributes:
         heads: numbers of heads.
@@ -28,7 +28,7 @@ class TorchConfig:
         is_transformers: written by transformers.
     """
 
-    heads: Declared = UNKNOWN
+    heads: DeclaredHeads = UNKNOWN
     depths: dict[str, int] = field(default_factory=dict)
     action_horizon: int | None = None
     prompt_length: int | None = None
@@ -60,7 +60,7 @@ def read_config(folder: Path) -> TorchConfig:
 
 def _transformers(values: dict[str, Any]) -> TorchConfig:
     text, vision = (values["vlm_config"].get(f"{part}_config", {}) for part in ("text", "vision"))
-    heads = Declared(
+    heads = DeclaredHeads(
         text.get("num_attention_heads"),
         text.get("num_key_value_heads"),
         vision.get("num_attention_heads"),

@@ -6,10 +6,10 @@ import numpy as np
 
 from pi0_jax.convert import accounting, torch_keys
 from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
-from pi0_jax.convert.heads import UNKNOWN, Declared, split
+from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
 from pi0_jax.convert.layout_copy import fill
-from pi0_jax.convert.source import Facts
+from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.convert.torch_config import read_config
 from pi0_jax.convert.torch_files import open_tensors
 
@@ -31,7 +31,7 @@ class TorchSource:
         self,
         path: Path,
         family: str = "auto",
-        flags: Declared = UNKNOWN,
+        flags: DeclaredHeads = UNKNOWN,
         horizon: int | None = None,
     ):
         """Opens a folder or file and checks every key, shape and dtype; reads no weights yet.
@@ -59,7 +59,7 @@ class TorchSource:
         )
         unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
-        self.facts = Facts(
+        self.facts = CheckpointInfo(
             layout=self.layout.name,
             config=config_from_sizes(self._sizes, settings),
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),
@@ -123,12 +123,12 @@ class TorchSource:
             and not accounting.is_finite(self.tensors.read(self._keys[key]))
         ]
 
-    def _declared(self) -> Declared:
+    def _declared(self) -> DeclaredHeads:
         """Head counts from config.json, or from the header that our own exports carry."""
         header = self.tensors.metadata
         if "num_heads" not in header:
             return self.config.heads
-        return Declared(*(int(header[name]) for name in Declared._fields))
+        return DeclaredHeads(*(int(header[name]) for name in DeclaredHeads._fields))
 
     def _heads_note(self) -> str:
         sizes = self._sizes

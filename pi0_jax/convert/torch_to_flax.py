@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pi0_jax.convert import command, statistics, to_policy
 from pi0_jax.convert.remote import local
-from pi0_jax.convert.statistics import Found
+from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_keys import FAMILIES
 from pi0_jax.convert.torch_source import TorchSource
 
@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _statistics(source: TorchSource, asset_id: str | None, request: to_policy.Request) -> Found:
+def _statistics(
+    source: TorchSource, asset_id: str | None, request: to_policy.ConvertRequest
+) -> FoundStats:
     folder, config = request.folder, source.config
     return statistics.first(
         [

@@ -7,25 +7,25 @@
 """
 
 EMBEDDING, PROMPT_DROPOUT, TEXT_INDICATOR = "embedding", "prompt_dropout", "text_indicator"
-CONDITIONS = (EMBEDDING, PROMPT_DROPOUT, TEXT_INDICATOR)
+BRANCH_MODES = (EMBEDDING, PROMPT_DROPOUT, TEXT_INDICATOR)
 INDICATOR = "Advantage: positive"
 
 
-def by_prompt(condition: str) -> bool:
+def has_two_prompts(branch_mode: str) -> bool:
     """Whether the branches have different prompts, and so a prefix each."""
-    return condition != EMBEDDING
+    return branch_mode != EMBEDDING
 
 
-def branch_prompt(condition: str, prompt: str, positive: bool) -> str:
+def branch_prompt(branch_mode: str, prompt: str, positive: bool) -> str:
     """What a branch is told, of an instruction such as "lift the cube".
 
     Args:
-        condition: one of `CONDITIONS`.
+        branch_mode: one of `BRANCH_MODES`.
         prompt: the instruction.
         positive: the conditional branch, instead of the unconditional one.
     """
-    if condition == PROMPT_DROPOUT and not positive:
+    if branch_mode == PROMPT_DROPOUT and not positive:
         return ""
-    if condition == TEXT_INDICATOR and positive:
+    if branch_mode == TEXT_INDICATOR and positive:
         return f"{prompt}. {INDICATOR}"
     return prompt

@@ -33,7 +33,7 @@ class Transforms:
         delta_dims: leading action dimensions stored relative to the state; 0 for none. The
             checkpoint `pi0_libero` wants 6, although LIBERO's actions are deltas already.
         quantile: normalise by quantiles instead of z-scores.
-        condition: how the branches of guidance are told apart (`conditions.py`).
+        branch_mode: how the branches of guidance are told apart (`conditions.py`).
     """
 
     image_size: int
@@ -44,7 +44,7 @@ class Transforms:
     action_dim: int
     delta_dims: int = 0
     quantile: bool = False
-    condition: str = EMBEDDING
+    branch_mode: str = EMBEDDING
 
     def observe(self, observations: Sequence[RawObs]) -> Observation:
         """Stacks raw observations into host arrays, all cameras present.
@@ -65,7 +65,7 @@ class Transforms:
         self, prompts: Sequence[str], positive: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
         """int32[b, t] ids and bool[b, t] masks, of the conditional branch or the other."""
-        said = [self.prompt(branch_prompt(self.condition, text, positive)) for text in prompts]
+        said = [self.prompt(branch_prompt(self.branch_mode, text, positive)) for text in prompts]
         return np.stack([ids for ids, _ in said]), np.stack([mask for _, mask in said])
 
     def images(self, images: np.ndarray) -> np.ndarray:

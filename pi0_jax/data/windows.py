@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from pi0_jax.data.branches import by_prompt
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import Episode, RawObs
 from pi0_jax.errors import InputError
@@ -181,7 +181,7 @@ def assemble(
         transforms: of the policy that is trained.
     """
     uncond: tuple[np.ndarray | None, np.ndarray | None] = None, None
-    if by_prompt(transforms.condition):
+    if has_two_prompts(transforms.branch_mode):
         uncond = transforms.prompts([obs.prompt for obs in observations], positive=False)
     return Batch(
         obs=transforms.observe(observations),

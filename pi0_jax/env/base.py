@@ -33,7 +33,7 @@ class SimState:
 
 
 @dataclass(frozen=True)
-class Boundary:
+class ChunkResult:
     """Where a chunk ended and the policy may look again.
 
     Attributes:
@@ -62,7 +62,7 @@ class Boundary:
 class Simulator(Protocol):
     """One built simulator. Lives in one worker process and holds no episode."""
 
-    def start(self, seed: int) -> Boundary:
+    def start(self, seed: int) -> ChunkResult:
         """Places the objects from `seed`, lets them settle, and looks once (t = 0)."""
         ...
 
@@ -73,7 +73,7 @@ class Simulator(Protocol):
         frame_every: int = 0,
         look_every: int = 0,
         step: int = 0,
-    ) -> Boundary:
+    ) -> ChunkResult:
         """Executes float32[t, 7] actions from `state`; renders once, at the end.
 
         Stops early at success. With `frame_every` n > 0 also takes a video frame every n steps,
@@ -186,7 +186,7 @@ class Engine(Protocol):
         ...
 
 
-def start(simulator: Simulator, seed: int) -> Boundary:
+def start(simulator: Simulator, seed: int) -> ChunkResult:
     """Job function: the initial state of `seed`."""
     return simulator.start(seed)
 
@@ -198,6 +198,6 @@ def run(
     frame_every: int = 0,
     look_every: int = 0,
     step: int = 0,
-) -> Boundary:
+) -> ChunkResult:
     """Job function: one action chunk from a state."""
     return simulator.run(state, actions, frame_every, look_every, step)

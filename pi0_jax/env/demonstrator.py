@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary, Task
+from pi0_jax.env.base import ChunkResult, Task
 from pi0_jax.episode import Episode
 
 OPEN, CLOSE = -1.0, 1.0
@@ -22,8 +22,8 @@ _CLOSE_STEPS = 8  # the fingers' whole way takes ten
 
 
 @dataclass(frozen=True)
-class ExpertStyle:
-    """How well and how fast an expert works.
+class DemonstratorConfig:
+    """How well and how fast a demonstrator works.
 
     Attributes:
         offset_sigma: standard deviation [m] of the episode's error of the grasp point, in x and y.
@@ -44,12 +44,12 @@ class ExpertStyle:
     render_every: int = 4
 
 
-class Privileged(Protocol):
-    """A simulator that lets an expert see its state and act step by step."""
+class DemonstratorSimulator(Protocol):
+    """A simulator that lets a demonstrator see its state and act step by step."""
 
     task: Task
 
-    def start(self, seed: int) -> Boundary:
+    def start(self, seed: int) -> ChunkResult:
         """As in `base.Simulator`."""
         ...
 
@@ -65,13 +65,15 @@ class Privileged(Protocol):
         """uint8[c, h, w, 3] of the present state."""
         ...
 
-    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def demonstrator(
+        self, style: DemonstratorConfig, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
         """Yields the next action, float64[7], looking at the simulator before each."""
         ...
 
 
-class Tabletop(Protocol):
-    """What an expert looks at."""
+class ObjectPoses(Protocol):
+    """What a demonstrator looks at."""
 
     def proprio(self) -> np.ndarray:
         """float32[8]; first the hand's position [m], world frame."""
@@ -82,19 +84,19 @@ class Tabletop(Protocol):
         ...
 
 
-def demonstrate(simulator: Privileged, seed: int, style: ExpertStyle) -> Episode:
-    """Job function: one episode of the simulator's expert, with noise on its actions.
+def demonstrate(simulator: DemonstratorSimulator, seed: int, style: DemonstratorConfig) -> Episode:
+    """Job function: one episode of the simulator's demonstrator, with noise on its actions.
 
-    It ends at success, with the expert, or at the task's step limit. All randomness comes from
-    `seed`. Images are taken before steps 0, n, 2n, ... with n = `style.render_every`: a chunk may
-    start at each.
+    It ends at success, with the demonstrator, or at the task's step limit. All randomness
+    comes from `seed`. Images are taken before steps 0, n, 2n, ... with
+    n = `style.render_every`: a chunk may start at each.
     """
     start = simulator.start(seed)
     # Not the stream that placed the objects: errors must not depend on positions.
     rng = np.random.default_rng([seed, 1])
     spread = np.repeat([style.action_noise, style.rotation_noise, 0.0], [3, 3, 1])
     images, state, actions, success = [], [], [], False
-    for ideal in simulator.expert(style, rng):
+    for ideal in simulator.demonstrator(style, rng):
         if len(actions) % style.render_every == 0:
             images.append(simulator.images())
         action = np.clip(ideal + rng.normal(0, spread), -1, 1).astype(np.float32)
@@ -115,11 +117,13 @@ def demonstrate(simulator: Privileged, seed: int, style: ExpertStyle) -> Episode
         actions=np.stack(actions),
         chunk_start=np.isin(np.arange(len(actions)), image_steps),
         success=success,
-        policy_step=-1,
+        optimizer_step=-1,
     )
 
 
-def lift(simulator: Tabletop, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def lift(
+    simulator: ObjectPoses, style: DemonstratorConfig, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
     """Goes above the cube, down, closes the fingers, and goes up until the episode ends."""
     speed = rng.uniform(*style.speed)
     error = rng.normal(0, [style.offset_sigma, style.offset_sigma, style.offset_sigma_z])
@@ -133,14 +137,14 @@ def lift(simulator: Tabletop, style: ExpertStyle, rng: np.random.Generator) -> I
 
 
 def _reach(
-    simulator: Tabletop, goal: np.ndarray, gripper: float, speed: float
+    simulator: ObjectPoses, goal: np.ndarray, gripper: float, speed: float
 ) -> Iterator[np.ndarray]:
     """Moves the hand straight to `goal`, float64[3] m, until it has arrived."""
     while np.linalg.norm(goal - simulator.proprio()[:3]) > _ARRIVED:
         yield _towards(simulator, goal, gripper, speed)
 
 
-def _towards(simulator: Tabletop, goal: np.ndarray, gripper: float, speed: float) -> np.ndarray:
+def _towards(simulator: ObjectPoses, goal: np.ndarray, gripper: float, speed: float) -> np.ndarray:
     """float64[7]: one action towards `goal`, without turning."""
     return move_action(goal - simulator.proprio()[:3], gripper, speed)
 

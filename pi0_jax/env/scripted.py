@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary, SimState
-from pi0_jax.env.demonstrator import ExpertStyle
+from pi0_jax.env.base import ChunkResult, SimState
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.stepping import ACTION_DIM, SteppedSimulator
 from pi0_jax.errors import check_minima
 
@@ -62,7 +62,7 @@ class ScriptedTask:
 
 
 class ScriptedSimulator(SteppedSimulator):
-    """A `base.Simulator` and an `expert.Privileged` of one `ScriptedTask`.
+    """A `base.Simulator` and a `demonstrator.DemonstratorSimulator` of one `ScriptedTask`.
 
     Its state is `hand` and `target`, float64[2] each in [-1, 1].
     """
@@ -72,7 +72,7 @@ class ScriptedSimulator(SteppedSimulator):
         self._hand = np.zeros(2)
         self._target = np.zeros(2)
 
-    def start(self, seed: int) -> Boundary:
+    def start(self, seed: int) -> ChunkResult:
         """Draws hand and target from `seed`, and looks."""
         rng = np.random.default_rng(seed)
         self._hand, self._target = rng.uniform(-1, 1, (2, 2))
@@ -97,7 +97,9 @@ class ScriptedSimulator(SteppedSimulator):
         moving = self._paint(np.zeros(2), (self._target - self._hand) / 2)
         return np.stack([fixed, moving])
 
-    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def demonstrator(
+        self, style: DemonstratorConfig, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
         """Actions, float64[7], to the target displaced by the style's offset."""
         goal = self._target + rng.normal(0, style.offset_sigma, 2)
         speed = rng.uniform(*style.speed)

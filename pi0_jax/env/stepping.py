@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary, SimState
+from pi0_jax.env.base import ChunkResult, SimState
 from pi0_jax.episode import RawObs
 
 ACTION_DIM = 7
@@ -17,7 +17,7 @@ PROPRIO_DIM = 8
 
 @dataclass
 class _Recorded:
-    """What a chunk has told so far; the fields are those of `Boundary`."""
+    """What a chunk has told so far; the fields are those of `ChunkResult`."""
 
     proprio: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
@@ -66,7 +66,7 @@ class SteppedSimulator(ABC):
         frame_every: int = 0,
         look_every: int = 0,
         step: int = 0,
-    ) -> Boundary:
+    ) -> ChunkResult:
         """Executes float32[t, 7] actions from `state`; renders once, at the end.
 
         Stops early at success.
@@ -99,13 +99,13 @@ class SteppedSimulator(ABC):
                 break
         return self.boundary(recorded, success)
 
-    def boundary(self, recorded: "_Recorded | None" = None, success: bool = False) -> Boundary:
+    def boundary(self, recorded: "_Recorded | None" = None, success: bool = False) -> ChunkResult:
         """The present state as the end of a chunk; looks unless the episode is over."""
         chunk = recorded or _Recorded()
         obs = None
         if not success:
             obs = RawObs(self.images(), self.proprio(), self.instruction)
-        return Boundary(
+        return ChunkResult(
             state=self.save(),
             obs=obs,
             success=success,

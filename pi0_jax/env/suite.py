@@ -1,4 +1,4 @@
-"""Suites of tasks by name, with the scripted expert that can demonstrate them."""
+"""Suites of tasks by name, with the scripted demonstrator that can demonstrate them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from pi0_jax.env.base import Job, Task
-from pi0_jax.env.demonstrator import ExpertStyle, demonstrate
+from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.libero import STEP_LIMITS, LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
@@ -26,22 +26,22 @@ class Suite:
     Attributes:
         name: of the suite.
         tasks: at least one, all with the same cameras.
-        style: how the scripted expert demonstrates them.
+        style: how the scripted demonstrator demonstrates them.
     """
 
     name: str
     tasks: tuple[Task, ...]
-    style: ExpertStyle
+    style: DemonstratorConfig
 
-    def check_expert(self) -> None:
-        """Every task has a scripted expert.
+    def check_demonstrator(self) -> None:
+        """Every task has a scripted demonstrator.
 
         Raises:
             InputError: one has none.
         """
         for task in self.tasks:
             if isinstance(task, LiberoTask):
-                task.check_expert()
+                task.check_demonstrator()
 
     def demonstrations(self, seeds: Sequence[int]) -> list[Job]:
         """One job a seed that returns a demonstrated Episode; tasks take turns."""
@@ -57,7 +57,7 @@ def make_suite(name: str, options: dict[str, Any]) -> Suite:
     Args:
         name: of the suite, or of several with a plus between them.
         options: fields of its task, or of `libero.libero_tasks` for the suites of LIBERO; those
-            of its expert stand under "expert".
+            of its demonstrator stand under "demonstrator".
 
     Raises:
         InputError: unknown name, field or task, or files that are missing.
@@ -69,7 +69,7 @@ def make_suite(name: str, options: dict[str, Any]) -> Suite:
         raise InputError(f"suite names each suite once, got {name!r}")
     options = dict(options)
     try:
-        style = ExpertStyle(**options.pop("expert", {}))
+        style = DemonstratorConfig(**options.pop("demonstrator", {}))
         tasks = [task for one in names for task in _SUITES[one](**options)]
         return _checked(Suite(name, tuple(tasks), style))
     except TypeError as error:

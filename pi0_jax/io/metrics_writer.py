@@ -63,15 +63,15 @@ class MetricsWriter:
             # a value like the others.
             self._wandb.log({f"{phase}/{name}": value for name, value in line.items()})
 
-    def rewind(self, phase: str, arm: str, step: int) -> None:
-        """Drops this phase and arm's lines beyond `step`: its work goes on there, and repeats them.
+    def rewind(self, phase: str, method: str, step: int) -> None:
+        """Drops the lines of this phase and method beyond `step`, where its work goes on.
 
         A W&B mirror keeps them.
         """
 
         def repeated(line: dict[str, Any]) -> bool:
             """Whether the line will be written again."""
-            same = line.get("phase") == phase and line.get("arm") == arm
+            same = line.get("phase") == phase and line.get("method") == method
             return same and line.get("step", 0) > step
 
         lines = read_metrics(self.path)

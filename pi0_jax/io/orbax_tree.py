@@ -229,7 +229,7 @@ class TreeReader:
             chunk = array.chunk_layout.read_chunk.shape
             if chunk is not None and chunk[0] == 1:
                 return array[layer].read().result()
-            # Stored in one piece (as one host saves it): every layer would unpack all of it, so
+            # StoredLeaf in one piece (as one host saves it): every layer would unpack all of it, so
             # the last leaf stays in memory.
             with self._lock:
                 if self._held_name != name:

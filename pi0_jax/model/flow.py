@@ -64,22 +64,22 @@ def guide(uncond: jax.Array, cond: jax.Array, scale: jax.Array | float) -> jax.A
     return uncond + scale * (cond - uncond)
 
 
-def euler(velocity: Velocity, noise: jax.Array, num_steps: jax.Array | int) -> jax.Array:
+def euler(velocity: Velocity, noise: jax.Array, num_flow_steps: jax.Array | int) -> jax.Array:
     """Integrates from noise (t = 1) to an action chunk (t = 0) in equal Euler steps.
 
     Args:
         velocity: the field.
         noise: float32[b, r, H, d], x at t = 1.
-        num_steps: traced or not; another number does not compile again.
+        num_flow_steps: traced or not; another number does not compile again.
 
     Returns:
         float32[b, r, H, d], x at t = 0.
     """
-    dt = -1.0 / jnp.asarray(num_steps, jnp.float32)
+    dt = -1.0 / jnp.asarray(num_flow_steps, jnp.float32)
 
     def step(k: jax.Array, x: jax.Array) -> jax.Array:
         """Euler step k: x [b, r, H, d] at time 1 + k dt."""
         time = jnp.full(x.shape[:2], 1.0 + k * dt)
         return x + dt * velocity(x, time)
 
-    return jax.lax.fori_loop(0, num_steps, step, noise)
+    return jax.lax.fori_loop(0, num_flow_steps, step, noise)

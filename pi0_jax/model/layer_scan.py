@@ -35,7 +35,7 @@ def keep(product: jax.Array, part: str) -> jax.Array:
     return checkpoint_name(product, part)
 
 
-def over_layers(
+def scan_layers(
     layer: Layer,
     carry: Any,
     stack: Any,

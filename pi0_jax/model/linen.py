@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 
 
-def call(module: nn.Module, params: Any, *args: Any, method: str | None = None) -> Any:
+def apply(module: nn.Module, params: Any, *args: Any, method: str | None = None) -> Any:
     """`module.apply`, typed as what it is for the caller: Linen's own type is a union with None.
 
     Args:

@@ -21,11 +21,14 @@ import jax.numpy as jnp
 from pi0_jax.errors import InputError
 from pi0_jax.model import gemma, lora, mask, siglip
 from pi0_jax.model.config import ExpertConfig, Pi0Config
-from pi0_jax.model.layer_scan import REMATS, over_layers
-from pi0_jax.model.linen import call
+from pi0_jax.model.layer_scan import REMATS, scan_layers
+from pi0_jax.model.linen import apply
 from pi0_jax.types import Array, Observation, PrefixCache
 
 Params = dict[str, Any]
+
+COND_EMBED = "cond_embed"
+"""What RL adds to the official parameter tree; it usually has a learning rate of its own."""
 
 UNCONDITIONAL, POSITIVE = 0, 1
 """Rows of `cond_embed`: any behaviour, and behaviour of successful episodes."""
@@ -42,7 +45,7 @@ class Pi0:
 
     Attributes:
         config: sizes.
-        remat: what a backward pass computes again instead of keeping it (`model/depth.py`).
+        remat: what a backward pass computes again instead of keeping it (`model/layer_scan.py`).
         attention: "einsum", or "fused" for the kernel of `jax.nn.dot_product_attention`.
     """
 
@@ -80,7 +83,7 @@ class Pi0:
             "action_time_mlp_in": _init_dense(rngs[2], 2 * width, width),
             "action_time_mlp_out": _init_dense(rngs[3], width, width),
             "action_out_proj": _init_dense(rngs[4], width, c.action_dim),
-            "cond_embed": jnp.zeros((2, width)),
+            COND_EMBED: jnp.zeros((2, width)),
         }
 
     def embed_prefix(self, params: Params, obs: Observation) -> tuple[jax.Array, jax.Array]:
@@ -104,18 +107,18 @@ class Pi0:
             """A whole layer over x [b, p, d], and its keys and values."""
             x, positions, valid = carry
             p = lora.adapt(*at)
-            q, k, v = call(layer, p, x, positions, method="qkv")
+            q, k, v = apply(layer, p, x, positions, method="qkv")
             attended = self._attend(q[:, None], (k, v, valid[:, None]))[:, 0]
-            return (call(layer, p, x, attended, method="finish"), positions, valid), (k, v)
+            return (apply(layer, p, x, attended, method="finish"), positions, valid), (k, v)
 
         def last(carry: Any, at: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             """The keys and values of the last layer."""
             # Nothing reads the last layer's output: its queries and MLP are never computed.
             x, positions, _ = carry
-            return carry, call(layer, lora.adapt(*at), x, positions, method="key_value")
+            return carry, apply(layer, lora.adapt(*at), x, positions, method="key_value")
 
         carry, stack = (x, mask.positions(valid), valid), _stack(params, expert=0)
-        _, (k, v) = over_layers(full, carry, stack, self.config.depth, last, self.remat)
+        _, (k, v) = scan_layers(full, carry, stack, self.config.depth, last, self.remat)
         return PrefixCache(k=k, v=v, mask=valid)
 
     def embed_suffix(
@@ -124,15 +127,15 @@ class Pi0:
         state: jax.Array,
         x_t: jax.Array,
         time: jax.Array,
-        condition: jax.Array | None,
+        branch_ids: jax.Array | None,
     ) -> jax.Array:
         """State and action tokens, float32[b, r, s, w]; arguments as in `velocity`."""
         rows = x_t.shape[1]
         state_token = _dense(params["state_proj"], state)[:, None, None]  # [b, 1, 1, w]
         action = _dense(params["action_in_proj"], x_t)  # [b, r, H, w]
-        if condition is not None:
+        if branch_ids is not None:
             # The only place where the condition enters.
-            action += params["cond_embed"].astype(jnp.float32)[condition][:, :, None]
+            action += params[COND_EMBED].astype(jnp.float32)[branch_ids][:, :, None]
         clock = jnp.broadcast_to(time_embedding(time, action.shape[-1])[:, :, None], action.shape)
         hidden = _dense(params["action_time_mlp_in"], jnp.concatenate([action, clock], axis=-1))
         action = _dense(params["action_time_mlp_out"], jax.nn.swish(hidden))
@@ -150,14 +153,14 @@ class Pi0:
             """A layer of the action expert over x [b, r, s, w]."""
             weights, prefix_k, prefix_v = at
             p = lora.adapt(*weights)
-            q, k, v = call(layer, p, x, positions, method="qkv")
+            q, k, v = apply(layer, p, x, positions, method="qkv")
             prefix = prefix_k, prefix_v, cache.mask[:, None]
             attended = self._attend(q, prefix, (k, v, own_mask))
-            return call(layer, p, x, attended, method="finish"), None
+            return apply(layer, p, x, attended, method="finish"), None
 
         stack = _stack(params, expert=1), cache.k, cache.v
         depth = self.config.depth
-        x, _ = over_layers(step, tokens.astype(self.dtype), stack, depth, remat=self.remat)
+        x, _ = scan_layers(step, tokens.astype(self.dtype), stack, depth, remat=self.remat)
         return gemma.final_norm(params["PaliGemma"]["llm"], 1, x)
 
     @property
@@ -174,7 +177,7 @@ class Pi0:
         state: jax.Array,
         x_t: jax.Array,
         time: jax.Array,
-        condition: jax.Array | None = None,
+        branch_ids: jax.Array | None = None,
     ) -> jax.Array:
         """The velocity d x_t / d t of noisy action chunks.
 
@@ -184,13 +187,13 @@ class Pi0:
             state: float32[b, d], normalised.
             x_t: float32[b, r, H, d].
             time: float32[b, r] in [0, 1]; 1 is pure noise.
-            condition: int32[b, r] of UNCONDITIONAL or POSITIVE; None leaves the embedding out,
+            branch_ids: int32[b, r] of UNCONDITIONAL or POSITIVE; None leaves the embedding out,
                 as in a policy that never saw an outcome.
 
         Returns:
             float32[b, r, H, d].
         """
-        tokens = self.embed_suffix(params, state, x_t, time, condition)
+        tokens = self.embed_suffix(params, state, x_t, time, branch_ids)
         decoded = self.decode_suffix(params, cache, tokens)
         actions = decoded[:, :, -self.config.action_horizon :].astype(jnp.float32)
         return _dense(params["action_out_proj"], actions)

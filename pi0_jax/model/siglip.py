@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import VisionConfig
-from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, over_layers
-from pi0_jax.model.linen import call
+from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, scan_layers
+from pi0_jax.model.linen import apply
 
 Params = dict[str, Any]
 
@@ -89,7 +89,7 @@ def encode(
         config: sizes.
         images: float32[b, size, size, 3] in [-1, 1].
         dtype: compute dtype of the transformer; patches and positions are float32.
-        remat: what the backward pass computes again (`model/depth.py`).
+        remat: what the backward pass computes again (`model/layer_scan.py`).
 
     Returns:
         [b, p, o] in `dtype`; the head's output enters the language model unscaled.
@@ -98,12 +98,12 @@ def encode(
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
         """One encoder block over x [b, p, d]."""
-        return call(block, layer_params, x), None
+        return apply(block, layer_params, x), None
 
     x = _embed_patches(params, images).astype(dtype)
     encoder = params["Transformer"]
-    x, _ = over_layers(layer, x, encoder["encoderblock"], config.depth, remat=remat)
-    x = call(nn.LayerNorm(dtype=dtype), encoder["encoder_norm"], x)
+    x, _ = scan_layers(layer, x, encoder["encoderblock"], config.depth, remat=remat)
+    x = apply(nn.LayerNorm(dtype=dtype), encoder["encoder_norm"], x)
     head = params["head"]
     return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)
 

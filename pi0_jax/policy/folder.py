@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pi0_jax.data.branches import CONDITIONS, EMBEDDING
+from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.cameras import check_cameras
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
@@ -46,7 +46,7 @@ class PolicySpec:
         execute_steps: actions executed of each chunk before the policy looks again.
         asset_id: folder of the statistics under assets/.
         quantile: quantile instead of z-score normalisation.
-        condition: how the branches of guidance are told apart (`data/conditions.py`).
+        branch_mode: how the branches of guidance are told apart (`data/branches.py`).
     """
 
     model: Pi0Config
@@ -57,7 +57,7 @@ class PolicySpec:
     delta_dims: int = 0
     asset_id: str = "default"
     quantile: bool = False
-    condition: str = EMBEDDING
+    branch_mode: str = EMBEDDING
 
     def __post_init__(self) -> None:
         """Checks what the model can carry.
@@ -74,7 +74,7 @@ class PolicySpec:
             raise InputError(
                 f"action_dim {self.action_dim} exceeds the model's {self.model.action_dim}"
             )
-        check_choices("policy", self, {"condition": CONDITIONS})
+        check_choices("policy", self, {"branch_mode": BRANCH_MODES})
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PolicyFolder:
             action_dim=spec.action_dim,
             delta_dims=spec.delta_dims,
             quantile=spec.quantile,
-            condition=spec.condition,
+            branch_mode=spec.branch_mode,
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi0_jax.report.charts import Point, Series, line_chart
-from pi0_jax.report.run_data import arm_colour, arm_name, main_arm
+from pi0_jax.report.run_data import main_method, method_colour, method_name
 
 # More points than this are not seen in a chart of 350 px; each is then the mean of neighbours.
 _POINTS = 120
@@ -56,17 +56,17 @@ def learning_curves(lines: Lines) -> list[tuple[str, str]]:
 
 
 def _series(curve: Curve, lines: Lines) -> list[Series]:
-    """One series for each arm and key that has values; the run's own arm in the accent colour."""
-    arms = list(dict.fromkeys(str(line.get("arm") or "") for line in lines))
-    main = main_arm(arms)
+    """One series per method and key that has values; the run's own in the accent colour."""
+    methods = list(dict.fromkeys(str(line.get("method") or "") for line in lines))
+    main = main_method(methods)
     series = []
-    for arm in arms:
-        of_arm = [line for line in lines if str(line.get("arm") or "") == arm]
-        curves = {name: _points(of_arm, curve.x, key) for key, name in curve.keys.items()}
+    for method in methods:
+        of_method = [line for line in lines if str(line.get("method") or "") == method]
+        curves = {name: _points(of_method, curve.x, key) for key, name in curve.keys.items()}
         drawn = {name: points for name, points in curves.items() if _finite(points)}
         for index, (name, points) in enumerate(drawn.items()):
-            words = [arm_name(arm)] if len(arms) > 1 or not name else []
-            colour = arm_colour(arm, main) if index < 2 else 4
+            words = [method_name(method)] if len(methods) > 1 or not name else []
+            colour = method_colour(method, main) if index < 2 else 4
             series.append(Series(" ".join([*words, name]).strip(), points, colour, index == 1))
     return series
 

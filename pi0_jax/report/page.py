@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.curves import learning_curves
-from pi0_jax.report.run_data import RunData, arm_name, outcome, read_run
+from pi0_jax.report.run_data import RunData, method_name, outcome, read_run
 from pi0_jax.report.success import guidance_chart, success_table
 from pi0_jax.report.tasks import task_table
 from pi0_jax.run.success import Row
@@ -128,7 +128,7 @@ def _tasks(run: RunData) -> str:
 
 
 def _guidance(rows: Sequence[Row]) -> str:
-    note = "Error bars: 95\u202f% Wilson intervals. Dashed: arms measured at one scale."
+    note = "Error bars: 95\u202f% Wilson intervals. Dashed: methods measured at one scale."
     return _section("Guidance", guidance_chart(rows), note)
 
 
@@ -142,11 +142,11 @@ def _curves(run: RunData) -> str:
 
 
 def _time(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Where the time went: a stacked bar for each phase and arm, the longest at full width."""
+    """Where the time went: a stacked bar for each phase and method, the longest at full width."""
     sums: dict[str, dict[str, float]] = {}
     for line in lines:
-        arm = f", {arm_name(str(line['arm']))}" if line.get("arm") else ""
-        label = f"{_PHASES.get(str(line.get('phase')), line.get('phase'))}{arm}"
+        method = f", {method_name(str(line['method']))}" if line.get("method") else ""
+        label = f"{_PHASES.get(str(line.get('phase')), line.get('phase'))}{method}"
         for key in _WORK:
             if isinstance(line.get(key), int | float):
                 of_label = sums.setdefault(label, dict.fromkeys(_WORK, 0.0))
@@ -189,15 +189,15 @@ def _videos(run: RunData) -> str:
 
     def place(entry: Mapping[str, Any]) -> tuple[int, bool, str]:
         """Sort key; what has no known phase comes last."""
-        phase, arm = entry.get("phase"), str(entry.get("arm") or "")
-        return order.index(phase) if phase in order else len(order), arm != "base", arm
+        phase, method = entry.get("phase"), str(entry.get("method") or "")
+        return order.index(phase) if phase in order else len(order), method != "base", method
 
     body = ""
     for _, group in groupby(sorted(run.videos, key=place), key=place):
         entries = list(group)
-        phase, arm = entries[0].get("phase"), entries[0].get("arm")
+        phase, method = entries[0].get("phase"), entries[0].get("method")
         title = " · ".join(
-            filter(None, (_PHASES.get(str(phase), ""), arm_name(str(arm)) if arm else ""))
+            filter(None, (_PHASES.get(str(phase), ""), method_name(str(method)) if method else ""))
         )
         heading = f"<h3>{escape(title)}</h3>" if title else ""
         body += f'{heading}<div class="videos">{"".join(map(_video, entries))}</div>'

@@ -28,7 +28,8 @@ class RunData:
         metrics: lines of metrics.jsonl.
         protocol: how the results were measured.
         rows: measured success rates.
-        videos: entries {"file", "title", "phase", "arm", "outcome", "caption"} whose file is there.
+        videos: entries {"file", "title", "phase", "method", "outcome", "caption"} whose file is
+            there.
         frames: entries {"file", "title", "caption"} whose file is there.
         missing: what is not there yet, in words.
     """
@@ -71,28 +72,30 @@ def read_run(run_dir: Path) -> RunData:
     )
 
 
-def arm_name(arm: str) -> str:
-    """The name of an arm as prose writes it."""
-    return _NAMES.get(arm, arm.replace("_", " "))
+def method_name(method: str) -> str:
+    """The name of a method as prose writes it."""
+    return _NAMES.get(method, method.replace("_", " "))
 
 
-def main_arm(arms: Sequence[str]) -> str | None:
-    """The arm the run is about: "ript", or the first that is no control."""
-    if "ript" in arms:
+def main_method(methods: Sequence[str]) -> str | None:
+    """The method the run is about: "ript", or the first that is no control."""
+    if "ript" in methods:
         return "ript"
-    return next((arm for arm in arms if arm not in _CONTROLS), arms[-1] if arms else None)
+    return next(
+        (method for method in methods if method not in _CONTROLS), methods[-1] if methods else None
+    )
 
 
-def arm_colour(arm: str, main: str | None) -> int:
-    """Colour of an arm, as in `charts.Series`: the accent for the main arm."""
-    return 0 if arm == main else _COLOURS.get(arm, 4)
+def method_colour(method: str, main: str | None) -> int:
+    """Colour of a method, as in `charts.Series`: the accent for the main method."""
+    return 0 if method == main else _COLOURS.get(method, 4)
 
 
 def at_one_scale(rows: Sequence[Row]) -> list[Row]:
-    """One row for each (phase, arm), tasks added up, all at one guidance scale.
+    """One row for each (phase, method), tasks added up, all at one guidance scale.
 
     The scale is 1, the plain conditional policy, where it was measured, else the smallest: a best
-    one picked after the fact would flatter the arm that has a choice.
+    one picked after the fact would flatter the method that has a choice.
     """
     scales = sorted({row.guidance for row in rows if row.guidance is not None})
     scale = 1.0 if 1.0 in scales else (scales[0] if scales else None)
@@ -104,14 +107,16 @@ def outcome(rows: Sequence[Row]) -> str:
     pooled = at_one_scale(rows)
     if not pooled:
         return "No evaluation has finished yet."
-    base = next((row for row in pooled if row.arm == "base"), None)
-    arm = main_arm([row.arm for row in pooled if row.arm != "base"])
-    after = next((row for row in reversed(pooled) if row.arm == arm), None)
+    base = next((row for row in pooled if row.method == "base"), None)
+    method = main_method([row.method for row in pooled if row.method != "base"])
+    after = next((row for row in reversed(pooled) if row.method == method), None)
     if base is None or after is None:
         row = after or base or pooled[0]
-        return f"{_capital(arm_name(row.arm))} succeeds in {rate_text(row)} of {_amount(row)}."
-    others = [row for row in pooled if row.arm not in ("base", arm)]
-    known = ", ".join(f"{arm_name(row.arm)} {rate_text(row)}" for row in others)
+        return (
+            f"{_capital(method_name(row.method))} succeeds in {rate_text(row)} of {_amount(row)}."
+        )
+    others = [row for row in pooled if row.method not in ("base", method)]
+    known = ", ".join(f"{method_name(row.method)} {rate_text(row)}" for row in others)
     return _compared(base, after) + (f" For comparison: {known}." if known else "")
 
 
@@ -126,7 +131,7 @@ def rate_text(row: Row) -> str:
 def _compared(base: Row, after: Row) -> str:
     higher, lower = after.wilson_low > base.wilson_high, after.wilson_high < base.wilson_low
     verb = "lifted" if higher else "lowered" if lower else "moved"
-    name = _capital(arm_name(after.arm))
+    name = _capital(method_name(after.method))
     sentence = f"{name} {verb} success from {rate_text(base)} to {rate_text(after)}"
     sentence += f" on {after.episodes} unseen initial states"
     sentence += "" if after.guidance is None else f", at guidance {after.guidance:g}"

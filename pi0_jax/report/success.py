@@ -6,34 +6,34 @@ from itertools import groupby
 
 from pi0_jax.report.bars import interval_axis, interval_bar
 from pi0_jax.report.charts import Point, Series, line_chart, percent
-from pi0_jax.report.run_data import arm_colour, arm_name, main_arm, rate_text
+from pi0_jax.report.run_data import main_method, method_colour, method_name, rate_text
 from pi0_jax.run.success import Row, pool_tasks
 
 
 def success_table(rows: Sequence[Row]) -> str:
-    """All arms and scales on one axis, tasks added up. Without rows it is empty."""
+    """All methods and scales on one axis, tasks added up. Without rows it is empty."""
     return _table(pool_tasks(rows)) if rows else ""
 
 
 def guidance_chart(rows: Sequence[Row]) -> str:
-    """Success against guidance scale, with intervals; arms with one scale are level lines.
+    """Success against guidance scale, with intervals; methods with one scale are level lines.
 
-    Without an arm measured at several scales it is empty.
+    Without a method measured at several scales it is empty.
     """
-    arms: dict[str, list[Row]] = {}
+    methods: dict[str, list[Row]] = {}
     for row in pool_tasks(rows):
         if row.episodes:
-            arms.setdefault(row.arm, []).append(row)
-    curves = {arm: _curve(group) for arm, group in arms.items()}
-    curves = {arm: points for arm, points in curves.items() if len(points) > 1}
+            methods.setdefault(row.method, []).append(row)
+    curves = {method: _curve(group) for method, group in methods.items()}
+    curves = {method: points for method, points in curves.items() if len(points) > 1}
     if not curves:
         return ""
     scales = [point.x for points in curves.values() for point in points]
-    main, series = main_arm(list(curves)), []
-    for arm, group in arms.items():
+    main, series = main_method(list(curves)), []
+    for method, group in methods.items():
         level = tuple(Point(scale, group[-1].rate) for scale in (min(scales), max(scales)))
-        points = curves.get(arm, level)
-        name, colour, curved = arm_name(arm), arm_colour(arm, main), arm in curves
+        points = curves.get(method, level)
+        name, colour, curved = method_name(method), method_colour(method, main), method in curves
         series.append(Series(name, points, colour, dashed=not curved, markers=curved))
     chart = line_chart("Guidance", series, "guidance scale w", "success", fractions=True)
     return f'<div class="card wide">{chart}</div>'
@@ -50,11 +50,11 @@ def _curve(rows: Sequence[Row]) -> tuple[Point, ...]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    main = main_arm([row.arm for row in rows if row.arm != "base"])
+    main = main_method([row.method for row in rows if row.method != "base"])
     body = []
-    for _, group in groupby(rows, key=lambda row: (row.phase, row.arm)):
+    for _, group in groupby(rows, key=lambda row: (row.phase, row.method)):
         body += [_line(row, index == 0, main) for index, row in enumerate(group)]
-    heads = ("Arm", "Guidance", interval_axis(), "Rate", "95\u202f% interval", "Episodes")
+    heads = ("Method", "Guidance", interval_axis(), "Rate", "95\u202f% interval", "Episodes")
     names = ("", "", "bar", "number", "", "number counts")
     head = "".join(f'<th class="{n}">{h}</th>' for n, h in zip(names, heads, strict=True))
     return (
@@ -64,14 +64,19 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row, first: bool, main: str | None) -> str:
-    """One row; the arm is named in the first of its rows only."""
+    """One row; the method is named in the first of its rows only."""
     guidance = "" if row.guidance is None else f"w = {row.guidance:g}"
     rate = percent(row.rate) if row.episodes else "?"
-    title = f"{arm_name(row.arm)} {guidance}: {rate_text(row)}, {row.successes}/{row.episodes}"
-    bar = interval_bar(row.rate, row.wilson_low, row.wilson_high, title, arm_colour(row.arm, main))
-    name = " ".join([*["group"] * first, *["main"] * (row.arm == main)])
+    title = (
+        f"{method_name(row.method)} {guidance}: {rate_text(row)}, {row.successes}/{row.episodes}"
+    )
+    bar = interval_bar(
+        row.rate, row.wilson_low, row.wilson_high, title, method_colour(row.method, main)
+    )
+    name = " ".join([*["group"] * first, *["main"] * (row.method == main)])
     return (
-        f'<tr class="{name}"><td class="arm">{escape(arm_name(row.arm)) if first else ""}</td>'
+        f'<tr class="{name}"><td class="method">'
+        f"{escape(method_name(row.method)) if first else ''}</td>"
         f'<td class="soft">{guidance}</td><td class="bar">{bar}</td>'
         f'<td class="number rate">{rate}</td>'
         f'<td class="soft">[{100 * row.wilson_low:.0f}, {100 * row.wilson_high:.0f}]</td>'

@@ -1,11 +1,11 @@
-"""Success of each task as one HTML table: a line a task, a column an arm and guidance scale."""
+"""Success of each task as one HTML table: a line a task, a column a method and guidance scale."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 
 from pi0_jax.report.charts import percent
-from pi0_jax.report.run_data import arm_name
+from pi0_jax.report.run_data import method_name
 from pi0_jax.run.success import Row, by_setting, pool_tasks
 
 
@@ -13,7 +13,7 @@ def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:
     """Rates with their intervals, shaded by rate; the last line is of all tasks together.
 
     Args:
-        rows: of any arms and scales.
+        rows: of any methods and scales.
         instructions: task name -> what the robot was told, for tasks where it is known.
     """
     columns = by_setting(rows)
@@ -33,12 +33,14 @@ def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:
 
 
 def _head(columns: Sequence[Sequence[Row]]) -> str:
-    """Two lines: the arms, and their guidance scales."""
-    arms = [
-        (arm_name(arm), len(list(group)))
-        for (_, arm), group in groupby(columns, key=lambda column: (column[0].phase, column[0].arm))
+    """Two lines: the methods, and their guidance scales."""
+    methods = [
+        (method_name(method), len(list(group)))
+        for (_, method), group in groupby(
+            columns, key=lambda column: (column[0].phase, column[0].method)
+        )
     ]
-    names = "".join(f'<th colspan="{span}">{escape(name)}</th>' for name, span in arms)
+    names = "".join(f'<th colspan="{span}">{escape(name)}</th>' for name, span in methods)
     scales = "".join(f"<th>{_scale(column[0].guidance)}</th>" for column in columns)
     return f"<tr><th></th>{names}</tr><tr><th></th>{scales}</tr>"
 

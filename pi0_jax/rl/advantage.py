@@ -85,7 +85,9 @@ class AdvantageConfig:
         return None if self.success_weight else _WARNINGS.get(self.negatives)
 
 
-def weigh(rewards: Sequence[np.ndarray], config: AdvantageConfig) -> tuple[np.ndarray, int]:
+def episode_weights(
+    rewards: Sequence[np.ndarray], config: AdvantageConfig
+) -> tuple[np.ndarray, int]:
     """The weight of every episode, and how many had no finite advantage.
 
     What is NaN or infinite gets weight 0 and leaves the weights of the others as they are.
@@ -163,7 +165,7 @@ def clip(advantages: np.ndarray, how: str, a_max: float) -> np.ndarray:
     return np.clip(advantages, 0.0 if how == "asymmetric" else -a_max, a_max)
 
 
-def without_negatives(advantages: np.ndarray, how: str) -> np.ndarray:
+def transform_negatives(advantages: np.ndarray, how: str) -> np.ndarray:
     """What negative advantages are worth; `how` is one of `NEGATIVES`."""
     if how == "clamp":
         return np.maximum(advantages, 0.0)
@@ -181,7 +183,7 @@ def rescale(weights: np.ndarray) -> np.ndarray:
 def _weights(advantages: np.ndarray, config: AdvantageConfig) -> np.ndarray:
     """float32[n] of finite advantages."""
     clipped = clip(advantages, config.clipping, config.a_max)
-    weights = without_negatives(clipped, config.negatives).astype(np.float32)
+    weights = transform_negatives(clipped, config.negatives).astype(np.float32)
     if config.hard:
         weights = (weights > 0).astype(np.float32)
     return rescale(weights) if config.rescale == "positive_mean" else weights

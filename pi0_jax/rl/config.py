@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pi0_jax.data.branches import CONDITIONS, EMBEDDING
+from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.windows import WindowConfig
 from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.rl.advantage import AdvantageConfig
-from pi0_jax.rl.init_states import SamplingConfig
+from pi0_jax.rl.init_states import GroupConfig
 from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
@@ -28,10 +28,10 @@ class RiptConfig:
     """What the RIPT loop collects and trains on.
 
     Attributes:
-        iterations: RIPT steps; train.py with 0 imitates, evaluates, and stops there.
-        updates_per_step: optimizer steps a RIPT step.
-        batch_size: windows an optimizer step.
-        sampling: which initial states, and which groups count.
+        iterations: RIPT iterations; train.py with 0 imitates, evaluates, and stops there.
+        updates_per_iteration: optimizer updates per RIPT iteration.
+        batch_size: windows per optimizer update.
+        groups: which initial states, and which groups count.
         advantage: from outcomes to weights.
         windows: from episodes to windows.
         objective: name of the field below that gives the loss.
@@ -40,7 +40,7 @@ class RiptConfig:
         cfg_dropout: settings of this objective.
         filtered_bc: settings of this objective.
         time_samples: noise/time draws per window and branch.
-        condition: how the branches of guidance are told apart (`data/conditions.py`); a policy
+        branch_mode: how the branches of guidance are told apart (`data/branches.py`); a policy
             keeps what it was trained with.
         guidance: scale at which the rollout policy acts.
         rollout_params: what acts in the rollouts: "last", the newest parameters; "ema", their
@@ -53,9 +53,9 @@ class RiptConfig:
     """
 
     iterations: int
-    updates_per_step: int
+    updates_per_iteration: int
     batch_size: int
-    sampling: SamplingConfig
+    groups: GroupConfig
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
     objective: str = "cfg"
@@ -65,7 +65,7 @@ class RiptConfig:
     cfg_dropout: CfgDropout = field(default_factory=CfgDropout)
     filtered_bc: FilteredBc = field(default_factory=FilteredBc)
     time_samples: int = 1
-    condition: str = EMBEDDING
+    branch_mode: str = EMBEDDING
     guidance: float = 1.0
     rollout_params: str = "last"
     buffer_iterations: int = 0
@@ -78,10 +78,10 @@ class RiptConfig:
         Raises:
             InputError: named field.
         """
-        check_minima("rl", self, {"iterations": 0, "updates_per_step": 1, "batch_size": 1})
+        check_minima("rl", self, {"iterations": 0, "updates_per_iteration": 1, "batch_size": 1})
         check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
         check_minima("rl", self, {"time_samples": 1})
-        choices = {"rollout_params": ("last", "ema"), "condition": CONDITIONS}
+        choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
         check_choices("rl", self, choices)
         if not 0 <= self.demo_fraction < 1:
@@ -94,15 +94,15 @@ class RiptConfig:
 
     def __str__(self) -> str:
         """One line for the log: what is switched on."""
-        s, a = self.sampling, self.advantage
+        s, a = self.groups, self.advantage
         weights = "success" if a.success_weight else f"{a.negatives}, {a.rescale}"
         demos = f", {self.demo_fraction:.0%} demonstrations" if self.demo_fraction else ""
         return (
-            f"{self.iterations} iterations of {s.groups_per_step} groups x {s.group_size} from "
-            f"{s.states} states (at most {s.max_groups} tried, dynamic sampling "
-            f"{'on' if s.dynamic_sampling else 'off'}) and {self.updates_per_step} updates of "
+            f"{self.iterations} iterations of {s.groups_per_iteration} groups x {s.group_size} "
+            f"from {s.states} states (at most {s.max_groups} tried, dynamic sampling "
+            f"{'on' if s.dynamic_sampling else 'off'}) and {self.updates_per_iteration} updates of "
             f"{self.batch_size} windows{demos}; weights {weights}; "
-            f"{self.condition}, {self.chosen}; rollouts at guidance "
+            f"{self.branch_mode}, {self.chosen}; rollouts at guidance "
             f"{self.guidance:g} with the {self.rollout_params} parameters"
         )
 
@@ -131,7 +131,7 @@ def ript_config(values: Mapping[str, Any]) -> RiptConfig:
         InputError: a key that is unknown or missing, or a value out of range.
     """
     sections = {
-        "sampling": SamplingConfig,
+        "groups": GroupConfig,
         "advantage": AdvantageConfig,
         "windows": WindowConfig,
         "cfg": Cfg,

@@ -20,15 +20,15 @@ _EPOCHS = 10**6  # a run visits a state less often: no two runs share a visit, n
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
+class GroupConfig:
     """Which initial states a step tries, and how many.
 
     Attributes:
         group_size: rollouts K of a group.
-        groups_per_step: accepted groups wanted in a step.
+        groups_per_iteration: accepted groups wanted in a step.
         max_groups: groups tried in a step at most; a policy that always succeeds or always
             fails ends the step here instead of searching for ever.
-        early_stop: no further round of search begins once this share of `groups_per_step` is
+        early_stop: no further round of search begins once this share of `groups_per_iteration` is
             accepted (RIPT-VLA's `early_stop_percentage`).
         states: "fresh", as `first_seed` and `num_states` say; "demonstrations", those that the
             scripted demonstrations started from (RIPT-VLA's default); "validation", those of the
@@ -47,7 +47,7 @@ class SamplingConfig:
     """
 
     group_size: int
-    groups_per_step: int
+    groups_per_iteration: int
     max_groups: int
     first_seed: int
     early_stop: float = 1.0
@@ -63,20 +63,20 @@ class SamplingConfig:
         Raises:
             InputError: named field.
         """
-        minima = {"group_size": 2, "groups_per_step": 0, "first_seed": 0, "num_states": 0}
-        check_minima("rl.sampling", self, minima | {"skip_threshold": -1, "early_stop": 0})
-        check_choices("rl.sampling", self, {"states": (FRESH, DEMONSTRATIONS, VALIDATION)})
+        minima = {"group_size": 2, "groups_per_iteration": 0, "first_seed": 0, "num_states": 0}
+        check_minima("rl.groups", self, minima | {"skip_threshold": -1, "early_stop": 0})
+        check_choices("rl.groups", self, {"states": (FRESH, DEMONSTRATIONS, VALIDATION)})
         if not 0 < self.early_stop <= 1:
-            raise InputError(f"rl.sampling.early_stop must be in (0, 1], got {self.early_stop}")
-        if self.max_groups < self.groups_per_step:
+            raise InputError(f"rl.groups.early_stop must be in (0, 1], got {self.early_stop}")
+        if self.max_groups < self.groups_per_iteration:
             raise InputError(
-                f"rl.sampling.max_groups ({self.max_groups}) must be at least "
-                f"rl.sampling.groups_per_step ({self.groups_per_step})"
+                f"rl.groups.max_groups ({self.max_groups}) must be at least "
+                f"rl.groups.groups_per_iteration ({self.groups_per_iteration})"
             )
         if self.num_states and self.num_states < self.states_per_group:
             raise InputError(
-                f"rl.sampling.mix_states puts {self.states_per_group} states into a group; "
-                f"rl.sampling.num_states is {self.num_states}: give it at least as many, or 0"
+                f"rl.groups.mix_states puts {self.states_per_group} states into a group; "
+                f"rl.groups.num_states is {self.num_states}: give it at least as many, or 0"
             )
 
     @property
@@ -87,11 +87,11 @@ class SamplingConfig:
     @property
     def enough(self) -> int:
         """Accepted groups with which a step is satisfied."""
-        return max(1, int(self.groups_per_step * self.early_stop))
+        return max(1, int(self.groups_per_iteration * self.early_stop))
 
 
 @dataclass(frozen=True)
-class Sampler:
+class InitStateSchedule:
     """Where the endless plan of initial states stands; JSON values throughout.
 
     Group i of the plan is of task i mod number of tasks, so tasks stay balanced. With one state a
@@ -115,9 +115,9 @@ class Sampler:
     outcomes: Mapping[str, str] = field(default_factory=dict)
     skips: Mapping[str, int] = field(default_factory=dict)
 
-    def draw(
-        self, tasks: Sequence[Task], count: int, config: SamplingConfig
-    ) -> tuple[list[tuple[Start, ...]], int, "Sampler"]:
+    def next_groups(
+        self, tasks: Sequence[Task], count: int, config: GroupConfig
+    ) -> tuple[list[tuple[Start, ...]], int, "InitStateSchedule"]:
         """The initial states of the next groups.
 
         Looks at one epoch of the plan at most: where every state is solved, it finds none.
@@ -145,7 +145,9 @@ class Sampler:
         after = replace(self, drawn=self.drawn + seen, outcomes=outcomes, skips=skips)
         return found, seen - len(found), after
 
-    def record(self, groups: Sequence[Group], kept: int, config: SamplingConfig) -> "Sampler":
+    def record(
+        self, groups: Sequence[Group], kept: int, config: GroupConfig
+    ) -> "InitStateSchedule":
         """The sampler that has heard how some groups ended.
 
         Args:
@@ -162,9 +164,7 @@ class Sampler:
             skips.pop(name, None)  # a state of a mixed group may be tried although it is solved
         return replace(self, accepted=self.accepted + kept, outcomes=outcomes, skips=skips)
 
-    def _group(
-        self, tasks: Sequence[Task], index: int, config: SamplingConfig
-    ) -> tuple[Start, ...]:
+    def _group(self, tasks: Sequence[Task], index: int, config: GroupConfig) -> tuple[Start, ...]:
         """The starts of group `index` of the plan."""
         visit, which = divmod(index, len(tasks))
         width = config.states_per_group
@@ -183,7 +183,7 @@ class Sampler:
         return tuple(Start(tasks[which], seed, number) for seed in seeds)
 
 
-def teaching(groups: Sequence[Group], dynamic: bool) -> list[Group]:
+def informative_groups(groups: Sequence[Group], dynamic: bool) -> list[Group]:
     """Leaves out groups that teach nothing, such as one that errors left with a single rollout.
 
     Args:
@@ -195,7 +195,7 @@ def teaching(groups: Sequence[Group], dynamic: bool) -> list[Group]:
     return [group for group in comparable if not (dynamic and group.uniform)]
 
 
-def _groups_per_epoch(config: SamplingConfig) -> int:
+def _groups_per_epoch(config: GroupConfig) -> int:
     """Groups of one task in which its states come once each; 0 where there is no end of states."""
     return config.num_states // config.states_per_group
 
@@ -204,7 +204,7 @@ def _name(task: str, seed: int) -> str:
     return f"{task}/{seed}"
 
 
-def _solved(history: str, config: SamplingConfig) -> bool:
+def _solved(history: str, config: GroupConfig) -> bool:
     """The last K outcomes are successes; fewer than K say nothing yet."""
     return config.skip_threshold >= 0 and history == "1" * config.group_size
 

@@ -16,15 +16,15 @@ from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, w
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode, Group
 from pi0_jax.policy.policy import Policy
-from pi0_jax.rl.advantage import weigh
+from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
-from pi0_jax.rl.init_states import Sampler, teaching
+from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
 from pi0_jax.rollout.collect import Report, collect, groups_of, plan_groups
 from pi0_jax.types import Batch
 
 
 @dataclass(frozen=True)
-class Harvest:
+class CollectedGroups:
     """What one RIPT step brought in.
 
     Attributes:
@@ -56,33 +56,33 @@ class Harvest:
         return len(self.groups) / max(1, self.tried)
 
 
-def harvest(
+def collect_groups(
     policy: Policy,
     pool: Engine,
     tasks: Sequence[Task],
-    sampler: Sampler,
+    init_states: InitStateSchedule,
     config: RiptConfig,
     execute_steps: int,
-    policy_step: int,
+    optimizer_step: int,
     report: Report = lambda episodes: None,
-) -> tuple[Harvest, Sampler]:
+) -> tuple[CollectedGroups, InitStateSchedule]:
     """Collects groups until enough are accepted, `max_groups` are tried, or all are solved."""
-    sampling, found = config.sampling, Harvest()
+    sampling, found = config.groups, CollectedGroups()
     look_every = config.windows.every
     while len(found.groups) < sampling.enough and found.tried < sampling.max_groups:
-        wanted = sampling.groups_per_step - len(found.groups)
-        starts, skipped, sampler = sampler.draw(
+        wanted = sampling.groups_per_iteration - len(found.groups)
+        starts, skipped, init_states = init_states.next_groups(
             tasks, min(wanted, sampling.max_groups - found.tried), sampling
         )
         plans = plan_groups(pool, starts, sampling.group_size)
         so_far = partial(_report_all, report, found.episodes)
         fresh = collect(
-            policy, pool, plans, execute_steps, policy_step, so_far, look_every=look_every
+            policy, pool, plans, execute_steps, optimizer_step, so_far, look_every=look_every
         )
         groups = groups_of(fresh, sampling.group_size)
-        kept = teaching(groups, sampling.dynamic_sampling)
-        sampler = sampler.record(groups, len(kept), sampling)
-        found = Harvest(
+        kept = informative_groups(groups, sampling.dynamic_sampling)
+        init_states = init_states.record(groups, len(kept), sampling)
+        found = CollectedGroups(
             (*found.episodes, *fresh),
             (*found.groups, *kept),
             found.tried + len(starts),
@@ -90,7 +90,7 @@ def harvest(
         )
         if not starts:
             break
-    return found, sampler
+    return found, init_states
 
 
 def weighted_windows(
@@ -99,7 +99,7 @@ def weighted_windows(
     """The training windows of a step's accepted groups; None where there are none."""
     if not groups:
         return None
-    weights, _ = weigh([group.rewards for group in groups], config.advantage)
+    weights, _ = episode_weights([group.rewards for group in groups], config.advantage)
     episodes = [episode for group in groups for episode in group.episodes]
     if not any(len(window_starts(e, horizon, config.windows)) for e in episodes):
         return None

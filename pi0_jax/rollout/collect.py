@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary, Done, Engine, Job, Task, run, start
+from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
 from pi0_jax.episode import Episode, Group
 from pi0_jax.policy.policy import Policy
 
@@ -54,7 +54,7 @@ class Plan:
 
     task: Task
     seed: int
-    first: Boundary | None
+    first: ChunkResult | None
     rollout: int = 0
     error: str | None = None
 
@@ -64,12 +64,12 @@ class _Live:
     """An episode in progress: everything the boundaries have told so far."""
 
     plan: Plan
-    at: Boundary | None
+    at: ChunkResult | None
     keep_images: bool = True
     images: list[np.ndarray] = field(default_factory=list)
     image_steps: list[int] = field(default_factory=list)
     chunk_starts: list[int] = field(default_factory=list)
-    parts: list[Boundary] = field(default_factory=list)
+    parts: list[ChunkResult] = field(default_factory=list)
     steps: int = 0
 
     def look(self) -> None:
@@ -80,7 +80,7 @@ class _Live:
             self.image_steps.append(self.steps)
         self.chunk_starts.append(self.steps)
 
-    def advance(self, boundary: Boundary) -> bool:
+    def advance(self, boundary: ChunkResult) -> bool:
         """Takes the end of a chunk; True while the episode goes on."""
         self.at = boundary
         self.parts.append(replace(boundary, obs=None, looks=boundary.looks[:0]))
@@ -90,7 +90,7 @@ class _Live:
         self.steps += len(boundary.actions)
         return not boundary.success and self.steps < self.plan.task.max_steps
 
-    def episode(self, policy_step: int, error: str | None) -> Episode:
+    def episode(self, optimizer_step: int, error: str | None) -> Episode:
         """The finished episode. A look whose chunk was lost to an error is left out."""
         seen = sum(step < self.steps for step in self.image_steps)
         images = np.stack(self.images)[:seen] if self.images else np.zeros((0,), np.uint8)
@@ -105,7 +105,7 @@ class _Live:
             actions=_join([part.actions for part in self.parts], 7),
             chunk_start=np.isin(np.arange(self.steps), self.chunk_starts),
             success=error is None and self.at is not None and self.at.success,
-            policy_step=policy_step,
+            optimizer_step=optimizer_step,
             error=error,
         )
 
@@ -137,7 +137,7 @@ def collect(
     pool: Engine,
     plans: Sequence[Plan],
     execute_steps: int,
-    policy_step: int,
+    optimizer_step: int,
     report: Report = lambda episodes: None,
     keep_images: bool = True,
     look_every: int = 0,
@@ -149,7 +149,7 @@ def collect(
         pool: where the simulators are.
         plans: episodes to run.
         execute_steps: actions executed of each chunk.
-        policy_step: recorded with the episodes, and part of their noise.
+        optimizer_step: recorded with the episodes, and part of their noise.
         report: for a progress line.
         keep_images: store what the policy saw; without, `images` and `image_steps` are empty.
         look_every: also record images before every n-th step of an episode; 0 for none but
@@ -159,11 +159,11 @@ def collect(
         One episode a plan, in their order. A plan whose simulator failed for good gives an
         episode with `error` set, which is neither success nor failure of the policy.
     """
-    acting = _Acting(policy, pool, execute_steps, policy_step, look_every)
+    acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every)
     live = [_Live(plan, plan.first, keep_images) for plan in plans]
     ended: dict[int, Episode] = {}
     for index, error in acting.run(live):
-        ended[index] = live[index].episode(policy_step, error)
+        ended[index] = live[index].episode(optimizer_step, error)
         if live[index].plan.first is not None:
             report(list(ended.values()))
     return [ended[index] for index in range(len(live))]
@@ -207,7 +207,7 @@ class _Acting:
     policy: Policy
     pool: Engine
     execute_steps: int
-    policy_step: int
+    optimizer_step: int
     look_every: int
 
     def run(self, live: list[_Live]) -> Iterator[tuple[int, str | None]]:
@@ -242,11 +242,11 @@ class _Acting:
         for episode in ready:
             episode.look()
         boundaries = [at for at in (episode.at for episode in ready) if at is not None]
-        noise = np.stack([_noise(self.policy, episode, self.policy_step) for episode in ready])
+        noise = np.stack([_noise(self.policy, episode, self.optimizer_step) for episode in ready])
         chunks = self.policy.act([at.obs for at in boundaries if at.obs is not None], noise)
         return [self.job(*one) for one in zip(ready, boundaries, chunks, strict=True)]
 
-    def job(self, episode: _Live, at: Boundary, chunk: np.ndarray) -> Job:
+    def job(self, episode: _Live, at: ChunkResult, chunk: np.ndarray) -> Job:
         """The next chunk of an episode, float32[H, 7], as far as it is executed."""
         task = episode.plan.task
         steps = min(self.execute_steps, task.max_steps - episode.steps)
@@ -254,10 +254,10 @@ class _Acting:
         return Job(task, run, (at.state, chunk[:steps], *looks))
 
 
-def _noise(policy: Policy, episode: _Live, policy_step: int) -> np.ndarray:
+def _noise(policy: Policy, episode: _Live, optimizer_step: int) -> np.ndarray:
     """float32[H, d] that belongs to one chunk of one episode."""
     config = policy.model.config
-    key = (episode.plan.seed, episode.plan.rollout, policy_step, episode.steps)
+    key = (episode.plan.seed, episode.plan.rollout, optimizer_step, episode.steps)
     shape = (config.action_horizon, config.action_dim)
     return np.random.default_rng(key).standard_normal(shape, np.float32)
 

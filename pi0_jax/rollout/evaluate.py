@@ -31,7 +31,7 @@ class EvalConfig:
         episodes: initial states a task.
         first_seed: seed of the first of them.
         guidance: scales to evaluate.
-        num_steps: Euler steps.
+        num_flow_steps: Euler steps.
         videos: videos of each task and kind (`film.film`).
         execute_steps: actions executed of each chunk; 0 for as many as the policy folder says.
     """
@@ -39,7 +39,7 @@ class EvalConfig:
     episodes: int
     first_seed: int
     guidance: tuple[float, ...]
-    num_steps: int
+    num_flow_steps: int
     videos: int
     execute_steps: int = 0
 
@@ -49,7 +49,13 @@ class EvalConfig:
         Raises:
             InputError: named field.
         """
-        minima = {"episodes": 1, "num_steps": 1, "first_seed": 0, "videos": 0, "execute_steps": 0}
+        minima = {
+            "episodes": 1,
+            "num_flow_steps": 1,
+            "first_seed": 0,
+            "videos": 0,
+            "execute_steps": 0,
+        }
         check_minima("eval", self, minima)
         numbers = (
             isinstance(s, int | float) and math.isfinite(s) and s >= 0 for s in self.guidance
@@ -75,17 +81,17 @@ class EvalConfig:
         return self.execute_steps or spec.execute_steps
 
 
-def measure(
+def evaluate_policy(
     session: Session,
     config: EvalConfig,
     phase: Phase,
-    arm: str,
+    method: str,
     folder: PolicyFolder,
     scales: Sequence[float],
 ) -> None:
     """Evaluates a policy at some guidance scales; episodes that the run holds are not run again.
 
-    Every policy meets the same initial states with the same noise, so differences between arms
+    Every policy meets the same initial states with the same noise, so differences between methods
     and scales are paired. Writes rows to results.json, and to episodes/eval a line an episode
     (.jsonl) and the episodes themselves without images (.npz).
     """
@@ -94,24 +100,26 @@ def measure(
     seeds = range(config.first_seed, config.first_seed + config.episodes)
     states = [(task, seed) for task in session.suite.tasks for seed in seeds]
     for scale in scales:
-        log = EpisodeLog(run.episodes(f"eval/{arm}_{scale:g}"))
+        log = EpisodeLog(run.episodes(f"eval/{method}_{scale:g}"))
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:
-            policy = Policy.from_folder(folder, scale, config.num_steps, session.rows)
-            found |= _evaluate(session, arm, policy, steps, missing, log, found)
+            policy = Policy.from_folder(folder, scale, config.num_flow_steps, session.rows)
+            found |= _evaluate(session, method, policy, steps, missing, log, found)
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
-        run.put_rows(rows(episodes, phase, arm, scale))
+        run.put_rows(rows(episodes, phase, method, scale))
 
 
-def rows(episodes: Sequence[Episode], phase: Phase, arm: str, guidance: float | None) -> list[Row]:
+def rows(
+    episodes: Sequence[Episode], phase: Phase, method: str, guidance: float | None
+) -> list[Row]:
     """One row a task; episodes that the simulator spoiled are not counted."""
     valid = [episode for episode in episodes if episode.error is None]
     names = dict.fromkeys(episode.task for episode in episodes)
     of_task = {name: [e for e in valid if e.task == name] for name in names}
     return [
-        Row(phase, arm, name, guidance, sum(e.success for e in members), len(members))
+        Row(phase, method, name, guidance, sum(e.success for e in members), len(members))
         for name, members in of_task.items()
     ]
 
@@ -133,7 +141,7 @@ def _blocks(states: Sequence[_State], workers: int) -> list[list[_State]]:
 
 def _evaluate(
     session: Session,
-    arm: str,
+    method: str,
     policy: Policy,
     execute_steps: int,
     states: Sequence[_State],
@@ -142,7 +150,7 @@ def _evaluate(
 ) -> dict[Key, Episode]:
     """Runs and logs the episodes of `states`, beside those that are known."""
     new: dict[Key, Episode] = {}
-    label, start = f"{arm}: evaluation at guidance {policy.guidance:g}", time.monotonic()
+    label, start = f"{method}: evaluation at guidance {policy.guidance:g}", time.monotonic()
     with session.run.progress(label, len(known) + len(states), len(known)) as progress:
 
         def note(ended: Sequence[Episode]) -> None:
@@ -158,7 +166,7 @@ def _evaluate(
             plans = plan_states(session.pool, block)
             note(collect(policy, session.pool, plans, execute_steps, 0, note, keep_images=False))
     seconds = time.monotonic() - start
-    speed = session.speed(label, list(new.values()), seconds)
+    speed = session.log_speed(label, list(new.values()), seconds)
     values = {"guidance": policy.guidance, "episodes": len(new), "seconds_eval": seconds}
-    session.run.log(0, "eval", arm, **values, **speed)
+    session.run.log(0, "eval", method, **values, **speed)
     return new

@@ -20,26 +20,30 @@ MOST_STATES = 20  # however many tasks there are: a video of LIBERO takes minute
 _STILLS = 6
 
 
-def film(session: Session, arms: Sequence[str], guidance: float, each: int) -> None:
-    """Writes videos/*.mp4 and frames/*.png of the same initial states under every arm.
+def record_videos(session: Session, methods: Sequence[str], guidance: float, each: int) -> None:
+    """Writes videos/*.mp4 and frames/*.png of the same initial states under every method.
 
     Those that are there already stay.
 
     Args:
         session: of the run.
-        arms: to film, in the order of the report; before and after RL, or one policy alone.
+        methods: to film, in the order of the report; before and after RL, or one policy alone.
         guidance: scale of the stored evaluations to choose from.
-        each: states of each task and kind: newly solved by the last arm, solved by the first,
+        each: states of each task and kind: newly solved by the last method, solved by the first,
             failed by the last; no more than `MOST_STATES` in all.
     """
     run = session.run
-    of_arm = {arm: load_episodes(run.episodes(f"eval/{arm}_{guidance:g}")) for arm in arms}
-    chosen = _choose(of_arm[arms[0]], of_arm[arms[-1]], each)
-    shown = [(arm, episodes[index]) for arm, episodes in of_arm.items() for index in chosen]
+    of_method = {
+        method: load_episodes(run.episodes(f"eval/{method}_{guidance:g}")) for method in methods
+    }
+    chosen = _choose(of_method[methods[0]], of_method[methods[-1]], each)
+    shown = [
+        (method, episodes[index]) for method, episodes in of_method.items() for index in chosen
+    ]
     _film_missing(session, shown)
     shown = [one for one in shown if _video_file(run.path, *one).exists()]
-    videos = [_video_entry(arm, episode) for arm, episode in shown]
-    stills = [_still_entry(arm, episode) for arm, episode in shown]
+    videos = [_video_entry(method, episode) for method, episode in shown]
+    stills = [_still_entry(method, episode) for method, episode in shown]
     for folder, index in (("videos", videos), ("frames", stills)):
         (run.path / folder).mkdir(exist_ok=True)
         (run.path / folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
@@ -60,11 +64,11 @@ def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> Non
             try:
                 films = replay(session.pool, plays, 1)
             except RuntimeError as error:
-                session.run.say(f"warning: {len(block)} videos could not be filmed: {error}")
+                session.run.message(f"warning: {len(block)} videos could not be filmed: {error}")
                 continue
-            for (arm, episode), frames in zip(block, films, strict=True):
-                _write_stills(path / "frames", arm, episode, frames)
-                _write_video(path, arm, episode, frames)
+            for (method, episode), frames in zip(block, films, strict=True):
+                _write_stills(path / "frames", method, episode, frames)
+                _write_video(path, method, episode, frames)
             progress.update(first + len(block))
 
 
@@ -96,40 +100,42 @@ def _outcome(episode: Episode) -> str:
     return "success" if episode.success else "failure"
 
 
-def _name(arm: str, episode: Episode) -> str:
-    return f"{arm}_{episode.task}_{episode.seed}_{_outcome(episode)}"
+def _name(method: str, episode: Episode) -> str:
+    return f"{method}_{episode.task}_{episode.seed}_{_outcome(episode)}"
 
 
-def _video_file(run: Path, arm: str, episode: Episode) -> Path:
-    return run / "videos" / f"{_name(arm, episode)}.mp4"
+def _video_file(run: Path, method: str, episode: Episode) -> Path:
+    return run / "videos" / f"{_name(method, episode)}.mp4"
 
 
-def _video_entry(arm: str, episode: Episode) -> dict[str, str]:
+def _video_entry(method: str, episode: Episode) -> dict[str, str]:
     return {
-        "file": f"{_name(arm, episode)}.mp4",
+        "file": f"{_name(method, episode)}.mp4",
         "title": f"{episode.prompt}, initial state {episode.seed}",
         "phase": "eval",
-        "arm": arm,
+        "method": method,
         "outcome": _outcome(episode),
         "caption": f"{len(episode)} control steps",
     }
 
 
-def _write_video(run: Path, arm: str, episode: Episode, frames: np.ndarray) -> None:
+def _write_video(run: Path, method: str, episode: Episode, frames: np.ndarray) -> None:
     captions = [
-        f"{episode.prompt}\n{arm}  step {step + 1}/{len(episode)}" for step in range(len(frames))
+        f"{episode.prompt}\n{method}  step {step + 1}/{len(episode)}" for step in range(len(frames))
     ]
     end = [f"{captions[-1]}  {_outcome(episode)}"] * HOLD_FRAMES
     held = np.concatenate([frames, frames[-1:].repeat(HOLD_FRAMES, axis=0)])
-    write_video(_video_file(run, arm, episode), held, CONTROL_HZ, captions + end)
+    write_video(_video_file(run, method, episode), held, CONTROL_HZ, captions + end)
 
 
-def _still_entry(arm: str, episode: Episode) -> dict[str, str]:
+def _still_entry(method: str, episode: Episode) -> dict[str, str]:
     caption = f"{episode.task}, initial state {episode.seed}: {_outcome(episode)}"
-    return {"file": f"{_name(arm, episode)}.png", "caption": caption, "group": arm}
+    return {"file": f"{_name(method, episode)}.png", "caption": caption, "group": method}
 
 
-def _write_stills(folder: Path, arm: str, episode: Episode, frames: np.ndarray) -> None:
+def _write_stills(folder: Path, method: str, episode: Episode, frames: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     chosen = np.linspace(0, len(frames) - 1, _STILLS).round().astype(int)
-    imageio.imwrite(folder / f"{_name(arm, episode)}.png", np.concatenate(frames[chosen], axis=1))
+    imageio.imwrite(
+        folder / f"{_name(method, episode)}.png", np.concatenate(frames[chosen], axis=1)
+    )

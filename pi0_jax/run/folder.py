@@ -1,7 +1,7 @@
 """The run folder: where a run's config, metrics, checkpoints, episodes and results lie.
 
 config.json   metrics.jsonl   results.json   report.html
-checkpoints/<arm>/<step>/   episodes/   videos/   frames/   policy/
+checkpoints/<method>/<step>/   episodes/   videos/   frames/   policy/
 """
 
 import fcntl
@@ -70,7 +70,7 @@ class RunFolder:
             self.rows = _read(self._results, "rows", lambda rows: [row_from_dict(r) for r in rows])
             self.protocol = _read(self._results, "protocol", dict[str, Any])
 
-    def follow(self, protocol: dict[str, Any]) -> None:
+    def set_protocol(self, protocol: dict[str, Any]) -> None:
         """Takes a protocol for all results from now on, and stores it.
 
         Raises:
@@ -86,10 +86,10 @@ class RunFolder:
         self.protocol = {**self.protocol, **protocol}
         self.put_rows([])
 
-    def checkpoints(self, arm: str) -> Path:
-        """Folder of an arm's checkpoints; a baseline's lie apart from the run's own."""
-        own = arm in (BASE, RIPT)
-        return self.path / ("." if own else f"baselines/{arm}") / "checkpoints"
+    def checkpoints(self, method: str) -> Path:
+        """Folder of a method's checkpoints; a baseline's lie apart from the run's own."""
+        own = method in (BASE, RIPT)
+        return self.path / ("." if own else f"baselines/{method}") / "checkpoints"
 
     def episodes(self, name: str) -> Path:
         """File of some episodes, such as "demonstrations" or "ript/003"."""
@@ -97,21 +97,21 @@ class RunFolder:
 
     def put_rows(self, rows: Sequence[Row]) -> None:
         """Appends results, or replaces earlier ones of the same thing, and writes results.json."""
-        of = {(r.phase, r.arm, r.task, r.guidance): r for r in (*self.rows, *rows)}
+        of = {(r.phase, r.method, r.task, r.guidance): r for r in (*self.rows, *rows)}
         self.rows = list(of.values())
         results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
         results["all_tasks"] = [row.as_dict() for row in pool_tasks(self.rows)]
         _write(self._results, results)
 
-    def log(self, step: int, phase: str, arm: str, **values: Any) -> None:
+    def log(self, step: int, phase: str, method: str, **values: Any) -> None:
         """One line of metrics.jsonl."""
-        self.metrics.write(step, phase, arm=arm, **values)
+        self.metrics.write(step, phase, method=method, **values)
 
-    def rewind(self, phase: str, arm: str, step: int) -> None:
-        """Forgets this phase and arm's metrics beyond `step`, where a resumed run goes on."""
-        self.metrics.rewind(phase, arm, step)
+    def rewind(self, phase: str, method: str, step: int) -> None:
+        """Forgets this phase and method's metrics beyond `step`, where a resumed run goes on."""
+        self.metrics.rewind(phase, method, step)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """One line for the person who watches, with the time of day."""
         sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
 

@@ -52,11 +52,11 @@ class Session:
         """Seed of the first initial state of a training stream: every run seed has its own."""
         return first_seed + _SEED_STRIDE * self.seed
 
-    def speed(self, what: str, episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+    def log_speed(self, what: str, episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
         """Says how fast a phase of rollouts was; returns it as values for metrics.jsonl."""
         steps_per_s = sum(map(len, episodes)) / seconds
         per_minute = 60 * len(episodes) / seconds
-        self.run.say(
+        self.run.message(
             f"{what}: {len(episodes)} episodes in {duration(seconds)}, {steps_per_s:.0f} env "
             f"steps/s, {per_minute:.0f} episodes/min, {self.pool.workers} simulators, "
             f"{self.pool.renderer} rendering"
@@ -92,7 +92,7 @@ def open_session(
     check_minima("config", config, {"rows": 1})
     workers, renderer = config.pool.workers or cores(), choose_renderer()
     run = RunFolder(workdir, {**settings, **config.to_dict()}, resume, config.wandb_project)
-    run.follow({**protocol(suite, renderer), "rows": config.rows})
-    run.say(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
+    run.set_protocol({**protocol(suite, renderer), "rows": config.rows})
+    run.message(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
         yield Session(run, suite, pool, config.seed, config.rows)

@@ -47,7 +47,7 @@ class Row:
 
     Attributes:
         phase: the part of the run after which it was measured.
-        arm: what was trained, such as "base", "continued_sft", "ript" or "filtered_bc".
+        method: what was trained, such as "base", "continued_sft", "ript" or "filtered_bc".
         task: name of the task.
         guidance: guidance scale the policy acted with; None for a policy without condition.
         successes: successful episodes.
@@ -55,7 +55,7 @@ class Row:
     """
 
     phase: Phase
-    arm: str
+    method: str
     task: str
     guidance: float | None
     successes: int
@@ -98,7 +98,7 @@ def row_from_dict(entry: Mapping[str, Any]) -> Row:
             raise ValueError(f"unknown phase {phase!r}")
         return Row(
             phase=cast(Phase, phase),
-            arm=str(entry["arm"]),
+            method=str(entry["method"]),
             task=str(entry["task"]),
             guidance=None if guidance is None else float(guidance),
             successes=int(entry["successes"]),
@@ -109,15 +109,15 @@ def row_from_dict(entry: Mapping[str, Any]) -> Row:
 
 
 def pool_tasks(rows: Sequence[Row]) -> list[Row]:
-    """Adds up the tasks of each (phase, arm, guidance), in order of first appearance."""
+    """Adds up the tasks of each (phase, method, guidance), in order of first appearance."""
     return [_sum(group) for group in by_setting(rows)]
 
 
 def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of all tasks of each (phase, arm, guidance), in order of first appearance."""
+    """Rows of all tasks of each (phase, method, guidance), in order of first appearance."""
     groups: dict[tuple[Phase, str, float | None], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.phase, row.arm, row.guidance), []).append(row)
+        groups.setdefault((row.phase, row.method, row.guidance), []).append(row)
     return list(groups.values())
 
 
@@ -125,7 +125,7 @@ def _sum(rows: Sequence[Row]) -> Row:
     tasks = list(dict.fromkeys(row.task for row in rows))
     return Row(
         phase=rows[0].phase,
-        arm=rows[0].arm,
+        method=rows[0].method,
         task=tasks[0] if len(tasks) == 1 else f"all {len(tasks)} tasks",
         guidance=rows[0].guidance,
         successes=sum(row.successes for row in rows),
@@ -133,7 +133,7 @@ def _sum(rows: Sequence[Row]) -> Row:
     )
 
 
-_HEADER = ("phase", "arm", "task", "guidance", "success", "rate", "95 % interval")
+_HEADER = ("phase", "method", "task", "guidance", "success", "rate", "95 % interval")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -163,7 +163,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     rate = f"{row.rate:.1%}" if row.episodes else "-"
     interval = f"[{row.wilson_low:.1%}, {row.wilson_high:.1%}]"
     counts = f"{row.successes}/{row.episodes}"
-    return row.phase, row.arm, row.task, guidance, counts, rate, interval
+    return row.phase, row.method, row.task, guidance, counts, rate, interval
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -21,7 +21,7 @@ def check_room(folder: Path, state: TrainState) -> None:
     """The disk holds two checkpoints of this state: the old one goes when the new one is whole.
 
     Args:
-        folder: of all checkpoints of one run or arm; it need not exist.
+        folder: of all checkpoints of one run or method; it need not exist.
         state: as it will be saved.
 
     Raises:
@@ -41,7 +41,7 @@ def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> No
     """Writes `folder/<step>`, which appears only when whole, then drops older steps.
 
     Args:
-        folder: of all checkpoints of one run or arm.
+        folder: of all checkpoints of one run or method.
         step: global optimizer step.
         state: device values; optimizer states are saved as a list of leaves.
         host: JSON values.
@@ -82,7 +82,7 @@ def restore(folder: Path, like: TrainState) -> TrainState:
     """The newest checkpoint's training state.
 
     Args:
-        folder: of all checkpoints of one run or arm.
+        folder: of all checkpoints of one run or method.
         like: a state of the same model and optimizer.
 
     Raises:

@@ -13,16 +13,16 @@ from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig, check_rules, make_optimizer
 from pi0_jax.training.sharding import everywhere, make_mesh, over_batch, place_batch, shardings
 from pi0_jax.training.step import (
-    DrawnLoss,
     Gradient,
     Loss,
     Metrics,
+    SampledLoss,
     TrainState,
     init_state,
     make_step,
     whole_gradient,
 )
-from pi0_jax.training.trim_prompts import cut_prompts
+from pi0_jax.training.trim_prompts import trim_prompts
 from pi0_jax.types import Batch, path_name
 
 Update = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
@@ -31,7 +31,7 @@ Update = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 ONE_DEVICE = Hardware()
 
 
-def prepare(
+def create_training(
     params: Any,
     loss: Loss,
     config: OptimizerConfig,
@@ -42,7 +42,7 @@ def prepare(
 
     Args:
         params: whole tree, on the host or a device; it is copied.
-        loss: to minimise; a `DrawnLoss` where there are micro-batches.
+        loss: to minimise; a `SampledLoss` where there are micro-batches.
         config: of the optimizer.
         total_steps: of the learning-rate schedule.
         hardware: the layout.
@@ -51,21 +51,21 @@ def prepare(
         InputError: an optimizer rule matches no parameter, or freezes all; the mesh does not
             fit the devices.
     """
-    starting, step = recipe(params, loss, config, total_steps, hardware)
+    init_fn, step = make_init_and_update(params, loss, config, total_steps, hardware)
     if hardware.devices == 1:
         jitted = jax.jit(step, donate_argnums=0)
-        return starting(params), _placing(jitted, jax.device_put)
+        return init_fn(params), _placing(jitted, jax.device_put)
     mesh = make_mesh(hardware)
-    layout = shardings(jax.eval_shape(starting, params), mesh)
-    state = jax.jit(starting, out_shardings=layout)(params)
+    layout = shardings(jax.eval_shape(init_fn, params), mesh)
+    state = jax.jit(init_fn, out_shardings=layout)(params)
     jitted = jit_on_mesh(step, layout, mesh)
     return state, _placing(jitted, lambda batch: place_batch(batch, mesh))
 
 
-def recipe(
+def make_init_and_update(
     params: Any, loss: Loss, config: OptimizerConfig, total_steps: int, hardware: Hardware
 ) -> tuple[Callable[[Any], TrainState], Update]:
-    """How a state starts from parameters, and its update, as pure functions; see `prepare`."""
+    """Pure functions: how a state starts from parameters, and its update (`create_training`)."""
     adapted = jax.eval_shape(_adapters(config), params)
     leaves = jax.tree_util.tree_flatten_with_path(adapted)[0]
     paths = [path_name(path) for path, _ in leaves]
@@ -73,20 +73,20 @@ def recipe(
     check_rules(paths, rules)
     optimizer = make_optimizer(config, total_steps)
 
-    def starting(params: Any) -> TrainState:
+    def init_fn(params: Any) -> TrainState:
         """The state at step 0."""
         params = _adapters(config)(params)
         return init_state(
             params, optimizer, rules, hardware.frozen_dtype or None, config.ema_decay > 0
         )
 
-    return starting, make_step(_gradient(loss, hardware), optimizer, rules, config.ema_decay)
+    return init_fn, make_step(_gradient(loss, hardware), optimizer, rules, config.ema_decay)
 
 
 def _placing(jitted: Update, place: Callable[[Batch], Batch]) -> Update:
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
         """Places the host batch and takes one step."""
-        return jitted(state, place(cut_prompts(batch)), rng)
+        return jitted(state, place(trim_prompts(batch)), rng)
 
     return update
 
@@ -102,7 +102,7 @@ def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
     )
 
 
-def finished(state: TrainState) -> Any:
+def final_params(state: TrainState) -> Any:
     """The parameters to act with, on the device: averaged if asked for, adapters merged."""
     return lora.merge(state.averaged())
 
@@ -116,7 +116,7 @@ def _adapters(config: OptimizerConfig) -> Callable[[Any], Any]:
 def _gradient(loss: Loss, hardware: Hardware) -> Gradient:
     if hardware.micro_batches == 1:
         return whole_gradient(loss)
-    if not isinstance(loss, DrawnLoss):
+    if not isinstance(loss, SampledLoss):
         raise InputError("hardware.micro_batches needs a loss that draws for the whole batch")
     return accumulated_gradient(loss, hardware.micro_batches)
 
@@ -134,7 +134,7 @@ def fit(
 
     Args:
         state: where to go on; it is donated.
-        update: from `prepare`.
+        update: from `create_training`.
         batch_of: step -> host batch; a function of the step alone, so a resumed run goes on with
             the batches of an unbroken one.
         until: step to stop before.

@@ -20,7 +20,7 @@ class Hardware:
         fsdp: devices along which parameters and optimizer state are cut. `data * fsdp` is the
             number of devices, and the batch is cut along both.
         micro_batches: passes that one update accumulates.
-        remat: what the backward pass computes again: none, mlp or full (`model/depth.py`).
+        remat: what the backward pass computes again: none, mlp or full (`model/layer_scan.py`).
         attention: einsum, or fused: the kernel of `jax.nn.dot_product_attention`.
         frozen_dtype: how frozen leaves are held: bfloat16, float32, or "" for what they are.
         memory_gb: memory of a device in 10^9 bytes, to refuse what cannot fit; 0 asks the device.

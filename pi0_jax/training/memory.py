@@ -16,11 +16,11 @@ from jax.sharding import SingleDeviceSharding
 
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
-from pi0_jax.training.fit import jit_on_mesh, recipe
+from pi0_jax.training.fit import jit_on_mesh, make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh, shardings
-from pi0_jax.training.step import DrawnLoss, TrainState, merge, split
+from pi0_jax.training.step import SampledLoss, TrainState, merge, split
 from pi0_jax.types import Batch, Observation, path_name
 
 GB = 10**9
@@ -40,7 +40,7 @@ class Job:
     """
 
     params: Any
-    loss: Callable[[str], DrawnLoss]
+    loss: Callable[[str], SampledLoss]
     optimizer: OptimizerConfig
     batch: Batch
     hardware: Hardware
@@ -48,7 +48,7 @@ class Job:
     def parts(self) -> tuple[Callable[[Any], TrainState], Any]:
         """How the state starts, and the update."""
         loss = self.loss(self.hardware.remat)
-        return recipe(self.params, loss, self.optimizer, _TOTAL_STEPS, self.hardware)
+        return make_init_and_update(self.params, loss, self.optimizer, _TOTAL_STEPS, self.hardware)
 
     def shapes(self) -> tuple[TrainState, Batch, jax.Array]:
         """What the update is called with."""
@@ -113,7 +113,7 @@ def count(job: Job) -> Budget:
     """The budget from shapes and from the traced loss; nothing is compiled.
 
     Raises:
-        InputError: as `prepare`, or the batch cannot be cut.
+        InputError: as `create_training`, or the batch cannot be cut.
     """
     hardware = job.hardware
     size = job.batch.weight.shape[0]
@@ -214,7 +214,7 @@ def _limit(hardware: Hardware) -> int | None:
     return stats["bytes_limit"] if stats and "bytes_limit" in stats else None
 
 
-def _kept_bytes(loss: DrawnLoss, trained: Any, frozen: Any, batch: Batch) -> int:
+def _kept_bytes(loss: SampledLoss, trained: Any, frozen: Any, batch: Batch) -> int:
     """Bytes of what the backward pass reads besides the parameters themselves."""
 
     def kept(trained: Any, frozen: Any, batch: Batch, drawn: Any) -> list[Any]:
@@ -222,12 +222,12 @@ def _kept_bytes(loss: DrawnLoss, trained: Any, frozen: Any, batch: Batch) -> int
 
         def value(trained: Any) -> Any:
             """The loss as a function of the trained leaves."""
-            return loss.given(merge(trained, frozen), batch, drawn)[0]
+            return loss.evaluate(merge(trained, frozen), batch, drawn)[0]
 
         return jax.tree.leaves(jax.vjp(value, trained)[1])
 
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    drawn = jax.eval_shape(loss.draw, rng, batch)
+    drawn = jax.eval_shape(loss.sample, rng, batch)
     program = jax.make_jaxpr(kept)(trained, frozen, batch, drawn).jaxpr
     given = set(map(id, program.invars))
     fresh = {id(var): var.aval for var in program.outvars if id(var) not in given}

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.errors import InputError
-from pi0_jax.training.step import DrawnLoss, Gradient, Valued, merge
+from pi0_jax.training.step import Gradient, LossAndMetrics, SampledLoss, merge
 from pi0_jax.types import Batch
 
 
-def accumulated_gradient(loss: DrawnLoss, micro_batches: int) -> Gradient:
+def accumulated_gradient(loss: SampledLoss, micro_batches: int) -> Gradient:
     """The gradient of a batch, a micro-batch at a time in one compiled loop.
 
     Noise and time are drawn for the whole batch before it is cut. A masked mean over the batch is
@@ -29,18 +29,18 @@ def accumulated_gradient(loss: DrawnLoss, micro_batches: int) -> Gradient:
 
     def gradient(
         trained: dict[str, Any], frozen: dict[str, Any], batch: Batch, rng: jax.Array
-    ) -> tuple[Valued, Any]:
+    ) -> tuple[LossAndMetrics, Any]:
         """Value, metrics and gradient of the whole batch, part by part."""
-        parts = _cut((batch, loss.draw(rng, batch)), micro_batches)
+        parts = _cut((batch, loss.sample(rng, batch)), micro_batches)
         steps = jnp.sum(parts[0].action_mask, axis=(1, 2), dtype=jnp.float32)  # [n]
         shares = steps / jnp.maximum(jnp.sum(steps), 1.0)
 
-        def gradient_of(part: tuple[Batch, Any]) -> tuple[Valued, Any]:
+        def gradient_of(part: tuple[Batch, Any]) -> tuple[LossAndMetrics, Any]:
             """Of one part."""
 
-            def loss_of(trained: dict[str, Any]) -> Valued:
+            def loss_of(trained: dict[str, Any]) -> LossAndMetrics:
                 """The loss of one part as a function of the trained leaves."""
-                return loss.given(merge(trained, frozen), *part)
+                return loss.evaluate(merge(trained, frozen), *part)
 
             return jax.value_and_grad(loss_of, has_aux=True)(trained)
 

@@ -10,22 +10,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pi0_jax.model.pi0 import COND_EMBED
 from pi0_jax.training.optimizer import Rules, multiplier
 from pi0_jax.types import Batch
 
 Params = Any
 Metrics = dict[str, jax.Array]
-Valued = tuple[jax.Array, Metrics]
-Loss = Callable[[Params, Batch, jax.Array], Valued]
-HEADER = "cond_embed"
-"""What RL adds to the network, which usually has a learning rate of its own."""
-
-Gradient = Callable[[dict[str, Any], dict[str, Any], Batch, jax.Array], tuple[Valued, Any]]
+LossAndMetrics = tuple[jax.Array, Metrics]
+Loss = Callable[[Params, Batch, jax.Array], LossAndMetrics]
+Gradient = Callable[[dict[str, Any], dict[str, Any], Batch, jax.Array], tuple[LossAndMetrics, Any]]
 """(trained, frozen, batch, rng) -> ((loss, metrics), gradients of the trained leaves)."""
 
 
 @dataclass(frozen=True)
-class DrawnLoss:
+class SampledLoss:
     """A loss that draws for the whole batch at once, so that a batch may be cut afterwards.
 
     Attributes:
@@ -34,12 +32,12 @@ class DrawnLoss:
             action steps of the batch.
     """
 
-    draw: Callable[[jax.Array, Batch], Any]
-    given: Callable[[Params, Batch, Any], Valued]
+    sample: Callable[[jax.Array, Batch], Any]
+    evaluate: Callable[[Params, Batch, Any], LossAndMetrics]
 
-    def __call__(self, params: Params, batch: Batch, rng: jax.Array) -> Valued:
+    def __call__(self, params: Params, batch: Batch, rng: jax.Array) -> LossAndMetrics:
         """The loss of a whole batch."""
-        return self.given(params, batch, self.draw(rng, batch))
+        return self.evaluate(params, batch, self.sample(rng, batch))
 
 
 @flax.struct.dataclass
@@ -109,10 +107,10 @@ def whole_gradient(loss: Loss) -> Gradient:
 
     def gradient(
         trained: dict[str, Any], frozen: dict[str, Any], batch: Batch, rng: jax.Array
-    ) -> tuple[Valued, Any]:
+    ) -> tuple[LossAndMetrics, Any]:
         """Value, metrics and gradient of the whole batch at once."""
 
-        def loss_of(trained: dict[str, Any]) -> Valued:
+        def loss_of(trained: dict[str, Any]) -> LossAndMetrics:
             """The loss as a function of the trained leaves."""
             return loss(merge(trained, frozen), batch, rng)
 
@@ -124,12 +122,13 @@ def whole_gradient(loss: Loss) -> Gradient:
 def norms(grads: dict[str, jax.Array]) -> Metrics:
     """The norm of a flat gradient, "grad_norm", before it is clipped.
 
-    Where the header is trained beside the rest, also "grad_norm/header" and "grad_norm/model".
+    Where the condition embedding is trained beside the rest, also "grad_norm/cond_embed" and
+    "grad_norm/model".
     """
     found = {"grad_norm": optax.tree.norm(grads)}
-    model = {path: leaf for path, leaf in grads.items() if path != HEADER}
+    model = {path: leaf for path, leaf in grads.items() if path != COND_EMBED}
     if model and len(model) < len(grads):
-        found["grad_norm/header"] = jnp.linalg.norm(grads[HEADER])
+        found["grad_norm/cond_embed"] = jnp.linalg.norm(grads[COND_EMBED])
         found["grad_norm/model"] = optax.tree.norm(model)
     return found
 

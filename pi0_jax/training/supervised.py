@@ -13,10 +13,10 @@ from pi0_jax.data.cameras import on_hand
 from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.training.step import DrawnLoss, Params, Valued
+from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.types import Batch
 
-Drawn = tuple[jax.Array, jax.Array, jax.Array]
+NoiseAndTime = tuple[jax.Array, jax.Array, jax.Array]
 """actions and noise float32[b, r, H, d], time float32[b, r]."""
 
 
@@ -48,7 +48,7 @@ class SupervisedConfig:
         check_minima("sft", self, minima)
 
 
-def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
+def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:
     """Conditional flow matching without a condition (pi0, arXiv 2410.24164, equation 1).
 
     The condition embedding is left out, so it stays zero, and the policy that comes out acts
@@ -59,7 +59,7 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
         time_samples: noise/time draws an observation; they share one prefix pass.
     """
 
-    def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+    def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
         """The flow-matching loss of one batch."""
         actions, noise, time = drawn
         x_t = flow.interpolate(actions, noise, time)
@@ -68,10 +68,10 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> DrawnLoss:
         error = flow.matching_error(v, actions, noise)
         return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
 
-    return DrawnLoss(drawing(time_samples), loss)
+    return SampledLoss(noise_and_time_sampler(time_samples), loss)
 
 
-def augmented(loss: DrawnLoss, cameras: tuple[str, ...]) -> DrawnLoss:
+def augmented(loss: SampledLoss, cameras: tuple[str, ...]) -> SampledLoss:
     """The loss of changed pictures; the changes are drawn for the whole batch.
 
     Args:
@@ -83,23 +83,23 @@ def augmented(loss: DrawnLoss, cameras: tuple[str, ...]) -> DrawnLoss:
     def drawn(rng: jax.Array, batch: Batch) -> tuple[Any, Change]:
         """What the loss draws, and a change for every picture."""
         loss_rng, rng = jax.random.split(rng)
-        return loss.draw(loss_rng, batch), draw_change(rng, batch.obs.image_mask.shape)
+        return loss.sample(loss_rng, batch), draw_change(rng, batch.obs.image_mask.shape)
 
-    def given(params: Params, batch: Batch, drawn: tuple[Any, Change]) -> Valued:
+    def given(params: Params, batch: Batch, drawn: tuple[Any, Change]) -> LossAndMetrics:
         """The loss of one batch."""
         images = augment(jnp.asarray(batch.obs.images), drawn[1], moving)
         changed = dataclasses.replace(batch, obs=dataclasses.replace(batch.obs, images=images))
-        return loss.given(params, changed, drawn[0])
+        return loss.evaluate(params, changed, drawn[0])
 
-    return DrawnLoss(drawn, given)
+    return SampledLoss(drawn, given)
 
 
-def drawing(time_samples: int) -> Callable[[jax.Array, Batch], Drawn]:
+def noise_and_time_sampler(time_samples: int) -> Callable[[jax.Array, Batch], NoiseAndTime]:
     """`draw` for a batch's actions."""
-    return lambda rng, batch: draw(rng, jnp.asarray(batch.actions), time_samples)
+    return lambda rng, batch: sample_noise_and_time(rng, jnp.asarray(batch.actions), time_samples)
 
 
-def draw(rng: jax.Array, actions: jax.Array, time_samples: int) -> Drawn:
+def sample_noise_and_time(rng: jax.Array, actions: jax.Array, time_samples: int) -> NoiseAndTime:
     """Noise and time for every suffix row.
 
     Args:

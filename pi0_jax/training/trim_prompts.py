@@ -11,7 +11,7 @@ PROMPT_BUCKET = 16
 """Prompts are cut to a multiple of this many tokens: few lengths, so few compiled programs."""
 
 
-def cut_prompts(batch: Batch) -> Batch:
+def trim_prompts(batch: Batch) -> Batch:
     """A host batch with its prompts cut behind the longest of them, rounded up.
 
     The result of a loss is the same but for rounding: padding takes up no position and no weight

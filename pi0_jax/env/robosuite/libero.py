@@ -95,8 +95,8 @@ class LiberoTask:
         """A fixed camera in front of the robot and one at its hand."""
         return ("agentview", "robot0_eye_in_hand")
 
-    def check_expert(self) -> None:
-        """Checks that there is a scripted expert of this task.
+    def check_demonstrator(self) -> None:
+        """Checks that there is a scripted demonstrator of this task.
 
         Raises:
             InputError: there is none.
@@ -105,8 +105,9 @@ class LiberoTask:
         if self.index not in able:
             which = ", ".join(map(str, able)) or "none"
             raise InputError(
-                f"no scripted expert for {self.name} ({self.instruction!r}): of {self.suite} it "
-                f"can demonstrate the tasks {which}; choose among them with config.task.tasks"
+                f"no scripted demonstrator for {self.name} ({self.instruction!r}): of "
+                f"{self.suite} it can demonstrate the tasks {which}; "
+                "choose among them with config.task.tasks"
             )
 
     def build(self) -> "LiberoSimulator":

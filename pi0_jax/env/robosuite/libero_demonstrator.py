@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from pi0_jax.env.demonstrator import CLOSE, OPEN, ExpertStyle, move_action
+from pi0_jax.env.demonstrator import CLOSE, OPEN, DemonstratorConfig, move_action
 from pi0_jax.env.robosuite.grasps import box_points, choose
 from pi0_jax.env.robosuite.panda import PandaArm
 
@@ -28,7 +28,7 @@ _CORRIDOR = 0.11  # m to each side of a way that must be free: the hand's half w
 
 
 class Scene:
-    """What the expert sees of a LIBERO environment.
+    """What the demonstrator sees of a LIBERO environment.
 
     Args:
         env: LIBERO's environment, with one pick-and-place goal.
@@ -120,7 +120,7 @@ class Hand:
 
 
 def pick_and_place(
-    scene: Scene, style: ExpertStyle, rng: np.random.Generator
+    scene: Scene, style: DemonstratorConfig, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Takes the object and puts it where it belongs, once; ends soon after if that failed."""
     speed = rng.uniform(*style.speed)

@@ -18,8 +18,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from pi0_jax.env.base import Boundary, SimState
-from pi0_jax.env.demonstrator import ExpertStyle
+from pi0_jax.env.base import ChunkResult, SimState
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite import libero_files
 from pi0_jax.env.robosuite.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
 from pi0_jax.env.robosuite.libero_demonstrator import Scene, pick_and_place
@@ -32,7 +32,7 @@ _MODEL_ARRAYS = ("body_pos", "body_quat", "site_rgba")
 
 
 class LiberoSimulator(PandaSimulator):
-    """One LIBERO task: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
+    """One LIBERO task: a `base.Simulator` and a `demonstrator.DemonstratorSimulator`."""
 
     def __init__(self, task: LiberoTask) -> None:
         self.task, self.instruction = task, task.instruction
@@ -47,7 +47,7 @@ class LiberoSimulator(PandaSimulator):
         kind = ExactPictures if task.pictures == "exact" else Pictures
         self._pictures = kind(self._arm.model, task.cameras, task.image_size)
 
-    def start(self, seed: int) -> Boundary:
+    def start(self, seed: int) -> ChunkResult:
         """Initial state `seed` (`env.libero` says what the numbers mean), settled (t = 0)."""
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         # An object on a fixture is placed relative to where the fixture stands in the model, which
@@ -97,13 +97,15 @@ class LiberoSimulator(PandaSimulator):
         model.site_rgba[:] = now
         return picture
 
-    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def demonstrator(
+        self, style: DemonstratorConfig, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
         """Actions, float64[7], that do the task as well as `style` says.
 
         Raises:
-            InputError: there is no expert of this task.
+            InputError: there is no demonstrator of this task.
         """
-        self.task.check_expert()
+        self.task.check_demonstrator()
         return pick_and_place(Scene(self._env, self._arm), style, rng)
 
     def load(self, state: SimState) -> None:

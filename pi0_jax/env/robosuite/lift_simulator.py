@@ -9,8 +9,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from pi0_jax.env.base import Boundary, SimState
-from pi0_jax.env.demonstrator import ExpertStyle, lift
+from pi0_jax.env.base import ChunkResult, SimState
+from pi0_jax.env.demonstrator import DemonstratorConfig, lift
 from pi0_jax.env.robosuite.lift import SETTLE_STEPS, LiftTask
 from pi0_jax.env.robosuite.panda import PandaArm, controller_config
 from pi0_jax.env.robosuite.panda import robosuite as suite
@@ -21,7 +21,7 @@ _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight
 
 
 class LiftSimulator(PandaSimulator):
-    """One robosuite Lift: a `base.Simulator`, and an `expert.Privileged` for demonstrations."""
+    """One robosuite Lift: a `base.Simulator` and a `demonstrator.DemonstratorSimulator`."""
 
     def __init__(self, task: LiftTask) -> None:
         self.task, self.instruction = task, task.instruction
@@ -33,7 +33,7 @@ class LiftSimulator(PandaSimulator):
         self._arm = PandaArm(self._env)
         self._pictures = Pictures(self._arm.model, task.cameras, task.image_size)
 
-    def start(self, seed: int) -> Boundary:
+    def start(self, seed: int) -> ChunkResult:
         """Places the cube from `seed`, lets it settle, and looks once (t = 0)."""
         # robosuite places objects and moves the arm by the global generator.
         np.random.seed(seed)
@@ -66,7 +66,9 @@ class LiftSimulator(PandaSimulator):
         """float64[3], m: centre of the object `name` ("cube"), world frame."""
         return self._arm.data.body(f"{name}_main").xpos.copy()
 
-    def expert(self, style: ExpertStyle, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def demonstrator(
+        self, style: DemonstratorConfig, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
         """Actions, float64[7], that lift the cube as well as `style` says."""
         return lift(self, style, rng)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_jax.env.base import Boundary
+from pi0_jax.env.base import ChunkResult
 from pi0_jax.env.robosuite.panda import PandaArm
 from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
 from pi0_jax.env.stepping import SteppedSimulator
@@ -20,7 +20,7 @@ class PandaSimulator(SteppedSimulator):
     _arm: PandaArm
     _pictures: Pictures | ExactPictures
 
-    def _settled(self, steps: int) -> Boundary:
+    def _settled(self, steps: int) -> ChunkResult:
         """The boundary after some control steps (at least one) behind a reset (t = 0)."""
         self._env.step(SETTLE)
         self._arm.take_over()

@@ -20,7 +20,7 @@ from pi0_jax.env.workers.process import Reply
 from pi0_jax.errors import InputError
 
 
-class _Bench:
+class _SimulatorSlot:
     """The one simulator a process may hold: two GL contexts in one process disturb each other."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     connection.send(Reply())  # ready
-    bench = _Bench()
+    bench = _SimulatorSlot()
     while True:
         connection.send_bytes(_answer(bench, inbox.get()))
 
@@ -64,7 +64,7 @@ def _listen(connection: Connection, inbox: "queue.SimpleQueue[bytes]") -> None:
         os._exit(0)
 
 
-def _answer(bench: _Bench, message: bytes) -> bytes:
+def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
     """Runs one pickled job and returns the pickled `Reply`."""
     built = False
     try:

@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.data.branches import by_prompt
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.training.step import DrawnLoss, Params
+from pi0_jax.training.step import Params, SampledLoss
 from pi0_jax.types import Batch, Observation
 
 
@@ -25,19 +25,19 @@ class Objective(Protocol):
 
     has_guidance: ClassVar[bool]
 
-    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+    def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """The loss of a batch of windows.
 
         Args:
             model: the network.
             time_samples: noise/time draws per window and branch.
-            condition: how the branches differ (`data/conditions.py`).
+            branch_mode: how the branches differ (`data/branches.py`).
         """
         ...
 
 
 def both_velocities(
-    model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array, condition: str
+    model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array, branch_mode: str
 ) -> tuple[jax.Array, jax.Array]:
     """Velocities of the conditional and of the unconditional branch.
 
@@ -47,12 +47,12 @@ def both_velocities(
         batch: b windows.
         x_t: float32[b, 2r, H, d]; the first r rows are of the conditional branch.
         time: float32[b, 2r].
-        condition: how the branches differ.
+        branch_mode: how the branches differ.
 
     Returns:
         Two float32[b, r, H, d]; by prompt the branches have a prefix each, else they share one.
     """
-    velocities = _by_prompt if by_prompt(condition) else _by_embedding
+    velocities = _two_prompts if has_two_prompts(branch_mode) else _by_embedding
     return velocities(model, params, batch, x_t, time)
 
 
@@ -69,7 +69,7 @@ def _by_embedding(
     return v_cond, v_uncond
 
 
-def _by_prompt(
+def _two_prompts(
     model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """As `_by_embedding`, but each branch has a prefix of its own: 2b observations."""

@@ -4,7 +4,7 @@
 
 Both branches share prefix, noise and time: they are suffix rows over one prefix cache, so the
 second branch costs one more pass of the small expert. Where the branches differ by their prompt
-(`data/conditions.py`) each has a prefix of its own.
+(`data/branches.py`) each has a prefix of its own.
 
 Sources: CFGRL (arXiv 2505.23458) for the two terms; RIPT (arXiv 2505.17016) for the advantage.
 
@@ -20,8 +20,8 @@ from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objectives.base import both_velocities
-from pi0_jax.training.step import DrawnLoss, Params, Valued
-from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
+from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
@@ -51,7 +51,7 @@ class Cfg:
         """For the log."""
         return f"cfg, alpha {self.alpha:g}"
 
-    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+    def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """Builds `L = w L_cond + alpha L_uncond`.
 
         With v the velocity, u = noise - actions its target, and means over windows b, rows r and
@@ -64,13 +64,13 @@ class Cfg:
         `Objective.loss`.
         """
 
-        def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
             """The weighted two-branch loss of one batch."""
             actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
             x_t = flow.interpolate(actions, noise, time)
             if self.shared_noise:
                 x_t, time = (jnp.concatenate([x, x], axis=1) for x in (x_t, time))  # [b, 2r, ...]
-            v_cond, v_uncond = both_velocities(model, params, batch, x_t, time, condition)
+            v_cond, v_uncond = both_velocities(model, params, batch, x_t, time, branch_mode)
             mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
             # The conditional branch saw the first rows; all of them, where noise is shared.
             first, last = jnp.s_[:, :time_samples], jnp.s_[:, -time_samples:]
@@ -84,4 +84,6 @@ class Cfg:
             metrics["guidance_gap_relative"] = gap / size
             return cond + self.alpha * uncond, metrics
 
-        return DrawnLoss(drawing(time_samples if self.shared_noise else 2 * time_samples), loss)
+        return SampledLoss(
+            noise_and_time_sampler(time_samples if self.shared_noise else 2 * time_samples), loss
+        )

@@ -14,12 +14,12 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.data.branches import by_prompt
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model import flow
-from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.training.step import HEADER, DrawnLoss, Params, Valued
-from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
+from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
@@ -47,26 +47,26 @@ class CfgDetached:
         """For the log."""
         return f"cfg_detached, alpha {self.alpha:g}"
 
-    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+    def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """Builds the loss above; arguments as `Objective.loss`.
 
         Raises:
             InputError: the branches differ by their prompt, so there is no row to train alone.
         """
-        if by_prompt(condition):
+        if has_two_prompts(branch_mode):
             raise InputError(
                 f"rl.objective 'cfg_detached' trains one row of the condition embedding, but "
-                f"rl.condition is {condition!r}; set it to 'embedding'"
+                f"rl.branch_mode is {branch_mode!r}; set it to 'embedding'"
             )
 
-        def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
             """The loss of one batch; both branches see the same noise and time."""
             actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
             x_t = flow.interpolate(actions, noise, time)
             cache = model.encode_prefix(params, batch.obs)
             rest = jnp.asarray(batch.obs.state), x_t, time
             v_cond = model.velocity(params, cache, *rest, jnp.full(time.shape, POSITIVE))
-            fixed = jax.lax.stop_gradient(params) | {HEADER: params[HEADER]}
+            fixed = jax.lax.stop_gradient(params) | {COND_EMBED: params[COND_EMBED]}
             still = jax.lax.stop_gradient(cache)
             v_uncond = model.velocity(fixed, still, *rest, jnp.full(time.shape, UNCONDITIONAL))
             mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
@@ -77,4 +77,4 @@ class CfgDetached:
             metrics["guidance_gap_relative"] = gap / size
             return cond + self.alpha * uncond, metrics
 
-        return DrawnLoss(drawing(time_samples), loss)
+        return SampledLoss(noise_and_time_sampler(time_samples), loss)

@@ -13,13 +13,13 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.data.branches import by_prompt
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.rl.objectives.base import prompts_where
-from pi0_jax.training.step import DrawnLoss, Params, Valued
-from pi0_jax.training.supervised import Drawn, draw
+from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
+from pi0_jax.training.supervised import NoiseAndTime, sample_noise_and_time
 from pi0_jax.types import Batch
 
 
@@ -51,21 +51,23 @@ class CfgDropout:
         """For the log."""
         return f"cfg_dropout {self.probability:g}"
 
-    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+    def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """Builds the loss above; arguments as `Objective.loss`."""
 
-        def drawn(rng: jax.Array, batch: Batch) -> tuple[Drawn, jax.Array]:
+        def drawn(rng: jax.Array, batch: Batch) -> tuple[NoiseAndTime, jax.Array]:
             """Noise and time, and bool[b]: whose branch is the unconditional one."""
             branch_rng, rng = jax.random.split(rng)
             dropped = jax.random.bernoulli(branch_rng, self.probability, (len(batch.weight),))
-            return draw(rng, jnp.asarray(batch.actions), time_samples), dropped
+            return sample_noise_and_time(rng, jnp.asarray(batch.actions), time_samples), dropped
 
-        def loss(params: Params, batch: Batch, drawn: tuple[Drawn, jax.Array]) -> Valued:
+        def loss(
+            params: Params, batch: Batch, drawn: tuple[NoiseAndTime, jax.Array]
+        ) -> LossAndMetrics:
             """The weighted loss of one batch, each window in its branch."""
             (actions, noise, time), dropped = drawn  # [b, r, H, d] twice, [b, r], [b]
             x_t = flow.interpolate(actions, noise, time)
             obs, ids = batch.obs, None
-            if by_prompt(condition):
+            if has_two_prompts(branch_mode):
                 obs = prompts_where(dropped, batch)
             else:
                 ids = jnp.where(dropped, UNCONDITIONAL, POSITIVE)[:, None]
@@ -77,4 +79,4 @@ class CfgDropout:
             uncond = flow.masked_mean(error, mask, dropped.astype(jnp.float32))
             return cond + uncond, {"loss_cond": cond, "loss_uncond": uncond}
 
-        return DrawnLoss(drawn, loss)
+        return SampledLoss(drawn, loss)

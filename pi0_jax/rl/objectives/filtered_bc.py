@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from pi0_jax.data.branches import by_prompt
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, Pi0
-from pi0_jax.training.step import DrawnLoss, Params, Valued
-from pi0_jax.training.supervised import Drawn, drawing
+from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
+from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
@@ -31,14 +31,14 @@ class FilteredBc:
         """For the log."""
         return "filtered_bc"
 
-    def loss(self, model: Pi0, time_samples: int, condition: str) -> DrawnLoss:
+    def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """Builds the loss above; arguments as `Objective.loss`."""
 
-        def loss(params: Params, batch: Batch, drawn: Drawn) -> Valued:
+        def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
             """The weighted loss of one batch."""
             actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
             x_t = flow.interpolate(actions, noise, time)
-            ids = None if by_prompt(condition) else jnp.full(time.shape, POSITIVE)  # [b, r]
+            ids = None if has_two_prompts(branch_mode) else jnp.full(time.shape, POSITIVE)  # [b, r]
             cache = model.encode_prefix(params, batch.obs)
             v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
             error = flow.matching_error(v, actions, noise)  # [b, r, H]
@@ -46,4 +46,4 @@ class FilteredBc:
             cond = flow.masked_mean(error, jnp.asarray(batch.action_mask), weight)
             return cond, {"loss_cond": cond}
 
-        return DrawnLoss(drawing(time_samples), loss)
+        return SampledLoss(noise_and_time_sampler(time_samples), loss)
