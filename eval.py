@@ -11,7 +11,7 @@ from absl import flags
 from pi0_jax.apps import cli
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import check_task, load_policy
+from pi0_jax.policy.folder import check_robot, load_policy
 from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.record_videos import record_videos
@@ -30,8 +30,8 @@ def main() -> None:
     suite = make_suite(config.suite, config.task.to_dict())
     evaluation = EvalConfig(**config.eval)
     folder = load_policy(Path(CHECKPOINT.value))
+    check_robot(folder.spec.robot, suite.robot)
     for task in suite.tasks:
-        check_task(folder.spec, task.cameras)
         folder.transforms.prompt(task.instruction)  # the tokenizer is there, the prompt fits
     evaluation.executed(folder.spec)
     checkpoint = str(Path(CHECKPOINT.value).resolve())

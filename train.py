@@ -16,7 +16,6 @@ from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.tokenizer import ByteTokenizer
-from pi0_jax.env.stepping import ACTION_DIM, PROPRIO_DIM
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.episode import load_episodes, save_episodes
 from pi0_jax.errors import InputError, check_choices, check_minima
@@ -25,7 +24,7 @@ from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import (
     PolicyFolder,
     PolicySpec,
-    check_task,
+    check_robot,
     init_policy,
     load_policy,
     param_count,
@@ -140,8 +139,7 @@ def fresh_spec(config: Config, suite: Suite) -> PolicySpec:
     longest = max(len(ByteTokenizer().encode(text)) for text in said)
     return PolicySpec(
         model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
-        cameras=suite.tasks[0].cameras,
-        action_dim=ACTION_DIM,
+        robot=suite.robot,
         execute_steps=config.execute_steps or model.action_horizon,
         tokenizer="bytes",
     )
@@ -163,9 +161,9 @@ def check_start(config: Config, suite: Suite, methods: Sequence[RiptConfig]) -> 
     if config.demonstrations.episodes:
         suite.check_demonstrator()
     if config.init.checkpoint:
-        policy = given_policy(config)
+        policy = given_policy(config, suite)
         spec = policy.spec
-        check_task(spec, suite.tasks[0].cameras)
+        check_robot(spec.robot, suite.robot)
         check_conditions(policy, suite, methods)
     else:
         spec = fresh_spec(config, suite)
@@ -247,8 +245,8 @@ def recorded_demonstrations(config: Config, suite: Suite) -> LeRobotFolder | Non
         return None
     instructions = [task.instruction for task in suite.tasks]
     path = Path(config.demonstrations.lerobot)
-    folder = open_lerobot(path, suite.tasks[0].cameras, instructions)
-    folder.check_widths(PROPRIO_DIM, ACTION_DIM)
+    folder = open_lerobot(path, suite.robot.cameras, instructions)
+    folder.check_robot(suite.robot)
     return folder
 
 
@@ -284,7 +282,7 @@ def base_policy(session: Session, config: Config, demos: Demonstrations) -> Poli
 def initial_policy(session: Session, config: Config, demos: Demonstrations) -> PolicyFolder:
     """The checkpoint that the config names, or random parameters; with the right statistics."""
     if config.init.checkpoint:
-        start = given_policy(config)
+        start = given_policy(config, session.suite)
         if config.init.statistics == OF_CHECKPOINT:
             return start
         return dataclasses.replace(start, stats=stats_of(demos, start.spec, config))
@@ -292,14 +290,16 @@ def initial_policy(session: Session, config: Config, demos: Demonstrations) -> P
     return init_policy(spec, stats_of(demos, spec, config), config.seed)
 
 
-def given_policy(config: Config) -> PolicyFolder:
+def given_policy(config: Config, suite: Suite) -> PolicyFolder:
     """The checkpoint that the config names, as the config wants it used."""
     policy = load_policy(Path(config.init.checkpoint))
-    changes: dict[str, int] = {}
+    changes: dict[str, Any] = {}
     if config.execute_steps:
         changes["execute_steps"] = config.execute_steps
     if config.init.statistics == OF_DEMONSTRATIONS:
-        changes["action_dim"] = ACTION_DIM  # it may be one of another robot
+        # It may be one of another robot, with cameras that this one lacks.
+        masked = policy.spec.robot.masked_cameras
+        changes["robot"] = dataclasses.replace(suite.robot, masked_cameras=masked)
     return dataclasses.replace(policy, spec=dataclasses.replace(policy.spec, **changes))
 
 
@@ -351,7 +351,7 @@ def supervise(
 
     def loss(model: Pi0) -> SampledLoss:
         plain = flow_matching_loss(model, config.time_samples)
-        return augmented(plain, start.spec.cameras) if config.augment else plain
+        return augmented(plain, start.spec.robot.cameras) if config.augment else plain
 
     budget(session, method, start, loss, optimizer, config.batch_size, hardware)
     network = hardware.network(model)
@@ -391,7 +391,7 @@ def budget(
 ) -> None:
     """Says what an update will need of a device, or refuses it, before anything is allocated."""
     model = policy.spec.model
-    batch = abstract_batch(model, len(policy.spec.cameras), batch_size)
+    batch = abstract_batch(model, len(policy.spec.robot.cameras), batch_size)
     if has_two_prompts(policy.spec.branch_mode):
         said = batch.obs.prompt, batch.obs.prompt_mask
         batch = dataclasses.replace(batch, uncond_prompt=said[0], uncond_prompt_mask=said[1])

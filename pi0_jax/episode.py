@@ -1,19 +1,22 @@
 """Host values of the rollout: what a robot sees and what an episode was. NumPy only, no jax.
 
-Axis letters: t control step, r rendered step, c camera, h height, w width, k rollout of a group.
+Axis letters: t control step, s state dimension, e action dimension, r rendered step, c camera,
+h height, w width, k rollout of a group.
 """
 
 import hashlib
+import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.robot import Robot, robot_from_dict
 
 FORMAT_VERSION = 2
 
@@ -23,16 +26,19 @@ class RawObs:
     """One observation as the simulator gives it.
 
     Attributes:
-        images: uint8[c, h, w, 3] RGB, turned by 180 degrees, as published LIBERO checkpoints
-            expect (openpi `examples/libero/main.py`).
-        state: float32[8]: end effector position [m] (3), axis-angle [rad] (3), finger
-            positions [m] (2).
+        images: uint8[c, h, w, 3] RGB, one per camera of the robot, in its order. LIBERO's are
+            turned by 180 degrees, as published checkpoints expect (openpi
+            `examples/libero/main.py`).
+        state: float32[s], proprioception as the robot's `state` names it.
         prompt: the language instruction.
+        camera_mask: bool[c], False for a camera that is missing in this observation and must not
+            be looked at; None where all are there.
     """
 
     images: np.ndarray
     state: np.ndarray
     prompt: str
+    camera_mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -42,20 +48,22 @@ class Episode:
     Attributes:
         task: name of the task, unique over suites.
         prompt: the language instruction.
+        robot: what acted.
         init_hash: hexadecimal digest of the simulator state the episode started from.
         seed: seed of that initial state.
         images: uint8[r, c, h, w, 3] at the steps `image_steps`.
         image_steps: int32[r], increasing, each in [0, t).
-        state: float32[t, 8], proprioception before each action.
-        actions: float32[t, 7], as executed, in [-1, 1].
+        state: float32[t, s], proprioception before each action.
+        actions: float32[t, e], as executed, within the robot's limits.
         chunk_start: bool[t], True where the policy looked and a new chunk began.
         success: whether the task's own predicate held at the end.
-        optimizer_step: optimizer step of the parameters that acted; -1 for an expert.
+        optimizer_step: optimizer step of the parameters that acted; -1 for a demonstrator.
         error: why the simulator failed, or None. Such an episode says nothing of the policy.
     """
 
     task: str
     prompt: str
+    robot: Robot
     init_hash: str
     seed: int
     images: np.ndarray
@@ -109,7 +117,7 @@ def digest(arrays: Sequence[np.ndarray]) -> str:
 
 
 _RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
-_SCALARS = tuple(f.name for f in fields(Episode) if f.name not in _RAGGED)
+_SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, "robot"))
 # What NumPy, zipfile and zlib raise on files that are cut, damaged or of another kind.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, NotImplementedError),
@@ -127,6 +135,7 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
         values = [getattr(episode, name) for episode in episodes]
         # NumPy has no "no string": an empty one stands for "no error".
         arrays[name] = np.array(["" if value is None else value for value in values])
+    arrays["robot"] = np.array([json.dumps(asdict(episode.robot)) for episode in episodes])
     for name in _RAGGED:
         parts = [getattr(episode, name) for episode in episodes]
         arrays[f"{name}_length"] = np.array([len(part) for part in parts], np.int64)
@@ -166,4 +175,5 @@ def _episode(
     values: dict[str, Any] = {name: arrays[name][index].item() for name in _SCALARS}
     values |= {name: parts[name][index] for name in _RAGGED}
     values["error"] = values["error"] or None
+    values["robot"] = robot_from_dict(json.loads(arrays["robot"][index].item()))
     return Episode(**values)

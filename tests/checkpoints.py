@@ -14,6 +14,7 @@ from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, save_policy
+from pi0_jax.robot import Robot, numbered
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDENS = SHARED / "goldens"
@@ -42,6 +43,9 @@ TINY = Pi0Config(
 """Nothing divides what it need not: 4 heads of 6 are 24, the widths are 16 and 8."""
 
 
+ROBOT = Robot("test", ("front", "wrist"), numbered("state", 4), numbered("action", 3))
+
+
 def random_params(config: Pi0Config, seed: int = 0) -> dict[str, Any]:
     """float32 parameters without a single zero, `cond_embed` zero."""
     rng = np.random.default_rng(seed)
@@ -63,8 +67,7 @@ def make_policy(path: Path, config: Pi0Config = TINY, **spec: Any) -> PolicyFold
     """Writes a policy folder with random parameters."""
     described = PolicySpec(
         model=config,
-        cameras=("front", "wrist"),
-        action_dim=3,
+        robot=ROBOT,
         execute_steps=min(4, config.action_horizon),
         asset_id="robot",
     )

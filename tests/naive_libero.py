@@ -61,7 +61,7 @@ def looks(naive: Naive, seed: int, actions: np.ndarray, chunk: int):
 
 
 def _seen(naive: Naive, obs):
-    images = [obs[f"{camera}_image"][::-1, ::-1] for camera in naive.task.cameras]
+    images = [obs[f"{camera}_image"][::-1, ::-1] for camera in naive.task.robot.cameras]
     x, y, z, w = obs["robot0_eef_quat"]
     turn = axis_angle(np.array([w, x, y, z]))
     proprio = np.concatenate([obs["robot0_eef_pos"], turn, obs["robot0_gripper_qpos"]])

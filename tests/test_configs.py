@@ -106,7 +106,7 @@ def test_a_config_builds(path, argument):
     config = load(path).get_config(*filter(None, [argument]))
     config.lock()
     suite = suite_of(config)
-    model, cameras = Pi0(fresh_spec(config, suite).model), len(suite.tasks[0].cameras)
+    model, cameras = Pi0(fresh_spec(config, suite).model), len(suite.robot.cameras)
     assert 1 <= fresh_spec(config, suite).execute_steps <= model.config.action_horizon
     hardware = Hardware(**config.hardware.to_dict())
     hardware.check_batch(config.sft.batch_size)

@@ -42,7 +42,7 @@ def test_one_bad_value_anywhere_is_found(
 ) -> None:
     x = np.full(size, 3.0, np.dtype(dtype))
     assert accounting.is_finite(x) and accounting.is_finite(-x)
-    x[data.sample(st.integers(0, size - 1))] = bad
+    x[data.draw(st.integers(0, size - 1))] = bad
     assert not accounting.is_finite(x)
 
 

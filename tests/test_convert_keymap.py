@@ -90,10 +90,10 @@ def test_rearrange_adds_an_axis_of_one() -> None:
 
 @given(st.data())
 def test_rearrange_is_its_own_inverse(data: st.DataObject) -> None:
-    leaf = data.sample(st.sampled_from(LEAVES))
-    tensor = data.sample(st.sampled_from(leaf.tensors))
+    leaf = data.draw(st.sampled_from(LEAVES))
+    tensor = data.draw(st.sampled_from(leaf.tensors))
     names = keymap.axis_names(tensor.axes)
-    drawn = data.sample(st.lists(st.integers(1, 4), min_size=len(names), max_size=len(names)))
+    drawn = data.draw(st.lists(st.integers(1, 4), min_size=len(names), max_size=len(names)))
     sizes = dict(zip(names, drawn, strict=True))
     x = np.arange(np.prod(drawn)).reshape(shape(tensor.axes, sizes))
     there = rearrange(x, tensor.axes, leaf.part_axes, sizes)

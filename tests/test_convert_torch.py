@@ -56,7 +56,7 @@ def test_every_golden_layout_converts_bit_by_bit(
     wanted = load_norm_stats(NORM_STATS)
     np.testing.assert_allclose(policy.stats.actions.mean, wanted.actions.mean, rtol=1e-6)
     np.testing.assert_allclose(policy.stats.state.std, wanted.state.std, rtol=1e-6)
-    assert (policy.spec.action_dim, policy.spec.model.action_horizon) == (7, 50)
+    assert (len(policy.spec.robot.actions), policy.spec.model.action_horizon) == (7, 50)
 
 
 @needs_goldens
@@ -150,7 +150,7 @@ def test_flags_are_recorded(tmp_path: Path, openpi: Path) -> None:
     flags = ("--cameras", "a,b", "--delta-dims", 2, "--action-horizon", 9, "--asset-id", "robot")
     assert convert(openpi, tmp_path / "p", "--dtype", "bfloat16", *flags) == 0
     spec = load_policy(tmp_path / "p").spec
-    assert (spec.cameras, spec.delta_dims, spec.asset_id) == (("a", "b"), 2, "robot")
+    assert (spec.robot.cameras, spec.delta_dims, spec.asset_id) == (("a", "b"), 2, "robot")
     assert (spec.model.action_horizon, spec.model.compute_dtype) == (9, "bfloat16")
 
 

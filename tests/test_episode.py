@@ -95,7 +95,7 @@ def test_other_files_are_refused(tmp_path, kind):
         with path.open("wb") as file:
             np.save(file, np.zeros(3))
     if kind == "other archive":
-        np.savez(path, format_version=np.array(1))
+        np.savez(path, format_version=np.array(2))
     with pytest.raises(InputError, match=r"a\.npz: expected an episode file"):
         load_episodes(path)
 
@@ -103,7 +103,7 @@ def test_other_files_are_refused(tmp_path, kind):
 def test_another_version_is_named(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, format_version=np.array(7))
-    with pytest.raises(InputError, match="expected episode format 1, got 7"):
+    with pytest.raises(InputError, match="expected episode format 2, got 7"):
         load_episodes(path)
 
 

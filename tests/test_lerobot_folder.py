@@ -1,5 +1,6 @@
 """LeRobot folders of every version give the windows that whole episodes in memory give."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,8 +17,10 @@ from tiny import transforms
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.data.lerobot.folder import open_lerobot
 from pi0_jax.data.lerobot.pictures import VideoPictures
+from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
+from pi0_jax.robot import numbered
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 DATA = Data(["lift", "stack", "lift"], [5, 3, 4])
@@ -40,7 +43,7 @@ def as_episode(index: int) -> Episode:
     frames = [DATA.frames(index, camera) for camera in ("scene", "wrist")]
     steps = DATA.lengths[index]
     return Episode(
-        task="x", prompt=DATA.prompts[index], init_hash="", seed=0,
+        task="x", prompt=DATA.prompts[index], robot=PANDA, init_hash="", seed=0,
         images=np.stack(frames, 1), image_steps=np.arange(steps, dtype=np.int32),
         state=DATA.state[index], actions=DATA.actions[index],
         chunk_start=np.ones(steps, bool), success=True, optimizer_step=-1,
@@ -189,9 +192,9 @@ def test_tasks_that_nobody_demonstrated(tmp_path):
 
 def test_another_robot_is_refused(tmp_path):
     folder = open_lerobot(written(tmp_path), CAMERAS, ["lift"])
-    folder.check_widths(8, 7)
+    folder.check_robot(PANDA)
     with pytest.raises(InputError, match=r"states of 8 and actions of 14 .*\(8,\) and \(7,\)"):
-        folder.check_widths(8, 14)
+        folder.check_robot(dataclasses.replace(PANDA, actions=numbered("action", 14)))
 
 
 def test_rows_in_another_file_than_meta_says(tmp_path):

@@ -14,7 +14,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import (
     TOKENIZER_FILE,
     PolicySpec,
-    check_task,
+    check_robot,
     init_policy,
     load_policy,
     load_spec,
@@ -23,10 +23,15 @@ from pi0_jax.policy.folder import (
     save_policy,
     shapes_by_path,
 )
+from pi0_jax.robot import Robot, numbered
+
+
+def robot(actions: int = 3, cameras: tuple[str, ...] = ("front",), **rest: object) -> Robot:
+    return Robot("test", cameras, numbered("state", 4), numbered("action", actions), **rest)
 
 
 def spec(**changes: object) -> PolicySpec:
-    base = PolicySpec(TINY, ("front",), 3, 4, tokenizer="bytes")
+    base = PolicySpec(TINY, robot(), 4, tokenizer="bytes")
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -53,7 +58,7 @@ def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
     config.write_text(json.dumps(values | {"branch_mode": "text_indicator"}))
     assert load_policy(tmp_path / "p").transforms.branch_mode == "text_indicator"
     config.write_text(json.dumps(values | {"branch_mode": "words"}))
-    with pytest.raises(InputError, match=r"condition must be one of 'embedding', .* got 'words'"):
+    with pytest.raises(InputError, match=r"branch_mode must be one of 'embedding', .* got 'words'"):
         load_policy(tmp_path / "p")
 
 
@@ -90,11 +95,11 @@ def test_parameters_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "expected a policy folder's config.json"),
-        ('{"format_version": 9}', "expected format 1, got 9"),
+        ('{"format_version": 9}', "expected format 2, got 9"),
         ("{}", "config.json, which has 'format_version'"),
         ("[]", "expected a policy folder's config.json: "),
-        ('{"format_version": 1, "model": {"depth": 2}}', "which has 'cameras'"),
-        ('{"format_version": 1, "model": 3, "cameras": []}', "expected a policy folder's config"),
+        ('{"format_version": 2, "model": {"depth": 2}}', "which has 'robot'"),
+        ('{"format_version": 2, "model": 3, "robot": {}}', "expected a policy folder's config"),
     ],
 )
 def test_a_spoilt_config(tmp_path: Path, text: str, message: str) -> None:
@@ -111,17 +116,37 @@ def test_no_folder_at_all(tmp_path: Path) -> None:
 def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(InputError, match="between 1 and the action horizon 7, got 8"):
         spec(execute_steps=8)
-    with pytest.raises(InputError, match="action_dim 6 exceeds the model's 5"):
-        spec(action_dim=6)
+    with pytest.raises(InputError, match="the robot has 6 actions, the model takes 5"):
+        spec(robot=robot(6))
 
 
-def test_a_task_with_other_cameras_is_refused() -> None:
-    model = dataclasses.replace(TINY, action_dim=8)
-    check_task(spec(model=model, action_dim=7), ("front",))
+def test_a_task_with_another_robot_is_refused() -> None:
+    check_robot(robot(), robot(gripper="none", control_hz=5.0))
+    # A camera that the network knows and the robot lacks asks for nothing.
+    check_robot(robot(masked_cameras=("right",)), robot())
     with pytest.raises(InputError, match=r"expects the cameras \['front'\]"):
-        check_task(spec(model=model, action_dim=7), ("front", "wrist"))
-    with pytest.raises(InputError, match="gives 3 actions, the robot has 7"):
-        check_task(spec(), ("front",))
+        check_robot(robot(), robot(cameras=("front", "wrist")))
+    with pytest.raises(InputError, match="has actions of 3 dimensions, the task's 'test' of 7"):
+        check_robot(robot(), robot(7))
+    with pytest.raises(InputError, match="gripper is 'high_opens' for the policy and"):
+        check_robot(robot(gripper="high_opens"), robot(gripper="high_closes"))
+
+
+def test_a_folder_of_version_1_is_read(tmp_path: Path) -> None:
+    """It named three cameras and counted actions; the right wrist was always masked."""
+    policy = make_policy(tmp_path / "p", tokenizer="bytes")
+    config = tmp_path / "p/config.json"
+    values = json.loads(config.read_text())
+    del values["robot"], values["branch_mode"]
+    old = {"format_version": 1, "action_dim": 3, "condition": "prompt_dropout"}
+    cameras = ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"]
+    config.write_text(json.dumps(values | old | {"cameras": cameras}))
+    found = load_spec(tmp_path / "p")
+    assert found.branch_mode == "prompt_dropout"
+    assert (found.model, found.execute_steps) == (policy.spec.model, policy.spec.execute_steps)
+    assert found.robot.cameras == ("base_0_rgb", "left_wrist_0_rgb")
+    assert found.robot.masked_cameras == ("right_wrist_0_rgb",)
+    assert (len(found.robot.state), len(found.robot.actions)) == (4, 3)
 
 
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ ROWS = [Row("sft", "base", "lift", None, 5, 10), Row("rl", "a|b", "lift", 1.5, 1
 
 def test_table_is_aligned():
     assert table(ROWS).split("\n") == [
-        "phase  method   task  guidance  success    rate    95 % interval",
-        "sft    base  lift         -     5/10   50.0%   [23.7%, 76.3%]",
-        "rl     a|b   lift       1.5    10/10  100.0%  [72.2%, 100.0%]",
+        "phase  method  task  guidance  success    rate    95 % interval",
+        "sft    base    lift         -     5/10   50.0%   [23.7%, 76.3%]",
+        "rl     a|b     lift       1.5    10/10  100.0%  [72.2%, 100.0%]",
     ]
 
 

@@ -24,7 +24,7 @@ def test_options_reach_task_and_expert():
         ("libreo", {}, r"suite must be one of \[.*'lift'.*\], or several, got 'libreo'"),
         ("scripted+libreo", {}, "got 'libreo'"),
         ("scripted+scripted", {}, "suite names each suite once, got 'scripted.scripted'"),
-        ("scripted+lift", {"max_steps": 9, "image_size": 16}, "have different cameras"),
+        ("scripted+lift", {"max_steps": 9, "image_size": 16}, "have different robots"),
         ("scripted", {"speeed": 1}, "config.task of suite 'scripted': .*'speeed'"),
         ("scripted", {"demonstrator": {"sigma": 1}}, "config.task of suite 'scripted': .*'sigma'"),
     ],

@@ -16,6 +16,7 @@ from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import save_policy
+from pi0_jax.robot import numbered
 
 ROOT = Path(__file__).parents[1]
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
@@ -68,8 +69,8 @@ def test_an_average_that_nobody_keeps_is_refused():
     # "reach the dot" is 15 tokens, with the words behind it 36; the preset has 16.
     [("embedding", 16), ("prompt_dropout", 16), ("text_indicator", 36)],
 )
-def test_a_fresh_policy_has_room_for_what_it_is_told(condition, length):
-    spec = train.fresh_spec(config(branch_mode=condition), SUITE)
+def test_a_fresh_policy_has_room_for_what_it_is_told(branch_mode, length):
+    spec = train.fresh_spec(config(branch_mode=branch_mode), SUITE)
     assert spec.model.prompt_length == length
     assert spec.branch_mode == "embedding"  # until RL says otherwise
 
@@ -122,7 +123,8 @@ def test_demonstrations_come_from_one_place_and_from_somewhere():
 def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     """With the data's, a checkpoint of a robot with 5 actions acts on this one."""
     plain = policy_folder(blind_params)
-    spec = dataclasses.replace(plain.spec, action_dim=5, delta_dims=1)
+    other = dataclasses.replace(plain.spec.robot, actions=numbered("action", 5))
+    spec = dataclasses.replace(plain.spec, robot=other, delta_dims=1)
     given = dataclasses.replace(plain, spec=spec)
     save_policy(tmp_path / "p", given, {})
     start, demos = config(), Recorded([episode(6, [0, 4])])
@@ -135,7 +137,7 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     start.init.statistics = "demonstrations"
     start.demonstrations.std_floor = 0.0
     found = train.initial_policy(session, start, demos)
-    assert found.spec == dataclasses.replace(spec, action_dim=7)
+    assert found.spec == dataclasses.replace(spec, robot=SUITE.robot)
     expected = demos.stats(1, spec.model.action_horizon, 0.0)
     np.testing.assert_array_equal(found.stats.actions.mean, expected.actions.mean)
     np.testing.assert_array_equal(found.params["cond_embed"], given.params["cond_embed"])
@@ -149,10 +151,10 @@ def test_a_checkpoint_executes_what_it_says_unless_the_config_says_otherwise(
     start.init.checkpoint = str(tmp_path / "p")
     for asked, expected in ((0, 3), (2, 2), (4, 4)):
         start.execute_steps = asked
-        assert train.given_policy(start).spec.execute_steps == expected
+        assert train.given_policy(start, SUITE).spec.execute_steps == expected
     start.execute_steps = 5
     with pytest.raises(InputError, match="between 1 and the action horizon 4, got 5"):
-        train.given_policy(start)
+        train.given_policy(start, SUITE)
 
 
 def test_initial_states_by_what_they_are():

@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from checkpoints import GOLDENS, needs_goldens, random_stats
+from checkpoints import GOLDENS, ROBOT, needs_goldens, random_stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.data.transforms import Transforms, resize_with_pad
+from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.episode import RawObs
 
 FOLDERS = {"native": "tiny_pi0", "padded32": "tiny_pi0_released"}
@@ -31,7 +32,7 @@ def libero(stats: str, delta: int, quantile: int) -> Transforms:
         prompt_length=48,
         tokenizer=ByteTokenizer(),
         stats=load_norm_stats(GOLDENS / FOLDERS[stats] / asset),
-        action_dim=7,
+        robot=PANDA,
         delta_dims=6 * delta,
         quantile=bool(quantile),
     )
@@ -72,7 +73,7 @@ def test_a_wide_image_is_centred_on_black_and_the_odd_row_goes_below() -> None:
 
 
 def test_padding_is_zero_after_normalisation_and_a_delta_is_taken_from_the_raw_state() -> None:
-    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), 3, delta_dims=2)
+    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT, delta_dims=2)
     state, actions = np.array([10.0, 20, 30, 40]), np.array([[11.0, 22, 5]])
     mean, std = transforms.stats.actions.mean, transforms.stats.actions.std
     expected = (np.array([1.0, 2, 5]) - mean) / (std + 1e-6)
@@ -87,7 +88,7 @@ def test_padding_is_zero_after_normalisation_and_a_delta_is_taken_from_the_raw_s
 )
 def test_robot_actions_undo_actions(delta: int, quantile: bool, actions: list[float]) -> None:
     transforms = Transforms(
-        8, 6, 12, ByteTokenizer(), random_stats(4, 3), 3, delta_dims=delta, quantile=quantile
+        8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT, delta_dims=delta, quantile=quantile
     )
     state, wanted = np.array([0.5, -1.0, 2.0, 0.0]), np.array([actions])
     back = transforms.robot_actions(transforms.actions(wanted, state), state)
@@ -95,7 +96,7 @@ def test_robot_actions_undo_actions(delta: int, quantile: bool, actions: list[fl
 
 
 def test_observe_stacks_what_the_network_takes() -> None:
-    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), 3)
+    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT)
     raw = RawObs(np.zeros((2, 10, 20, 3), np.uint8), np.zeros(4, np.float32), "lift it")
     obs = transforms.observe([raw, dataclasses.replace(raw, prompt="lift")])
     assert obs.images.shape == (2, 2, 8, 8, 3) and obs.images.dtype == np.uint8

@@ -7,6 +7,7 @@ import numpy as np
 
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.data.transforms import Transforms
+from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.episode import Episode
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
@@ -80,6 +81,7 @@ def episode(steps: int, looks: list[int], seed: int = 0, **changes) -> Episode:
     values = {
         "task": "scripted",
         "prompt": "reach the dot",
+        "robot": SCRIPTED_ROBOT,
         "init_hash": f"{seed:x}",
         "seed": seed,
         "images": rng.integers(256, size=(len(looks), 2, 16, 16, 3), dtype=np.uint8),
@@ -103,7 +105,7 @@ def stats() -> NormStats:
 
 def policy_folder(params: dict, execute_steps: int = 3) -> PolicyFolder:
     """A policy of `MODEL` for the scripted task."""
-    spec = PolicySpec(CONFIG, ("fixed", "hand"), 7, execute_steps, tokenizer="bytes")
+    spec = PolicySpec(CONFIG, SCRIPTED_ROBOT, execute_steps, tokenizer="bytes")
     return PolicyFolder(spec, jax.device_get(params), stats())
 
 

@@ -21,10 +21,12 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.io.orbax_tree import TreeWriter, check_space, new_folder
 from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
+from pi0_jax.robot import Robot, numbered
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # openpi's LIBERO client looks again after five actions.
 _EXECUTE_STEPS = 5
+_TWO_ARMS = 14  # actions of ALOHA, the robot with two arms that openpi knows
 _VERSIONED = ("pi0_jax", "jax", "orbax-checkpoint", "tensorstore", "numpy")
 
 
@@ -96,12 +98,31 @@ def policy_spec(
         raise InputError(f"--delta-dims {request.delta_dims}: the robot has {actions} actions")
     return PolicySpec(
         model=model,
-        cameras=request.cameras or declared.cameras or OPENPI_CAMERAS,
-        action_dim=actions,
+        robot=_robot(found, declared, request, actions),
         execute_steps=min(declared.execute_steps or _EXECUTE_STEPS, model.action_horizon),
         delta_dims=request.delta_dims,
         asset_id=found.asset_id,
         quantile=found.quantile,
+    )
+
+
+def _robot(
+    found: FoundStats, declared: TorchConfig, request: ConvertRequest, actions: int
+) -> Robot:
+    """The policy's robot, as far as the source tells: widths and cameras.
+
+    openpi names three cameras for every robot. One with a single arm has no right wrist, and
+    openpi masks that camera (`policies/libero_policy.py`, `droid_policy.py`).
+    """
+    cameras, masked = request.cameras or declared.cameras or OPENPI_CAMERAS, ()
+    if not request.cameras and cameras == OPENPI_CAMERAS and actions < _TWO_ARMS:
+        cameras, masked = OPENPI_CAMERAS[:2], OPENPI_CAMERAS[2:]
+    return Robot(
+        name="unknown",
+        cameras=cameras,
+        state=numbered("state", declared.state_dim or own_width(found.stats.state)),
+        actions=numbered("action", actions),
+        masked_cameras=masked,
     )
 
 
@@ -206,8 +227,8 @@ def _summary(
         ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
         ("dtype", f"{'/'.join(sorted(facts.dtypes))} -> {dtype}"),
         ("compute", f"{model.compute_dtype}; output float32"),
-        ("horizon", f"{model.action_horizon} actions of {spec.action_dim}"),
-        ("cameras", ", ".join(spec.cameras)),
+        ("horizon", f"{model.action_horizon} actions of {len(spec.robot.actions)}"),
+        ("cameras", ", ".join(spec.robot.cameras)),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         ("time", duration(seconds)),
         *(("note", note) for note in [*facts.notes, *_tokenizer_note(request)]),

@@ -194,10 +194,10 @@ def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
     size = spec.model.vision.image_size
     images = {
         f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}
-        for name in spec.cameras
+        for name in (*spec.robot.cameras, *spec.robot.masked_cameras)
     }
     state = {"type": "STATE", "shape": [own_width(stats.state)]}
-    action = {"type": "ACTION", "shape": [spec.action_dim]}
+    action = {"type": "ACTION", "shape": [len(spec.robot.actions)]}
     return {**images, "observation.state": state}, {"action": action}
 
 

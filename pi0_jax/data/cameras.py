@@ -14,21 +14,19 @@ _VIEWS = {
 }
 # How LeRobot spells a camera's column.
 _COLUMN = "observation.images."
-# A second hand's camera: a one-armed robot has none, and its pictures are left out.
-_ABSENT = ("right_wrist_0_rgb",)
 
 
 def check_cameras(policy: tuple[str, ...], task: tuple[str, ...]) -> None:
     """The task's cameras are those that the policy was made for, in the same order.
 
     Args:
-        policy: names in the policy folder's config.json.
-        task: names in the order of `RawObs.images`.
+        policy: names of the policy's robot.
+        task: names of the task's robot.
 
     Raises:
         InputError: another view, number or order.
     """
-    wanted = [_VIEWS.get(name, name) for name in policy if name not in _ABSENT]
+    wanted = [_VIEWS.get(name, name) for name in policy]
     if wanted != [_VIEWS.get(name, name) for name in task]:
         raise InputError(
             f"the policy expects the cameras {list(policy)}, the task has {list(task)}"
@@ -47,7 +45,7 @@ def find_cameras(policy: tuple[str, ...], columns: tuple[str, ...], where: str) 
         InputError: a camera without its column, or with several.
     """
     found = []
-    for camera in (name for name in policy if name not in _ABSENT):
+    for camera in policy:
         view = _VIEWS.get(camera, camera)
         same = [c for c in columns if _view(c) == view]
         if len(same) != 1:

@@ -16,6 +16,7 @@ from pi0_jax.data.branches import EMBEDDING, branch_prompt
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.data.tokenizer import Tokenizer, pad_prompt
 from pi0_jax.episode import RawObs
+from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
 
@@ -29,7 +30,7 @@ class Transforms:
         prompt_length: the network's prompt tokens.
         tokenizer: of the prompt.
         stats: of raw states and of actions (after the delta, where there is one).
-        action_dim: e, actions of the robot.
+        robot: whose states and actions these are; e is its number of actions.
         delta_dims: leading action dimensions stored relative to the state; 0 for none. The
             checkpoint `pi0_libero` wants 6, although LIBERO's actions are deltas already.
         quantile: normalise by quantiles instead of z-scores.
@@ -41,13 +42,13 @@ class Transforms:
     prompt_length: int
     tokenizer: Tokenizer
     stats: NormStats
-    action_dim: int
+    robot: Robot
     delta_dims: int = 0
     quantile: bool = False
     branch_mode: str = EMBEDDING
 
     def observe(self, observations: Sequence[RawObs]) -> Observation:
-        """Stacks raw observations into host arrays, all cameras present.
+        """Stacks raw observations into host arrays.
 
         The prompts are those of the conditional branch.
         """
@@ -55,7 +56,7 @@ class Transforms:
         prompt, prompt_mask = self.prompts([obs.prompt for obs in observations])
         return Observation(
             images=images,
-            image_mask=np.ones(images.shape[:2], bool),
+            image_mask=np.stack([_camera_mask(obs) for obs in observations]),
             state=self.state(np.stack([obs.state for obs in observations])),
             prompt=prompt,
             prompt_mask=prompt_mask,
@@ -88,12 +89,13 @@ class Transforms:
     def robot_actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Inverse of `actions`: float32[..., H, d] to float32[..., H, e]."""
         undo = normalize.undo_quantile if self.quantile else normalize.undo_z_score
-        own = undo(np.asarray(actions, np.float64), self.stats.actions)[..., : self.action_dim]
+        own = undo(np.asarray(actions, np.float64), self.stats.actions)
+        own = own[..., : len(self.robot.actions)]  # [..., H, d] to [..., H, e]
         return (own + self._offset(state)).astype(np.float32)
 
     def _offset(self, state: np.ndarray) -> np.ndarray:
         """float[..., 1, e]: what a delta is relative to; 0 in absolute dimensions."""
-        offset = np.zeros((*state.shape[:-1], 1, self.action_dim))
+        offset = np.zeros((*state.shape[:-1], 1, len(self.robot.actions)))
         offset[..., 0, : self.delta_dims] = state[..., : self.delta_dims]
         return offset
 
@@ -105,6 +107,11 @@ class Transforms:
         padded = np.zeros((*x.shape[:-1], self.padded_dim), np.float32)
         padded[..., : x.shape[-1]] = x
         return padded
+
+
+def _camera_mask(obs: RawObs) -> np.ndarray:
+    """bool[c]: which cameras may be looked at."""
+    return np.ones(len(obs.images), bool) if obs.camera_mask is None else obs.camera_mask
 
 
 def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,8 @@ A simulator carries nothing from one call to the next: `run` takes the whole sta
 next one. So a worker that dies loses no episode, K rollouts of a group start from copies of one
 value, and any idle worker can take any job of any episode.
 
-Axis letters: t control step, f video frame, r rendered step, c camera, h height, w width.
+Axis letters: t control step, s state dimension, e action dimension, f video frame, r rendered step,
+c camera, h height, w width.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from pi0_jax.episode import RawObs, digest
+from pi0_jax.robot import Robot
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class ChunkResult:
         state: the simulator's state there.
         obs: what the policy sees there; None after success, when nobody looks.
         success: the task's predicate, checked after every control step; it ends the chunk.
-        proprio: float32[t, 8], proprioception before each executed step.
-        actions: float32[t, 7], the executed actions (clipped to [-1, 1]).
+        proprio: float32[t, s], proprioception before each executed step.
+        actions: float32[t, e], the executed actions, within the robot's limits.
         frames: uint8[f, h, w, 3], pictures for a video, upright; empty if not asked for.
         looks: uint8[r, c, h, w, 3], what the policy would have seen within the chunk, as in
             `RawObs`; empty if not asked for.
@@ -74,7 +76,7 @@ class Simulator(Protocol):
         look_every: int = 0,
         step: int = 0,
     ) -> ChunkResult:
-        """Executes float32[t, 7] actions from `state`; renders once, at the end.
+        """Executes float32[t, e] actions from `state`; renders once, at the end.
 
         Stops early at success. With `frame_every` n > 0 also takes a video frame every n steps,
         with `look_every` n > 0 also looks before every n-th step of the episode, of which this
@@ -113,8 +115,8 @@ class Task(Protocol):
         ...
 
     @property
-    def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras in the order of `RawObs.images`."""
+    def robot(self) -> Robot:
+        """What acts: its cameras, its state and its actions."""
         ...
 
     def build(self) -> Simulator:

@@ -54,11 +54,11 @@ class DemonstratorSimulator(Protocol):
         ...
 
     def step(self, action: np.ndarray) -> bool:
-        """One control step of float[7] in [-1, 1]; returns success."""
+        """One control step of float[e] within the limits; returns success."""
         ...
 
     def proprio(self) -> np.ndarray:
-        """float32[8] of the present state, as in `RawObs`."""
+        """float32[s] of the present state, as in `RawObs`."""
         ...
 
     def images(self) -> np.ndarray:
@@ -68,7 +68,11 @@ class DemonstratorSimulator(Protocol):
     def demonstrator(
         self, style: DemonstratorConfig, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Yields the next action, float64[7], looking at the simulator before each."""
+        """Yields the next action, float64[e], looking at the simulator before each."""
+        ...
+
+    def action_noise(self, style: DemonstratorConfig) -> np.ndarray:
+        """float64[e]: standard deviation of the noise on each dimension of an action."""
         ...
 
 
@@ -94,12 +98,12 @@ def demonstrate(simulator: DemonstratorSimulator, seed: int, style: Demonstrator
     start = simulator.start(seed)
     # Not the stream that placed the objects: errors must not depend on positions.
     rng = np.random.default_rng([seed, 1])
-    spread = np.repeat([style.action_noise, style.rotation_noise, 0.0], [3, 3, 1])
+    spread, robot = simulator.action_noise(style), simulator.task.robot
     images, state, actions, success = [], [], [], False
     for ideal in simulator.demonstrator(style, rng):
         if len(actions) % style.render_every == 0:
             images.append(simulator.images())
-        action = np.clip(ideal + rng.normal(0, spread), -1, 1).astype(np.float32)
+        action = robot.clip(ideal + rng.normal(0, spread)).astype(np.float32)
         state.append(simulator.proprio())
         actions.append(action)
         success = simulator.step(action)
@@ -108,6 +112,7 @@ def demonstrate(simulator: DemonstratorSimulator, seed: int, style: Demonstrator
     image_steps = np.arange(0, len(actions), style.render_every, dtype=np.int32)
     return Episode(
         task=simulator.task.name,
+        robot=robot,
         prompt=simulator.task.instruction,
         init_hash=start.state.hash,
         seed=seed,

@@ -11,16 +11,26 @@ import numpy as np
 
 from pi0_jax.env.base import ChunkResult, SimState
 from pi0_jax.env.demonstrator import DemonstratorConfig
-from pi0_jax.env.stepping import ACTION_DIM, SteppedSimulator
-from pi0_jax.errors import check_minima
+from pi0_jax.env.stepping import SteppedSimulator
+from pi0_jax.errors import InputError, check_minima
+from pi0_jax.robot import Robot, named, numbered
 
 _RED, _BLUE = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.3, 1.0])
 _SPOT = 0.12  # standard deviation of a painted spot; the square has side 2
 
+SCRIPTED_ROBOT = Robot(
+    name="scripted",
+    cameras=("fixed", "hand"),
+    state=(*named(("x", "y"), ""), *numbered("unused", 6)),
+    actions=named(("x", "y", *(f"ignored_{i}" for i in range(5))), "", limit=1.0),
+    gripper="none",
+)
+"""As wide as LIBERO's, of which two dimensions mean something; the hand's camera moves with it."""
+
 
 @dataclass(frozen=True)
 class ScriptedTask:
-    """Bring the hand to the target. Action 0 and 1 move it by `speed` each; the rest is ignored.
+    """Bring the hand to the target. Action 0 and 1 move it by `speed` each; others are ignored.
 
     Attributes:
         name: unique over suites.
@@ -29,6 +39,8 @@ class ScriptedTask:
         image_size: height and width [px].
         tolerance: distance to the target that is success; the square has side 2.
         speed: distance of one step under an action of 1.
+        robot: at least two actions, two values of state, and one camera or two; its first camera
+            stands still, its second moves with the hand.
     """
 
     name: str = "scripted"
@@ -37,6 +49,7 @@ class ScriptedTask:
     image_size: int = 32
     tolerance: float = 0.15
     speed: float = 0.1
+    robot: Robot = SCRIPTED_ROBOT
 
     def __post_init__(self) -> None:
         """Checks sizes.
@@ -45,30 +58,31 @@ class ScriptedTask:
             InputError: named field.
         """
         check_minima("task", self, {"max_steps": 1, "image_size": 8})
+        robot = self.robot
+        if min(len(robot.state), len(robot.actions)) < 2 or len(robot.cameras) > 2:
+            raise InputError(
+                f"task.robot {robot.name!r}: a scripted task needs at least two values of state "
+                "and two actions, and at most two cameras"
+            )
 
     @property
     def settle_steps(self) -> int:
         """Nothing falls here."""
         return 0
 
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        """The second camera travels with the hand."""
-        return ("fixed", "hand")
-
     def build(self) -> "ScriptedSimulator":
         """Builds the simulator, which is free."""
         return ScriptedSimulator(self)
 
 
-class ScriptedSimulator(SteppedSimulator):
+class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
     """A `base.Simulator` and a `demonstrator.DemonstratorSimulator` of one `ScriptedTask`.
 
     Its state is `hand` and `target`, float64[2] each in [-1, 1].
     """
 
     def __init__(self, task: ScriptedTask) -> None:
-        self.task, self.instruction = task, task.instruction
+        self.task = task
         self._hand = np.zeros(2)
         self._target = np.zeros(2)
 
@@ -82,30 +96,37 @@ class ScriptedSimulator(SteppedSimulator):
         """Nothing to free."""
 
     def step(self, action: np.ndarray) -> bool:
-        """Moves the hand by one action, float[7]; returns whether it is at the target."""
+        """Moves the hand by one action, float[e]; returns whether it is at the target."""
         move = self.task.speed * np.asarray(action[:2], np.float64)
         self._hand = np.clip(self._hand + move, -1, 1)
         return bool(np.linalg.norm(self._hand - self._target) < self.task.tolerance)
 
     def proprio(self) -> np.ndarray:
-        """float32[8]: the hand's position, then zeros."""
-        return np.concatenate([self._hand, np.zeros(6)]).astype(np.float32)
+        """float32[s]: the hand's position, then zeros."""
+        zeros = np.zeros(len(self.task.robot.state) - 2)
+        return np.concatenate([self._hand, zeros]).astype(np.float32)
 
     def images(self) -> np.ndarray:
-        """uint8[2, h, w, 3]: target (red) and hand (blue), seen from the square and the hand."""
+        """uint8[c, h, w, 3]: target (red) and hand (blue), seen from the square and the hand."""
         fixed = self._paint(self._hand, self._target)
         moving = self._paint(np.zeros(2), (self._target - self._hand) / 2)
-        return np.stack([fixed, moving])
+        return np.stack([fixed, moving][: len(self.task.robot.cameras)])
 
     def demonstrator(
         self, style: DemonstratorConfig, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Actions, float64[7], to the target displaced by the style's offset."""
+        """Actions, float64[e], to the target displaced by the style's offset."""
         goal = self._target + rng.normal(0, style.offset_sigma, 2)
         speed = rng.uniform(*style.speed)
         while True:
             move = np.clip((goal - self._hand) / self.task.speed, -speed, speed)
-            yield np.concatenate([move, np.zeros(ACTION_DIM - 2)])
+            yield np.concatenate([move, np.zeros(len(self.task.robot.actions) - 2)])
+
+    def action_noise(self, style: DemonstratorConfig) -> np.ndarray:
+        """float64[e]: the same for every dimension that moves the hand."""
+        noise = np.zeros(len(self.task.robot.actions))
+        noise[:2] = style.action_noise
+        return noise
 
     def video_frame(self) -> np.ndarray:
         """uint8[h, w, 3]: what the fixed camera sees."""

@@ -1,18 +1,20 @@
 """The chunk loop that every simulator shares: step, ask for success, look once at the end.
 
-Axis letters: t control step, f video frame, r rendered step, c camera, h height, w width.
+Axis letters: t control step, s state dimension, e action dimension, f video frame, r rendered step,
+c camera, h height, w width.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from pi0_jax.env.base import ChunkResult, SimState
+from pi0_jax.env.base import ChunkResult, SimState, Task
 from pi0_jax.episode import RawObs
+from pi0_jax.robot import Robot
 
-ACTION_DIM = 7
-PROPRIO_DIM = 8
+T = TypeVar("T", bound=Task)
 
 
 @dataclass
@@ -26,14 +28,14 @@ class _Recorded:
     look_steps: list[int] = field(default_factory=list)
 
 
-class SteppedSimulator(ABC):
+class SteppedSimulator(ABC, Generic[T]):
     """A `base.Simulator` made of single steps. Subclasses are final.
 
     Attributes:
-        instruction: given to the policy.
+        task: what it simulates, and with which robot.
     """
 
-    instruction: str
+    task: T
 
     @abstractmethod
     def save(self) -> SimState:
@@ -45,11 +47,11 @@ class SteppedSimulator(ABC):
 
     @abstractmethod
     def step(self, action: np.ndarray) -> bool:
-        """One control step of float[7] in [-1, 1]; returns success."""
+        """One control step of float[e] within the limits; returns success."""
 
     @abstractmethod
     def proprio(self) -> np.ndarray:
-        """float32[8] of the present state, as in `RawObs`."""
+        """float32[s] of the present state, as in `RawObs`."""
 
     @abstractmethod
     def images(self) -> np.ndarray:
@@ -67,13 +69,13 @@ class SteppedSimulator(ABC):
         look_every: int = 0,
         step: int = 0,
     ) -> ChunkResult:
-        """Executes float32[t, 7] actions from `state`; renders once, at the end.
+        """Executes float32[t, e] actions from `state`; renders once, at the end.
 
         Stops early at success.
 
         Args:
             state: to start from.
-            actions: float32[t, 7]; clipped to [-1, 1].
+            actions: float32[t, e]; clipped to the robot's limits.
             frame_every: take a video frame after every n-th step, and after the one that
                 succeeds; 0 for none.
             look_every: look before every n-th step of the episode; 0 for none. The chunk's
@@ -83,7 +85,7 @@ class SteppedSimulator(ABC):
         Raises:
             ValueError: actions are not finite or have another shape.
         """
-        chunk = _executable(actions)
+        chunk = executable(actions, self.task.robot)
         self.load(state)
         recorded, success = _Recorded(), False
         for count, action in enumerate(chunk):
@@ -101,29 +103,29 @@ class SteppedSimulator(ABC):
 
     def boundary(self, recorded: "_Recorded | None" = None, success: bool = False) -> ChunkResult:
         """The present state as the end of a chunk; looks unless the episode is over."""
-        chunk = recorded or _Recorded()
-        obs = None
+        chunk, robot, obs = recorded or _Recorded(), self.task.robot, None
         if not success:
-            obs = RawObs(self.images(), self.proprio(), self.instruction)
+            obs = RawObs(self.images(), self.proprio(), self.task.instruction)
         return ChunkResult(
             state=self.save(),
             obs=obs,
             success=success,
-            proprio=np.array(chunk.proprio, np.float32).reshape(-1, PROPRIO_DIM),
-            actions=np.array(chunk.actions, np.float32).reshape(-1, ACTION_DIM),
+            proprio=np.array(chunk.proprio, np.float32).reshape(-1, len(robot.state)),
+            actions=np.array(chunk.actions, np.float32).reshape(-1, len(robot.actions)),
             frames=np.stack(chunk.frames) if chunk.frames else np.zeros((0, 0, 0, 3), np.uint8),
             looks=np.stack(chunk.looks) if chunk.looks else np.zeros((0, 0, 0, 0, 3), np.uint8),
             look_steps=np.array(chunk.look_steps, np.int32),
         )
 
 
-def _executable(actions: np.ndarray) -> np.ndarray:
-    """float32[t, 7] actions in [-1, 1].
+def executable(actions: np.ndarray, robot: Robot) -> np.ndarray:
+    """float32[t, e] actions within the robot's limits.
 
     Raises:
         ValueError: they are not finite or have another shape.
     """
     actions = np.asarray(actions)
-    if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
-        raise ValueError(f"expected finite actions [t, {ACTION_DIM}], got {actions.shape}")
-    return np.clip(actions, -1, 1).astype(np.float32)
+    width = len(robot.actions)
+    if actions.ndim != 2 or actions.shape[1] != width or not np.isfinite(actions).all():
+        raise ValueError(f"expected finite actions [t, {width}], got {actions.shape}")
+    return robot.clip(actions).astype(np.float32)

@@ -11,6 +11,7 @@ from pi0_jax.env.robosuite.libero import STEP_LIMITS, LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
+from pi0_jax.robot import Robot
 
 _SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
     "lift": lambda **options: (LiftTask(**options),),
@@ -25,13 +26,18 @@ class Suite:
 
     Attributes:
         name: of the suite.
-        tasks: at least one, all with the same cameras.
+        tasks: at least one, all with the same robot.
         style: how the scripted demonstrator demonstrates them.
     """
 
     name: str
     tasks: tuple[Task, ...]
     style: DemonstratorConfig
+
+    @property
+    def robot(self) -> Robot:
+        """That of all tasks."""
+        return self.tasks[0].robot
 
     def check_demonstrator(self) -> None:
         """Every task has a scripted demonstrator.
@@ -77,8 +83,8 @@ def make_suite(name: str, options: dict[str, Any]) -> Suite:
 
 
 def _checked(suite: Suite) -> Suite:
-    """All tasks have the same cameras, or no policy could act in all of them."""
-    cameras = {task.cameras for task in suite.tasks}
-    if len(cameras) > 1:
-        raise InputError(f"the tasks of {suite.name} have different cameras: {sorted(cameras)}")
+    """All tasks have the same robot, or no policy could act in all of them."""
+    robots = {task.robot.name for task in suite.tasks}
+    if len({task.robot for task in suite.tasks}) > 1:
+        raise InputError(f"the tasks of {suite.name} have different robots: {sorted(robots)}")
     return suite

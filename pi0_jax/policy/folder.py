@@ -1,6 +1,6 @@
 """The policy folder: what convert writes, train starts from and exports, and eval loads.
 
-config.json                        PolicySpec: architecture, cameras, action space, tokenizer
+config.json                        PolicySpec: architecture, robot, tokenizer
 params/                            Orbax, official tree plus cond_embed
 assets/<asset_id>/norm_stats.json  openpi's format
 manifest.json                      where the weights came from
@@ -21,14 +21,14 @@ from pi0_jax.data.cameras import check_cameras
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
 from pi0_jax.data.transforms import Transforms
-from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.orbax_tree import load_tree, new_folder, save_tree
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
+from pi0_jax.robot import Robot, numbered, robot_from_dict
 from pi0_jax.types import path_name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TOKENIZER_FILE = "paligemma_tokenizer.model"
 PARAMS = "params"
 
@@ -39,8 +39,7 @@ class PolicySpec:
 
     Attributes:
         model: architecture.
-        cameras: names in the order of `RawObs.images`.
-        action_dim: actions of the robot.
+        robot: whose cameras, states and actions the policy was trained with.
         delta_dims: leading action dimensions relative to the state; 0 for none.
         tokenizer: "bytes" or "paligemma".
         execute_steps: actions executed of each chunk before the policy looks again.
@@ -50,8 +49,7 @@ class PolicySpec:
     """
 
     model: Pi0Config
-    cameras: tuple[str, ...]
-    action_dim: int
+    robot: Robot
     execute_steps: int
     tokenizer: str = "paligemma"
     delta_dims: int = 0
@@ -70,10 +68,11 @@ class PolicySpec:
                 f"execute_steps must be between 1 and the action horizon "
                 f"{self.model.action_horizon}, got {self.execute_steps}"
             )
-        if self.action_dim > self.model.action_dim:
-            raise InputError(
-                f"action_dim {self.action_dim} exceeds the model's {self.model.action_dim}"
-            )
+        for kind, width in (("actions", self.robot.actions), ("values of state", self.robot.state)):
+            if len(width) > self.model.action_dim:
+                raise InputError(
+                    f"the robot has {len(width)} {kind}, the model takes {self.model.action_dim}"
+                )
         check_choices("policy", self, {"branch_mode": BRANCH_MODES})
 
 
@@ -96,7 +95,7 @@ class PolicyFolder:
             prompt_length=spec.model.prompt_length,
             tokenizer=_tokenizer(spec.tokenizer, self.path),
             stats=self.stats,
-            action_dim=spec.action_dim,
+            robot=spec.robot,
             delta_dims=spec.delta_dims,
             quantile=spec.quantile,
             branch_mode=spec.branch_mode,
@@ -152,15 +151,25 @@ def load_policy(path: Path) -> PolicyFolder:
     return PolicyFolder(spec, params, stats, path)
 
 
-def check_task(spec: PolicySpec, cameras: tuple[str, ...]) -> None:
-    """The policy was made for the cameras of this task, and for the robot.
+def check_robot(policy: Robot, task: Robot) -> None:
+    """The policy was made for the robot of this task.
 
     Raises:
-        InputError: other cameras, another number or order of them, or other actions.
+        InputError: another number of actions or of values of state, another gripper convention or
+            control rate where both are known, or other cameras.
     """
-    if spec.action_dim != ACTION_DIM:
-        raise InputError(f"the policy gives {spec.action_dim} actions, the robot has {ACTION_DIM}")
-    check_cameras(spec.cameras, cameras)
+    for kind in ("actions", "state"):
+        ours, theirs = len(getattr(policy, kind)), len(getattr(task, kind))
+        if ours != theirs:
+            raise InputError(
+                f"the policy's robot {policy.name!r} has {kind} of {ours} dimensions, the task's "
+                f"{task.name!r} of {theirs}; choose a policy of this robot"
+            )
+    for kind, unknown in (("gripper", "unknown"), ("control_hz", None)):
+        ours, theirs = getattr(policy, kind), getattr(task, kind)
+        if ours != theirs and unknown not in (ours, theirs):
+            raise InputError(f"{kind} is {ours!r} for the policy and {theirs!r} for the task")
+    check_cameras(policy.cameras, task.cameras)
 
 
 def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None:
@@ -224,17 +233,37 @@ def load_spec(folder: Path) -> PolicySpec:
     try:
         values = json.loads(path.read_text())
         version = values.pop("format_version")
-        if version != FORMAT_VERSION:
+        if version == 1:
+            values = _from_version_1(values, folder)
+        elif version != FORMAT_VERSION:
             raise InputError(f"expected format {FORMAT_VERSION}, got {version}")
         model = Pi0Config.from_dict(values.pop("model"))
-        cameras = tuple(values.pop("cameras"))
-        return PolicySpec(model=model, cameras=cameras, **values)
+        robot = robot_from_dict(values.pop("robot"))
+        return PolicySpec(model=model, robot=robot, **values)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a policy folder") from error
     except KeyError as error:
         raise InputError(f"{kind}, which has {error}") from error
     except (TypeError, ValueError, AttributeError, OSError) as error:
         raise InputError(f"{kind}: {error}") from error
+
+
+def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The entries of a folder of pi0_jax 0.1, which named cameras and counted actions only."""
+    rest = dict(values)
+    cameras, actions = rest.pop("cameras"), rest.pop("action_dim")
+    stats = load_norm_stats(folder / "assets" / rest.get("asset_id", "default") / "norm_stats.json")
+    absent = [name for name in cameras if name == "right_wrist_0_rgb"]
+    robot = Robot(
+        name="unknown",
+        cameras=tuple(name for name in cameras if name not in absent),
+        state=numbered("state", len(stats.state.mean)),
+        actions=numbered("action", actions),
+        masked_cameras=tuple(absent),
+    )
+    if "condition" in rest:
+        rest["branch_mode"] = rest.pop("condition")
+    return rest | {"robot": dataclasses.asdict(robot)}
 
 
 def _tokenizer(kind: str, folder: Path | None) -> Tokenizer:

@@ -142,7 +142,7 @@ class Policy:
         return replace(self, params=params)
 
     def act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
-        """Action chunks in the robot's units, clipped to [-1, 1].
+        """Action chunks in the robot's units, within its limits.
 
         Args:
             observations: b of them, each with all cameras.
@@ -182,7 +182,7 @@ class Policy:
             chunk = sample(self.model, branch_ids, *rest)
         raw_state = np.stack([o.state for o in observations])
         actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
-        return np.clip(actions, -1.0, 1.0)
+        return self.transforms.robot.clip(actions)
 
     def _in_branches(
         self, obs: Observation, observations: Sequence[RawObs], branch_ids: tuple[int, ...]

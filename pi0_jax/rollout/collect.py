@@ -4,7 +4,7 @@ The policy is asked in batches, for whatever episodes are at a chunk boundary; i
 thread, while the simulators go on with the others. An episode depends on its parameters, initial
 state and noise alone, never on which worker ran which chunk, or on who else was in the batch.
 
-Axis letters: t control step, H action horizon, d padded action dimension.
+Axis letters: t control step, H action horizon, d padded action dimension, e robot's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -94,15 +94,17 @@ class _Live:
         """The finished episode. A look whose chunk was lost to an error is left out."""
         seen = sum(step < self.steps for step in self.image_steps)
         images = np.stack(self.images)[:seen] if self.images else np.zeros((0,), np.uint8)
+        robot = self.plan.task.robot
         return Episode(
             task=self.plan.task.name,
             prompt=self.plan.task.instruction,
+            robot=robot,
             init_hash=self.plan.first.state.hash if self.plan.first else "",
             seed=self.plan.seed,
             images=images,
             image_steps=np.array(self.image_steps[:seen], np.int32),
-            state=_join([part.proprio for part in self.parts], 8),
-            actions=_join([part.actions for part in self.parts], 7),
+            state=_join([part.proprio for part in self.parts], len(robot.state)),
+            actions=_join([part.actions for part in self.parts], len(robot.actions)),
             chunk_start=np.isin(np.arange(self.steps), self.chunk_starts),
             success=error is None and self.at is not None and self.at.success,
             optimizer_step=optimizer_step,
@@ -247,7 +249,7 @@ class _Acting:
         return [self.job(*one) for one in zip(ready, boundaries, chunks, strict=True)]
 
     def job(self, episode: _Live, at: ChunkResult, chunk: np.ndarray) -> Job:
-        """The next chunk of an episode, float32[H, 7], as far as it is executed."""
+        """The next chunk of an episode, float32[H, e], as far as it is executed."""
         task = episode.plan.task
         steps = min(self.execute_steps, task.max_steps - episode.steps)
         looks = (0, self.look_every, episode.steps) if self.look_every else ()

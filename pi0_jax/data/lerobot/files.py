@@ -48,6 +48,8 @@ class Layout:
         path: of the folder.
         fps: control steps a second.
         features: dtype of every column and camera, such as "float32", "image" or "video".
+        dimensions: names of the numbers of a column, where the folder has them.
+        robot_type: the folder's own word for the robot; "unknown" without one.
         tasks: instructions by number.
         episodes: by number.
     """
@@ -57,6 +59,8 @@ class Layout:
     features: Mapping[str, str]
     tasks: Mapping[int, str]
     episodes: Mapping[int, EpisodeFiles]
+    dimensions: Mapping[str, tuple[str, ...]]
+    robot_type: str
 
     def task(self, number: int) -> str:
         """The instruction with this number.
@@ -85,7 +89,10 @@ def open_layout(path: Path) -> Layout:
         new = version == "v3.0"
         tasks = _tasks_v3(path) if new else _tasks_v2(path)
         episodes = (_episodes_v3 if new else _episodes_v2)(path, info, videos)
-        layout = Layout(path, float(info["fps"]), features, tasks, episodes)
+        dimensions = {name: _names(f.get("names")) for name, f in info["features"].items()}
+        robot_type = str(info.get("robot_type") or "unknown")
+        fps = float(info["fps"])
+        layout = Layout(path, fps, features, tasks, episodes, dimensions, robot_type)
         expected = int(info["total_episodes"])
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
@@ -99,6 +106,14 @@ def open_layout(path: Path) -> Layout:
             "listed; the folder is incomplete"
         )
     return layout
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    """LeRobot's `names` of a feature: a list, a list of lists, a dict of lists, or null."""
+    if isinstance(entry, str):
+        return (entry,)
+    parts = entry.values() if isinstance(entry, Mapping) else entry or ()
+    return tuple(name for part in parts for name in _names(part))
 
 
 def read_columns(

@@ -6,6 +6,7 @@ found by the names that openpi and LeRobot use. Needs pyarrow: `pip install 'pi0
 Axis letters: t control step, n window, H action horizon, c camera, s state, e action dimension.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pi0_jax.data.transforms import Transforms, resize_with_pad
 from pi0_jax.data.windows import assemble, chunks
 from pi0_jax.episode import RawObs, digest
 from pi0_jax.errors import InputError
+from pi0_jax.robot import Dimension, Robot, named, numbered
 from pi0_jax.types import Batch
 
 # openpi's own conversions, and LeRobot's convention.
@@ -67,11 +69,13 @@ class LeRobotFolder:
 
     Attributes:
         path: of the folder.
+        robot: whose data they are, as the folder describes it; its rate is the folder's fps.
         recordings: at least one.
         of_all: episodes in the folder, those of other tasks included.
     """
 
     path: Path
+    robot: Robot
     recordings: tuple[Recording, ...]
     of_all: int
 
@@ -99,18 +103,21 @@ class LeRobotFolder:
         motions = [(recording.state, recording.actions) for recording in self.recordings]
         return motion_stats(motions, delta_dims, horizon, std_floor)
 
-    def check_widths(self, state: int, actions: int) -> None:
+    def check_robot(self, robot: Robot) -> None:
         """Every state and action is as wide as the robot's.
+
+        The rates are not compared: published LIBERO data says 10 fps for steps of 20 Hz.
 
         Raises:
             InputError: they are not.
         """
+        state, actions = len(robot.state), len(robot.actions)
         for recording in self.recordings:
             found = recording.state.shape[1:], recording.actions.shape[1:]
             if found != ((state,), (actions,)):
                 raise InputError(
                     f"{self.path}: expected states of {state} and actions of {actions} "
-                    f"dimensions, got {found[0]} and {found[1]}"
+                    f"dimensions, as {robot.name} has, got {found[0]} and {found[1]}"
                 )
 
     @property
@@ -183,7 +190,27 @@ def open_lerobot(path: Path, cameras: tuple[str, ...], prompts: Collection[str])
             f"{path}: none of its {len(layout.episodes)} episodes has one of the instructions "
             f"{sorted(prompts)}; it has {sorted(layout.tasks.values())[:5]} and so on"
         )
-    return LeRobotFolder(path, tuple(recordings), len(layout.episodes))
+    robot = _robot(layout, keys, recordings[0])
+    return LeRobotFolder(path, robot, tuple(recordings), len(layout.episodes))
+
+
+def _robot(layout: Layout, cameras: tuple[str, ...], recording: Recording) -> Robot:
+    """What the folder says about its robot; dimensions without names are numbered."""
+
+    def dimensions(names: Sequence[str], kind: str, values: np.ndarray) -> tuple[Dimension, ...]:
+        """Of float[t, d] `values`, whose column has one of these names."""
+        known = layout.dimensions.get(first_of(names, layout.features, layout.path), ())
+        width = math.prod(values.shape[1:])
+        usable = len(set(known)) == width
+        return named(known, "") if usable else numbered(kind, width)
+
+    return Robot(
+        name=layout.robot_type,
+        cameras=tuple(name.removeprefix("observation.images.") for name in cameras),
+        state=dimensions(_STATE, "state", recording.state),
+        actions=dimensions(_ACTIONS, "action", recording.actions),
+        control_hz=layout.fps,
+    )
 
 
 def _recordings(layout: Layout, cameras: Sequence[str]) -> list[Recording]:

@@ -93,7 +93,7 @@ class VideoPictures:
                     frame = _first_after(container, wanted - near, 0.0)
                 if frame is None or _time(frame) >= wanted + near:
                     raise InputError(f"{self.path}: no frame at {wanted:.3f} s")
-                return frame.to_ndarray(format="rgb24")
+            return frame.to_ndarray(format="rgb24")
         except (OSError, av.error.FFmpegError, IndexError) as error:
             raise InputError(f"{self.path}: cannot be read at {wanted:.3f} s: {error}") from error
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi0_jax.env.robosuite import libero_files
+from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.errors import InputError, check_minima
+from pi0_jax.robot import Robot
 
 if TYPE_CHECKING:
     from pi0_jax.env.robosuite.libero_simulator import LiberoSimulator
@@ -91,9 +93,9 @@ class LiberoTask:
         return SETTLE_STEPS
 
     @property
-    def cameras(self) -> tuple[str, ...]:
-        """A fixed camera in front of the robot and one at its hand."""
-        return ("agentview", "robot0_eye_in_hand")
+    def robot(self) -> Robot:
+        """A Panda with a fixed camera in front of it and one at its hand."""
+        return PANDA
 
     def check_demonstrator(self) -> None:
         """Checks that there is a scripted demonstrator of this task.

@@ -31,11 +31,11 @@ from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
 _MODEL_ARRAYS = ("body_pos", "body_quat", "site_rgba")
 
 
-class LiberoSimulator(PandaSimulator):
+class LiberoSimulator(PandaSimulator[LiberoTask]):
     """One LIBERO task: a `base.Simulator` and a `demonstrator.DemonstratorSimulator`."""
 
     def __init__(self, task: LiberoTask) -> None:
-        self.task, self.instruction = task, task.instruction
+        self.task = task
         self._own_states = libero_files.initial_states(task.suite, task.file_name)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
         built = self._env.model.get_model(mode="mujoco")
@@ -45,7 +45,7 @@ class LiberoSimulator(PandaSimulator):
         self._arm = PandaArm(self._env)
         self._seen = mujoco.MjData(self._arm.model)
         kind = ExactPictures if task.pictures == "exact" else Pictures
-        self._pictures = kind(self._arm.model, task.cameras, task.image_size)
+        self._pictures = kind(self._arm.model, task.robot.cameras, task.image_size)
 
     def start(self, seed: int) -> ChunkResult:
         """Initial state `seed` (`env.libero` says what the numbers mean), settled (t = 0)."""
@@ -159,7 +159,7 @@ def make_environment(task: LiberoTask, **options: Any) -> Any:
         control_freq=20,
         ignore_done=True,
         hard_reset=False,
-        camera_names=list(task.cameras),
+        camera_names=list(task.robot.cameras),
         camera_heights=task.image_size,
         camera_widths=task.image_size,
         **options,

@@ -6,7 +6,9 @@ Importing this is cheap: robosuite and MuJoCo are imported where the simulator i
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.errors import check_minima
+from pi0_jax.robot import Robot
 
 if TYPE_CHECKING:
     from pi0_jax.env.robosuite.lift_simulator import LiftSimulator
@@ -53,9 +55,9 @@ class LiftTask:
         return SETTLE_STEPS
 
     @property
-    def cameras(self) -> tuple[str, ...]:
-        """A fixed camera in front of the robot and one at its hand."""
-        return ("agentview", "robot0_eye_in_hand")
+    def robot(self) -> Robot:
+        """A Panda with a fixed camera in front of it and one at its hand."""
+        return PANDA
 
     def build(self) -> "LiftSimulator":
         """Builds the simulator: 2 s, and 4 s more the first time on a machine (compilation)."""

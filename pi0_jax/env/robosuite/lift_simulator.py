@@ -20,18 +20,18 @@ from pi0_jax.env.robosuite.rendering import Pictures
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
 
 
-class LiftSimulator(PandaSimulator):
+class LiftSimulator(PandaSimulator[LiftTask]):
     """One robosuite Lift: a `base.Simulator` and a `demonstrator.DemonstratorSimulator`."""
 
     def __init__(self, task: LiftTask) -> None:
-        self.task, self.instruction = task, task.instruction
+        self.task = task
         # robosuite draws the size of the cube when it builds the model: the same everywhere.
         np.random.seed(0)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
         without_sensors(self._env)
         self._env.reset()
         self._arm = PandaArm(self._env)
-        self._pictures = Pictures(self._arm.model, task.cameras, task.image_size)
+        self._pictures = Pictures(self._arm.model, task.robot.cameras, task.image_size)
 
     def start(self, seed: int) -> ChunkResult:
         """Places the cube from `seed`, lets it settle, and looks once (t = 0)."""
@@ -113,7 +113,7 @@ def make_environment(task: LiftTask, **options: Any) -> Any:
         control_freq=20,
         ignore_done=True,
         hard_reset=False,
-        camera_names=list(task.cameras),
+        camera_names=list(task.robot.cameras),
         camera_heights=task.image_size,
         camera_widths=task.image_size,
         **options,

@@ -1,0 +1,112 @@
+"""What a robot shows to a policy and what it can be told: shared by tasks, policies and data.
+
+Axis letters: s state dimension, e action dimension, c camera.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.errors import InputError, check_choices
+
+GRIPPERS = ("unknown", "none", "high_closes", "high_opens")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number of a state or of an action.
+
+    Attributes:
+        name: such as "x" or "left_wrist".
+        unit: such as "m" or "rad"; empty for a number without one.
+        low: smallest value that may be sent to the robot; None for no limit.
+        high: largest one; None for no limit.
+    """
+
+    name: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the limits.
+
+        Raises:
+            InputError: low is above high.
+        """
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise InputError(f"dimension {self.name!r}: low {self.low} is above high {self.high}")
+
+
+@dataclass(frozen=True)
+class Robot:
+    """One robot, as far as a policy is concerned.
+
+    Attributes:
+        name: such as "libero_panda".
+        cameras: c names, in the order of `RawObs.images`.
+        state: s dimensions of proprioception.
+        actions: e dimensions, with their limits.
+        gripper: what the last of the gripper's range does: "high_closes" (robosuite: 1 closes),
+            "high_opens" (ALOHA: 1 opens), "none" (there is no gripper), "unknown".
+        control_hz: control steps per second; None where nobody said.
+        masked_cameras: cameras that the network knows and this robot lacks. They cost nothing.
+    """
+
+    name: str
+    cameras: tuple[str, ...]
+    state: tuple[Dimension, ...]
+    actions: tuple[Dimension, ...]
+    gripper: str = "unknown"
+    control_hz: float | None = None
+    masked_cameras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks names.
+
+        Raises:
+            InputError: a camera or a dimension twice, no camera, no action, an unknown gripper.
+        """
+        check_choices("robot", self, {"gripper": GRIPPERS})
+        if not self.cameras or not self.actions:
+            raise InputError(f"robot {self.name!r}: expected at least one camera and one action")
+        named = {
+            "camera": (*self.cameras, *self.masked_cameras),
+            "state": tuple(d.name for d in self.state),
+            "action": tuple(d.name for d in self.actions),
+        }
+        for kind, names in named.items():
+            if len(set(names)) < len(names):
+                raise InputError(f"robot {self.name!r}: every {kind} needs its own name: {names}")
+
+    def clip(self, actions: np.ndarray) -> np.ndarray:
+        """Actions float[..., e] within the limits of those dimensions that have any."""
+        low = [-np.inf if d.low is None else d.low for d in self.actions]
+        high = [np.inf if d.high is None else d.high for d in self.actions]
+        return np.clip(actions, np.array(low, actions.dtype), np.array(high, actions.dtype))
+
+
+def robot_from_dict(values: Mapping[str, Any]) -> Robot:
+    """Reads what `dataclasses.asdict` made of a robot, as it stands in a JSON file.
+
+    Raises:
+        KeyError, TypeError, InputError: a key is missing or unknown, or a value is wrong.
+    """
+    rest = {name: value for name, value in values.items() if name not in ("state", "actions")}
+    for name in ("cameras", "masked_cameras"):
+        rest[name] = tuple(rest[name])
+    state, actions = (tuple(Dimension(**d) for d in values[n]) for n in ("state", "actions"))
+    return Robot(state=state, actions=actions, **rest)
+
+
+def numbered(kind: str, count: int) -> tuple[Dimension, ...]:
+    """`count` dimensions of which nobody said what they are: kind_0, kind_1, ..."""
+    return tuple(Dimension(f"{kind}_{i}") for i in range(count))
+
+
+def named(names: Sequence[str], unit: str, limit: float | None = None) -> tuple[Dimension, ...]:
+    """Dimensions with one unit, each between -limit and limit; without a limit if it is None."""
+    low = None if limit is None else -limit
+    return tuple(Dimension(name, unit, low, limit) for name in names)
