@@ -1,11 +1,14 @@
 """What the conversion tests share: where the reference data is, and tiny checkpoints."""
 
 import dataclasses
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from safetensors.numpy import load_file, save_file
 
 from pi0_jax.convert.flax_to_torch import export
 from pi0_jax.convert.orbax_source import OrbaxSource
@@ -16,15 +19,12 @@ from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, save_policy
 from pi0_jax.robot import Robot, numbered
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-GOLDENS = SHARED / "goldens"
-REFERENCE = SHARED / "reference"
+GOLDENS = Path(__file__).resolve().parent / "goldens"
+REFERENCE = GOLDENS / "reference"
 IO = GOLDENS / "tiny_pi0_io.npz"
 NORM_STATS = GOLDENS / "tiny_pi0/assets/physical-intelligence/libero/norm_stats.json"
-
-needs_goldens = pytest.mark.skipif(
-    not GOLDENS.is_dir(), reason=f"no reference data at {GOLDENS}: parity with pi0 NOT checked"
-)
+TorchGolden = Callable[[str], Path]
+"""The fixture `torch_golden`: a folder of tests/goldens in a PyTorch layout, by its name."""
 
 TINY = Pi0Config(
     vision=VisionConfig(image_size=28, patch_size=14, width=12, depth=2, mlp_dim=20, num_heads=3),
@@ -83,3 +83,23 @@ def make_torch(folder: Path, layout: str, config: Pi0Config = TINY) -> Path:
     make_policy(folder / "policy", config)
     export(OrbaxSource(folder / "policy"), folder / layout, layout, overwrite=False)
     return folder / layout
+
+
+def put_together(name: str, folder: Path) -> Path:
+    """The checkpoint `GOLDENS / name`: as it lies there, or written into `folder` from its parts.
+
+    All PyTorch layouts hold the same values, so that only openpi's are stored. For each other
+    layout `same_as_openpi.json` says which of them the library wrote under which name.
+    """
+    golden = GOLDENS / name
+    table, own = golden / "same_as_openpi.json", golden / "own.safetensors"
+    if not table.is_file():
+        return golden
+    stored = load_file(GOLDENS / "tiny_pi0_torch_openpi/model.safetensors")
+    described = json.loads(table.read_text())
+    tensors = {key: stored[same] for key, same in described["tensors"].items()}
+    if own.is_file():
+        tensors |= load_file(own)
+    shutil.copytree(golden, folder, ignore=shutil.ignore_patterns(table.name, own.name))
+    save_file(tensors, folder / "model.safetensors", described["metadata"])
+    return folder

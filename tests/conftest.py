@@ -1,15 +1,26 @@
 """Shared fixtures: one set of tiny parameters and one simulator pool, made once and reused."""
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little: do not optimise what runs once.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests compile much and compute little, and many of them the same: what one has compiled, the other
+# workers of pytest-xdist and the programs that tests start take from this folder.
+# Set it to a folder of your own, and the next run has them too.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="pi0_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints import TorchGolden, put_together
+from skips import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401
 from tiny import MODEL
 
 from pi0_jax.env.workers.pool import SimulatorPool
@@ -34,3 +45,10 @@ def scripted_pool():
     """Two workers for `ScriptedTask`s."""
     with SimulatorPool(2, timeout_s=20) as pool:
         yield pool
+
+
+@pytest.fixture(scope="session")
+def torch_golden(tmp_path_factory: pytest.TempPathFactory) -> TorchGolden:
+    """A checkpoint of tests/goldens in a PyTorch layout, put together once, by its name."""
+    folder = tmp_path_factory.mktemp("torch_golden")
+    return functools.cache(lambda name: put_together(name, folder / name))

@@ -10,12 +10,7 @@ from pi0_jax.env.robosuite import libero_files
 from pi0_jax.env.robosuite.libero import SETTLE_STEPS, LiberoTask
 from pi0_jax.env.robosuite.libero_simulator import axis_angle, make_environment
 
-_SHARED = Path(__file__).resolve().parents[2] / "shared" / "libero_assets"
-ASSETS = Path(os.environ.get("LIBERO_ASSETS") or _SHARED)
-NO_LIBERO = (
-    "needs hf-libero, and assets in LIBERO_ASSETS or ../shared/libero_assets: LIBERO's own "
-    "simulator is not compared"
-)
+ASSETS = Path(os.environ.get("LIBERO_ASSETS") or Path(__file__).parent / "libero_assets")
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,6 @@ def test_the_table_is_ordered_and_says_the_difference(runs):
 
 
 def test_the_plot_is_a_picture(runs, tmp_path):
-    pytest.importorskip("matplotlib")
     lines, gaps = ablations.collected(runs), ablations.gap_curves(runs)
     assert gaps["x 20"] == pytest.approx([0.1, 0.2])
     assert gaps["x 1"] == []

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import signal
-import time
+import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -341,28 +341,22 @@ def test_any_engine_that_maps_functions_gives_the_same_episodes(episodes):
         assert_same(a, b)
 
 
-class Slow(NoisePolicy):
-    """Thinks for longer than a chunk takes."""
-
-    def act(self, observations, noise):
-        time.sleep(0.05)
-        return super().act(observations, noise)
-
-
 def test_simulators_work_while_the_policy_thinks(episodes, scripted_pool, monkeypatch):
     """Chunks come back during a call, and no episode differs."""
-    thinking, during = [False], []
-    policy, gather = Slow(), scripted_pool.gather
+    thinking, came_back = threading.Event(), threading.Event()
+    policy, gather = NoisePolicy(), scripted_pool.gather
 
     def watched(timeout_s=None):
         done = gather(timeout_s)
-        during.append(thinking[0] and len(done))
+        if done and thinking.is_set():
+            came_back.set()
         return done
 
     def act(observations, noise):
-        thinking[0] = True
-        chunks = Slow.act(policy, observations, noise)
-        thinking[0] = False
+        thinking.set()
+        came_back.wait(2)  # in vain where no simulator has work, as in the first call
+        chunks = policy.act(observations, noise)
+        thinking.clear()
         return chunks
 
     monkeypatch.setattr(scripted_pool, "gather", watched)
@@ -370,7 +364,7 @@ def test_simulators_work_while_the_policy_thinks(episodes, scripted_pool, monkey
     doubles = SimpleNamespace(model=policy.model, act=act)
     for a, b in zip(collect(doubles, scripted_pool, plans, 3, 7), episodes, strict=True):
         assert_same(a, b)
-    assert sum(during) > 0
+    assert came_back.is_set()
 
 
 def test_a_policy_that_breaks_ends_the_rollout(scripted_pool):

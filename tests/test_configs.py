@@ -8,7 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from naive_libero import ASSETS, NO_LIBERO
+from naive_libero import ASSETS
+from skips import HAS_LIBERO, NO_LIBERO
 
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.env.suite import make_suite
@@ -18,9 +19,10 @@ from pi0_jax.rl.config import replaced, ript_config
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.training.fit import make_init_and_update
 from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import flow_matching_loss
-from pi0_jax.types import Batch, Observation
+from pi0_jax.types import Batch
 from train import fresh_spec
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -64,28 +66,10 @@ def test_an_unknown_argument_is_refused(path):
 def suite_of(config):
     """The suite that a config describes."""
     if config.suite.startswith("libero"):
-        if importlib.util.find_spec("libero") is None or not ASSETS.is_dir():
+        if not HAS_LIBERO:
             pytest.skip(NO_LIBERO)
         config.task.assets = str(ASSETS)
     return make_suite(config.suite, config.task.to_dict())
-
-
-def windows(model: Pi0, cameras: int, size: int) -> Batch:
-    """Shapes of a batch."""
-    c = model.config
-    shape = jax.ShapeDtypeStruct
-    return Batch(
-        obs=Observation(
-            images=shape((size, cameras, *2 * [c.vision.image_size], 3), jnp.uint8),
-            image_mask=shape((size, cameras), jnp.bool_),
-            state=shape((size, c.action_dim), jnp.float32),
-            prompt=shape((size, c.prompt_length), jnp.int32),
-            prompt_mask=shape((size, c.prompt_length), jnp.bool_),
-        ),
-        actions=shape((size, c.action_horizon, c.action_dim), jnp.float32),
-        action_mask=shape((size, c.action_horizon), jnp.bool_),
-        weight=shape((size,), jnp.float32),
-    )
 
 
 def check_update(model: Pi0, loss, optimizer: OptimizerConfig, steps: int, batch: Batch) -> None:
@@ -115,14 +99,16 @@ def test_a_config_builds(path, argument):
     sft = config.sft
     optimizer = OptimizerConfig(**sft.optimizer.to_dict())
     loss = flow_matching_loss(model, sft.time_samples)
-    check_update(model, loss, optimizer, sft.steps, windows(model, cameras, sft.batch_size))
+    check_update(
+        model, loss, optimizer, sft.steps, abstract_batch(model.config, cameras, sft.batch_size)
+    )
 
     for overrides in ({}, *(part.to_dict() for part in config.baselines.values())):
         values = replaced(config.rl.to_dict(), overrides)
         optimizer = OptimizerConfig(**values.pop("optimizer"))
         ript = ript_config(values)
         loss = ript.chosen.loss(model, ript.time_samples, ript.branch_mode)
-        batch = windows(model, cameras, ript.batch_size)
+        batch = abstract_batch(model.config, cameras, ript.batch_size)
         if has_two_prompts(ript.branch_mode):
             obs = batch.obs
             batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
@@ -133,7 +119,7 @@ def test_a_config_builds(path, argument):
     c = model.config
     noise = jax.ShapeDtypeStruct((1, c.action_horizon, c.action_dim), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    obs = windows(model, cameras, 1).obs
+    obs = abstract_batch(c, cameras, 1).obs
     for scale in evaluation.guidance:
         chunk = jax.eval_shape(
             lambda p, o, x, scale=scale: sample(

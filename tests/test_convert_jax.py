@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from checkpoints import GOLDENS, TINY, needs_goldens, random_params, random_stats
+from checkpoints import GOLDENS, TINY, random_params, random_stats
 
 from pi0_jax.convert import jax_to_flax
 from pi0_jax.convert.command import status
@@ -39,7 +39,6 @@ def save(folder: Path, tree: Any, *asset_ids: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["tiny_pi0", "tiny_pi0_released"])
-@needs_goldens
 def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
     assert status(jax_to_flax.main, [str(GOLDENS / name), str(tmp_path / "p")]) == 0
     policy = load_policy(tmp_path / "p")
@@ -50,7 +49,6 @@ def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
     assert policy.spec.action_dim == 7
 
 
-@needs_goldens
 def test_train_state_alone_gives_the_raw_weights_and_says_so() -> None:
     source = OrbaxSource(GOLDENS / "tiny_pi0/train_state")
     assert source.facts.notes == ["weights from train_state/params"]

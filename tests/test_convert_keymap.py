@@ -19,10 +19,6 @@ from pi0_jax.model.config import Pi0Config, pi0, tiny
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import shapes_by_path
 
-needs_reference = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason=f"no lists of published names at {REFERENCE}: NOT checked"
-)
-
 
 def torch_shapes(layout: keymap.Layout, config: Pi0Config) -> dict[str, tuple[int, ...]]:
     sizes = axis_sizes(config)
@@ -33,7 +29,6 @@ def torch_shapes(layout: keymap.Layout, config: Pi0Config) -> dict[str, tuple[in
     }
 
 
-@needs_reference
 @pytest.mark.parametrize(
     ("layout", "file", "part"),
     [
@@ -61,7 +56,6 @@ def test_the_table_names_every_published_tensor(
     assert published.keys() - ours.keys() <= {*layout.unused, layout.lm_head}
 
 
-@needs_reference
 def test_the_leaves_are_those_of_the_official_tree() -> None:
     published = json.loads((REFERENCE / "openpi_pi0_params.json").read_text())["params"]
     assert leaf_shapes(pi0()) == {k: tuple(v["shape"]) for k, v in published.items()}

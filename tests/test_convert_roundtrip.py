@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from checkpoints import GOLDENS, IO, TINY, make_policy, needs_goldens
+from checkpoints import GOLDENS, IO, TINY, TorchGolden, make_policy
 from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
@@ -63,7 +63,6 @@ def test_any_size_comes_back_bit_by_bit(name: str, layout: str, tmp_path: Path) 
     assert core == SIZES[name]
 
 
-@needs_goldens
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_official_to_ours_to_pytorch_to_ours(layout: str, tmp_path: Path) -> None:
     run(jax_to_flax.main, GOLDENS / "tiny_pi0", tmp_path / "p")
@@ -75,7 +74,6 @@ def test_official_to_ours_to_pytorch_to_ours(layout: str, tmp_path: Path) -> Non
     assert back.spec.action_dim == 7
 
 
-@needs_goldens
 @pytest.mark.parametrize(
     ("layout", "golden"),
     [
@@ -85,13 +83,13 @@ def test_official_to_ours_to_pytorch_to_ours(layout: str, tmp_path: Path) -> Non
     ],
 )
 def test_exported_names_and_shapes_are_the_librarys(
-    layout: str, golden: str, tmp_path: Path
+    layout: str, golden: str, torch_golden: TorchGolden, tmp_path: Path
 ) -> None:
     run(jax_to_flax.main, GOLDENS / "tiny_pi0", tmp_path / "p")
     run(flax_to_torch.main, tmp_path / "p", tmp_path / "x", "--layout", layout)
     ours, theirs = (
         {k: v.shape for k, v in load_file(folder / "model.safetensors").items()}
-        for folder in (tmp_path / "x", GOLDENS / f"tiny_pi0_torch_{golden}")
+        for folder in (tmp_path / "x", torch_golden(f"tiny_pi0_torch_{golden}"))
     )
     assert ours == theirs
 
@@ -179,7 +177,6 @@ def test_transformers_loads_other_sizes_and_a_gap_between_cameras(tmp_path: Path
     check_transformers(tmp_path, TINY, obs.replace(images=images, image_mask=mask), flow_in)
 
 
-@needs_goldens
 def test_transformers_loads_the_converted_golden(tmp_path: Path) -> None:
     run(jax_to_flax.main, GOLDENS / "tiny_pi0", tmp_path / "p")
     with np.load(IO) as file:

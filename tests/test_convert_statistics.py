@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import GOLDENS, NORM_STATS, needs_goldens, random_stats
+from checkpoints import GOLDENS, NORM_STATS, TorchGolden, random_stats
 
 from pi0_jax.convert import statistics
 from pi0_jax.convert.safetensors_file import write_small
@@ -111,10 +111,9 @@ def test_processors_that_disagree_or_lack_a_file(tmp_path: Path) -> None:
         statistics.from_processors(tmp_path, MODES, None)
 
 
-@needs_goldens
 @pytest.mark.parametrize("version", ["old", "old_tf452"])
-def test_goldens_of_old_lerobot(version: str) -> None:
-    source = TorchSource(GOLDENS / f"tiny_pi0_torch_lerobot_{version}")
+def test_goldens_of_old_lerobot(torch_golden: TorchGolden, version: str) -> None:
+    source = TorchSource(torch_golden(f"tiny_pi0_torch_lerobot_{version}"))
     found = statistics.from_tensors(source.tensors, source.config, None)
     assert found is not None
     np.testing.assert_allclose(
@@ -164,7 +163,6 @@ def test_widths() -> None:
             )
 
 
-@needs_goldens
 def test_configs_of_the_layouts() -> None:
     lerobot = read_config(GOLDENS / "tiny_pi0_torch_lerobot_new")
     assert lerobot.cameras == ("image", "image2")

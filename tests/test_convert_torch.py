@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from checkpoints import GOLDENS, NORM_STATS, TINY, make_torch, needs_goldens
+from checkpoints import GOLDENS, NORM_STATS, TINY, TorchGolden, make_torch
 from safetensors.torch import load_file, save_file
 
 from pi0_jax.convert import torch_to_flax
@@ -44,13 +44,12 @@ def official() -> Any:
     return load_params(OrbaxSource(GOLDENS / "tiny_pi0_released"), "float32")
 
 
-@needs_goldens
 @pytest.mark.parametrize(("folder", "layout"), FOLDERS.items())
 def test_every_golden_layout_converts_bit_by_bit(
-    official: Any, tmp_path: Path, folder: str, layout: str
+    official: Any, torch_golden: TorchGolden, tmp_path: Path, folder: str, layout: str
 ) -> None:
     extra = ["--norm-stats", NORM_STATS] if layout == "transformers" else []
-    assert convert(GOLDENS / folder, tmp_path / "p", "--layout", layout, *extra) == 0
+    assert convert(torch_golden(folder), tmp_path / "p", "--layout", layout, *extra) == 0
     policy = load_policy(tmp_path / "p")
     assert equal(policy.params, official)
     wanted = load_norm_stats(NORM_STATS)
@@ -59,9 +58,8 @@ def test_every_golden_layout_converts_bit_by_bit(
     assert (len(policy.spec.robot.actions), policy.spec.model.action_horizon) == (7, 50)
 
 
-@needs_goldens
-def test_the_manifest_names_every_key_and_file(tmp_path: Path) -> None:
-    source = GOLDENS / "tiny_pi0_torch_lerobot_new_v06"
+def test_the_manifest_names_every_key_and_file(torch_golden: TorchGolden, tmp_path: Path) -> None:
+    source = torch_golden("tiny_pi0_torch_lerobot_new_v06")
     assert convert(source, tmp_path / "p") == 0
     manifest = json.loads((tmp_path / "p/manifest.json").read_text())
     keys = {*manifest["keys_used"], *manifest["keys_unused"]}

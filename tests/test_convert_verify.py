@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from checkpoints import GOLDENS, IO, TINY, make_policy, make_torch, needs_goldens
+from checkpoints import GOLDENS, IO, TINY, TorchGolden, make_policy, make_torch
 from safetensors.torch import load_file, save_file
 
 from pi0_jax.convert import jax_to_flax, verify
@@ -124,15 +124,15 @@ def test_a_nan_fails(made: Path, io: Path) -> None:
     assert not report["ok"] and report["stages"]["v_t"]["max_error"] is None
 
 
-@needs_goldens
-def test_the_golden_passes_on_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    code, report = run(capsys, GOLDENS / "tiny_pi0_torch_lerobot_old", "--io", IO)
+def test_the_golden_passes_on_every_stage(
+    torch_golden: TorchGolden, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, report = run(capsys, torch_golden("tiny_pi0_torch_lerobot_old"), "--io", IO)
     assert code == 0
     wanted = {*verify.TOLERANCES, "prefix_mask", "positions"}
     assert set(report["stages"]) == wanted
 
 
-@needs_goldens
 def test_rounding_to_bfloat16_is_allowed_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from lerobot_folders import Data
 
-from pi0_jax.env.robosuite.gl import choose_renderer
-from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import load_policy
 
 ROOT = Path(__file__).parents[1]
@@ -163,10 +161,6 @@ def test_imitation_of_a_lerobot_folder_and_nothing_after_it(tmp_path, environmen
 
 
 def test_the_real_lift(tmp_path, environment):
-    try:
-        choose_renderer()
-    except InputError as error:
-        pytest.skip(str(error))
     run = tmp_path / "run"
     finish(start(environment, "train.py", f"--workdir={run}", *LIFT))
     check_run(run, TRAINED)

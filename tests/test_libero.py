@@ -1,10 +1,9 @@
 """LIBERO's tasks: what they say, and a simulator equal to LIBERO's own loop to the last bit."""
 
-import importlib.util
-
 import numpy as np
 import pytest
-from naive_libero import ASSETS, NO_LIBERO, NaiveLoop, looks
+from naive_libero import ASSETS, NaiveLoop, looks
+from skips import needs_libero
 
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.robosuite.gl import choose_renderer
@@ -12,8 +11,7 @@ from pi0_jax.env.robosuite.libero import OWN_STATES, STEP_LIMITS, LiberoTask, li
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError
 
-if importlib.util.find_spec("libero") is None or not ASSETS.is_dir():
-    pytest.skip(NO_LIBERO, allow_module_level=True)
+pytestmark = needs_libero
 
 CHUNK = 5
 

@@ -1,10 +1,9 @@
 """LIBERO's scripted demonstrator: solves tasks of every kind, and says what it cannot do."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 from naive_libero import ASSETS
+from skips import needs_libero
 
 from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
@@ -14,11 +13,7 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError
 
-if importlib.util.find_spec("libero") is None or not ASSETS.is_dir():
-    pytest.skip(
-        "needs hf-libero and ../shared/libero_assets: LIBERO's demonstrator is not tried",
-        allow_module_level=True,
-    )
+pytestmark = needs_libero
 
 # Pictures only before the first step: they cost more than the rest.
 EXACT = DemonstratorConfig(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)

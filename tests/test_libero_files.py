@@ -5,12 +5,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from naive_libero import ASSETS, NO_LIBERO
+from skips import needs_libero
 
 from pi0_jax.env.robosuite import libero_files
 from pi0_jax.errors import InputError
-
-installed = pytest.mark.skipif(not ASSETS.is_dir(), reason=NO_LIBERO)
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def store(package, content: bytes) -> None:
         archive.writestr("archive/data.pkl", content)
 
 
-@installed
+@needs_libero
 @pytest.mark.parametrize(
     ("suite", "width"), [("libero_spatial", 92), ("libero_object", 110), ("libero_goal", 79)]
 )

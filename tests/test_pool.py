@@ -87,6 +87,13 @@ def slow_start(simulator, seed: int, seconds: float):
     return simulator.start(seed)
 
 
+def start_behind(simulator, seed: int, gate: str):
+    """Starts when there is a file `gate`."""
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return simulator.start(seed)
+
+
 def who(simulator) -> tuple[int, float]:
     """Which process, and when."""
     time.sleep(0.01)
@@ -101,8 +108,9 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until_dead(pids: list[int], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
+def wait_until_dead(pids: list[int]) -> bool:
+    """Gives up long before a job of theirs would end."""
+    end = time.monotonic() + 10
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.02)
     return not any(map(alive, pids))
@@ -114,12 +122,14 @@ def test_map_keeps_the_order(pool):
     assert pool.backlog == 0
 
 
-def test_submit_and_gather(pool):
+def test_submit_and_gather(pool, tmp_path):
     assert pool.gather() == []  # nothing under way: does not wait
     pool.map([Job(TASK, who)] * 4)  # both workers are up
-    tickets = [pool.submit(Job(TASK, slow_start, (seed, 0.2))) for seed in range(5)]
+    gate = tmp_path / "gate"
+    tickets = [pool.submit(Job(TASK, start_behind, (seed, str(gate)))) for seed in range(5)]
     assert pool.backlog == 3
-    assert pool.gather(0.01) == []
+    assert pool.gather(0) == []
+    gate.touch()
     done = []
     while len(done) < 5:
         batch = pool.gather()
@@ -275,7 +285,7 @@ def test_close_ends_even_busy_workers():
         pids = [process for process, _ in pool.map([Job(TASK, who)] * 8)]
         for seed in range(2):
             pool.submit(Job(TASK, slow_start, (seed, 60.0)))
-    assert wait_until_dead(pids, 0.5)
+    assert wait_until_dead(pids)
 
 
 PARENT = """

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from checkpoints import GOLDENS, ROBOT, needs_goldens, random_stats
+from checkpoints import GOLDENS, ROBOT, random_stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +38,6 @@ def libero(stats: str, delta: int, quantile: int) -> Transforms:
     )
 
 
-@needs_goldens
 @pytest.mark.parametrize(("stats", "delta", "quantile"), CASES)
 def test_states_and_actions_of_openpi(
     golden: dict[str, np.ndarray], stats: str, delta: int, quantile: int
@@ -55,7 +54,6 @@ def test_states_and_actions_of_openpi(
         np.testing.assert_allclose(value, golden[f"{name}/{key}"], rtol=1e-6, atol=1e-5)
 
 
-@needs_goldens
 @pytest.mark.parametrize(
     ("raw", "model"), [("image", "base_0_rgb"), ("wrist_image", "left_wrist_0_rgb")]
 )

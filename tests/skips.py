@@ -1,0 +1,43 @@
+"""Why a test may be skipped: the run counts its skips by reason, and fails on a reason not here.
+
+A pytest plugin; `conftest.py` takes its hooks.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+import pytest
+
+NO_LIBERO = "needs LIBERO's packages: pip install --no-deps hf-libero bddl"
+ALLOWED = (NO_LIBERO,)
+
+HAS_LIBERO = all(find_spec(name) for name in ("libero", "bddl"))
+needs_libero = pytest.mark.skipif(not HAS_LIBERO, reason=NO_LIBERO)
+
+
+def by_reason(reports: Iterable[pytest.TestReport]) -> Counter[str]:
+    """How many tests were skipped for each reason."""
+    # pytest tells a skip as file, line and "Skipped: " with the reason.
+    return Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+
+
+def _skips(config: pytest.Config) -> Counter[str]:
+    # A worker of pytest-xdist has no terminal; its reports reach the process that has one.
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    return by_reason(terminal.stats.get("skipped", ())) if terminal else Counter()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.exitstatus == pytest.ExitCode.OK and _skips(session.config).keys() - {*ALLOWED}:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = _skips(terminalreporter.config)
+    terminalreporter.section("skipped tests by reason")
+    for reason, count in counts.most_common():
+        fault = "" if reason in ALLOWED else "NOT ALLOWED (tests/skips.py): "
+        terminalreporter.line(f"{count} skipped: {fault}{reason}")
+    if not counts:
+        terminalreporter.line("none")
