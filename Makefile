@@ -44,7 +44,7 @@ bench:
 api:
 	@scripts/prepare.sh dev
 	@rm -rf docs/api
-	@$(PYTHON) -m pdoc --docformat google --output-directory docs/api pi0_jax
+	@PDOC_ALLOW_EXEC=1 $(PYTHON) -m pdoc --docformat google --output-directory docs/api pi0_jax
 	@echo "API pages        docs/api/index.html"
 
 constraints:
