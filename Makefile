@@ -43,8 +43,7 @@ bench:
 
 api:
 	@scripts/prepare.sh dev
-	@rm -rf docs/api
-	@PDOC_ALLOW_EXEC=1 $(PYTHON) -m pdoc --docformat google --output-directory docs/api pi0_jax
+	@$(PYTHON) scripts/api.py
 	@echo "API pages        docs/api/index.html"
 
 constraints:
