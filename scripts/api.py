@@ -24,8 +24,8 @@ PAGES = ROOT / "docs" / "api"
 def main() -> None:
     """Makes the pages anew."""
     show_whole_package()
-    # The class's true home is a private module, which every signature would name.
-    jax.Array.__module__ = "jax"
+    # The class names a private module in its own name, and so would every signature.
+    jax.Array.__qualname__ = "Array"
     shutil.rmtree(PAGES, ignore_errors=True)
     pdoc.render.configure(docformat="google", template_directory=ROOT / "scripts" / "api")
     pdoc.pdoc("pi0_jax", output_directory=PAGES)
