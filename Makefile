@@ -5,12 +5,18 @@
 #   make test        lint, types and all tests
 #   make lint        ruff and basedpyright alone
 #   make bench       scripts that print what they compare
+#   make api         pages of the library's docstrings: docs/api/index.html
+#   make constraints .venv anew with the newest releases, written down in constraints.txt
+#
+# Versions are those of constraints.txt. For another set, .venv is made anew:
+#   CONSTRAINTS= make test                          newest releases
+#   CONSTRAINTS=constraints-lowest.txt make test    lower bounds of pyproject.toml
 
 PYTHON := .venv/bin/python
 RUN := runs/demo
 BENCHES := flops step sample memory conversion rollout rollout
 
-.PHONY: demo demo-full test lint bench
+.PHONY: demo demo-full test lint bench api constraints
 
 demo:
 	@scripts/prepare.sh demo
@@ -23,7 +29,7 @@ demo-full:
 
 test: lint
 	@$(PYTHON) -m pytest -n auto
-	@echo "make test: lint, types and tests are clean"
+	@echo "make test: lint and types are clean; no test that ran has failed (skips: see above)"
 
 lint:
 	@scripts/prepare.sh dev
@@ -34,3 +40,11 @@ lint:
 bench:
 	@scripts/prepare.sh dev
 	@for name in $(BENCHES); do echo "== $$name"; $(PYTHON) bench/$$name.py || exit $$?; done
+
+api:
+	@scripts/prepare.sh dev
+	@$(PYTHON) scripts/api.py
+	@echo "API pages        docs/api/index.html"
+
+constraints:
+	@scripts/constraints.sh

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Makes what a target needs: .venv, packages, and a software GL library for rendering.
 # Usage: scripts/prepare.sh demo|dev     Safe to repeat, from any state.
+# CONSTRAINTS names the file of exact versions; CONSTRAINTS= (empty) takes the newest releases.
 set -eu
 cd "$(dirname "$0")/.."
 kind=${1:-}
+constraints=${CONSTRAINTS-constraints.txt}
 
 die() { echo "error: $*" >&2; exit 2; }
 
@@ -26,10 +28,16 @@ find_python() {
     die "expected Python 3.11, 3.12 or 3.13 on the PATH, found: $(python3 -V 2>&1 || echo none)"
 }
 
-make_venv() {
+usable_venv() {
     # A .venv that was moved or copied here still runs programs of the place it was made in.
-    grep -qF "$(pwd -P)/.venv/" .venv/bin/pip 2>/dev/null \
-        && .venv/bin/python -c '' 2>/dev/null && return
+    grep -qF "$(pwd -P)/.venv/" .venv/bin/pip 2>/dev/null && .venv/bin/python -c '' 2>/dev/null \
+        || return 1
+    # pip keeps what is installed where that satisfies the bounds, so other versions begin anew.
+    [ ! -e .venv/.constraints ] || [ "$(cat .venv/.constraints)" = "$constraints" ]
+}
+
+make_venv() {
+    usable_venv && return
     [ -w . ] || die "you may not write in $PWD, where .venv is to be made"
     needed=$([ "$kind" = dev ] && echo 5 || echo 3)
     free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
@@ -40,21 +48,30 @@ make_venv() {
     "$python" -c 'import ensurepip' 2>/dev/null || apt_install \
         "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     "$python" -m venv .venv || die "could not make .venv with $python"
+    echo "$constraints" > .venv/.constraints
+}
+
+pip_install() {
+    .venv/bin/python -m pip install -q --disable-pip-version-check "$@"
+}
+
+installed() {
+    [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] || return 1
+    [ -z "$constraints" ] || [ ! "$constraints" -nt "$stamp" ]
 }
 
 install_packages() {
     stamp=.venv/.installed-$kind
-    [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && return
-    echo "installing packages into .venv ($kind) ..."
-    .venv/bin/python -m pip install -q --disable-pip-version-check --upgrade pip
+    installed && return
+    echo "installing packages into .venv ($kind, ${constraints:-newest releases}) ..."
+    pip_install --upgrade pip
     if [ "$kind" = dev ]; then
         # torch on the same line: a bare torch would bring gigabytes of CUDA.
-        .venv/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 -e '.[dev]'
+        pip_install ${constraints:+-c "$constraints"} torch==2.13.0 -e '.[dev]'
         # Their own lists bring a hundred packages that the simulator never imports.
-        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps \
-            hf-libero==0.1.4 bddl==1.0.1
+        pip_install --no-deps hf-libero==0.1.4 bddl==1.0.1
     else
-        .venv/bin/python -m pip install -q --disable-pip-version-check -e .
+        pip_install ${constraints:+-c "$constraints"} -e .
     fi
     touch "$stamp"
 }
@@ -72,6 +89,8 @@ install_gl() {
 }
 
 case $kind in demo|dev) ;; *) die "usage: scripts/prepare.sh demo|dev" ;; esac
+[ -z "$constraints" ] || [ -f "$constraints" ] \
+    || die "CONSTRAINTS: expected a file of versions or nothing, got $constraints"
 make_venv
 install_packages
 install_gl
