@@ -9,7 +9,7 @@ from tiny import CONFIG, MODEL, policy_folder
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
-from pi0_jax.policy.policy import Policy, branches, sample, sample_by_prompt
+from pi0_jax.policy.policy import Policy, branches, sample
 
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 
@@ -147,7 +147,7 @@ def test_branches_with_prompts_of_their_own(folder, branch_mode):
             [dataclasses.replace(o, prompt=say.format(o.prompt)) for o in seen]
         )
         model = Policy.from_folder(told).model
-        chunk = np.asarray(sample_by_prompt(model, folder.params, obs, noise, 1, 1.0))
+        chunk = np.asarray(sample(model, (1,), folder.params, obs, noise, 1, 1.0, two_prompts=True))
         expected = transforms.robot_actions(chunk, np.stack([o.state for o in seen]))
         np.testing.assert_allclose(at[scale], expected, atol=1e-6)
     assert np.abs(at[1.0] - at[0.0]).max() > 1e-5
@@ -160,9 +160,9 @@ def test_with_prompts_too_the_company_does_not_matter(folder, branch_mode):
     seen, noise = observations(8), noises(8)
     eight = policy.act(seen, noise)
     np.testing.assert_array_equal(policy.act(seen[2:5], noise[2:5]), eight[2:5])
-    compiled = sample_by_prompt._cache_size()
+    compiled = sample._cache_size()
     dataclasses.replace(policy, guidance=3.0, num_flow_steps=4).act(seen[:1], noise[:1])
-    assert sample_by_prompt._cache_size() == compiled
+    assert sample._cache_size() == compiled
 
 
 def test_the_embedding_has_no_part_in_it(folder, params):

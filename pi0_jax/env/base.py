@@ -203,3 +203,17 @@ def run(
 ) -> ChunkResult:
     """Job function: one action chunk from a state."""
     return simulator.run(state, actions, frame_every, look_every, step)
+
+
+def results_of(over: Iterable[Done]) -> list[Any]:
+    """What jobs returned.
+
+    Raises:
+        RuntimeError: one failed; with its error.
+    """
+    results = []
+    for done in over:
+        if done.error is not None:
+            raise RuntimeError(done.error)
+        results.append(done.result)
+    return results

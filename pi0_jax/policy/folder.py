@@ -102,13 +102,13 @@ class PolicyFolder:
         )
 
 
-def save_policy(path: Path, policy: PolicyFolder, manifest: dict[str, Any]) -> None:
+def save_policy(path: str | Path, policy: PolicyFolder, manifest: dict[str, Any]) -> None:
     """Writes a policy folder; it appears under its name only when whole.
 
     Raises:
         InputError: `path` exists.
     """
-    with new_folder(path) as folder:
+    with new_folder(Path(path)) as folder:
         save_tree(folder / PARAMS, {"params": policy.params})
         describe(folder, policy.spec, policy.stats, manifest, policy.path)
 
@@ -137,13 +137,13 @@ def describe(
         shutil.copy(tokenizer_from / TOKENIZER_FILE, folder / TOKENIZER_FILE)
 
 
-def load_policy(path: Path) -> PolicyFolder:
+def load_policy(path: str | Path) -> PolicyFolder:
     """Reads a policy folder and checks every leaf against the architecture.
 
     Raises:
         InputError: no such folder, unknown format, or parameters that do not fit, all listed.
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     spec = load_spec(path)
     params = load_tree(path / PARAMS)["params"]
     check_params(params, spec.model, path)

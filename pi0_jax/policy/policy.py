@@ -6,6 +6,7 @@ Axis letters: b batch, r suffix row, H action horizon, d padded action dimension
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,14 +16,16 @@ import numpy as np
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.folder import PolicyFolder, load_policy
+from pi0_jax.policy.inputs import check_noise, check_observations
+from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
 
-@partial(jax.jit, static_argnames=("model", "branch_ids"))
+@partial(jax.jit, static_argnames=("model", "branch_ids", "two_prompts"))
 def sample(
     model: Pi0,
     branch_ids: tuple[int, ...],
@@ -31,67 +34,40 @@ def sample(
     noise: jax.Array,
     num_flow_steps: jax.Array | int,
     guidance: jax.Array | float,
+    two_prompts: bool = False,
 ) -> jax.Array:
-    """Draws one normalised action chunk an observation.
+    """Draws one normalised action chunk per observation.
 
     Args:
         model: the network.
         branch_ids: the branches to run; with both, in the order (UNCONDITIONAL, POSITIVE), they
-            are two suffix rows over one prefix cache and are mixed in every Euler step.
+            are mixed in every Euler step.
         params: parameter tree.
-        obs: batch b.
+        obs: batch b. With `two_prompts` each branch has observations of its own, one branch after
+            the other: [branches * b].
         noise: float32[b, H, d], x at t = 1.
         num_flow_steps: Euler steps.
         guidance: scale s of v_uncond + s (v_cond - v_uncond); read with both branches only.
+        two_prompts: the branches differ by their prompt. Without it they differ by the condition
+            embedding and are suffix rows over one prefix cache.
 
     Returns:
         float32[b, H, d].
     """
     cache = model.encode_prefix(params, obs)
-    ids = jnp.broadcast_to(jnp.array(branch_ids), (noise.shape[0], len(branch_ids)))
+    count, axis = len(branch_ids), 0 if two_prompts else 1
+    ids = None
+    if not two_prompts:
+        ids = jnp.broadcast_to(jnp.array(branch_ids), (noise.shape[0], count))  # [b, r]
 
     def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
         """Of x_t [b, 1, H, d], with the branches mixed."""
-        x_rows, t_rows = (jnp.repeat(x, len(branch_ids), axis=1) for x in (x_t, time))
+        # [b, r, H, d], or [branches * b, 1, H, d] with two prompts.
+        x_rows, t_rows = (jnp.concatenate([x] * count, axis=axis) for x in (x_t, time))
         v = model.velocity(params, cache, jnp.asarray(obs.state), x_rows, t_rows, ids)
-        if len(branch_ids) == 1:
+        if count == 1:
             return v
-        return flow.guide(v[:, :1], v[:, 1:], guidance)
-
-    return flow.euler(velocity, noise[:, None], num_flow_steps)[:, 0]
-
-
-@partial(jax.jit, static_argnames=("model",))
-def sample_by_prompt(
-    model: Pi0,
-    params: Any,
-    obs: Observation,
-    noise: jax.Array,
-    num_flow_steps: jax.Array | int,
-    guidance: jax.Array | float,
-) -> jax.Array:
-    """As `sample`, for a policy whose branches have prompts of their own and no embedding.
-
-    Args:
-        model: the network.
-        params: parameter tree.
-        obs: batch b of the one branch that is run, or 2b: all of the unconditional branch, then
-            all of the conditional one. They are mixed in every Euler step.
-        noise: float32[b, H, d], x at t = 1.
-        num_flow_steps: Euler steps.
-        guidance: as in `sample`.
-
-    Returns:
-        float32[b, H, d].
-    """
-    cache = model.encode_prefix(params, obs)
-    copies = obs.state.shape[0] // noise.shape[0]
-
-    def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
-        """Of x_t [b, 1, H, d], with the branches mixed."""
-        x_rows, t_rows = (jnp.concatenate([x] * copies) for x in (x_t, time))
-        v = model.velocity(params, cache, jnp.asarray(obs.state), x_rows, t_rows)
-        return v if copies == 1 else flow.guide(v[: len(noise)], v[len(noise) :], guidance)
+        return flow.guide(*jnp.split(v, 2, axis=axis), guidance)
 
     return flow.euler(velocity, noise[:, None], num_flow_steps)[:, 0]
 
@@ -107,7 +83,9 @@ def branches(guidance: float) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Policy:
-    """What acts: holds no episode and no random state.
+    """Maps observations to action chunks.
+
+    Stateless: noise is an argument, and no history of an episode is kept.
 
     Attributes:
         model: the network.
@@ -127,36 +105,76 @@ class Policy:
     num_flow_steps: int = 10
     rows: int = 1
 
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("policy", self, {"guidance": 0, "num_flow_steps": 1, "rows": 1})
+
+    @classmethod
+    def load(
+        cls, path: str | Path, guidance: float = 1.0, num_flow_steps: int = 10, rows: int = 1
+    ) -> "Policy":
+        """Reads a policy folder and puts its parameters on the default device.
+
+        Args:
+            path: the folder, as the converters or train.py wrote it.
+            guidance: scale s of classifier-free guidance.
+            num_flow_steps: Euler steps per action chunk.
+            rows: observations per call of the network.
+
+        Raises:
+            InputError: no policy folder, or a value out of range.
+        """
+        return cls.from_folder(load_policy(path), guidance, num_flow_steps, rows)
+
     @classmethod
     def from_folder(
         cls, folder: PolicyFolder, guidance: float = 1.0, num_flow_steps: int = 10, rows: int = 1
     ) -> "Policy":
-        """Puts a policy folder's parameters on the default device."""
+        """As `load`, of a folder that was read already."""
         params = jax.device_put(folder.params)
-        return cls(
-            Pi0(folder.spec.model), params, folder.transforms, guidance, num_flow_steps, rows
-        )
+        model = Pi0(folder.spec.model)
+        return cls(model, params, folder.transforms, guidance, num_flow_steps, rows)
+
+    @property
+    def robot(self) -> Robot:
+        """Whose observations it takes and whose actions it gives."""
+        return self.transforms.robot
 
     def with_params(self, params: Any) -> "Policy":
         """The same policy with other parameters; nothing compiles again."""
         return replace(self, params=params)
 
-    def act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
+    def act(
+        self, observations: Sequence[RawObs], noise: np.ndarray | None = None, seed: int = 0
+    ) -> np.ndarray:
         """Action chunks in the robot's units, within its limits.
 
         Args:
-            observations: b of them, each with all cameras.
-            noise: float32[b, H, d]; equal noise gives equal bits, whatever the batch.
+            observations: b of them, each with the cameras of the policy's robot.
+            noise: float32[b, H, d]; equal noise gives equal bits, whatever the batch. None draws
+                it from `seed`.
+            seed: of the noise, where none is given; the same seed gives the same actions.
 
         Returns:
             float32[b, H, e].
 
         Raises:
-            InputError: an action is not finite.
+            InputError: an observation or the noise does not fit (`policy/inputs.py`), or an action
+                is not finite.
         """
+        check_observations(observations, self.robot)
+        config = self.model.config
+        shape = (len(observations), config.action_horizon, config.action_dim)
+        if noise is None:
+            noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        check_noise(noise, shape)
         size = self.rows
         chunks = [
-            self._act(observations[i : i + size], noise[i : i + size])
+            self._act(observations[i : i + size], np.asarray(noise[i : i + size], np.float32))
             for i in range(0, len(observations), size)
         ]
         actions = np.concatenate(chunks)
@@ -169,20 +187,18 @@ class Policy:
         return actions
 
     def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
-        count = len(observations)
+        """One call of the network: float32[b, H, e] of b <= rows observations."""
+        count, two_prompts = len(observations), has_two_prompts(self.transforms.branch_mode)
         branch_ids = branches(self.guidance)
         obs, noise = self._padded((self.transforms.observe(observations), noise), count)
-        if has_two_prompts(self.transforms.branch_mode):
+        if two_prompts:
             obs = self._in_branches(obs, observations, branch_ids)
         obs, noise = jax.device_put((obs, noise))
         rest = self.params, obs, noise, self.num_flow_steps, self.guidance
-        if has_two_prompts(self.transforms.branch_mode):
-            chunk = sample_by_prompt(self.model, *rest)
-        else:
-            chunk = sample(self.model, branch_ids, *rest)
+        chunk = sample(self.model, branch_ids, *rest, two_prompts=two_prompts)
         raw_state = np.stack([o.state for o in observations])
         actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
-        return self.transforms.robot.clip(actions)
+        return self.robot.clip(actions)
 
     def _in_branches(
         self, obs: Observation, observations: Sequence[RawObs], branch_ids: tuple[int, ...]

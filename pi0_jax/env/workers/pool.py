@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from pi0_jax.env.base import Done, Job
+from pi0_jax.env.base import Done, Job, results_of
 from pi0_jax.env.workers.process import WorkerDiedError, WorkerProcess
 from pi0_jax.errors import InputError
 
@@ -169,7 +169,7 @@ class SimulatorPool:
         Raises:
             RuntimeError: a job failed more than `retries` times; with its error.
         """
-        return _results(self.run_all(jobs, lambda over: report(_results(over))))
+        return results_of(self.run_all(jobs, lambda over: report(results_of(over))))
 
     def close(self) -> None:
         """Ends all workers at once; jobs under way are lost."""
@@ -256,13 +256,3 @@ class SimulatorPool:
         fit = [p for p in self._queue if not (others and p.shunned is seat)]
         same = (pending for pending in fit if pending.job.task == seat.task)
         return next(same, fit[0] if fit else None)
-
-
-def _results(over: Iterable[Done]) -> list[Any]:
-    """What the jobs returned; the first error is raised."""
-    results = []
-    for done in over:
-        if done.error is not None:
-            raise RuntimeError(done.error)
-        results.append(done.result)
-    return results

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 from pi0_jax.env.base import Job
 
 _MESSAGE_TIMEOUT_S = 10
@@ -72,8 +74,11 @@ class WorkerProcess:
 
     def send(self, job: Job) -> None:
         """Sends a job. That the process is gone or stopped shows later: no reply comes."""
+        # Classes of a script or notebook exist in no module that a worker could import: cloudpickle
+        # sends their code along.
+        message = cloudpickle.dumps(job)
         with contextlib.suppress(OSError):
-            self.connection.send(job)
+            self.connection.send_bytes(message)
 
     def receive(self) -> Reply:
         """The next reply.
