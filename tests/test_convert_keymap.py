@@ -15,9 +15,9 @@ from pi0_jax.convert.architecture import Settings, axis_sizes, config_from_sizes
 from pi0_jax.convert.keymap import LEAVES, groups, rearrange, shape
 from pi0_jax.convert.source import leaf_shapes, tasks
 from pi0_jax.errors import InputError
+from pi0_jax.io.tree_check import shapes_by_path
 from pi0_jax.model.config import Pi0Config, pi0, tiny
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import shapes_by_path
 
 needs_reference = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason=f"no lists of published names at {REFERENCE}: NOT checked"
@@ -90,10 +90,10 @@ def test_rearrange_adds_an_axis_of_one() -> None:
 
 @given(st.data())
 def test_rearrange_is_its_own_inverse(data: st.DataObject) -> None:
-    leaf = data.sample(st.sampled_from(LEAVES))
-    tensor = data.sample(st.sampled_from(leaf.tensors))
+    leaf = data.draw(st.sampled_from(LEAVES))
+    tensor = data.draw(st.sampled_from(leaf.tensors))
     names = keymap.axis_names(tensor.axes)
-    drawn = data.sample(st.lists(st.integers(1, 4), min_size=len(names), max_size=len(names)))
+    drawn = data.draw(st.lists(st.integers(1, 4), min_size=len(names), max_size=len(names)))
     sizes = dict(zip(names, drawn, strict=True))
     x = np.arange(np.prod(drawn)).reshape(shape(tensor.axes, sizes))
     there = rearrange(x, tensor.axes, leaf.part_axes, sizes)

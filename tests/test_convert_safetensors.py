@@ -89,7 +89,7 @@ def test_contiguous_copies_any_order_of_axes(
     shape: list[int], dtype: str, data: st.DataObject
 ) -> None:
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape).astype(ml_dtypes.bfloat16)
-    x = x.transpose(data.sample(st.permutations(range(len(shape)))))
+    x = x.transpose(data.draw(st.permutations(range(len(shape)))))
     copy = contiguous(x, dtype)
     assert copy.flags.c_contiguous and copy.dtype.name == dtype
     np.testing.assert_array_equal(copy, x.astype(np.dtype(dtype)))

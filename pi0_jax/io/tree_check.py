@@ -1,11 +1,18 @@
-"""Strict accounting: every key once, every shape right, every value finite, or one full list."""
+"""Strict accounting: every leaf once, every shape right, every value finite, or one full list.
+
+Trees and checkpoints are compared as flat maps from a leaf's name to its shape.
+"""
 
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import jax
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.types import path_name
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -13,14 +20,12 @@ WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 _STEP = 2**19
 
 
-def compare(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
-) -> list[str]:
-    """One line for each key missing, left over, or of another shape.
+def compare(expected: Shapes, found: Shapes) -> list[str]:
+    """One line for each leaf that is missing, left over, or of another shape.
 
     Args:
-        expected: key to shape; a size of 0 is one that could not be told.
-        found: key to shape.
+        expected: name to shape; a size of 0 is one that could not be told.
+        found: name to shape.
     """
     problems = [f"missing {key}, {_text(expected[key])}" for key in sorted(expected.keys() - found)]
     problems += [
@@ -34,12 +39,17 @@ def compare(
 
 
 def dtypes(found: Mapping[str, str]) -> list[str]:
-    """One line for each tensor that is no floating-point weight."""
+    """One line for each leaf that is no floating-point weight; `found` is name to dtype name."""
     return [
         f"{key}: expected dtype {' or '.join(WEIGHT_DTYPES)}, got {dtype}"
         for key, dtype in sorted(found.items())
         if dtype not in WEIGHT_DTYPES
     ]
+
+
+def not_finite(arrays: Iterable[tuple[str, np.ndarray]]) -> list[str]:
+    """One line for each named array that holds a NaN or an infinity."""
+    return [f"{name}: NaN or infinity" for name, values in arrays if not is_finite(values)]
 
 
 def is_finite(x: np.ndarray) -> bool:
@@ -53,8 +63,33 @@ def is_finite(x: np.ndarray) -> bool:
     return all((bits[i : i + _STEP] & 0x7FFF).max() < 0x7F80 for i in range(0, bits.size, _STEP))
 
 
-def _text(shape: tuple[int, ...]) -> str:
-    return f"shape [{', '.join(str(size) if size else '?' for size in shape)}]"
+def leaves_by_path(tree: Any) -> dict[str, Any]:
+    """Slash-joined path of each leaf of nested dicts, in the tree's order, to the leaf."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {path_name(path): leaf for path, leaf in leaves}
+
+
+def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Slash-joined path of each leaf to its shape."""
+    return {name: tuple(leaf.shape) for name, leaf in leaves_by_path(tree).items()}
+
+
+def check_tree(tree: Any, expected: Shapes, where: object) -> None:
+    """Every expected leaf is there, in its shape, finite, and nothing else is.
+
+    Args:
+        tree: nested dicts of host arrays.
+        expected: path to shape.
+        where: the tree came from, for the message.
+
+    Raises:
+        InputError: one error that lists every missing, unexpected, misshapen or non-finite leaf.
+    """
+    leaves = leaves_by_path(tree)
+    problems = compare(expected, {name: tuple(leaf.shape) for name, leaf in leaves.items()})
+    problems += not_finite((name, np.asarray(leaf)) for name, leaf in leaves.items())
+    if problems:
+        fail(where, problems)
 
 
 def fail(where: object, problems: Iterable[str]) -> NoReturn:
@@ -66,3 +101,7 @@ def fail(where: object, problems: Iterable[str]) -> NoReturn:
     found = list(problems)
     count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
     raise InputError(f"{where}: {count}: " + "; ".join(found))
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"shape [{', '.join(str(size) if size else '?' for size in shape)}]"
