@@ -17,8 +17,8 @@ from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.env.suite import Suite, make_suite
-from pi0_jax.episode import load_episodes, save_episodes
 from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import (
@@ -36,7 +36,7 @@ from pi0_jax.rl.init_states import FRESH, VALIDATION, GroupConfig
 from pi0_jax.rl.loop import run_ript
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.record_videos import record_videos
-from pi0_jax.run.folder import BASE, RIPT, RunFolder, success_text, versions
+from pi0_jax.run.folder import BASE, RIPT, RunFolder, success_text
 from pi0_jax.run.session import Session, method_number, open_session
 from pi0_jax.run.success import table
 from pi0_jax.training import checkpoint
@@ -48,6 +48,7 @@ from pi0_jax.training.sharding import gather, make_mesh
 from pi0_jax.training.step import SampledLoss
 from pi0_jax.training.supervised import SupervisedConfig, augmented, flow_matching_loss
 from pi0_jax.types import Batch
+from pi0_jax.versions import versions
 
 Config = Any
 """An ml_collections ConfigDict, whose values have no static types."""

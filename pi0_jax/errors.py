@@ -45,3 +45,8 @@ def check_choices(section: str, values: object, choices: Mapping[str, tuple[obje
         if value not in allowed:
             names = ", ".join(repr(choice) for choice in allowed)
             raise InputError(f"{section}.{name} must be one of {names}, got {value!r}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, as one line: the first of its message, or its type without one."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -61,7 +61,7 @@ def test_the_newest_counts_and_the_older_go(tmp_path):
 
 def test_a_half_written_checkpoint_is_ignored(tmp_path):
     checkpoint.save(tmp_path, 5, state(seed=5), {"at": 5})
-    half = tmp_path / "8.partial"
+    half = tmp_path / ".8.pi0_jax-partial"
     half.mkdir()
     (half / "host.json").write_text('{"at": ')
     assert checkpoint.steps(tmp_path) == [5]

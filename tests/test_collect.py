@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from tiny import CONFIG
 
-from pi0_jax.env.base import Done, Job, start
+from pi0_jax.env.base import Job, start
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
+from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
@@ -311,32 +312,9 @@ def test_a_worker_lost_in_the_middle_is_invisible(episodes, fault):
         assert_same(a, b)
 
 
-class InProcess:
-    """An engine as small as they come: every job runs where it is submitted."""
-
-    workers, renderer, backlog = 1, "none", 0
-
-    def __init__(self):
-        self.over, self.simulator = [], TASK.build()
-
-    def submit(self, job):
-        self.over.append(Done(len(self.over), job.function(self.simulator, *job.args), None))
-        return self.over[-1].ticket
-
-    def gather(self, timeout_s=None):
-        over, self.taken = self.over[self.taken :], len(self.over)
-        return over
-
-    taken = 0
-
-    def run_all(self, jobs, report=None):
-        return [self.over[self.submit(job)] for job in jobs]
-
-
 def test_any_engine_that_maps_functions_gives_the_same_episodes(episodes):
     engine = InProcess()
     plans = plan_states(engine, states(), rollouts=3)
-    engine.gather()
     for a, b in zip(collect(NoisePolicy(), engine, plans, 3, 7), episodes, strict=True):
         assert_same(a, b)
 

@@ -15,9 +15,9 @@ from pi0_jax.convert.architecture import Settings, axis_sizes, config_from_sizes
 from pi0_jax.convert.keymap import LEAVES, groups, rearrange, shape
 from pi0_jax.convert.source import leaf_shapes, tasks
 from pi0_jax.errors import InputError
+from pi0_jax.io.tree_check import shapes_by_path
 from pi0_jax.model.config import Pi0Config, pi0, tiny
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import shapes_by_path
 
 
 def torch_shapes(layout: keymap.Layout, config: Pi0Config) -> dict[str, tuple[int, ...]]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny import episode
 
-from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
+from pi0_jax.io.episodes import load_episodes
 from pi0_jax.rollout.episode_log import EpisodeLog, key
 
 ONE, TWO = episode(2, [0], seed=1, success=True), episode(3, [0], seed=2)
@@ -74,7 +74,7 @@ def test_a_half_written_part_is_no_episode(log):
     log.begin()
     log.add(ONE)
     parts = log.path.with_suffix(".parts")
-    (parts / "scripted_2.partial").write_bytes(b"PK")
+    (parts / ".scripted_2.npz.partial").write_bytes(b"PK")
     assert log.begin().keys() == {key(ONE)}
     (parts / "scripted_2.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"scripted_2\.npz"):

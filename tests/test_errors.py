@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.errors import InputError, check_choices, check_minima, first_line
 
 
 def test_the_minimum_itself_is_allowed():
@@ -25,3 +25,17 @@ def test_a_choice():
     with pytest.raises(InputError) as raised:
         check_choices("rl", SimpleNamespace(kind="c"), allowed)
     assert str(raised.value) == "rl.kind must be one of 'a', 'b', got 'c'"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError("disk full"), "disk full"),
+        (RuntimeError("\n  lost\nTraceback ..."), "lost"),
+        (KeyError("w"), "'w'"),
+        (EOFError(), "EOFError"),
+        (ValueError("  \n"), "ValueError"),
+    ],
+)
+def test_an_exception_is_one_line_and_never_an_empty_one(error, line):
+    assert first_line(error) == line

@@ -12,8 +12,8 @@ from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.env.workers.pool import SimulatorPool
-from pi0_jax.episode import load_episodes
 from pi0_jax.errors import InputError
+from pi0_jax.io.episodes import load_episodes
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rollout import evaluate
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy, rows

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # A string is one room: what is inside may import each other, without cycles.
 FLOORS = (
-    ("errors", "robot", "types", "episode"),
+    ("errors", "robot", "types", "episode", "versions"),
     ("model", "data", "env", "io", "configs"),
     ("policy", "training"),
     ("run", "convert"),

@@ -11,6 +11,7 @@ from checkpoints import TINY, make_policy
 
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.errors import InputError
+from pi0_jax.io.tree_check import shapes_by_path
 from pi0_jax.policy.folder import (
     TOKENIZER_FILE,
     PolicySpec,
@@ -18,10 +19,8 @@ from pi0_jax.policy.folder import (
     init_policy,
     load_policy,
     load_spec,
-    not_finite,
     param_count,
     save_policy,
-    shapes_by_path,
 )
 from pi0_jax.robot import Robot, numbered
 
@@ -83,9 +82,10 @@ def test_parameters_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         load_policy(tmp_path / "q")
     for text in (
-        "missing state_proj/bias (8,)",
-        "unexpected state_proj/extra (1,)",
-        "state_proj/kernel: expected shape (5, 8), got (5, 9)",
+        "q: 4 problems: ",
+        "missing state_proj/bias, shape [8]",
+        "unexpected state_proj/extra, shape [1]",
+        "state_proj/kernel: expected shape [5, 8], got shape [5, 9]",
         "state_proj/kernel: NaN or infinity",
     ):
         assert text in str(error.value)
@@ -161,8 +161,5 @@ def test_a_fresh_policy_has_the_models_shapes_and_no_condition(tmp_path: Path) -
     assert not policy.params["cond_embed"].any()
 
 
-def test_counting_and_finding_nan() -> None:
-    tree = {"a": {"b": np.ones((2, 3))}, "c": np.array([np.inf])}
-    assert param_count(tree) == 7
-    assert not_finite(tree) == ["c"]
-    assert shapes_by_path(tree) == {"a/b": (2, 3), "c": (1,)}
+def test_parameters_are_counted() -> None:
+    assert param_count({"a": {"b": np.ones((2, 3))}, "c": np.array([np.inf])}) == 7

@@ -12,8 +12,9 @@ from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
-from pi0_jax.run.folder import RunFolder, protocol, success_text, versions
+from pi0_jax.run.folder import RunFolder, protocol, success_text
 from pi0_jax.run.success import Row
+from pi0_jax.versions import versions
 
 CONFIG = {"seed": 0, "rl": {"rules": (("a", 0.0),)}, "eval": {"guidance": (1.0, 2.0)}}
 ROW = Row("sft", "base", "lift", 1.0, 3, 4)
@@ -204,19 +205,11 @@ def test_the_protocol_names_all_that_a_rate_depends_on():
     assert (found["step_limits"], found["settle_steps"]) == ({"scripted": 24}, {"scripted": 0})
     lift = protocol(make_suite("lift", {"max_steps": 9}), "osmesa")
     assert (lift["step_limits"], lift["settle_steps"]) == ({"lift": 9}, {"lift": 5})
-    assert {
-        "hf-libero",
-        "python",
-        "mujoco",
-        "robosuite",
-        "jax",
-        "numpy",
-        "pi0_jax",
-    } <= versions().keys()
+    assert found["versions"] == versions()
 
 
 def test_a_full_disk_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(InputError, match=r"expected 1 GB of free disk, got 0\.00 GB"):
+    with pytest.raises(InputError, match=r"expected 1\.00 GB of free disk for a run, got 0\.00 GB"):
         RunFolder(tmp_path / "run", CONFIG, resume=False)
     assert not (tmp_path / "run").exists()

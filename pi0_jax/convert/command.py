@@ -13,7 +13,7 @@ from typing import NoReturn
 from pi0_jax.convert.heads import DeclaredHeads
 from pi0_jax.convert.to_policy import ConvertRequest
 from pi0_jax.errors import InputError
-from pi0_jax.io.orbax_tree import check_free
+from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
 
 # What only the top of an Orbax store, or of a folder that we wrote, has.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_jax.convert import accounting, command
+from pi0_jax.convert import command
 from pi0_jax.convert.architecture import axis_sizes
 from pi0_jax.convert.keymap import (
     EMBEDDING,
@@ -30,13 +30,16 @@ from pi0_jax.convert.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.safetensors_file import SafetensorsWriter
 from pi0_jax.convert.source import ahead, parameters, progress_bar, tasks
-from pi0_jax.convert.to_policy import lossless, sha256, versions
+from pi0_jax.convert.to_policy import lossless, sha256
 from pi0_jax.convert.torch_export import WRITERS, notes
 from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.io import tree_check
+from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
-from pi0_jax.io.orbax_tree import check_space, new_folder
+from pi0_jax.io.place import check_space
 from pi0_jax.model.pi0 import POSITIVE
 from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.versions import versions
 
 LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS}
 _VISION_LEVEL = ("vision_tower.", "vision_tower.vision_model.")
@@ -80,7 +83,7 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
     dtype = lossless(source.facts.dtypes)
     said = notes(family, spec) + _condition_note(source)
-    check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize)
+    check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize, "the weights")
     with new_folder(destination, overwrite=overwrite) as folder:
         weights = folder / "model.safetensors"
         count = _write_weights(weights, source, LAYOUTS[family], dtype)
@@ -125,15 +128,14 @@ def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) 
         work = _worker(source, layout, dtype)
         for done, written in enumerate(ahead(work, jobs), 1):
             for key, values in written:
-                if not accounting.is_finite(values):
-                    bad.append(f"{key}: NaN or infinity")
+                bad += tree_check.not_finite([(key, values)])
                 writer.write(key, values)
             progress.update(done)
         for key in layout.unused:
             if key in announced:
                 writer.write(key, np.zeros(announced[key][1], np.dtype(announced[key][0])))
     if bad:
-        accounting.fail(source.folder, bad)
+        tree_check.fail(source.folder, bad)
     return len(announced)
 
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pi0_jax.convert import accounting
 from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
 from pi0_jax.convert.keymap import LEAVES, Leaf, groups
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.errors import InputError
+from pi0_jax.io import tree_check
 from pi0_jax.io.orbax_tree import TreeReader
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.policy.folder import PARAMS, PolicySpec, load_spec
@@ -112,18 +112,17 @@ class OrbaxSource:
             *outer, fan_in, fan_out = wanted[name]
             rank = found[a][-1] if a in found else 0
             wanted |= {a: (*outer, fan_in, rank), b: (*outer, rank, fan_out)}
-        problems = accounting.compare(wanted, found) + accounting.dtypes(dtypes)
+        problems = tree_check.compare(wanted, found) + tree_check.dtypes(dtypes)
         if problems:
-            accounting.fail(path, problems + self._not_finite())
+            tree_check.fail(path, problems + self._not_finite())
         return sizes
 
     def _not_finite(self) -> list[str]:
-        return [
-            f"{name}: NaN or infinity"
+        return tree_check.not_finite(
+            (name, self._tree.read(key))
             for name, key in sorted(self._keys.items())
-            if self._tree.dtypes[key] in accounting.WEIGHT_DTYPES
-            and not accounting.is_finite(self._tree.read(key))
-        ]
+            if self._tree.dtypes[key] in tree_check.WEIGHT_DTYPES
+        )
 
     def _config(self, sizes: dict[str, int], path: Path, horizon: int | None) -> Pi0Config:
         if self.spec is None:

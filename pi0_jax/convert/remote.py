@@ -1,13 +1,13 @@
 """SRC that is elsewhere: hf://org/name and gs://bucket/path are fetched into a local cache."""
 
 import importlib
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.atomic import atomic_folder
 
 CACHE = Path.home() / ".cache" / "pi0_jax"
 # Optimizer state is most of a training checkpoint, and no policy needs it.
@@ -44,7 +44,7 @@ def _from_hub(source: str) -> Path:
             )
         )
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        raise InputError(f"{source}: cannot fetch: {_first_line(error)}") from error
+        raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
 
 
 def _from_bucket(source: str) -> Path:
@@ -55,28 +55,34 @@ def _from_bucket(source: str) -> Path:
     target = CACHE / scheme / quote(path.strip("/"), safe="")
     if target.exists():
         return target
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        files, root = fsspec.core.url_to_fs(source)
-        found = [file for file in files.find(root) if "/train_state/" not in file]
-        if not found:
-            raise InputError(f"{source}: nothing there")
-        for i, file in enumerate(found, 1):
-            _say(f"fetching {source}: file {i} of {len(found)}")
-            inside = partial / file.removeprefix(root).strip("/")
-            inside.parent.mkdir(parents=True, exist_ok=True)
-            files.get_file(file, str(inside))
+        # Only a complete fetch gets the name that later commands trust.
+        with atomic_folder(target) as partial:
+            _fetch(fsspec, source, partial)
     except ImportError as error:
         raise InputError(f"{source}: needs {package}: pip install {package}") from error
     except InputError:
         raise
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(f"{source}: cannot fetch: {_first_line(error)}") from error
-    # Only a complete fetch gets the name that later commands trust.
-    partial.rename(target)
+        raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
     return target
+
+
+def _fetch(fsspec: Any, source: str, folder: Path) -> None:
+    """Copies the files of a bucket's path into a folder.
+
+    Raises:
+        InputError: there are none.
+    """
+    files, root = fsspec.core.url_to_fs(source)
+    found = [file for file in files.find(root) if "/train_state/" not in file]
+    if not found:
+        raise InputError(f"{source}: nothing there")
+    for i, file in enumerate(found, 1):
+        _say(f"fetching {source}: file {i} of {len(found)}")
+        inside = folder / file.removeprefix(root).strip("/")
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(file, str(inside))
 
 
 def _library(name: str, source: str, package: str) -> Any:
@@ -88,7 +94,3 @@ def _library(name: str, source: str, package: str) -> Any:
 
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from pi0_jax.convert.accounting import fail, is_finite
 from pi0_jax.convert.architecture import axis_sizes
 from pi0_jax.convert.keymap import LEAVES, Leaf, shape
 from pi0_jax.convert.layout_copy import contiguous
 from pi0_jax.io.metrics_writer import Progress
 from pi0_jax.io.orbax_tree import nest
+from pi0_jax.io.tree_check import fail, is_finite
 from pi0_jax.model.config import Pi0Config
 
 T = TypeVar("T")

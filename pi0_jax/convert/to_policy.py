@@ -1,33 +1,33 @@
 """Any source -> policy folder, one layer at a time."""
 
 import hashlib
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pi0_jax.convert import accounting
 from pi0_jax.convert.keymap import LEAVES
 from pi0_jax.convert.source import Source, leaf_shapes, parameters, pieces, progress_bar, tasks
 from pi0_jax.convert.statistics import FoundStats, own_width
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
+from pi0_jax.io import tree_check
+from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
-from pi0_jax.io.orbax_tree import TreeWriter, check_space, new_folder
+from pi0_jax.io.orbax_tree import TreeWriter
+from pi0_jax.io.place import check_space
 from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
 from pi0_jax.robot import Robot, numbered
+from pi0_jax.versions import versions
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # openpi's LIBERO client looks again after five actions.
 _EXECUTE_STEPS = 5
 _TWO_ARMS = 14  # actions of ALOHA, the robot with two arms that openpi knows
-_VERSIONED = ("pi0_jax", "jax", "orbax-checkpoint", "tensorstore", "numpy")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def convert(
     dtype = request.dtype or lossless(source.facts.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
     files = source.facts.files
-    check_space(request.destination, parameters(source.facts.config) * np.dtype(dtype).itemsize)
+    size = parameters(source.facts.config) * np.dtype(dtype).itemsize
+    check_space(request.destination, size, "the parameters")
     with new_folder(request.destination, overwrite=request.overwrite) as folder:
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
@@ -157,7 +158,7 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
             last.result()
         _write_condition(writer, source, dtype)
     if bad:
-        accounting.fail(title, bad)
+        tree_check.fail(title, bad)
 
 
 def _write_condition(writer: TreeWriter, source: Source, dtype: str) -> None:
@@ -172,11 +173,6 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions that can matter for a converted file."""
-    return {"python": platform.python_version()} | {n: metadata.version(n) for n in _VERSIONED}
 
 
 def _relative(file: Path, request: ConvertRequest) -> str:

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from pi0_jax.convert import safetensors_file
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, first_line
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
@@ -152,9 +152,9 @@ def _unpickle(file: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{file}: refused: not a plain file of tensors (it is damaged, or holds code): {reason}"
+            f"{file}: refused: not a plain file of tensors (it is damaged, or holds code): "
+            f"{first_line(error)}"
         ) from error
     for name in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):

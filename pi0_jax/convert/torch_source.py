@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_jax.convert import accounting, torch_keys
+from pi0_jax.convert import torch_keys
 from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
 from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
@@ -12,6 +12,7 @@ from pi0_jax.convert.layout_copy import fill
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.convert.torch_config import read_config
 from pi0_jax.convert.torch_files import open_tensors
+from pi0_jax.io import tree_check
 
 
 class TorchSource:
@@ -107,21 +108,20 @@ class TorchSource:
             key: tuple(sizes.get(group, 0) for group in groups(names))
             for key, names in axes.items()
         }
-        problems = accounting.compare(wanted, found) + accounting.dtypes(self._dtypes())
+        problems = tree_check.compare(wanted, found) + tree_check.dtypes(self._dtypes())
         if problems:
-            accounting.fail(path, problems + self._not_finite())
+            tree_check.fail(path, problems + self._not_finite())
         return sizes | depths
 
     def _dtypes(self) -> dict[str, str]:
         return {key: self.tensors.dtypes[on_disk] for key, on_disk in self._keys.items()}
 
     def _not_finite(self) -> list[str]:
-        return [
-            f"{key}: NaN or infinity"
+        return tree_check.not_finite(
+            (key, self.tensors.read(self._keys[key]))
             for key, dtype in sorted(self._dtypes().items())
-            if dtype in accounting.WEIGHT_DTYPES
-            and not accounting.is_finite(self.tensors.read(self._keys[key]))
-        ]
+            if dtype in tree_check.WEIGHT_DTYPES
+        )
 
     def _declared(self) -> DeclaredHeads:
         """Head counts from config.json, or from the header that our own exports carry."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from pi0_jax.errors import InputError
+from pi0_jax.io.atomic import write_text
 
 
 class MetricsWriter:
@@ -78,10 +79,8 @@ class MetricsWriter:
         kept = [line for line in lines if not repeated(line)]
         if len(kept) == len(lines):
             return
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file.close()
-        partial.replace(self.path)
         self._file = self.path.open("a+b")
 
     def close(self) -> None:

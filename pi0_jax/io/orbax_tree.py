@@ -6,14 +6,11 @@ TensorStore, the library below it, in the format that Orbax writes (an OCDBT sto
 named by dotted paths, and `_METADATA` that lists them).
 """
 
-import contextlib
 import json
 import math
-import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,117 +20,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, first_line
 
 Tree = Any
 
 # Orbax's name for a dict key in a tree path.
 _DICT_KEY = 2
 _CHUNK_BYTES = 128 * 2**20
-
-
-@contextlib.contextmanager
-def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A folder beside `path` that takes its name when the block ends without an error.
-
-    Args:
-        path: folder to make, with its parents.
-        overwrite: replace what is there, if pi0_jax wrote it (it has a manifest.json).
-
-    Yields:
-        The folder to fill. After an error nothing of it is left, and `path` is as it was.
-
-    Raises:
-        InputError: `path` exists and may not be replaced.
-    """
-    check_free(path, overwrite=overwrite)
-    # A link stays; what it points at is replaced. It also gives "." and ".." a name.
-    path = path.resolve()
-    made = [parent for parent in path.parents if not parent.exists()]
-    # Names that no user gives to a backup of his own.
-    partial, old = (path.with_name(f".{path.name}.pi0_jax-{end}") for end in ("partial", "old"))
-    # What a killed process left; nobody reads it.
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        _replace(path, partial, old)
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
-            # Another process may have put something into a parent meanwhile.
-            with contextlib.suppress(OSError):
-                for parent in made:
-                    parent.rmdir()
-
-
-def _replace(path: Path, new: Path, old: Path) -> None:
-    """Gives `new` the name `path`; what has it steps aside first, for a moment, as `old`."""
-    if not path.exists():
-        new.rename(path)
-        return
-    shutil.rmtree(old, ignore_errors=True)
-    path.rename(old)
-    try:
-        new.rename(path)
-    finally:
-        if not path.exists():
-            old.rename(path)
-    shutil.rmtree(old)
-
-
-def check_space(path: Path, size: int) -> None:
-    """The disk has room, which is said before the work instead of in the middle of it.
-
-    Args:
-        path: what is to be written; it and its parents need not exist.
-        size: bytes.
-
-    Raises:
-        InputError: too little is free.
-    """
-    free = free_bytes(path)
-    if free < size:
-        raise InputError(f"{path}: needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} free")
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """A folder may be made here.
-
-    Raises:
-        InputError: it may not, with the reason.
-    """
-    check_writable(path)
-    if not path.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{path}: exists already; remove it or choose another folder")
-    if path.is_file() or (any(path.iterdir()) and not (path / "manifest.json").is_file()):
-        raise InputError(
-            f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
-            "choose another folder"
-        )
-
-
-def free_bytes(path: Path) -> int:
-    """Free disk where a path is, or would be made."""
-    places = (path, *path.absolute().parents)
-    return shutil.disk_usage(next(place for place in places if place.exists())).free
-
-
-def check_writable(path: Path) -> None:
-    """Something may be made under this name, which is said before the work.
-
-    Raises:
-        InputError: it lies in a file, behind a dead link, or where this user may not write.
-    """
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"{path}: is a link to {path.readlink()}, which does not exist")
-    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    if not above.is_dir():
-        raise InputError(f"{path}: {above} is no folder; choose another place")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: you may not write in {above}; choose another place")
 
 
 def save_tree(path: Path, tree: Tree) -> None:
@@ -346,4 +239,4 @@ def _chunks(shape: tuple[int, ...], itemsize: int, layered: bool) -> list[int]:
 
 def _line(error: Exception) -> str:
     """The first sentence of a TensorStore error, which goes on with its own source lines."""
-    return str(error).split(" [")[0].splitlines()[0]
+    return first_line(error).split(" [")[0]

@@ -12,6 +12,8 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pi0_jax.io.atomic import atomic_file
+
 # Twelve pixels is the smallest type that survives H.264; 256 px hold some 35 letters of it.
 _FONT_PX = 13
 _LINE_PX = 18
@@ -49,14 +51,14 @@ def write_video(
     if captions is not None:
         frames = _captioned(frames, captions)
     frames = _even(frames)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The container is chosen by the suffix, so the partial file keeps it.
-    partial = path.with_name(f".{path.stem}.partial.mp4")
     faststart = {"movflags": "+faststart"}
     plugin: Any = "pyav"  # imopen's annotation knows only plugin classes
-    with iio.imopen(partial, "w", plugin=plugin, options=faststart) as file:
+    with (
+        atomic_file(path) as partial,
+        # The name of an unfinished file does not tell the container.
+        iio.imopen(partial, "w", plugin=plugin, container="mp4", options=faststart) as file,
+    ):
         file.write(frames, codec="libx264", fps=fps, out_pixel_format="yuv420p")
-    partial.replace(path)
 
 
 def read_video(path: Path) -> np.ndarray:

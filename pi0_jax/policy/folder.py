@@ -22,11 +22,12 @@ from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError, check_choices
-from pi0_jax.io.orbax_tree import load_tree, new_folder, save_tree
+from pi0_jax.io.atomic import new_folder
+from pi0_jax.io.orbax_tree import load_tree, save_tree
+from pi0_jax.io.tree_check import check_tree, shapes_by_path
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.robot import Robot, numbered, robot_from_dict
-from pi0_jax.types import path_name
 
 FORMAT_VERSION = 2
 TOKENIZER_FILE = "paligemma_tokenizer.model"
@@ -178,37 +179,7 @@ def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None
     Raises:
         InputError: one error that lists every missing, unexpected, misshapen or non-finite leaf.
     """
-    wanted = shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0)))
-    found = shapes_by_path(params)
-    problems = [f"missing {name} {wanted[name]}" for name in sorted(wanted.keys() - found.keys())]
-    problems += [
-        f"unexpected {name} {found[name]}" for name in sorted(found.keys() - wanted.keys())
-    ]
-    problems += [
-        f"{name}: expected shape {wanted[name]}, got {found[name]}"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name] != found[name]
-    ]
-    problems += [f"{name}: NaN or infinity" for name in not_finite(params)]
-    if problems:
-        raise InputError(f"{where}: parameters do not fit: " + "; ".join(problems))
-
-
-def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Slash-joined path of each leaf to its shape."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def not_finite(tree: Any) -> list[str]:
-    """Paths of leaves that hold a NaN or an infinity."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    # bfloat16 is no NumPy type of its own: look at it in float32.
-    return [
-        path_name(path)
-        for path, leaf in leaves
-        if not np.isfinite(np.asarray(leaf, np.float32)).all()
-    ]
+    check_tree(params, shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0))), where)
 
 
 def param_count(params: Any) -> int:

@@ -67,7 +67,8 @@ def sample(
         v = model.velocity(params, cache, jnp.asarray(obs.state), x_rows, t_rows, ids)
         if count == 1:
             return v
-        return flow.guide(*jnp.split(v, 2, axis=axis), guidance)
+        uncond, cond = jnp.split(v, 2, axis=axis)
+        return flow.guide(uncond, cond, guidance)
 
     return flow.euler(velocity, noise[:, None], num_flow_steps)[:, 0]
 

@@ -16,6 +16,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from pi0_jax.io.atomic import write_text
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.curves import learning_curves
@@ -59,9 +60,8 @@ def write_report(run_dir: Path) -> Path:
         sections="\n".join(filter(None, sections)),
         footer=f"Written by pi0_jax from {escape(str(run_dir.resolve()))}",
     )
-    path, partial = run_dir / "report.html", run_dir / ".report.partial.html"
-    partial.write_text(page)
-    partial.replace(path)
+    path = run_dir / "report.html"
+    write_text(path, page)
     return path
 
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from pi0_jax.data.demonstrations import Demonstrations, WindowSource
-from pi0_jax.episode import Group, load_episodes, save_episodes, without_images
+from pi0_jax.episode import Group, without_images
+from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.policy import Policy

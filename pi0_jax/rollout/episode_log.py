@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0_jax.episode import Episode, load_episodes, save_episodes
+from pi0_jax.episode import Episode
+from pi0_jax.io.atomic import write_text
+from pi0_jax.io.episodes import load_episodes, save_episodes
 
 Key = tuple[str, int]
 """Name of the task and seed of the initial state; an evaluation visits each once."""
@@ -50,7 +52,6 @@ class EpisodeLog:
         files = [self.path] * self.path.exists() + sorted(self._parts.glob("*.npz"))
         stored = [episode for file in files for episode in load_episodes(file)]
         known = {key(episode): episode for episode in stored if episode.error is None}
-        self._lines.parent.mkdir(parents=True, exist_ok=True)
         self._write_lines(known.values())
         return known
 
@@ -67,9 +68,7 @@ class EpisodeLog:
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _write_lines(self, episodes: Iterable[Episode]) -> None:
-        partial = self.path.with_suffix(".jsonl.partial")
-        partial.write_text("".join(map(_line, episodes)))
-        partial.replace(self._lines)
+        write_text(self._lines, "".join(map(_line, episodes)))
 
 
 def _line(episode: Episode) -> str:

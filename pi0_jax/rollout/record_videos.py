@@ -9,7 +9,9 @@ import imageio.v3 as imageio
 import numpy as np
 
 from pi0_jax.env.base import Task
-from pi0_jax.episode import Episode, load_episodes
+from pi0_jax.episode import Episode
+from pi0_jax.io.atomic import atomic_file, write_text
+from pi0_jax.io.episodes import load_episodes
 from pi0_jax.io.video import write_video
 from pi0_jax.rollout.collect import replay
 from pi0_jax.run.session import Session
@@ -45,8 +47,7 @@ def record_videos(session: Session, methods: Sequence[str], guidance: float, eac
     videos = [_video_entry(method, episode) for method, episode in shown]
     stills = [_still_entry(method, episode) for method, episode in shown]
     for folder, index in (("videos", videos), ("frames", stills)):
-        (run.path / folder).mkdir(exist_ok=True)
-        (run.path / folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+        write_text(run.path / folder / "index.json", json.dumps(index, indent=1) + "\n")
 
 
 def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> None:
@@ -134,8 +135,6 @@ def _still_entry(method: str, episode: Episode) -> dict[str, str]:
 
 
 def _write_stills(folder: Path, method: str, episode: Episode, frames: np.ndarray) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = np.linspace(0, len(frames) - 1, _STILLS).round().astype(int)
-    imageio.imwrite(
-        folder / f"{_name(method, episode)}.png", np.concatenate(frames[chosen], axis=1)
-    )
+    with atomic_file(folder / f"{_name(method, episode)}.png") as partial:
+        imageio.imwrite(partial, np.concatenate(frames[chosen], axis=1), extension=".png")

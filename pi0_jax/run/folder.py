@@ -6,30 +6,28 @@ checkpoints/<method>/<step>/   episodes/   videos/   frames/   policy/
 
 import fcntl
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
+from pi0_jax.io.atomic import write_text
 from pi0_jax.io.metrics_writer import MetricsWriter, Progress
-from pi0_jax.io.orbax_tree import check_writable, free_bytes
+from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
+from pi0_jax.versions import SIMULATOR, versions
 
 T = TypeVar("T")
 
 BASE, RIPT = "base", "ript"
 """Arms whose checkpoints are the run's own: one follows the other."""
 
-_NEEDED_BYTES = 1e9  # episodes, checkpoints and videos of the demo take a third of it
+_NEEDED_BYTES = 10**9  # episodes, checkpoints and videos of the demo take a third of it
 _LOCK = ".lock"
-_SIMULATOR = ("mujoco", "robosuite", "hf-libero")
-_VERSIONED = ("pi0_jax", "jax", "numpy", *_SIMULATOR)
 
 
 class RunFolder:
@@ -140,22 +138,10 @@ def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions that can change a result."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONED}}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _makers(protocol: dict[str, Any]) -> dict[str, str]:
     """What makes states and pictures, as far as a protocol names it."""
     named = {**protocol.get("versions", {}), "renderer": protocol.get("renderer")}
-    return {name: named[name] for name in (*_SIMULATOR, "renderer") if named.get(name)}
+    return {name: named[name] for name in (*SIMULATOR, "renderer") if named.get(name)}
 
 
 def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:
@@ -163,12 +149,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
         raise InputError(f"--workdir {path}: is a file; name a folder")
     # In a run that exists the files are made in the folder itself, not beside it.
     check_writable(stored if path.exists() else path)
-    free = free_bytes(path)
-    if free < _NEEDED_BYTES:
-        raise InputError(
-            f"--workdir {path}: expected {_NEEDED_BYTES / 1e9:g} GB of free disk, got "
-            f"{free / 1e9:.2f} GB"
-        )
+    check_space(path, _NEEDED_BYTES, "a run")
     if resume and not stored.exists():
         raise InputError(f"--workdir {path}: expected a run to resume, found none")
     if not stored.exists():
@@ -222,7 +203,4 @@ def _read(path: Path, key: str, parse: Callable[[Any], T]) -> T:
 
 
 def _write(path: Path, value: Any) -> None:
-    """Writes JSON; the file appears under its name only when whole."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(value, indent=1) + "\n")

@@ -13,7 +13,9 @@ import jax
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.orbax_tree import free_bytes, load_tree, save_tree
+from pi0_jax.io.atomic import atomic_folder
+from pi0_jax.io.orbax_tree import load_tree, save_tree
+from pi0_jax.io.place import check_space
 from pi0_jax.training.step import TrainState
 
 
@@ -29,12 +31,7 @@ def check_room(folder: Path, state: TrainState) -> None:
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    needed, free = 2 * size - held, free_bytes(folder)
-    if free < needed:
-        raise InputError(
-            f"{folder}: expected {needed / 1e9:.1f} GB of free disk for two checkpoints of "
-            f"{size / 1e9:.1f} GB, got {free / 1e9:.1f} GB"
-        )
+    check_space(folder, 2 * size - held, f"two checkpoints of {size / 1e9:.2f} GB")
 
 
 def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> None:
@@ -46,13 +43,9 @@ def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> No
         state: device values; optimizer states are saved as a list of leaves.
         host: JSON values.
     """
-    partial, target = folder / f"{step}.partial", folder / str(step)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_tree(partial / "state", _leaves(state))
-    (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with atomic_folder(folder / str(step)) as partial:
+        save_tree(partial / "state", _leaves(state))
+        (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
     for older in steps(folder)[:-1]:
         shutil.rmtree(folder / str(older))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, first_line
 
 ASSETS_VARIABLE = "LIBERO_ASSETS"
 _INSTALL = "pip install torch==2.13.0 -e '.[libero]' (README has a smaller way)"
@@ -147,9 +147,8 @@ def _download() -> Path:
         return _checked(Path(snapshot_download("lerobot/libero-assets", repo_type="dataset")))
     # The hub's library raises its own, requests' and the system's errors, all meaning the same.
     except Exception as error:
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"LIBERO assets: none at hand and the download failed ({cause}). Name a folder that "
-            f"has them with --config.task.assets=FOLDER or {ASSETS_VARIABLE}=FOLDER, or run once "
-            "where the Hugging Face hub can be reached"
+            f"LIBERO assets: none at hand and the download failed ({first_line(error)}). Name a "
+            f"folder that has them with --config.task.assets=FOLDER or {ASSETS_VARIABLE}=FOLDER, "
+            "or run once where the Hugging Face hub can be reached"
         ) from error

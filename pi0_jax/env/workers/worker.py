@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pi0_jax.env.base import Job, Simulator, Task
 from pi0_jax.env.workers.process import Reply
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, first_line
 
 
 class _SimulatorSlot:
@@ -82,9 +82,8 @@ def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
 def _one_line(error: Exception) -> str:
     """`ValueError: what (file.py:12 in function)`, from where it was raised."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    what = (str(error).splitlines() or [""])[0]
     where = f"{Path(last.filename).name}:{last.lineno} in {last.name}"
-    return f"{type(error).__name__}: {what} ({where})"
+    return f"{type(error).__name__}: {first_line(error)} ({where})"
 
 
 if __name__ == "__main__":

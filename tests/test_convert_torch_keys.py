@@ -1,62 +1,12 @@
-"""The one error, and what it must list."""
+"""Which keys a PyTorch checkpoint has, and which of them nobody needs."""
 
 from pathlib import Path
 
-import ml_dtypes
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pi0_jax.convert import accounting
 from pi0_jax.convert.keymap import LEROBOT, OPENPI, TRANSFORMERS, TRANSFORMERS_HYBRID
 from pi0_jax.convert.torch_keys import depth, embedding_key, unused_keys, without_optional_level
 from pi0_jax.errors import InputError
-
-
-def test_every_difference_is_one_line() -> None:
-    expected = {"a": (2, 3), "b": (4,), "c": (0, 5)}
-    found = {"a": (3, 2), "b": (4,), "d": ()}
-    assert accounting.compare(expected, found) == [
-        "missing c, shape [?, 5]",
-        "unexpected d, shape []",
-        "a: expected shape [2, 3], got shape [3, 2]",
-    ]
-
-
-def test_integers_are_no_weights() -> None:
-    found = {"a": "bfloat16", "b": "int8", "c": "float64", "d": "float16"}
-    problems = accounting.dtypes(found)
-    assert [line.split(":")[0] for line in problems] == ["b", "c"]
-    assert problems[0].endswith("got int8")
-
-
-@given(
-    dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
-    bad=st.sampled_from([np.nan, np.inf, -np.inf]),
-    size=st.integers(1, 3000),
-    data=st.data(),
-)
-def test_one_bad_value_anywhere_is_found(
-    dtype: str, bad: float, size: int, data: st.DataObject
-) -> None:
-    x = np.full(size, 3.0, np.dtype(dtype))
-    assert accounting.is_finite(x) and accounting.is_finite(-x)
-    x[data.draw(st.integers(0, size - 1))] = bad
-    assert not accounting.is_finite(x)
-
-
-def test_the_largest_bfloat16_is_finite_and_a_turned_array_is_looked_at_too() -> None:
-    largest = ml_dtypes.finfo(ml_dtypes.bfloat16).max
-    x = np.array([[largest, -largest], [0, 1]], ml_dtypes.bfloat16)
-    assert accounting.is_finite(x.T)
-
-
-def test_the_error_counts_and_lists() -> None:
-    with pytest.raises(InputError, match=r"^file: 2 problems: a; b$"):
-        accounting.fail("file", ["a", "b"])
-    with pytest.raises(InputError, match=r"^file: 1 problem: a$"):
-        accounting.fail("file", iter(["a"]))
 
 
 def test_the_token_embedding_is_its_own_tensor_where_there_is_one() -> None:

@@ -1,0 +1,78 @@
+"""Episodes on disk: one compressed .npz per file, whole or refused, and never unpickled."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
+from pi0_jax.io.atomic import atomic_file
+from pi0_jax.robot import robot_from_dict
+
+FORMAT_VERSION = 2
+
+_RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
+_SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, "robot"))
+# What NumPy, zipfile and zlib raise on files that are cut, damaged or of another kind.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
+    """Writes episodes into one compressed .npz: ragged fields end to end, with their lengths.
+
+    The file appears under its name only when it is whole. An empty sequence is allowed.
+    """
+    arrays = {"format_version": np.array(FORMAT_VERSION)}
+    for name in _SCALARS:
+        values = [getattr(episode, name) for episode in episodes]
+        # NumPy has no "no string": an empty one stands for "no error".
+        arrays[name] = np.array(["" if value is None else value for value in values])
+    arrays["robot"] = np.array([json.dumps(asdict(episode.robot)) for episode in episodes])
+    for name in _RAGGED:
+        parts = [getattr(episode, name) for episode in episodes]
+        arrays[f"{name}_length"] = np.array([len(part) for part in parts], np.int64)
+        arrays[name] = np.concatenate(parts) if parts else np.zeros(0)
+    # A file object, because NumPy would put .npz behind the name of an unfinished file.
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_episodes(path: Path) -> list[Episode]:
+    """Reads what `save_episodes` wrote; nothing is unpickled.
+
+    Raises:
+        InputError: the file is missing, is not such a file, or has another format version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        version = int(arrays["format_version"])
+        if version == FORMAT_VERSION:
+            parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in _RAGGED}
+            return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: expected an episode file (.npz), got: {error!r}") from error
+    raise InputError(f"{path}: expected episode format {FORMAT_VERSION}, got {version}")
+
+
+def _split(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    return np.split(array, np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+def _episode(
+    arrays: dict[str, np.ndarray], parts: dict[str, list[np.ndarray]], index: int
+) -> Episode:
+    values: dict[str, Any] = {name: arrays[name][index].item() for name in _SCALARS}
+    values |= {name: parts[name][index] for name in _RAGGED}
+    values["error"] = values["error"] or None
+    values["robot"] = robot_from_dict(json.loads(arrays["robot"][index].item()))
+    return Episode(**values)

@@ -1,0 +1,24 @@
+"""Which packages made a file: their versions go into every manifest and every results.json."""
+
+import platform
+from importlib import metadata
+
+SIMULATOR = ("mujoco", "robosuite", "hf-libero")
+"""Packages that decide what an initial state and a picture are."""
+
+_PACKAGES = ("pi0_jax", "jax", "numpy", "orbax-checkpoint", "tensorstore", *SIMULATOR)
+
+
+def versions() -> dict[str, str]:
+    """Package name to version, for all that can change a result or a converted file.
+
+    Python is among them; a package that is missing is "not installed".
+    """
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
