@@ -12,7 +12,7 @@ FLOORS = (
     ("errors", "robot", "types", "episode", "versions"),
     ("model", "data", "env", "io", "configs"),
     ("policy", "training"),
-    ("run", "convert"),
+    ("run", "convert", "testing"),
     ("rollout", "report"),
     ("rl",),
     ("apps",),

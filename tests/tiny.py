@@ -5,32 +5,16 @@ import dataclasses
 import jax
 import numpy as np
 
-from pi0_jax.data.normalize import NormStats, Stats
+from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.episode import Episode
-from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
 from pi0_jax.rl.init_states import GroupConfig
-from pi0_jax.types import Batch, Observation
+from pi0_jax.testing import CONFIG, plain_stats
 
-# Two layers (a full one and the last), two key/value heads, four tokens an image.
-CONFIG = Pi0Config(
-    vision=VisionConfig(image_size=16, patch_size=8, width=8, depth=1, mlp_dim=16, num_heads=2),
-    vlm=ExpertConfig(width=16, mlp_dim=24),
-    action=ExpertConfig(width=12, mlp_dim=16),
-    depth=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=4,
-    vocab_size=258,
-    action_dim=8,
-    action_horizon=4,
-    prompt_length=16,
-    compute_dtype="float32",
-)
 MODEL = Pi0(CONFIG)
 
 # The smallest loop: every key of config.rl but the optimizer.
@@ -47,32 +31,6 @@ RIPT = RiptConfig(
 def ript(**changes) -> RiptConfig:
     """`RIPT` with some keys replaced; those of a section as a dictionary."""
     return ript_config(replaced(dataclasses.asdict(RIPT), changes))
-
-
-def observation(batch: int, cameras: int = 2, seed: int = 0) -> Observation:
-    """Random pictures and states; row i has a prompt of i + 3 real tokens."""
-    rng = np.random.default_rng(seed)
-    size, length = CONFIG.vision.image_size, CONFIG.prompt_length
-    prompt_mask = np.arange(length) < np.arange(3, 3 + batch)[:, None] % length
-    return Observation(
-        images=rng.integers(256, size=(batch, cameras, size, size, 3), dtype=np.uint8),
-        image_mask=np.ones((batch, cameras), bool),
-        state=rng.standard_normal((batch, CONFIG.action_dim), np.float32),
-        prompt=np.where(prompt_mask, rng.integers(1, 258, (batch, length)), 0).astype(np.int32),
-        prompt_mask=prompt_mask,
-    )
-
-
-def batch(size: int, seed: int = 0) -> Batch:
-    """Random windows; row i has i + 1 real steps (at most all), weights 0, 0.5, 1, 0, ..."""
-    horizon = CONFIG.action_horizon
-    rng = np.random.default_rng(seed + 1)
-    return Batch(
-        obs=observation(size, seed=seed),
-        actions=rng.standard_normal((size, horizon, CONFIG.action_dim), np.float32),
-        action_mask=np.arange(horizon) <= np.arange(size)[:, None],
-        weight=(np.arange(size) % 3 / 2).astype(np.float32),
-    )
 
 
 def episode(steps: int, looks: list[int], seed: int = 0, **changes) -> Episode:
@@ -97,10 +55,7 @@ def episode(steps: int, looks: list[int], seed: int = 0, **changes) -> Episode:
 
 def stats() -> NormStats:
     """Means and deviations that are neither 0 nor 1."""
-    return NormStats(
-        state=Stats(np.full(8, 0.1), np.full(8, 0.5)),
-        actions=Stats(np.full(7, -0.1), np.full(7, 0.6)),
-    )
+    return plain_stats(SCRIPTED_ROBOT)
 
 
 def policy_folder(params: dict, execute_steps: int = 3) -> PolicyFolder:
