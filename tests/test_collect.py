@@ -61,8 +61,9 @@ def states(number: int = 4) -> list:
 
 
 def assert_same(a: Episode, b: Episode) -> None:
-    for x, y in zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True):
-        np.testing.assert_array_equal(x, y)
+    for field in dataclasses.fields(Episode):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        np.testing.assert_equal(x, y, field.name)
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,9 @@ def test_modules_are_found():
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_go_down(path):
     here = room(name(path))
-    assert here in LEVEL or here == "pi0_jax", f"{path}: give it a floor"
+    if here == "pi0_jax":
+        return  # the list of public names: nothing is imported before it is used
+    assert here in LEVEL, f"{path}: give it a floor"
     for imported in filter(None, map(own, imports(path))):
         there = room(imported)
         if there in (here, "pi0_jax") or (here, there) in ALLOWED:

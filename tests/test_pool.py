@@ -124,7 +124,9 @@ def test_map_keeps_the_order(pool):
 
 def test_submit_and_gather(pool, tmp_path):
     assert pool.gather() == []  # nothing under way: does not wait
-    pool.map([Job(TASK, who)] * 4)  # both workers are up
+    seen: set[int] = set()
+    while len(seen) < 2:  # until both workers are up
+        seen |= {pid for pid, _ in pool.map([Job(TASK, who)] * 4)}
     gate = tmp_path / "gate"
     tickets = [pool.submit(Job(TASK, start_behind, (seed, str(gate)))) for seed in range(5)]
     assert pool.backlog == 3
