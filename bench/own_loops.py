@@ -68,7 +68,7 @@ class LiberoLoop:
     """LIBERO's OffScreenRenderEnv, used as openpi's `examples/libero/main.py` uses it."""
 
     def __init__(self, task: LiberoTask) -> None:
-        from pi0_jax.env import libero_files, libero_simulator
+        from pi0_jax.env.robosuite import libero_files, libero_simulator
 
         with libero_simulator._quiet_import():
             import libero.libero as libero

@@ -46,7 +46,7 @@ def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
     assert equal(policy.params, load_tree(GOLDENS / "tiny_pi0_released/params")["params"])
     assert policy.spec.asset_id == "physical-intelligence/libero"
     # 32 wide with zero deviation behind the robot's seven, or seven to begin with.
-    assert policy.spec.action_dim == 7
+    assert len(policy.spec.robot.actions) == 7
 
 
 def test_train_state_alone_gives_the_raw_weights_and_says_so() -> None:

@@ -9,7 +9,7 @@ from checkpoints import GOLDENS, TorchGolden
 from safetensors.numpy import load_file
 
 from pi0_jax.io.orbax_tree import load_tree
-from pi0_jax.policy.folder import shapes_by_path
+from pi0_jax.io.tree_check import shapes_by_path
 
 SHARING = sorted(path.parent.name for path in GOLDENS.glob("*/same_as_openpi.json"))
 

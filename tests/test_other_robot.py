@@ -15,8 +15,8 @@ from pi0_jax.data.normalize import z_score
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
-from pi0_jax.episode import load_episodes, save_episodes
 from pi0_jax.errors import InputError
+from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.policy.folder import PolicySpec, check_robot, init_policy, load_policy, save_policy
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.loop import run_ript
