@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SCRIPT = '''
+SCRIPT = """
 import dataclasses, sys
 import numpy as np
 from pi0_jax import Dimension, Robot, SimState, SimulatorPool, SteppedSimulator
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         ends = pool.map([Job(Slide(), run, (f.state, np.full((3, 1), 5.0))) for f in first])
     print([len(end.actions) for end in ends], [end.success for end in ends])
     print(len({int(f.obs.images.max()) for f in first}))
-'''
+"""
 
 
 def test_a_task_of_a_script_runs_in_workers_and_is_built_once(tmp_path):
