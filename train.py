@@ -33,7 +33,7 @@ from pi0_jax.policy.folder import (
 from pi0_jax.report.page import write_report
 from pi0_jax.rl.config import RiptConfig, replaced, ript_config
 from pi0_jax.rl.init_states import FRESH, VALIDATION, GroupConfig
-from pi0_jax.rl.loop import run_ript
+from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.record_videos import record_videos
 from pi0_jax.run.folder import BASE, RIPT, RunFolder, success_text
@@ -328,7 +328,10 @@ def train_method(
 
         budget(session, name, base, loss, optimizer, ript.batch_size, hardware)
         done = config.sft.steps
-        return run_ript(session, name, base, demos, ript, optimizer, done, hardware)
+        evaluation = EvalConfig(**config.eval)
+        return run_stored_ript(
+            session, name, base, demos, ript, optimizer, done, hardware, evaluation
+        )
     # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
     sft, sft_optimizer = sft_settings(config)
     sft = dataclasses.replace(sft, steps=ript.iterations * ript.updates_per_iteration)

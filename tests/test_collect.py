@@ -61,9 +61,8 @@ def states(number: int = 4) -> list:
 
 
 def assert_same(a: Episode, b: Episode) -> None:
-    for field in dataclasses.fields(Episode):
-        x, y = getattr(a, field.name), getattr(b, field.name)
-        np.testing.assert_equal(x, y, field.name)
+    for name in (entry.name for entry in dataclasses.fields(Episode)):
+        np.testing.assert_equal(getattr(a, name), getattr(b, name), name)
 
 
 @pytest.fixture(scope="module")

@@ -247,3 +247,14 @@ def test_impossible_settings(name):
 def test_no_scale_is_no_evaluation():
     with pytest.raises(InputError, match=r"eval.guidance must be scales"):
         EvalConfig(episodes=1, first_seed=0, guidance=(), num_flow_steps=1, videos=0)
+
+
+def test_episodes_of_states_come_in_their_order_and_are_reported(scripted_pool, params):
+    policy, ended = Policy.from_folder(policy_folder(params), num_flow_steps=1, rows=8), []
+    states = CONFIG.states(TASKS)
+    assert states == [(task, seed) for task in TASKS for seed in (100, 101, 102)]
+    episodes = evaluate.evaluate_states(policy, scripted_pool, states, 3, ended.append)
+    assert [(e.task, e.seed) for e in episodes] == [(task.name, seed) for task, seed in states]
+    assert [e.success for e in episodes] == [True] * 3 + [False] * 3
+    assert all(len(e.images) == 0 for e in episodes)
+    assert len(ended[-1]) == 6

@@ -10,9 +10,11 @@ from pi0_jax.data.demonstrations import InMemory, Recorded
 from pi0_jax.data.windows import concatenate, count
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.episode import Group
+from pi0_jax.rl import iteration
 from pi0_jax.rl.init_states import InitStateSchedule
 from pi0_jax.rl.iteration import (
     CollectedGroups,
+    WeightedWindows,
     collect_groups,
     demo_windows,
     draw_batch,
@@ -129,7 +131,7 @@ def test_a_stride_is_rendered(scripted_pool):
     found, _ = gather(scripted_pool, [HOPELESS], windows={"stride": 3}, dynamic_sampling=False)
     assert {tuple(e.image_steps.tolist()) for e in found.episodes} == {(0, 3)}
     windows = weighted_windows(found.groups, ript(windows={"stride": 3}), transforms(), 4)
-    assert count(windows) == 2 * len(found.episodes)
+    assert count(windows.batch) == 2 * len(found.episodes)
 
 
 def test_progress_reports_the_whole_step(scripted_pool):
@@ -164,16 +166,35 @@ GROUPS = [group(1, 0, 0), group(1, 1, 0)]
 def test_windows_inherit_the_weight():
     windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon)
     expected = np.repeat([1.5, 0, 0, 0.75, 0.75, 0], 2)
-    np.testing.assert_allclose(windows.weight, expected, rtol=1e-6)
-    assert weighted_windows([], RIPT, transforms(), CONFIG.action_horizon) is None
+    np.testing.assert_allclose(windows.batch.weight, expected, rtol=1e-6)
+    assert windows.advantages_not_finite == 0
+    none = weighted_windows([], RIPT, transforms(), CONFIG.action_horizon)
+    assert none == WeightedWindows(batch=None, advantages_not_finite=0)
+
+
+def test_windows_keep_the_count_of_advantages_that_are_not_finite(monkeypatch):
+    """Weighed once per iteration: here by hand, with two of six episodes not finite."""
+    calls = []
+
+    def weights(rewards, config):
+        calls.append(len(rewards))
+        return np.array([0, 1, 0, 2, 0, 0], np.float32), 2
+
+    monkeypatch.setattr(iteration, "episode_weights", weights)
+    windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon)
+    assert windows.batch.weight.tolist() == [0, 0, 1, 1, 0, 0, 2, 2, 0, 0, 0, 0]
+    short = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4)
+    assert (windows.advantages_not_finite, short.advantages_not_finite) == (2, 2)
+    assert calls == [2, 2]  # of two groups, each time
 
 
 def test_short_windows_may_be_left_out():
     """Episodes of three steps, looks at 0 and 2, horizon 2: the second window is short."""
     whole = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 2)
-    assert count(whole) == 6
-    assert whole.action_mask.all()
-    assert weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4) is None
+    assert count(whole.batch) == 6
+    assert whole.batch.action_mask.all()
+    none = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4)
+    assert none.batch is None
 
 
 @pytest.mark.parametrize(("fraction", "demos"), [(0.0, 0), (0.25, 2), (0.5, 4)])

@@ -1,62 +1,45 @@
-"""The whole loop at its smallest: it learns something, and an interruption changes nothing."""
+"""The loop in memory: pure steps, an own loss, and callbacks that see each iteration."""
 
 import dataclasses
-import functools
-import json
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from tiny import MODEL, RIPT, episode, policy_folder, ript
+from loops import DEMOS, EASY, MIXED, OPTIMIZER, compiled_once
+from tiny import MODEL, RIPT, batch, policy_folder, ript
 
-from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.data.windows import count
-from pi0_jax.env.demonstrator import DemonstratorConfig
-from pi0_jax.env.scripted import ScriptedTask
-from pi0_jax.env.suite import Suite
-from pi0_jax.errors import InputError
-from pi0_jax.io.episodes import load_episodes
-from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.model import flow
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl import loop as loop_module
-from pi0_jax.rl.config import OBJECTIVES
-from pi0_jax.rl.loop import run_ript
-from pi0_jax.rl.metrics import PHASES
-from pi0_jax.run.folder import RunFolder
-from pi0_jax.run.session import Session
-from pi0_jax.training import checkpoint
+from pi0_jax.rl import setup as setup_module
+from pi0_jax.rl.iteration import WeightedWindows
+from pi0_jax.rl.loop import (
+    improved_policy,
+    learn,
+    opening_lines,
+    roll_out,
+    run_iteration,
+    run_ript,
+    with_windows,
+)
+from pi0_jax.rl.setup import create_loop
 from pi0_jax.training.fit import ONE_DEVICE
-from pi0_jax.training.optimizer import OptimizerConfig
-
-MIXED = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.3)
-HOPELESS = ScriptedTask(max_steps=4, image_size=16, tolerance=0.0)
-EASY = ScriptedTask(max_steps=4, image_size=16, tolerance=9.0)
-OPTIMIZER = OptimizerConfig(1e-3, warmup_steps=1, rules=(("PaliGemma/img/.*", 0.0),))
-DEMOS = Recorded([episode(8, [0, 4], seed=seed) for seed in range(3)])
-FIRST_STEP = 20
-LONGEST = 6
+from pi0_jax.training.supervised import sample_noise_and_time
 
 
 @pytest.fixture(scope="module", autouse=True)
 def thrift():
-    """Compiles an update once for each loss and optimizer.
-
-    Equal objectives give the same loss object, and others another: the loss itself is the key. The
-    schedule is that of the longest run here, or its length would make programs of their own.
-    """
-    compiled, create = {}, loop_module.create_training
-
-    def prepared(params, loss, config, steps, hardware):
-        assert steps <= LONGEST
-        state, update = create(params, loss, config, LONGEST, hardware)
-        return state, compiled.setdefault((config, hardware, loss), update)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in {type(getattr(RIPT, name)) for name in OBJECTIVES}:
-            patch.setattr(kind, "loss", functools.cache(kind.loss))
-        patch.setattr(loop_module, "create_training", prepared)
+    with compiled_once():
         yield
+
+
+@pytest.fixture(scope="module")
+def base(blind_params):
+    return policy_folder(blind_params)
 
 
 def test_only_equal_losses_share_an_update(base):
@@ -64,273 +47,194 @@ def test_only_equal_losses_share_an_update(base):
 
     def update(alpha: float):
         loss = ript(cfg={"alpha": alpha}).chosen.loss(MODEL, 2, "embedding")
-        return loop_module.create_training(base.params, loss, OPTIMIZER, 4, ONE_DEVICE)[1]
+        return setup_module.create_training(base.params, loss, OPTIMIZER, 4, ONE_DEVICE)[1]
 
     assert update(0.1) is update(0.1)
     assert update(0.1) is not update(0.0)
 
 
-@pytest.fixture(scope="module")
-def base(blind_params) -> PolicyFolder:
-    return policy_folder(blind_params)
+def run(pool, base, config=RIPT, optimizer=OPTIMIZER, task=MIXED, **options):
+    # After 20 steps of imitation: the noise of these rollouts solves MIXED in each iteration.
+    options = {"demonstrations": DEMOS, "first_step": 20, **options}
+    return run_ript(base, [task], pool, config, optimizer, **options)
 
 
-def session(path, pool, resume: bool = False, task: ScriptedTask = MIXED) -> Session:
-    suite = Suite("scripted", (task,), DemonstratorConfig())
-    return Session(RunFolder(path, {}, resume), suite, pool, seed=0, rows=8)
+def bias(params) -> np.ndarray:
+    return np.asarray(params["action_out_proj"]["bias"])
 
 
-def run(session: Session, base: PolicyFolder, config=RIPT) -> PolicyFolder:
-    return run_ript(session, "ript", base, DEMOS, config, OPTIMIZER, FIRST_STEP)
+def test_one_iteration_with_an_own_loss_as_a_notebook_runs_it(scripted_pool, base):
+    # 20 lines from here to `improved`.
+    def huber(network):
+        def loss(params, batch, rng):
+            actions, noise, time = sample_noise_and_time(rng, batch.actions, 1)
+            x_t = flow.interpolate(actions, noise, time)  # [b, 1, H, d]
+            cache = network.encode_prefix(params, batch.obs)
+            v = network.velocity(params, cache, batch.obs.state, x_t, time)
+            error = optax.huber_loss(v, noise - actions).mean((1, 3))  # [b, H]
+            weighted = error * batch.action_mask * batch.weight[:, None]
+            return jnp.mean(weighted), {"largest_weight": batch.weight.max()}
+
+        return loss
+
+    config = ript(iterations=1, demo_fraction=0.0)
+    setup, state = create_loop(base, [MIXED], scripted_pool, config, OPTIMIZER, loss=huber)
+    state, report = run_iteration(setup, state)
+    improved = improved_policy(setup, state)
+    assert state.iteration == report.iteration == 1
+    assert report.optimizer_step == 2 == int(state.train_state.step)
+    # For 3 rollouts of which m succeeded, the one weight above 0 is 1.5 (m = 1) or 0.75 (m = 2).
+    assert 0.5 < report.metrics["largest_weight"] <= 1.5
+    assert np.abs(bias(improved.params) - bias(base.params)).max() > 1e-4
+    # The loss names no branch, so the embedding that tells branches apart has no gradient.
+    chex.assert_trees_all_equal(improved.params["cond_embed"], base.params["cond_embed"])
 
 
-def lines(path) -> list[dict]:
-    """metrics.jsonl without what depends on the clock."""
-    clocks = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", *PHASES)
-    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in clocks} for line in found]
+def test_the_loss_that_is_given_is_the_one_that_is_minimised(scripted_pool, base):
+    """It pulls one bias to 1 and reads nothing else: 2 updates at rate 1e-3, the first warm."""
+
+    def pull(network):
+        assert network.config == base.spec.model
+        return lambda params, batch, rng: (
+            jnp.mean((params["action_out_proj"]["bias"] - 1) ** 2),
+            {"seven": jnp.float32(7)},
+        )
+
+    reports = []
+    improved = run(
+        scripted_pool, base, ript(iterations=1), loss=pull,
+        on_iteration=lambda state, report: reports.append(report),
+    )  # fmt: skip
+    assert reports[0].metrics["seven"] == 7
+    start = bias(base.params)
+    assert reports[0].metrics["loss"] == pytest.approx(np.mean((start - 1) ** 2), abs=0.01)
+    towards = np.sign(1 - start)
+    assert (towards * (bias(improved.params) - start) > 1e-4).all()
+    chex.assert_trees_all_close(
+        improved.params["action_in_proj"], base.params["action_in_proj"], atol=1e-7
+    )
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, scripted_pool, base):
-    """Path and result of a run without interruption."""
-    path = tmp_path_factory.mktemp("unbroken") / "run"
-    return path, run(session(path, scripted_pool), base)
+def test_on_iteration_sees_each_iteration_and_its_state(scripted_pool, base):
+    seen, said = [], []
+    run(
+        scripted_pool,
+        base,
+        ript(iterations=3),
+        on_iteration=lambda state, report: seen.append(
+            (state.iteration, report.iteration, report.optimizer_step, int(state.train_state.step))
+        ),
+        log=said.append,
+    )
+    assert seen == [(1, 1, 22, 2), (2, 2, 24, 4), (3, 3, 26, 6)]
+    assert said[0].startswith("3 iterations of 2 groups x 3 from fresh states")
 
 
-def test_what_a_run_leaves(unbroken, base):
-    path, improved = unbroken
-    chex.assert_trees_all_equal_shapes(improved.params, base.params)
-    frozen = lambda policy: policy.params["PaliGemma"]["img"]  # noqa: E731
-    chex.assert_trees_all_equal(frozen(improved), frozen(base))
-    assert (np.abs(improved.params["cond_embed"]).max(1) > 0).all()
-    first, second = lines(path)
-    assert (first["step"], second["step"]) == (22, 24)
-    assert (first["iteration"], second["iteration"]) == (1, 2)
-    assert (first["phase"], first["method"]) == ("rl", "ript")
-    assert first["rollouts"] == 3 * first["groups_tried"]
-    assert 0 < first["groups_accepted"] <= 2
-    measured = {"loss", "loss_cond", "loss_uncond", "guidance_gap", "grad_norm"}
-    assert measured | {"grad_norm/cond_embed", "grad_norm/model"} <= first.keys()
-    assert [p.name for p in (path / "checkpoints").iterdir()] == ["24"]
-    host = checkpoint.latest(path / "checkpoints")
-    assert host["iteration"] == 2
-    tried = first["groups_tried"] + second["groups_tried"]
-    assert host["init_states"]["drawn"] == tried
-
-
-def test_rollouts_are_those_of_the_newest_parameters(unbroken):
-    path, _ = unbroken
-    for iteration, step in ((1, 20), (2, 22)):
-        episodes = load_episodes(path / "episodes" / "ript" / f"{iteration:03d}.npz")
-        assert {episode.optimizer_step for episode in episodes} == {step}
-        assert min(episode.seed for episode in episodes) >= RIPT.groups.first_seed
-
-
-@pytest.mark.parametrize("where", ["rollouts", "before the checkpoint"])
-def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
-    unbroken, tmp_path, scripted_pool, base, monkeypatch, where
-):
-    """Interrupted in the second iteration; in the second case it was logged, but not saved."""
-    path = tmp_path / "run"
-    working = session(path, scripted_pool)
-    with monkeypatch.context() as patch:
-        target, name = {
-            "rollouts": (RunFolder, "progress"),
-            "before the checkpoint": (checkpoint, "save"),
-        }[where]
-        interrupt_second(patch, target, name)
-        with pytest.raises(InterruptedError):
-            run(working, base)
-    working.run.metrics.close()
-    assert checkpoint.steps(path / "checkpoints") == [22]
-    resumed = run(session(path, scripted_pool, resume=True), base)
-    chex.assert_trees_all_equal(resumed.params, unbroken[1].params)
-    # An iteration that was logged and then lost before its checkpoint is logged once.
-    assert lines(path) == lines(unbroken[0])
-    a, b = (p / "episodes" / "ript" / "002.npz" for p in (path, unbroken[0]))
-    for x, y in zip(load_episodes(a), load_episodes(b), strict=True):
-        np.testing.assert_array_equal(x.actions, y.actions)
-
-
-def test_a_finished_run_is_not_run_again(unbroken, scripted_pool, base):
-    path, improved = unbroken
-    before = (path / "metrics.jsonl").read_text()
-    again = run(session(path, scripted_pool, resume=True), base)
-    chex.assert_trees_all_equal(again.params, improved.params)
-    assert (path / "metrics.jsonl").read_text() == before
-
-
-@pytest.mark.parametrize(("task", "rate"), [(HOPELESS, 0), (EASY, 100)])
-def test_a_policy_that_always_ends_alike_stays_as_it_is(
-    tmp_path, scripted_pool, base, capsys, task, rate
-):
-    path = tmp_path / "run"
-    improved = run(session(path, scripted_pool, task=task), base)
+def test_an_iteration_without_informative_groups_changes_no_parameter(scripted_pool, base):
+    said, reports = [], []
+    improved = run(
+        scripted_pool, base, ript(iterations=1), task=EASY, log=said.append,
+        on_iteration=lambda state, report: reports.append(report),
+    )  # fmt: skip
     chex.assert_trees_all_equal(improved.params, jax.tree.map(np.asarray, base.params))
-    said = [line for line in capsys.readouterr().err.splitlines() if "taught" in line]
-    why = f"no group taught anything (6 tried, {rate}% of the rollouts succeeded); no update"
-    assert [line.split("] ")[1] for line in said] == [f"ript 1: {why}", f"ript 2: {why}"]
-    assert [line["groups_accepted"] for line in lines(path)] == [0, 0]
-    assert [line["groups_tried"] for line in lines(path)] == [6, 6]
-    assert [line["success/scripted"] for line in lines(path)] == [rate / 100] * 2
-    assert checkpoint.latest(path / "checkpoints")["iteration"] == 2
+    assert said[1] == reports[0].no_update_reason
+    assert said[1].startswith("iteration 1: no group was informative (6 tried, 100% of the")
+    assert "loss" not in reports[0].metrics
+    assert reports[0].metrics["rollout_success"] == 1.0
 
 
-def test_where_every_state_is_solved_a_step_ends(tmp_path, scripted_pool, base, capsys):
-    path = tmp_path / "run"
-    run(session(path, scripted_pool, task=EASY), base, ript(groups={"num_states": 2}))
-    first, second = lines(path)
-    assert (first["groups_tried"], first["groups_skipped"]) == (2, 2)
-    assert (second["groups_tried"], second["groups_skipped"]) == (0, 2)
-    assert second["rollouts"] == 0
-    assert "ript 2: no group taught anything (all 2 groups" in capsys.readouterr().err
+def test_an_iteration_is_rollouts_and_then_updates(scripted_pool, base):
+    """The halves give what the whole gives; the rollouts are repeatable."""
+    results = []
+    for whole in (True, False):
+        setup, state = create_loop(
+            base, [MIXED], scripted_pool, RIPT, OPTIMIZER, demonstrations=DEMOS
+        )
+        ended = []
+        rollouts = roll_out(setup, state, lambda episodes, ended=ended: ended.append(len(episodes)))
+        assert ended == list(range(1, len(rollouts.collected.episodes) + 1))
+        halves = None if whole else learn(setup, state, rollouts)
+        state, report = halves or run_iteration(setup, state)
+        results.append((improved_policy(setup, state).params, state.init_states, rollouts))
+        assert report.no_update_reason is None
+        assert report.metrics["windows"] == count(state.buffer[1])
+    (params, init_states, first), (again, same, second) = results
+    chex.assert_trees_all_equal(params, again)
+    assert init_states == same == first.init_states
+    for a, b in zip(first.collected.episodes, second.collected.episodes, strict=True):
+        np.testing.assert_array_equal(a.actions, b.actions)
 
 
-def interrupt_second(monkeypatch, target, name: str):
-    """The second call of `target.name` is an interruption."""
-    original, calls = getattr(target, name), []
-
-    def interrupted(*args, **options):
-        calls.append(name)
-        if len(calls) == 2:
-            raise InterruptedError
-        return original(*args, **options)
-
-    monkeypatch.setattr(target, name, interrupted)
+@pytest.mark.parametrize(("kept", "left"), [(0, [1, 3, 4]), (1, [4]), (2, [3, 4])])
+def test_a_buffer_forgets_what_is_too_old(kept, left):
+    """Iteration 2 brought no windows."""
+    buffer, config = {}, ript(buffer_iterations=kept)
+    for iteration in (1, 2, 3, 4):
+        fresh = WeightedWindows(None if iteration == 2 else batch(iteration))
+        buffer = with_windows(config, buffer, iteration, fresh)
+    assert list(buffer) == left
+    assert [count(part) for part in buffer.values()] == left
 
 
-OPTIONS = {
-    "finite states": {"groups": {"num_states": 3, "max_groups": 9, "group_size": 2}},
-    "mixed states": {
-        "groups": {"mix_states": True},
-        "advantage": {"all_rollouts_baseline": True},
-    },
-    "one iteration": {"buffer_iterations": 1, "windows": {"stride": 2}},
-}
+@pytest.mark.parametrize("kept", [0, 1])
+def test_updates_draw_from_the_whole_buffer(monkeypatch, scripted_pool, base, kept):
+    sizes, fresh = [], []
+    draw = loop_module.draw_batch
+
+    def spied(rollouts, *rest):
+        sizes.append(tuple(map(count, rollouts)))
+        return draw(rollouts, *rest)
+
+    monkeypatch.setattr(loop_module, "draw_batch", spied)
+    run(
+        scripted_pool, base, ript(iterations=3, buffer_iterations=kept),
+        on_iteration=lambda state, report: fresh.append(report.metrics["windows"]),
+    )  # fmt: skip
+    assert all(fresh)  # otherwise this test says nothing
+    if kept:
+        assert sizes == [(n,) for n in fresh for _ in range(2)]
+    else:
+        assert sizes == [tuple(fresh[: i + 1]) for i in range(3) for _ in range(2)]
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, options):
-    """Initial states, groups and buffer are what they were: three iterations, two resumed."""
-    config = ript(iterations=3, **options)
-    whole = run(session(tmp_path / "whole", scripted_pool), base, config)
-    working = session(tmp_path / "run", scripted_pool)
-    with monkeypatch.context() as patch:
-        interrupt_second(patch, RunFolder, "progress")
-        with pytest.raises(InterruptedError):
-            run(working, base, config)
-    working.run.metrics.close()
-    resumed = run(session(tmp_path / "run", scripted_pool, resume=True), base, config)
-    chex.assert_trees_all_equal(resumed.params, whole.params)
-    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
-    a, b = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "whole"))
-    assert a == b
-    assert sum(line["groups_accepted"] for line in lines(tmp_path / "whole")) > 0
-
-
-def test_images_that_nobody_will_train_on_are_not_stored(tmp_path, scripted_pool, base):
-    for memory in (0, 1):
-        path = tmp_path / str(memory)
-        run(session(path, scripted_pool), base, ript(iterations=1, buffer_iterations=memory))
-        episodes = load_episodes(path / "episodes" / "ript" / "001.npz")
-        assert all(len(episode) for episode in episodes)
-        assert all(len(e.images) == (0 if memory else sum(e.chunk_start)) for e in episodes)
-
-
-def test_the_buffer_forgets(monkeypatch, tmp_path, scripted_pool, base):
-    """What each update could draw from, with a memory of one iteration and of all."""
-    held = {1: [], 0: []}
-    for memory, sizes in held.items():
-        with monkeypatch.context() as patch:
-            draw = loop_module.draw_batch
-
-            def spied(rollouts, *rest, sizes=sizes, draw=draw):
-                sizes.append(tuple(map(count, rollouts)))
-                return draw(rollouts, *rest)
-
-            patch.setattr(loop_module, "draw_batch", spied)
-            config = ript(iterations=3, buffer_iterations=memory)
-            run(session(tmp_path / str(memory), scripted_pool), base, config)
-        fresh = [line["windows"] for line in lines(tmp_path / str(memory))]
-        assert all(fresh)  # otherwise this test says nothing
-        if memory:
-            assert sizes == [(n,) for n in fresh for _ in range(2)]
-        else:
-            assert sizes == [tuple(fresh[: i + 1]) for i in range(3) for _ in range(2)]
-
-
-def test_rollouts_of_the_moving_average(monkeypatch, tmp_path, scripted_pool, base):
+def test_rollouts_of_the_moving_average(monkeypatch, scripted_pool, base):
     """With decay 0.9 it lags: other parameters act, from the second iteration on."""
     optimizer = dataclasses.replace(OPTIMIZER, ema_decay=0.9)
     acted = []
     original = Policy.with_params
 
     def spied(policy, params):
-        acted.append(np.asarray(params["action_out_proj"]["bias"]))
+        acted.append(bias(params))
         return original(policy, params)
 
     monkeypatch.setattr(Policy, "with_params", spied)
     for name in ("last", "ema"):
-        working, config = session(tmp_path / name, scripted_pool), ript(rollout_params=name)
-        final = run_ript(working, "ript", base, DEMOS, config, optimizer, FIRST_STEP)
-        acted.append(np.asarray(final.params["action_out_proj"]["bias"]))
-    first, last, _, again, average, _ = acted
+        run(scripted_pool, base, ript(rollout_params=name), optimizer)
+    first, last, again, average = acted
     np.testing.assert_array_equal(first, again)
     # Two updates away from the base: the average has gone a tenth to a fifth of the way.
     share = np.abs(average - first).max() / np.abs(last - first).max()
     assert 0.05 < share < 0.3
 
 
-@pytest.mark.parametrize("branch_mode", ["prompt_dropout", "text_indicator"])
-def test_branches_by_prompt_learn(tmp_path, scripted_pool, base, branch_mode):
-    """Rollouts, windows, demonstrations and a guided policy, with a prompt a branch."""
-    model = dataclasses.replace(base.spec.model, prompt_length=48)
-    spec = dataclasses.replace(base.spec, model=model, branch_mode=branch_mode)
-    config = ript(iterations=1, demo_weight=0.5, branch_mode=branch_mode, time_samples=1)
-    told = dataclasses.replace(base, spec=spec)
-    working = session(tmp_path / "run", scripted_pool)
-    improved = run_ript(working, "ript", told, DEMOS, config, OPTIMIZER, FIRST_STEP)
-    assert improved.spec.branch_mode == branch_mode
-    chex.assert_trees_all_equal(improved.params["cond_embed"], base.params["cond_embed"])
-    moved = improved.params["action_out_proj"]["bias"] - base.params["action_out_proj"]["bias"]
-    assert np.abs(moved).max() > 0
-    (line,) = lines(tmp_path / "run")
-    assert line["guidance_gap"] > 0
-
-
-def test_what_stops_a_run_before_it_begins(tmp_path, scripted_pool, base):
-    with pytest.raises(InputError, match="no moving average is kept"):
-        run(session(tmp_path / "run", scripted_pool), base, ript(rollout_params="ema"))
-
-
-def test_a_dangerous_setting_is_said_aloud(tmp_path, scripted_pool, base, capsys):
-    settings = {"clipping": "symmetric", "negatives": "signed"}
-    run(session(tmp_path / "run", scripted_pool), base, ript(iterations=1, advantage=settings))
-    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(said) == 1
-    assert "'signed': a loss with negative weights is unbounded below" in said[0]
-
-
-def test_filtered_cloning_has_its_own_folder(tmp_path, scripted_pool, base):
-    """As config.baselines sets it up: alpha 0, all groups, weight 1 for each success."""
-    config = ript(
-        iterations=1,
-        demo_fraction=0.0,
-        groups={"dynamic_sampling": False, "groups_per_iteration": 4, "max_groups": 4},
-        advantage={"success_weight": True},
-        objective="filtered_bc",
+@pytest.mark.parametrize(("log_every", "mean"), [(1, 1.5), (3, 2.5), (10, 3.0)])
+def test_metrics_are_means_over_the_measured_updates(scripted_pool, base, log_every, mean):
+    """Of 4 updates, whose step is measured: 0 to 3; the third and the last; the last."""
+    config = ript(iterations=1, updates_per_iteration=4, log_every=log_every)
+    setup, state = create_loop(
+        base, [MIXED], scripted_pool, config, OPTIMIZER, demonstrations=DEMOS
     )
-    path = tmp_path / "run"
-    run_ript(session(path, scripted_pool), "filtered_bc", base, DEMOS, config, OPTIMIZER, 20)
-    assert checkpoint.steps(path / "baselines" / "filtered_bc" / "checkpoints") == [22]
-    assert not (path / "checkpoints").exists()
-    (line,) = lines(path)
-    assert (line["groups_accepted"], line["rollouts"]) == (4, 12)
-    assert line["loss"] == line["loss_cond"]
-    episodes = load_episodes(path / "episodes" / "filtered_bc" / "001.npz")
-    windows = {kind: sum(sum(e.chunk_start) for e in episodes if e.success is kind)
-               for kind in (True, False)}  # fmt: skip
-    assert all(windows.values())  # otherwise the next line says nothing
-    assert line["positive_share"] == windows[True] / (windows[True] + windows[False])
-    assert line["positive_weight_mean"] == 1.0
+
+    def update(state, batch, rng):
+        metrics = {"loss": jnp.float32(state.step)}
+        return state.replace(step=state.step + 1), metrics
+
+    counting = dataclasses.replace(setup, update=update)
+    _, report = run_iteration(counting, state)
+    assert report.metrics["loss"] == mean
+
+
+def test_the_opening_lines_warn_of_a_dangerous_setting():
+    assert opening_lines(RIPT) == [str(RIPT)]
+    dangerous = ript(advantage={"clipping": "symmetric", "negatives": "signed"})
+    assert opening_lines(dangerous)[1].startswith("warning: rl.advantage.negatives is 'signed'")

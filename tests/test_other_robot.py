@@ -19,7 +19,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.policy.folder import PolicySpec, check_robot, init_policy, load_policy, save_policy
 from pi0_jax.policy.policy import Policy
-from pi0_jax.rl.loop import run_ript
+from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.robot import Robot, numbered
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.run.folder import RunFolder
@@ -90,7 +90,7 @@ def test_ript_and_evaluation(base, demos, scripted_pool, tmp_path):
     suite = Suite("slider", (TASK,), STRIDES)
     session = Session(RunFolder(tmp_path / "run", {}, resume=False), suite, scripted_pool, 0, 8)
     config = ript(iterations=1, groups={"dynamic_sampling": False})
-    better = run_ript(session, "ript", base, demos, config, OPTIMIZER, first_step=10)
+    better = run_stored_ript(session, "ript", base, demos, config, OPTIMIZER, first_step=10)
     moved = better.params["action_out_proj"]["kernel"] - base.params["action_out_proj"]["kernel"]
     assert np.abs(moved).max() > 0
     evaluation = EvalConfig(episodes=2, first_seed=100, guidance=(1.0,), num_flow_steps=2, videos=0)

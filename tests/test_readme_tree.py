@@ -10,7 +10,7 @@ SPEC.loader.exec_module(readme_tree)
 
 
 def test_the_readme_names_every_file_as_its_docstring_does():
-    """If this fails: python scripts/readme_tree.py"""
+    """If this fails: python scripts/readme_tree.py."""
     text = (ROOT / "README.md").read_text()
     assert readme_tree.replaced(text) == text
 

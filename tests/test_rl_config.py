@@ -7,7 +7,7 @@ from tiny import RIPT, ript
 
 from pi0_jax.errors import InputError
 from pi0_jax.rl.advantage import AdvantageConfig
-from pi0_jax.rl.config import replaced, ript_config
+from pi0_jax.rl.config import check_unused_objectives, replaced, ript_config
 from pi0_jax.training.optimizer import OptimizerConfig
 
 PLAIN = dataclasses.asdict(RIPT)
@@ -42,6 +42,7 @@ def test_keys_are_replaced_section_by_section():
         ({"groups": {"group_size": 1}}, "rl.groups.group_size must be at least 2, got 1"),
         ({"advantage": {"negatives": "no"}}, "rl.advantage.negatives must be one of 'clamp'"),
         ({"windows": {"stride": "x"}}, "rl.windows.stride must be 'executed'"),
+        ({"log_every": 0}, "rl.log_every must be at least 1, got 0"),
         ({"time_samples": 0}, "rl.time_samples must be at least 1"),
         ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
         ({"cfg": {"alpha": -1.0}}, "rl.cfg.alpha must be at least 0"),
@@ -79,3 +80,16 @@ def test_an_average_that_nobody_keeps():
     RIPT.check_optimizer(OptimizerConfig(1e-3, 1))
     with pytest.raises(InputError, match=r"rl\.optimizer\.ema_decay is 0 .* set it"):
         averaged.check_optimizer(OptimizerConfig(1e-3, 1))
+
+
+def test_settings_of_an_objective_that_no_method_chose_are_refused():
+    own = {"cfg_dropout": {"probability": 0.3}}
+    chosen = ript(objective="cfg_dropout", **own)
+    with pytest.raises(InputError, match=r"rl.cfg_dropout is set .* objective 'cfg_dropout'"):
+        check_unused_objectives([ript(**own)])
+    # Another method uses the objective, but with settings of its own.
+    with pytest.raises(InputError, match=r"rl.cfg_dropout is set \(cfg_dropout 0.3\)"):
+        check_unused_objectives([ript(**own), ript(objective="cfg_dropout")])
+    # The section is shared by both methods, and one of them trains with it.
+    check_unused_objectives([ript(**own), chosen])
+    check_unused_objectives([RIPT, ript(objective="filtered_bc"), ript(cfg={"alpha": 1.0})])

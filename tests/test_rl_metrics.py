@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny import RIPT, batch, episode
+from tiny import batch, episode
 
 from pi0_jax.episode import Group
-from pi0_jax.rl.iteration import CollectedGroups
+from pi0_jax.rl.iteration import CollectedGroups, WeightedWindows
 from pi0_jax.rl.metrics import PHASES, iteration_metrics, no_update_reason
 
 GOOD, BAD = episode(4, [0], success=True), episode(6, [0])
@@ -18,7 +18,7 @@ MIXED = Group((GOOD, BAD))
 def test_a_line_of_metrics():
     found = CollectedGroups((GOOD, BAD, BAD, BROKEN), (MIXED,), tried=4, skipped=2)
     windows = batch(4).replace(weight=np.array([0, 1, 3, 0], np.float32))
-    line = iteration_metrics(RIPT, 7, found, windows, np.array([2.0, 0.5, 8.0]))
+    line = iteration_metrics(7, found, WeightedWindows(windows, 3), np.array([2.0, 0.5, 8.0]))
     other = line.pop("success/other")
     assert np.isnan(other)  # no valid episode; written as null
     assert line == {
@@ -31,7 +31,7 @@ def test_a_line_of_metrics():
         "groups_accepted": 1,
         "groups_accepted_share": 0.25,
         "groups_skipped": 2,
-        "advantages_not_finite": 0,
+        "advantages_not_finite": 3,
         "windows": 4,
         "positive_share": 0.5,
         "positive_weight_mean": 2.0,
@@ -43,7 +43,9 @@ def test_a_line_of_metrics():
 
 
 def test_a_line_of_a_step_without_rollouts():
-    line = iteration_metrics(RIPT, 1, CollectedGroups(skipped=3), None, np.array([0.1, 0, 0]))
+    line = iteration_metrics(
+        1, CollectedGroups(skipped=3), WeightedWindows(), np.array([0.1, 0, 0])
+    )
     assert (line["rollouts"], line["groups_skipped"], line["windows"]) == (0, 3, 0)
     assert (line["groups_accepted_share"], line["positive_weight_mean"]) == (0.0, 0.0)
 
@@ -54,27 +56,28 @@ def test_a_line_of_a_step_without_rollouts():
         (
             CollectedGroups((GOOD, GOOD), (), tried=1),
             False,
-            "ript 3: no group taught anything (1 tried, 100% of the rollouts succeeded); no update",
+            "iteration 3: no group was informative (1 tried, 100% of the rollouts succeeded); "
+            "no update",
         ),
         (
             CollectedGroups((BAD, BAD), (), tried=1),
             True,
-            "ript 3: no group taught anything (1 tried, 0% of the rollouts succeeded); training "
-            "goes on with earlier windows",
+            "iteration 3: no group was informative (1 tried, 0% of the rollouts succeeded); "
+            "training continues with earlier windows",
         ),
         (
             CollectedGroups(skipped=5),
             False,
-            "ript 3: no group taught anything (all 5 groups of initial states are solved and were "
-            "passed over); no update",
+            "iteration 3: no group was informative (all 5 groups start from solved states and were "
+            "skipped); no update",
         ),
         (
             CollectedGroups((GOOD, BAD), (MIXED,), tried=1),
             False,
-            "ript 3: no group taught anything (1 groups were accepted, but no window of them is "
-            "whole); no update",
+            "iteration 3: no new training windows (in 1 informative groups every window is too "
+            "short); no update",
         ),
     ],
 )
-def test_why_nothing_was_taught(found, more, text):
-    assert no_update_reason("ript", 3, found, more) == text
+def test_why_there_are_no_new_windows(found, more, text):
+    assert no_update_reason(3, found, more) == text

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,6 +50,8 @@ class RiptConfig:
         demo_fraction: share of a batch drawn from demonstrations; all of it trains the
             unconditional branch.
         demo_weight: weight of demonstrations in the conditional branch.
+        log_every: updates between two measurements, because each waits for the device; the
+            metrics of an iteration are means over the measured updates.
     """
 
     iterations: int
@@ -71,6 +73,7 @@ class RiptConfig:
     buffer_iterations: int = 0
     demo_fraction: float = 0.0
     demo_weight: float = 0.0
+    log_every: int = 10
 
     def __post_init__(self) -> None:
         """Checks names, ranges, and that no key is without effect.
@@ -80,7 +83,7 @@ class RiptConfig:
         """
         check_minima("rl", self, {"iterations": 0, "updates_per_iteration": 1, "batch_size": 1})
         check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
-        check_minima("rl", self, {"time_samples": 1})
+        check_minima("rl", self, {"time_samples": 1, "log_every": 1})
         choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
         check_choices("rl", self, choices)
@@ -122,6 +125,30 @@ class RiptConfig:
                 "rl.rollout_params is 'ema', but rl.optimizer.ema_decay is 0 and no moving "
                 "average is kept; set it, e.g. to 0.99"
             )
+
+
+def check_unused_objectives(methods: Iterable[RiptConfig]) -> None:
+    """No method sets an objective that neither it nor another method trains with.
+
+    A run shares its sections among several methods, so a section may differ from its default if
+    some method with these settings has chosen that objective.
+
+    Args:
+        methods: all of a run, baselines included.
+
+    Raises:
+        InputError: settings of an objective without any effect.
+    """
+    methods = list(methods)
+    used = {(method.objective, method.chosen) for method in methods}
+    for method in methods:
+        for name in OBJECTIVES:
+            settings = getattr(method, name)
+            if settings != type(settings)() and (name, settings) not in used:
+                raise InputError(
+                    f"rl.{name} is set ({settings}), but no method with these settings has "
+                    f"rl.objective {name!r}: choose it, or leave rl.{name} at its default"
+                )
 
 
 def ript_config(values: Mapping[str, Any]) -> RiptConfig:

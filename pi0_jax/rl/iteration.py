@@ -1,7 +1,9 @@
-"""One step of RIPT: groups of rollouts -> advantages -> weighted windows -> batches.
+"""The pure steps of a RIPT iteration: groups of rollouts -> weights -> windows -> batches.
 
 RIPT (arXiv 2505.17016) without its PPO update: K rollouts of one initial state, leave-one-out
 advantages, dynamic sampling; no critic, no likelihood. The update is one of `rl/objectives/`.
+
+Axis letters: n episode, m window, c camera, H action horizon, d padded action dimension.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from pi0_jax.types import Batch
 
 @dataclass(frozen=True)
 class CollectedGroups:
-    """What one RIPT step brought in.
+    """What the rollouts of one RIPT iteration brought.
 
     Attributes:
         episodes: all of them, errors included, group by group.
@@ -46,7 +48,7 @@ class CollectedGroups:
 
     @property
     def success_by_task(self) -> dict[str, float]:
-        """The same of each task."""
+        """The success rate of each task, by its name."""
         tasks = dict.fromkeys(episode.task for episode in self.episodes)
         return {task: _rate([e for e in self.episodes if e.task == task]) for task in tasks}
 
@@ -54,6 +56,20 @@ class CollectedGroups:
     def accepted_share(self) -> float:
         """Accepted groups among those tried; 0 where none was tried."""
         return len(self.groups) / max(1, self.tried)
+
+
+@dataclass(frozen=True)
+class WeightedWindows:
+    """What an iteration's accepted groups give to train on.
+
+    Attributes:
+        batch: m windows, images uint8[m, c, h, w, 3], actions float32[m, H, d], weight
+            float32[m]; None where no group was accepted or no window is complete.
+        advantages_not_finite: episodes whose advantage was NaN or infinite; they weigh 0.
+    """
+
+    batch: Batch | None = None
+    advantages_not_finite: int = 0
 
 
 def collect_groups(
@@ -66,9 +82,25 @@ def collect_groups(
     optimizer_step: int,
     report: Report = lambda episodes: None,
 ) -> tuple[CollectedGroups, InitStateSchedule]:
-    """Collects groups until enough are accepted, `max_groups` are tried, or all are solved."""
+    """Collects groups until enough are accepted, `max_groups` are tried, or all are solved.
+
+    Args:
+        policy: acts in the rollouts.
+        pool: runs the simulators.
+        tasks: they take turns.
+        init_states: where the plan of initial states stands.
+        config: which groups, and at which steps images are recorded.
+        execute_steps: actions executed of each chunk.
+        optimizer_step: recorded with the episodes, and part of the key of their noise.
+        report: called with all episodes so far, for a progress line.
+
+    Returns:
+        The groups, and the plan of initial states after them.
+    """
     sampling, found = config.groups, CollectedGroups()
+    # A window can start only where there is an image: the simulator must record them now.
     look_every = config.windows.every
+    # Dynamic sampling rejects groups, so one round may not be enough (RIPT, section 3).
     while len(found.groups) < sampling.enough and found.tried < sampling.max_groups:
         wanted = sampling.groups_per_iteration - len(found.groups)
         starts, skipped, init_states = init_states.next_groups(
@@ -88,6 +120,7 @@ def collect_groups(
             found.tried + len(starts),
             found.skipped + skipped,
         )
+        # Every state is solved: another round would find none either.
         if not starts:
             break
     return found, init_states
@@ -95,15 +128,25 @@ def collect_groups(
 
 def weighted_windows(
     groups: Sequence[Group], config: RiptConfig, transforms: Transforms, horizon: int
-) -> Batch | None:
-    """The training windows of a step's accepted groups; None where there are none."""
+) -> WeightedWindows:
+    """The training windows of an iteration's accepted groups.
+
+    Args:
+        groups: accepted ones; their n episodes are weighed together.
+        config: advantage and windows.
+        transforms: of the policy that is trained.
+        horizon: H, actions per window.
+    """
     if not groups:
-        return None
-    weights, _ = episode_weights([group.rewards for group in groups], config.advantage)
+        return WeightedWindows()
+    # weights float32[n]: every window of an episode inherits the weight of its outcome.
+    weights, not_finite = episode_weights([group.rewards for group in groups], config.advantage)
     episodes = [episode for group in groups for episode in group.episodes]
+    # With windows.skip_short, episodes that all end early have no window; that is no error.
     if not any(len(window_starts(e, horizon, config.windows)) for e in episodes):
-        return None
-    return cut_windows(episodes, list(weights), transforms, horizon, config.windows)
+        return WeightedWindows(advantages_not_finite=not_finite)
+    batch = cut_windows(episodes, list(weights), transforms, horizon, config.windows)
+    return WeightedWindows(batch, not_finite)
 
 
 def demo_windows(
@@ -128,14 +171,18 @@ def draw_batch(
     """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
 
     Args:
-        rollouts: windows of the accepted groups, a part an iteration.
+        rollouts: windows of the accepted groups, one part per iteration in the buffer.
         demos: windows of demonstrations; None if their share is 0.
-        config: batch size and share.
+        config: batch size b and share of demonstrations.
         rng: of this update.
+
+    Returns:
+        b windows, actions float32[b, H, d]; those of demonstrations come last.
     """
     from_demos = round(config.batch_size * config.demo_fraction)
     from_rollouts = config.batch_size - from_demos
     total = sum(count(part) for part in rollouts)
+    # Uniform over the windows of all iterations in the buffer, with replacement: int[b'] indices.
     parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
     if demos is not None and from_demos:
         parts.append(demos.take(rng.integers(len(demos), size=from_demos)))

@@ -1,265 +1,276 @@
-"""The RIPT loop: roll out, weigh, update, remember; one checkpoint an iteration."""
+"""The RIPT loop over pure steps: collect groups -> weigh -> cut windows -> update.
+
+No run folder and no disk: `rl/stored_loop.py` adds them. One iteration in a notebook:
+
+    setup, state = create_loop(policy, [task], engine, config, optimizer, loss=my_loss)
+    state, report = run_iteration(setup, state)
+    improved = improved_policy(setup, state)
+
+Random streams, all of them functions of the run's seed and a position, so that any iteration can
+be repeated alone: initial states (`run/seeds.py: first_state`); the noise of a rollout (seed of
+its state, rollout, optimizer step, control step); the windows of an update (seed, `_BATCHES`,
+optimizer step of RL); noise and times of an update (key of seed + `_NOISE_OFFSET`, folded with
+the optimizer step of RL).
+
+Axis letters: m window, H action horizon, d padded action dimension.
+"""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
 
-from pi0_jax.data.demonstrations import Demonstrations, WindowSource
-from pi0_jax.episode import Group, without_images
-from pi0_jax.io.episodes import load_episodes, save_episodes
-from pi0_jax.model.pi0 import Pi0
+from pi0_jax.data.demonstrations import Demonstrations
+from pi0_jax.env.base import Engine, Task
 from pi0_jax.policy.folder import PolicyFolder
-from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.config import RiptConfig
-from pi0_jax.rl.init_states import DEMONSTRATIONS, InitStateSchedule, informative_groups
+from pi0_jax.rl.init_states import InitStateSchedule
 from pi0_jax.rl.iteration import (
     CollectedGroups,
+    WeightedWindows,
     collect_groups,
-    demo_windows,
     draw_batch,
     weighted_windows,
 )
 from pi0_jax.rl.metrics import iteration_metrics, no_update_reason
-from pi0_jax.rollout.collect import groups_of
-from pi0_jax.run.folder import success_text
-from pi0_jax.run.session import Session
-from pi0_jax.training import checkpoint
-from pi0_jax.training.fit import ONE_DEVICE, Update, create_training, final_params, fit
+from pi0_jax.rl.setup import ROWS, LoopSetup, LoopState, LossOf, create_loop
+from pi0_jax.rollout.collect import Report
+from pi0_jax.run.seeds import rng
+from pi0_jax.training.fit import ONE_DEVICE, final_params, fit
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import TrainState
 from pi0_jax.types import Batch
 
-_BATCHES, _NOISE = 2, 3  # streams of random numbers
-_LOOK_EVERY = 10  # updates between two looks at the metrics, which wait for the device
+# 1 are the windows of supervised training: RL must not draw the same ones.
+_BATCHES = 2
+# Added to the seed, as jax keys and NumPy generators share no streams.
+_NOISE_OFFSET = 3
 
 
 @dataclass(frozen=True)
-class Method:
-    """One way to improve the base policy; fixed over its iterations.
+class Rollouts:
+    """The first half of an iteration.
 
     Attributes:
-        name: of the method, such as "ript" or "filtered_bc".
-        config: what a step collects and trains on.
-        base: the policy it starts from.
-        policy: acts in the rollouts, with the newest parameters.
-        demos: windows of demonstrations; None where batches hold none.
-        update: the jitted update.
-        first_step: optimizer steps before RL, to number checkpoints.
+        collected: episodes and accepted groups.
+        init_states: the plan of initial states after them.
+        seconds: how long it took.
     """
 
-    name: str
-    config: RiptConfig
-    base: PolicyFolder
-    policy: Policy
-    demos: WindowSource | None
-    update: Update
-    first_step: int
+    collected: CollectedGroups
+    init_states: InitStateSchedule
+    seconds: float
 
 
 @dataclass(frozen=True)
-class LoopState:
-    """What one iteration hands to the next.
+class IterationReport:
+    """What one iteration did.
 
     Attributes:
-        iteration: iterations done.
-        state: of training.
-        init_states: of initial states.
-        windows: accepted windows by iteration, of those that accepted any and are remembered.
+        iteration: counted from 1.
+        optimizer_step: optimizer steps after it, those before RL included.
+        collected: episodes and accepted groups.
+        metrics: scalars by name: `iteration_metrics`, and the mean of what its updates measured.
+        no_update_reason: why there were no new windows; None where there were.
     """
 
     iteration: int
-    state: TrainState
-    init_states: InitStateSchedule
-    windows: dict[int, Batch] = field(default_factory=dict)
+    optimizer_step: int
+    collected: CollectedGroups
+    metrics: Mapping[str, Any]
+    no_update_reason: str | None
+
+
+OnIteration = Callable[[LoopState, IterationReport], None]
+"""Called after each iteration. It must not keep `LoopState.train_state`, which is donated next."""
 
 
 def run_ript(
-    session: Session,
-    name: str,
-    base: PolicyFolder,
-    demos: Demonstrations,
+    policy: PolicyFolder,
+    tasks: Sequence[Task],
+    engine: Engine,
     config: RiptConfig,
     optimizer: OptimizerConfig,
-    first_step: int,
+    *,
+    demonstrations: Demonstrations | None = None,
+    loss: LossOf | None = None,
+    seed: int = 0,
+    rows: int = ROWS,
     hardware: Hardware = ONE_DEVICE,
+    first_step: int = 0,
+    on_iteration: OnIteration = lambda state, report: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> PolicyFolder:
-    """Improves a policy by its own rollouts; goes on where the run folder's checkpoint stands.
+    """Improves a policy by its own rollouts (RIPT, arXiv 2505.17016); nothing is stored.
 
     Args:
-        session: of the run.
-        name: of the method.
-        base: where to start.
-        demos: demonstrations for the unconditional branch.
+        policy: where to start.
+        tasks: what the policy is trained on; they take turns.
+        engine: runs the simulators.
         config: of RIPT.
         optimizer: of the update.
-        first_step: optimizer steps before RL.
+        demonstrations: the source of `config.demo_fraction` of every batch.
+        loss: network -> loss to minimise; None for the objective that `config` names.
+        seed: of the run.
+        rows: observations per call of the policy; results depend on it, as rounding does.
         hardware: the layout of an update.
+        first_step: optimizer steps before RL; part of the key of the rollouts' noise.
+        on_iteration: called after each iteration with the new state and what was done.
+        log: takes one line of text at a time, such as `print`.
+
+    Returns:
+        The improved policy, with parameters on the host.
 
     Raises:
-        InputError: the rollouts want a moving average that the optimizer does not keep.
+        InputError: settings that contradict each other, the policy or the hardware; the loss is
+            no longer finite.
     """
-    config.check_optimizer(optimizer)
-    session.run.message(f"{name}: {config}")
-    if config.advantage.warning:
-        session.run.message(f"{name}: warning: {config.advantage.warning}")
-    network = hardware.network(base.spec.model)
-    loss = config.chosen.loss(network, config.time_samples, base.spec.branch_mode)
-    steps = config.iterations * config.updates_per_iteration
-    state, update = create_training(base.params, loss, optimizer, steps, hardware)
-    checkpoint.check_room(session.run.checkpoints(name), state)
-    method = _method(session, name, config, base, demos, update, first_step)
-    done = _resumed(session, method, LoopState(0, state, _first_sampler(session, config)))
-    session.run.rewind("rl", name, first_step + int(done.state.step))
-    while done.iteration < config.iterations:
-        done = _iterate(session, method, done)
-    return replace(base, params=gather(final_params(done.state)))
-
-
-def _method(
-    session: Session,
-    name: str,
-    config: RiptConfig,
-    base: PolicyFolder,
-    demos: Demonstrations,
-    update: Update,
-    first_step: int,
-) -> Method:
-    windows = demo_windows(demos, config, base.transforms, base.spec.model.action_horizon)
-    # Its parameters stay on the host: a rollout brings the newest, and 16 GB hold no second set.
-    policy = Policy(
-        Pi0(base.spec.model),
-        base.params,
-        base.transforms,
-        config.guidance,
-        rows=session.rows,
+    setup, state = create_loop(
+        policy,
+        tasks,
+        engine,
+        config,
+        optimizer,
+        demonstrations=demonstrations,
+        loss=loss,
+        seed=seed,
+        rows=rows,
+        hardware=hardware,
+        first_step=first_step,
     )
-    return Method(name, config, base, policy, windows, update, first_step)
+    for line in opening_lines(config):
+        log(line)
+    while state.iteration < config.iterations:
+        state, report = run_iteration(setup, state)
+        if report.no_update_reason:
+            log(report.no_update_reason)
+        on_iteration(state, report)
+    return improved_policy(setup, state)
 
 
-def _first_sampler(session: Session, config: RiptConfig) -> InitStateSchedule:
-    """Fresh states are every run's own, as demonstrations are; another finite set is named."""
-    sampling = config.groups
-    first = sampling.first_seed
-    if not sampling.num_states or sampling.states == DEMONSTRATIONS:
-        first = session.first_state(first)
-    return InitStateSchedule(first, session.seed)
+def run_iteration(setup: LoopSetup, state: LoopState) -> tuple[LoopState, IterationReport]:
+    """One RIPT iteration: rollouts, then updates.
+
+    Args:
+        setup: from `create_loop`.
+        state: where the loop stands. Its `train_state` is donated to the updates: on return it
+            is gone, so go on with the state that comes back.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    return learn(setup, state, roll_out(setup, state))
 
 
-def _iterate(session: Session, method: Method, done: LoopState) -> LoopState:
-    """One RIPT step."""
-    clock = [time.monotonic()]
-    collected, init_states = _roll_out(session, method, done)
+def roll_out(
+    setup: LoopSetup, state: LoopState, on_episodes: Report = lambda episodes: None
+) -> Rollouts:
+    """The first half of an iteration: groups of rollouts of the newest parameters.
+
+    Args:
+        setup: from `create_loop`.
+        state: where the loop stands; it is left as it is.
+        on_episodes: called with all episodes that have ended, for a progress line.
+    """
+    start, config, training = time.monotonic(), setup.config, state.train_state
+    params = training.averaged() if config.rollout_params == "ema" else training.params
+    collected, init_states = collect_groups(
+        setup.policy.with_params(params),
+        setup.engine,
+        setup.tasks,
+        state.init_states,
+        config,
+        setup.base.spec.execute_steps,
+        # Part of the key of their noise: a state that comes again meets other noise.
+        setup.first_step + int(training.step),
+        on_episodes,
+    )
+    return Rollouts(collected, init_states, time.monotonic() - start)
+
+
+def learn(
+    setup: LoopSetup, state: LoopState, rollouts: Rollouts
+) -> tuple[LoopState, IterationReport]:
+    """The second half of an iteration: weights, windows and updates.
+
+    Args:
+        setup: from `create_loop`.
+        state: where the loop stood before the rollouts; its `train_state` is donated.
+        rollouts: from `roll_out`.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    clock, iteration = [time.monotonic()], state.iteration + 1
+    collected = rollouts.collected
+    fresh = windows_of(setup, collected)
+    buffer = with_windows(setup.config, state.buffer, iteration, fresh)
     clock.append(time.monotonic())
-    fresh = _windows(method, collected.groups)
-    windows = _update_buffer(method.config, done, fresh)
+    # An empty buffer has nothing to draw from: parameters, optimizer and step stay as they are.
+    train_state, measured = state.train_state, {}
+    if buffer:
+        train_state, measured = _train(setup, train_state, list(buffer.values()))
     clock.append(time.monotonic())
-    if fresh is None:
-        session.run.message(
-            no_update_reason(method.name, done.iteration + 1, collected, bool(windows))
-        )
-    state, trained = done.state, {}
-    if windows:
-        state, trained = _train(session, method, done.state, list(windows.values()))
-    clock.append(time.monotonic())
-    now = LoopState(done.iteration + 1, state, init_states, windows)
-    found = iteration_metrics(method.config, now.iteration, collected, fresh, np.diff(clock))
-    if collected.episodes:
-        label = f"{method.name} {now.iteration}: rollouts"
-        found |= session.log_speed(label, collected.episodes, clock[1] - clock[0])
-    session.run.log(method.first_step + int(state.step), "rl", method.name, **found, **trained)
-    _save_iteration(session, method, now, collected)
-    return now
+    seconds = np.array([rollouts.seconds, *np.diff(clock)])  # [rollouts, windows, updates]
+    metrics = iteration_metrics(iteration, collected, fresh, seconds) | measured
+    reason = None if fresh.batch else no_update_reason(iteration, collected, bool(buffer))
+    step = setup.first_step + int(train_state.step)
+    report = IterationReport(iteration, step, collected, metrics, reason)
+    return LoopState(iteration, train_state, rollouts.init_states, buffer), report
 
 
-def _roll_out(
-    session: Session, method: Method, done: LoopState
-) -> tuple[CollectedGroups, InitStateSchedule]:
-    config = method.config
-    averaged = config.rollout_params == "ema"
-    label = f"{method.name} {done.iteration + 1}/{config.iterations}: rollouts"
-    total = config.groups.max_groups * config.groups.group_size
-    with session.run.progress(label, total) as progress:
-        return collect_groups(
-            method.policy.with_params(done.state.averaged() if averaged else done.state.params),
-            session.pool,
-            session.suite.tasks,
-            done.init_states,
-            config,
-            method.base.spec.execute_steps,
-            method.first_step + int(done.state.step),
-            lambda episodes: progress.update(len(episodes), success_text(episodes)),
-        )
+def windows_of(setup: LoopSetup, collected: CollectedGroups) -> WeightedWindows:
+    """The training windows of an iteration, for the policy of this loop."""
+    spec = setup.base.spec
+    return weighted_windows(
+        collected.groups, setup.config, setup.base.transforms, spec.model.action_horizon
+    )
+
+
+def with_windows(
+    config: RiptConfig, buffer: Mapping[int, Batch], iteration: int, fresh: WeightedWindows
+) -> dict[int, Batch]:
+    """The buffer with an iteration's windows, without those that are too old.
+
+    Args:
+        config: how many iterations are kept.
+        buffer: iteration -> windows, actions float32[m, H, d].
+        iteration: that of `fresh`, counted from 1.
+        fresh: its windows; without any it leaves no entry, and still ages the others.
+    """
+    parts = dict(buffer) if fresh.batch is None else {**buffer, iteration: fresh.batch}
+    oldest = iteration - config.buffer_iterations + 1 if config.buffer_iterations else 1
+    return {number: part for number, part in parts.items() if number >= oldest}
+
+
+def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
+    """The policy of a loop's state, with parameters on the host: averaged, adapters merged."""
+    return replace(setup.base, params=gather(final_params(state.train_state)))
+
+
+def opening_lines(config: RiptConfig) -> list[str]:
+    """What to log before the first iteration: the settings, and a warning where one is due."""
+    warning = config.advantage.warning
+    return [str(config), f"warning: {warning}"] if warning else [str(config)]
 
 
 def _train(
-    session: Session, method: Method, state: TrainState, rollouts: Sequence[Batch]
+    setup: LoopSetup, state: TrainState, rollouts: Sequence[Batch]
 ) -> tuple[TrainState, dict[str, float]]:
-    """The updates of one step, and the mean of what every tenth of them measured."""
-    config, seen = method.config, []
+    """The updates of one iteration, and the mean of what every `log_every`-th of them measured."""
+    config, seen = setup.config, []
     state = fit(
         state,
-        method.update,
-        lambda step: draw_batch(rollouts, method.demos, config, session.rng(_BATCHES, step)),
+        setup.update,
+        lambda step: draw_batch(rollouts, setup.demos, config, rng(setup.seed, _BATCHES, step)),
         int(state.step) + config.updates_per_iteration,
-        jax.random.key(session.seed + _NOISE),
-        log_every=_LOOK_EVERY,
+        jax.random.key(setup.seed + _NOISE_OFFSET),
+        log_every=config.log_every,
         log=lambda step, values: seen.append(values),
     )
     return state, {name: float(np.mean([one[name] for one in seen])) for name in seen[-1]}
-
-
-def _windows(method: Method, groups: Sequence[Group]) -> Batch | None:
-    horizon = method.base.spec.model.action_horizon
-    return weighted_windows(groups, method.config, method.base.transforms, horizon)
-
-
-def _update_buffer(config: RiptConfig, done: LoopState, fresh: Batch | None) -> dict[int, Batch]:
-    """The buffer with what an iteration brought, without what is too old."""
-    now = done.iteration + 1
-    windows = done.windows if fresh is None else {**done.windows, now: fresh}
-    oldest = now - config.buffer_iterations + 1 if config.buffer_iterations else 1
-    return {iteration: part for iteration, part in windows.items() if iteration >= oldest}
-
-
-def _save_iteration(
-    session: Session, method: Method, now: LoopState, collected: CollectedGroups
-) -> None:
-    """Episodes first: a checkpoint never promises episodes that are not there."""
-    path, episodes = _episodes_file(session, method, now.iteration), collected.episodes
-    if method.config.buffer_iterations == 1:
-        # No later step trains on them, and pictures of LIBERO are gigabytes a step.
-        episodes = tuple(without_images(episode) for episode in episodes)
-    save_episodes(path, episodes)
-    host = {"phase": "rl", "iteration": now.iteration, "init_states": asdict(now.init_states)}
-    step = method.first_step + int(now.state.step)
-    checkpoint.save(session.run.checkpoints(method.name), step, now.state, host)
-
-
-def _episodes_file(session: Session, method: Method, iteration: int) -> Path:
-    return session.run.episodes(f"{method.name}/{iteration:03d}")
-
-
-def _resumed(session: Session, method: Method, fresh: LoopState) -> LoopState:
-    """Where the newest checkpoint stands, with the windows that are remembered there."""
-    folder = session.run.checkpoints(method.name)
-    host = checkpoint.latest(folder)
-    if host is None or host["phase"] != "rl":
-        return fresh
-    done, kept = fresh, method.config.buffer_iterations
-    # The oldest that the next step will still train on.
-    first = max(1, host["iteration"] - kept + 2) if kept else 1
-    for iteration in range(first, host["iteration"] + 1):
-        episodes = load_episodes(_episodes_file(session, method, iteration))
-        groups = groups_of(episodes, method.config.groups.group_size)
-        part = _windows(method, informative_groups(groups, method.config.groups.dynamic_sampling))
-        before = replace(done, iteration=iteration - 1)
-        done = replace(done, windows=_update_buffer(method.config, before, part))
-    state = checkpoint.restore(folder, fresh.state)
-    init_states = InitStateSchedule(**host["init_states"])
-    return LoopState(host["iteration"], state, init_states, done.windows)

@@ -1,36 +1,28 @@
-"""What an iteration of RL leaves in metrics.jsonl, and the line where it had nothing to teach."""
+"""What an iteration of RL measures, and the line that explains an iteration without new windows."""
 
 from typing import Any
 
 import numpy as np
 
-from pi0_jax.rl.advantage import episode_weights
-from pi0_jax.rl.config import RiptConfig
-from pi0_jax.rl.iteration import CollectedGroups
-from pi0_jax.types import Batch
+from pi0_jax.rl.iteration import CollectedGroups, WeightedWindows
 
 PHASES = ("seconds_rollout", "seconds_windows", "seconds_train")
 
 
 def iteration_metrics(
-    config: RiptConfig,
-    iteration: int,
-    collected: CollectedGroups,
-    fresh: Batch | None,
-    seconds: np.ndarray,
+    iteration: int, collected: CollectedGroups, fresh: WeightedWindows, seconds: np.ndarray
 ) -> dict[str, Any]:
-    """One line of metrics.jsonl, without the update's own and the speed.
+    """The numbers of one iteration, without those of its updates.
 
     Args:
-        config: of RIPT.
         iteration: counted from 1.
         collected: what the rollouts brought.
-        fresh: this iteration's windows; None where no group taught anything.
+        fresh: this iteration's windows.
         seconds: float64[3] of its phases: rollouts, windows, updates.
     """
-    weights = np.zeros(0) if fresh is None else np.asarray(fresh.weight)
+    # weights float32[m], one per window of this iteration
+    weights = np.zeros(0) if fresh.batch is None else np.asarray(fresh.batch.weight)
     positive = weights[weights > 0]
-    rewards = [group.rewards for group in collected.groups]
     return {
         "iteration": iteration,
         "rollout_success": collected.success_rate,
@@ -41,7 +33,7 @@ def iteration_metrics(
         "groups_accepted": len(collected.groups),
         "groups_accepted_share": collected.accepted_share,
         "groups_skipped": collected.skipped,
-        "advantages_not_finite": episode_weights(rewards, config.advantage)[1] if rewards else 0,
+        "advantages_not_finite": fresh.advantages_not_finite,
         "windows": len(weights),
         "positive_share": len(positive) / max(1, len(weights)),
         "positive_weight_mean": float(np.mean(positive)) if len(positive) else 0.0,
@@ -49,22 +41,23 @@ def iteration_metrics(
     }
 
 
-def no_update_reason(
-    method: str, iteration: int, collected: CollectedGroups, trains_on: bool
-) -> str:
-    """One line for a person: why a step has no windows, and what becomes of it.
+def no_update_reason(iteration: int, collected: CollectedGroups, trains_on: bool) -> str:
+    """One line for a person: why an iteration has no new windows, and what happens next.
 
     Args:
-        method: name of the method.
         iteration: counted from 1.
         collected: what the rollouts brought.
         trains_on: there are windows of earlier iterations to train on.
     """
-    if not collected.tried:
-        why = f"all {collected.skipped} groups of initial states are solved and were passed over"
-    elif collected.groups:
-        why = f"{len(collected.groups)} groups were accepted, but no window of them is whole"
+    then = "training continues with earlier windows" if trains_on else "no update"
+    if collected.groups:
+        # Only with rl.windows.skip_short: the episodes end before their first full chunk.
+        what = "no new training windows"
+        why = f"in {len(collected.groups)} informative groups every window is too short"
+    elif not collected.tried:
+        what = "no group was informative"
+        why = f"all {collected.skipped} groups start from solved states and were skipped"
     else:
+        what = "no group was informative"
         why = f"{collected.tried} tried, {collected.success_rate:.0%} of the rollouts succeeded"
-    then = "training goes on with earlier windows" if trains_on else "no update"
-    return f"{method} {iteration}: no group taught anything ({why}); {then}"
+    return f"iteration {iteration}: {what} ({why}); {then}"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from pi0_jax.env.base import Task
+from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 from pi0_jax.policy.policy import Policy
-from pi0_jax.rollout.collect import collect, plan_states
+from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.session import Session
@@ -20,7 +20,8 @@ from pi0_jax.run.success import Phase, Row
 # Episodes under way at a time: few enough for memory.
 _AT_ONCE = 64
 
-_State = tuple[Task, int]
+State = tuple[Task, int]
+"""A task and the seed of an initial state."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class EvalConfig:
         num_flow_steps: Euler steps.
         videos: videos of each task and kind (`film.film`).
         execute_steps: actions executed of each chunk; 0 for as many as the policy folder says.
+        every: also evaluate during RL, after every n-th iteration, at guidance 1; 0 for never.
     """
 
     episodes: int
@@ -42,6 +44,7 @@ class EvalConfig:
     num_flow_steps: int
     videos: int
     execute_steps: int = 0
+    every: int = 0
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -55,6 +58,7 @@ class EvalConfig:
             "first_seed": 0,
             "videos": 0,
             "execute_steps": 0,
+            "every": 0,
         }
         check_minima("eval", self, minima)
         numbers = (
@@ -65,6 +69,11 @@ class EvalConfig:
                 f"eval.guidance must be scales that are not negative, such as (1.0,), got "
                 f"{self.guidance!r}"
             )
+
+    def states(self, tasks: Sequence[Task]) -> list[State]:
+        """The initial states of an evaluation: every task at the same seeds."""
+        seeds = range(self.first_seed, self.first_seed + self.episodes)
+        return [(task, seed) for task in tasks for seed in seeds]
 
     def executed(self, spec: PolicySpec) -> int:
         """Actions of each chunk that this policy executes.
@@ -97,8 +106,7 @@ def evaluate_policy(
     """
     run, steps = session.run, config.executed(folder.spec)
     run.protocol["evaluation"] = {**asdict(config), "execute_steps": steps}
-    seeds = range(config.first_seed, config.first_seed + config.episodes)
-    states = [(task, seed) for task in session.suite.tasks for seed in seeds]
+    states = config.states(session.suite.tasks)
     for scale in scales:
         log = EpisodeLog(run.episodes(f"eval/{method}_{scale:g}"))
         found = log.begin()
@@ -109,6 +117,38 @@ def evaluate_policy(
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
         run.put_rows(rows(episodes, phase, method, scale))
+
+
+def evaluate_states(
+    policy: Policy,
+    engine: Engine,
+    states: Sequence[State],
+    execute_steps: int,
+    report: Report = lambda episodes: None,
+) -> list[Episode]:
+    """Runs one episode from each state; nothing is stored, and no images are kept.
+
+    Args:
+        policy: what acts.
+        engine: runs the simulators.
+        states: where the episodes start; those of one task side by side.
+        execute_steps: actions executed of each chunk.
+        report: called with the episodes of the block under way that have ended so far, and once
+            with all of a block.
+
+    Returns:
+        One episode per state, in their order.
+    """
+    episodes: list[Episode] = []
+    for block in _blocks(states, engine.workers):
+        plans = plan_states(engine, block)
+        # Optimizer step 0 in the key of the noise, whatever was trained: all policies meet the
+        # same noise, so that differences between them are paired.
+        ended = collect(policy, engine, plans, execute_steps, 0, report, keep_images=False)
+        # Again, because an episode that could not start is not reported on the way.
+        report(ended)
+        episodes += ended
+    return episodes
 
 
 def rows(
@@ -124,12 +164,12 @@ def rows(
     ]
 
 
-def _blocks(states: Sequence[_State], workers: int) -> list[list[_State]]:
+def _blocks(states: Sequence[State], workers: int) -> list[list[State]]:
     """States to visit at a time: of as few tasks as keep the workers busy.
 
     A worker that changes its task builds a simulator; it should not do so at every chunk.
     """
-    blocks: list[list[_State]] = []
+    blocks: list[list[State]] = []
     for _, of_task in groupby(states, key=lambda state: state[0]):
         if blocks and len(blocks[-1]) < workers:
             blocks[-1] += of_task
@@ -144,7 +184,7 @@ def _evaluate(
     method: str,
     policy: Policy,
     execute_steps: int,
-    states: Sequence[_State],
+    states: Sequence[State],
     log: EpisodeLog,
     known: dict[Key, Episode],
 ) -> dict[Key, Episode]:
@@ -162,9 +202,7 @@ def _evaluate(
             text = success_text([*known.values(), *new.values()])
             progress.update(len(known) + len(new), text)
 
-        for block in _blocks(states, session.pool.workers):
-            plans = plan_states(session.pool, block)
-            note(collect(policy, session.pool, plans, execute_steps, 0, note, keep_images=False))
+        evaluate_states(policy, session.pool, states, execute_steps, note)
     seconds = time.monotonic() - start
     speed = session.log_speed(label, list(new.values()), seconds)
     values = {"guidance": policy.guidance, "episodes": len(new), "seconds_eval": seconds}

@@ -17,9 +17,8 @@ from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.episode import Episode
 from pi0_jax.errors import check_minima
 from pi0_jax.io.metrics_writer import duration
+from pi0_jax.run import seeds
 from pi0_jax.run.folder import BASE, RunFolder, protocol
-
-_SEED_STRIDE = 10_000_000  # initial states apart from one run's seed to the next
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Session:
 
     def rng(self, *key: int) -> np.random.Generator:
         """A generator of the run's seed and `key` alone: a resumed run draws the same."""
-        return np.random.default_rng((self.seed, *key))
+        return seeds.rng(self.seed, *key)
 
     def noise_key(self, method: str) -> jax.Array:
         """Key of the noise and times of a method's supervised updates."""
@@ -50,7 +49,7 @@ class Session:
 
     def first_state(self, first_seed: int) -> int:
         """Seed of the first initial state of a training stream: every run seed has its own."""
-        return first_seed + _SEED_STRIDE * self.seed
+        return seeds.first_state(self.seed, first_seed)
 
     def log_speed(self, what: str, episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
         """Says how fast a phase of rollouts was; returns it as values for metrics.jsonl."""

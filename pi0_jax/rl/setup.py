@@ -1,0 +1,163 @@
+"""What a RIPT loop holds: the fixed parts, and the value that one iteration hands to the next.
+
+Axis letters: m window, H action horizon, d padded action dimension.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pi0_jax.data.demonstrations import Demonstrations, WindowSource
+from pi0_jax.env.base import Engine, Task
+from pi0_jax.errors import InputError
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.policy import Policy
+from pi0_jax.rl.config import RiptConfig
+from pi0_jax.rl.init_states import DEMONSTRATIONS, InitStateSchedule
+from pi0_jax.rl.iteration import demo_windows
+from pi0_jax.run.seeds import first_state
+from pi0_jax.training.fit import ONE_DEVICE, Update, create_training
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.step import Loss, TrainState
+from pi0_jax.types import Batch
+
+LossOf = Callable[[Pi0], Loss]
+"""Network -> loss(params, batch, rng). A plain function; a `SampledLoss` for micro-batches."""
+
+ROWS = 8  # observations per call of the policy in rollouts; other programs round differently
+
+
+@dataclass(frozen=True)
+class LoopSetup:
+    """What stays the same over all iterations of one loop.
+
+    Attributes:
+        config: what an iteration collects and trains on.
+        base: the policy that the loop starts from.
+        policy: acts in the rollouts, with the newest parameters.
+        tasks: at least one.
+        engine: runs the simulators.
+        demos: windows of demonstrations; None where batches hold none.
+        update: the jitted update.
+        seed: of the run; every random number of the loop is a function of it.
+        first_step: optimizer steps before RL, to number optimizer steps.
+    """
+
+    config: RiptConfig
+    base: PolicyFolder
+    policy: Policy
+    tasks: tuple[Task, ...]
+    engine: Engine
+    demos: WindowSource | None
+    update: Update
+    seed: int
+    first_step: int
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """What one iteration hands to the next; with the setup it determines all that follows.
+
+    Attributes:
+        iteration: iterations done.
+        train_state: parameters and optimizer. The next iteration donates it to its updates.
+        init_states: where the plan of initial states stands.
+        buffer: iteration -> its training windows, actions float32[m, H, d]; only iterations
+            that gave windows and are not forgotten yet.
+    """
+
+    iteration: int
+    train_state: TrainState
+    init_states: InitStateSchedule
+    buffer: Mapping[int, Batch] = field(default_factory=dict)
+
+
+def create_loop(
+    policy: PolicyFolder,
+    tasks: Sequence[Task],
+    engine: Engine,
+    config: RiptConfig,
+    optimizer: OptimizerConfig,
+    *,
+    demonstrations: Demonstrations | None = None,
+    loss: LossOf | None = None,
+    seed: int = 0,
+    rows: int = ROWS,
+    hardware: Hardware = ONE_DEVICE,
+    first_step: int = 0,
+) -> tuple[LoopSetup, LoopState]:
+    """The fixed parts of a RIPT loop, and its state before the first iteration.
+
+    Args:
+        policy: where to start.
+        tasks: what the policy is trained on; they take turns.
+        engine: runs the simulators.
+        config: of RIPT.
+        optimizer: of the update.
+        demonstrations: the source of `config.demo_fraction` of every batch.
+        loss: network -> loss to minimise; None for the objective that `config` names.
+        seed: of the run.
+        rows: observations per call of the policy; results depend on it, as rounding does.
+        hardware: the layout of an update.
+        first_step: optimizer steps before RL; part of the key of the rollouts' noise.
+
+    Raises:
+        InputError: settings that contradict each other, the policy or the hardware.
+    """
+    _check(policy, tasks, config, optimizer, demonstrations)
+    hardware.check_batch(config.batch_size)
+    # The network of the update: it may compute layers again in the backward pass.
+    network = hardware.network(policy.spec.model)
+    chosen = loss(network) if loss else _objective(network, config)
+    # The learning-rate schedule spans all iterations, also those that will have no update.
+    steps = config.iterations * config.updates_per_iteration
+    train_state, update = create_training(policy.params, chosen, optimizer, steps, hardware)
+    transforms, horizon = policy.transforms, policy.spec.model.action_horizon
+    demos = demo_windows(demonstrations, config, transforms, horizon) if demonstrations else None
+    # These parameters stay on the host: every rollout gets the newest ones from the train state,
+    # and a device of 16 GB has no room for a second set.
+    acting = Policy(Pi0(policy.spec.model), policy.params, transforms, config.guidance, rows=rows)
+    setup = LoopSetup(config, policy, acting, tuple(tasks), engine, demos, update, seed, first_step)
+    return setup, LoopState(0, train_state, _first_init_states(config, seed))
+
+
+def _objective(network: Pi0, config: RiptConfig) -> Loss:
+    return config.chosen.loss(network, config.time_samples, config.branch_mode)
+
+
+def _first_init_states(config: RiptConfig, seed: int) -> InitStateSchedule:
+    """Fresh states are every run's own, as demonstrations are; a named finite set is shared."""
+    groups = config.groups
+    # Demonstrations were started from states of this run's seed, so their set moves with it.
+    own = not groups.num_states or groups.states == DEMONSTRATIONS
+    first = first_state(seed, groups.first_seed) if own else groups.first_seed
+    return InitStateSchedule(first, stream=seed)
+
+
+def _check(
+    policy: PolicyFolder,
+    tasks: Sequence[Task],
+    config: RiptConfig,
+    optimizer: OptimizerConfig,
+    demonstrations: Demonstrations | None,
+) -> None:
+    """Everything is there, and fits together.
+
+    Raises:
+        InputError: it does not.
+    """
+    config.check_optimizer(optimizer)
+    if not tasks:
+        raise InputError("tasks: expected at least one task to train on, got none")
+    if config.demo_fraction and demonstrations is None:
+        raise InputError(
+            f"rl.demo_fraction is {config.demo_fraction}, but no demonstrations were given: pass "
+            "demonstrations, or set it to 0"
+        )
+    # Otherwise the loss would tell the branches apart in another way than the acting policy.
+    if config.branch_mode != policy.spec.branch_mode:
+        raise InputError(
+            f"rl.branch_mode is {config.branch_mode!r}, but the policy has "
+            f"{policy.spec.branch_mode!r}: set one of them to the other"
+        )

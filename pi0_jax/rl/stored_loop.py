@@ -1,0 +1,212 @@
+"""The RIPT loop in a run folder: progress, metrics, episodes, checkpoints, and how it resumes.
+
+What is trained is that of `rl/loop.py` to the bit: this file adds only what a run leaves on disk.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pi0_jax.data.demonstrations import Demonstrations
+from pi0_jax.episode import without_images
+from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.rl.config import RiptConfig
+from pi0_jax.rl.evaluation import evaluate_every
+from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
+from pi0_jax.rl.iteration import CollectedGroups
+from pi0_jax.rl.loop import (
+    IterationReport,
+    OnIteration,
+    Rollouts,
+    improved_policy,
+    learn,
+    opening_lines,
+    roll_out,
+    windows_of,
+    with_windows,
+)
+from pi0_jax.rl.setup import LoopSetup, LoopState, create_loop
+from pi0_jax.rollout.collect import groups_of
+from pi0_jax.rollout.evaluate import EvalConfig
+from pi0_jax.run.folder import success_text
+from pi0_jax.run.session import Session
+from pi0_jax.training import checkpoint
+from pi0_jax.training.fit import ONE_DEVICE
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A loop, and where it is stored.
+
+    Attributes:
+        session: of the run.
+        name: of the method.
+        setup: of the loop.
+    """
+
+    session: Session
+    name: str
+    setup: LoopSetup
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the method's checkpoints."""
+        return self.session.run.checkpoints(self.name)
+
+    def episodes(self, iteration: int) -> Path:
+        """File of an iteration's episodes."""
+        return self.session.run.episodes(f"{self.name}/{iteration:03d}")
+
+    def message(self, text: str) -> None:
+        """One line for the person who watches."""
+        self.session.run.message(f"{self.name}: {text}")
+
+
+def run_stored_ript(
+    session: Session,
+    name: str,
+    base: PolicyFolder,
+    demos: Demonstrations,
+    config: RiptConfig,
+    optimizer: OptimizerConfig,
+    first_step: int,
+    hardware: Hardware = ONE_DEVICE,
+    evaluation: EvalConfig | None = None,
+) -> PolicyFolder:
+    """Improves a policy by its own rollouts; continues where the run folder's checkpoint stands.
+
+    Args:
+        session: of the run.
+        name: of the method, such as "ript" or "filtered_bc".
+        base: where to start.
+        demos: the source of `config.demo_fraction` of every batch.
+        config: of RIPT.
+        optimizer: of the update.
+        first_step: optimizer steps before RL.
+        hardware: the layout of an update.
+        evaluation: evaluate every `evaluation.every` iterations; None, or 0 there, for never.
+
+    Raises:
+        InputError: as `create_loop`; the disk is too small; a checkpoint belongs to another model.
+    """
+    setup, fresh = create_loop(
+        base,
+        session.suite.tasks,
+        session.pool,
+        config,
+        optimizer,
+        demonstrations=demos,
+        seed=session.seed,
+        rows=session.rows,
+        hardware=hardware,
+        first_step=first_step,
+    )
+    stored = _Stored(session, name, setup)
+    for line in opening_lines(config):
+        stored.message(line)
+    checkpoint.check_room(stored.checkpoints, fresh.train_state)
+    state = _resumed(stored, fresh)
+    # Lines of an iteration that was logged, but lost before its checkpoint, are written again.
+    session.run.rewind("rl", name, first_step + int(state.train_state.step))
+    evaluate = _evaluating(stored, evaluation) if evaluation else None
+    while state.iteration < config.iterations:
+        state = _iterate(stored, state, evaluate)
+    return improved_policy(setup, state)
+
+
+def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) -> LoopState:
+    """One RIPT iteration, logged and stored."""
+    rollouts = _roll_out(stored, state)
+    state, report = learn(stored.setup, state, rollouts)
+    if report.no_update_reason:
+        stored.message(report.no_update_reason)
+    speed = {}
+    if episodes := report.collected.episodes:
+        label = f"{stored.name} {report.iteration}: rollouts"
+        speed = stored.session.log_speed(label, episodes, rollouts.seconds)
+    _log(stored, report, {**report.metrics, **speed})
+    # Before the checkpoint: an evaluation that is interrupted is then run again on --resume.
+    if evaluate:
+        evaluate(state, report)
+    _save_iteration(stored, state, report)
+    return state
+
+
+def _roll_out(stored: _Stored, state: LoopState) -> Rollouts:
+    """The rollouts of an iteration, with a progress line."""
+    config = stored.setup.config
+    label = f"{stored.name} {state.iteration + 1}/{config.iterations}: rollouts"
+    total = config.groups.max_groups * config.groups.group_size
+    with stored.session.run.progress(label, total) as progress:
+        return roll_out(
+            stored.setup,
+            state,
+            lambda episodes: progress.update(len(episodes), success_text(episodes)),
+        )
+
+
+def _evaluating(stored: _Stored, config: EvalConfig) -> OnIteration:
+    """The callback that evaluates: a line of metrics.jsonl of its own each time."""
+
+    def log(report: IterationReport, values: dict[str, float]) -> None:
+        """Writes the line, and says it."""
+        _log(stored, report, {"iteration": report.iteration, **values})
+        stored.message(
+            f"iteration {report.iteration}: evaluation, {values['eval_success']:.1%} of "
+            f"{values['eval_episodes']} episodes succeeded"
+        )
+
+    setup = stored.setup
+    return evaluate_every(config, setup.base, setup.tasks, setup.engine, setup.policy.rows, log)
+
+
+def _log(stored: _Stored, report: IterationReport, values: dict[str, float]) -> None:
+    stored.session.run.log(report.optimizer_step, "rl", stored.name, **values)
+
+
+def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) -> None:
+    """Stores the episodes, then the checkpoint.
+
+    In this order, because --resume cuts the buffer's windows from the episodes of every iteration
+    that the checkpoint counts. An interruption in between leaves a file that is written again.
+    """
+    episodes = report.collected.episodes
+    if stored.setup.config.buffer_iterations == 1:
+        # No later iteration trains on them, and images of LIBERO take gigabytes per iteration.
+        episodes = tuple(without_images(episode) for episode in episodes)
+    save_episodes(stored.episodes(state.iteration), episodes)
+    schedule = asdict(state.init_states)
+    host = {"phase": "rl", "iteration": state.iteration, "init_states": schedule}
+    checkpoint.save(stored.checkpoints, report.optimizer_step, state.train_state, host)
+
+
+def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
+    """The state at the newest checkpoint, its buffer included; `fresh` where there is none."""
+    host = checkpoint.latest(stored.checkpoints)
+    if host is None or host["phase"] != "rl":
+        return fresh
+    iteration, schedule = host["iteration"], InitStateSchedule(**host["init_states"])
+    # Into `fresh`, whose arrays say where each leaf lies: on a mesh, in parts.
+    train_state = checkpoint.restore(stored.checkpoints, fresh.train_state)
+    state = replace(fresh, iteration=iteration, train_state=train_state, init_states=schedule)
+    return replace(state, buffer=_stored_buffer(stored, iteration))
+
+
+def _stored_buffer(stored: _Stored, iteration: int) -> dict[int, Batch]:
+    """The buffer after an iteration, cut again from stored episodes.
+
+    Windows are a function of episodes, so they need not be stored: images are stored once.
+    """
+    config, buffer = stored.setup.config, {}
+    kept = config.buffer_iterations
+    # The oldest iteration that the next one will still train on.
+    first = max(1, iteration - kept + 2) if kept else 1
+    for number in range(first, iteration + 1):
+        groups = groups_of(load_episodes(stored.episodes(number)), config.groups.group_size)
+        accepted = informative_groups(groups, config.groups.dynamic_sampling)
+        fresh = windows_of(stored.setup, CollectedGroups(groups=tuple(accepted)))
+        buffer = with_windows(config, buffer, number, fresh)
+    return buffer
