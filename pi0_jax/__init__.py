@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pi0_jax.env.robosuite.lift import LiftTask as LiftTask
     from pi0_jax.env.scripted import ScriptedTask as ScriptedTask
     from pi0_jax.env.stepping import SteppedSimulator as SteppedSimulator
+    from pi0_jax.env.stepping import SteppedTask as SteppedTask
     from pi0_jax.env.workers.in_process import InProcess as InProcess
     from pi0_jax.env.workers.pool import SimulatorPool as SimulatorPool
     from pi0_jax.episode import Episode as Episode
@@ -33,11 +34,18 @@ if TYPE_CHECKING:
     from pi0_jax.policy.folder import load_policy as load_policy
     from pi0_jax.policy.folder import save_policy as save_policy
     from pi0_jax.policy.policy import Policy as Policy
+    from pi0_jax.rl.config import RiptConfig as RiptConfig
+    from pi0_jax.rl.init_states import GroupConfig as GroupConfig
+    from pi0_jax.rl.loop import improved_policy as improved_policy
+    from pi0_jax.rl.loop import run_iteration as run_iteration
+    from pi0_jax.rl.loop import run_ript as run_ript
+    from pi0_jax.rl.setup import create_loop as create_loop
     from pi0_jax.robot import Dimension as Dimension
     from pi0_jax.robot import Robot as Robot
     from pi0_jax.rollout.collect import collect as collect
     from pi0_jax.rollout.collect import plan_states as plan_states
     from pi0_jax.run.success import wilson as wilson
+    from pi0_jax.training.fit import create_training as create_training
     from pi0_jax.training.optimizer import OptimizerConfig as OptimizerConfig
     from pi0_jax.training.step import SampledLoss as SampledLoss
     from pi0_jax.types import Batch as Batch
@@ -64,6 +72,7 @@ _WHERE = {
     "Task": "env.base",
     "SimState": "env.base",
     "Engine": "env.base",
+    "SteppedTask": "env.stepping",
     "SteppedSimulator": "env.stepping",
     "ScriptedTask": "env.scripted",
     "LiftTask": "env.robosuite.lift",
@@ -80,8 +89,15 @@ _WHERE = {
     "open_lerobot": "data.lerobot.folder",
     "wilson": "run.success",
     # Learning.
-    "SampledLoss": "training.step",
+    "run_ript": "rl.loop",
+    "create_loop": "rl.setup",
+    "run_iteration": "rl.loop",
+    "improved_policy": "rl.loop",
+    "RiptConfig": "rl.config",
+    "GroupConfig": "rl.init_states",
     "OptimizerConfig": "training.optimizer",
+    "create_training": "training.fit",
+    "SampledLoss": "training.step",
 }
 _MODULES = ("testing",)
 

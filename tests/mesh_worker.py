@@ -21,9 +21,10 @@ def main() -> None:
     if sys.argv[5:]:
         sharding.start_host(sys.argv[5], int(sys.argv[6]), int(sys.argv[7]))
     # Imported late: a process joins the others before its first use of JAX.
-    from tiny import MODEL, batch
+    from tiny import MODEL
 
     from pi0_jax.rl.objectives.cfg import Cfg
+    from pi0_jax.testing import batch
     from pi0_jax.training.fit import create_training, fit
     from pi0_jax.training.hardware import Hardware
     from pi0_jax.training.optimizer import OptimizerConfig

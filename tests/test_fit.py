@@ -4,9 +4,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny import batch
 
 from pi0_jax.errors import InputError
+from pi0_jax.testing import batch
 from pi0_jax.training.fit import create_training, fit
 from pi0_jax.training.optimizer import OptimizerConfig
 

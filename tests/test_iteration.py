@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny import CONFIG, RIPT, batch, episode, ript, transforms
+from tiny import CONFIG, RIPT, episode, ript, transforms
 
 from pi0_jax.data.demonstrations import InMemory, Recorded
 from pi0_jax.data.windows import concatenate, count
@@ -20,6 +20,7 @@ from pi0_jax.rl.iteration import (
     draw_batch,
     weighted_windows,
 )
+from pi0_jax.testing import batch
 
 EASY = ScriptedTask(name="easy", max_steps=4, image_size=16, tolerance=9.0)
 HOPELESS = ScriptedTask(name="hopeless", max_steps=4, image_size=16, tolerance=0.0)

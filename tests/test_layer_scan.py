@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import MODEL, observation
+from tiny import MODEL
 
 from pi0_jax.model import layer_scan as depth_module
 from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, scan_layers
+from pi0_jax.testing import observation
 
 
 def layer(carry, weight):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from loops import DEMOS, EASY, MIXED, OPTIMIZER, compiled_once
-from tiny import MODEL, RIPT, batch, policy_folder, ript
+from tiny import MODEL, RIPT, policy_folder, ript
 
 from pi0_jax.data.windows import count
 from pi0_jax.model import flow
@@ -27,6 +27,7 @@ from pi0_jax.rl.loop import (
     with_windows,
 )
 from pi0_jax.rl.setup import create_loop
+from pi0_jax.testing import batch
 from pi0_jax.training.fit import ONE_DEVICE
 from pi0_jax.training.supervised import sample_noise_and_time
 

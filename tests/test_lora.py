@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import MODEL, batch, observation
+from tiny import MODEL
 
 from pi0_jax.model import lora
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.testing import batch, observation
 from pi0_jax.training.fit import create_training, final_params, fit
 from pi0_jax.training.optimizer import OptimizerConfig
 

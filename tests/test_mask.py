@@ -1,9 +1,9 @@
 """The bits of every mask, written out."""
 
 import numpy as np
-from tiny import observation
 
 from pi0_jax.model import mask
+from pi0_jax.testing import observation
 
 
 def bits(array) -> list[str]:

@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny import CONFIG, MODEL, batch
+from tiny import CONFIG, MODEL
 
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.testing import batch
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import GB, Job, abstract_batch, check, compiled_bytes, count
 from pi0_jax.training.optimizer import OptimizerConfig

@@ -4,10 +4,11 @@ import chex
 import jax
 import numpy as np
 import pytest
-from tiny import MODEL, batch
+from tiny import MODEL
 
 from pi0_jax.errors import InputError
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.testing import batch
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import split, whole_gradient
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import jax
 import pytest
-from tiny import MODEL, batch
+from tiny import MODEL
 
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.testing import batch
 from pi0_jax.training.supervised import flow_matching_loss
 
 BENCH = Path(__file__).parents[1] / "bench"

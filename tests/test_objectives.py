@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import MODEL, batch
+from tiny import MODEL
 
 from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL
@@ -15,6 +15,7 @@ from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.testing import batch
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import whole_gradient
 from pi0_jax.training.supervised import sample_noise_and_time

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import CONFIG, MODEL, observation
+from tiny import CONFIG, MODEL
 
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0, scale_images, time_embedding
+from pi0_jax.testing import observation
 
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 HALF = Pi0(dataclasses.replace(CONFIG, compute_dtype="bfloat16"))

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny import batch, episode
+from tiny import episode
 
 from pi0_jax.episode import Group
 from pi0_jax.rl.iteration import CollectedGroups, WeightedWindows
 from pi0_jax.rl.metrics import PHASES, iteration_metrics, no_update_reason
+from pi0_jax.testing import batch
 
 GOOD, BAD = episode(4, [0], success=True), episode(6, [0])
 BROKEN = dataclasses.replace(BAD, error="broken", task="other")

@@ -8,8 +8,8 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import batch
 
+from pi0_jax.testing import batch
 from pi0_jax.training.optimizer import multiplier
 from pi0_jax.training.step import (
     init_state,

@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import CONFIG, MODEL, batch
+from tiny import CONFIG, MODEL
 
 from pi0_jax.data.augment import augment
 from pi0_jax.errors import InputError
+from pi0_jax.testing import batch
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.step import split, whole_gradient
 from pi0_jax.training.supervised import (

@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from tiny import CONFIG, MODEL, batch
+from tiny import CONFIG, MODEL
 
 from pi0_jax.policy.policy import sample
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.testing import batch
 from pi0_jax.training.trim_prompts import trim_prompts
 
 

@@ -1,8 +1,8 @@
 """Names of parameters, and which arrays a batch hands to the device."""
 
 import jax
-from tiny import batch
 
+from pi0_jax.testing import batch
 from pi0_jax.types import path_name
 
 

@@ -82,7 +82,7 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
     """
 
     def __init__(self, task: ScriptedTask) -> None:
-        self.task = task
+        super().__init__(task)
         self._hand = np.zeros(2)
         self._target = np.zeros(2)
 
@@ -91,9 +91,6 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
         rng = np.random.default_rng(seed)
         self._hand, self._target = rng.uniform(-1, 1, (2, 2))
         return self.boundary()
-
-    def close(self) -> None:
-        """Nothing to free."""
 
     def step(self, action: np.ndarray) -> bool:
         """Moves the hand by one action, float[e]; returns whether it is at the target."""
@@ -127,10 +124,6 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
         noise = np.zeros(len(self.task.robot.actions))
         noise[:2] = style.action_noise
         return noise
-
-    def video_frame(self) -> np.ndarray:
-        """uint8[h, w, 3]: what the fixed camera sees."""
-        return self.images()[0]
 
     def load(self, state: SimState) -> None:
         """Makes `state` the present one."""

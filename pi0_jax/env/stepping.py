@@ -5,12 +5,13 @@ c camera, h height, w width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from pi0_jax.env.base import ChunkResult, SimState, Task
+from pi0_jax.env.base import ChunkResult, SimState, Simulator, Task
 from pi0_jax.episode import RawObs
 from pi0_jax.robot import Robot
 
@@ -28,6 +29,31 @@ class _Recorded:
     look_steps: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class SteppedTask:
+    """A task made of its parts, for scripts and notebooks: no class of one's own is needed.
+
+    Attributes:
+        name: unique over suites, usable as a file name.
+        instruction: given to the policy.
+        robot: what acts.
+        max_steps: control steps after which an episode has failed.
+        simulator: builds the simulator from the task, such as a subclass of `SteppedSimulator`.
+        settle_steps: control steps before the first look; not counted.
+    """
+
+    name: str
+    instruction: str
+    robot: Robot
+    max_steps: int
+    simulator: Callable[["SteppedTask"], Simulator]
+    settle_steps: int = 0
+
+    def build(self) -> Simulator:
+        """Builds the simulator; called once per worker and task."""
+        return self.simulator(self)
+
+
 class SteppedSimulator(ABC, Generic[T]):
     """A `base.Simulator` made of single steps. Subclasses are final.
 
@@ -36,6 +62,10 @@ class SteppedSimulator(ABC, Generic[T]):
     """
 
     task: T
+
+    def __init__(self, task: T) -> None:
+        """Remembers the task."""
+        self.task = task
 
     @abstractmethod
     def save(self) -> SimState:
@@ -57,9 +87,12 @@ class SteppedSimulator(ABC, Generic[T]):
     def images(self) -> np.ndarray:
         """uint8[c, h, w, 3] of the present state, as in `RawObs`."""
 
-    @abstractmethod
     def video_frame(self) -> np.ndarray:
-        """uint8[h, w, 3], upright, for people to see."""
+        """uint8[h, w, 3], upright, for people to see; what the first camera sees."""
+        return self.images()[0]
+
+    def close(self) -> None:
+        """Frees what the simulator holds, such as a GL context."""
 
     def run(
         self,

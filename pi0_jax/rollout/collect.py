@@ -139,7 +139,7 @@ def collect(
     pool: Engine,
     plans: Sequence[Plan],
     execute_steps: int,
-    optimizer_step: int,
+    optimizer_step: int = 0,
     report: Report = lambda episodes: None,
     keep_images: bool = True,
     look_every: int = 0,

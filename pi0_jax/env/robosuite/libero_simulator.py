@@ -35,7 +35,7 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
     """One LIBERO task: a `base.Simulator` and a `demonstrator.DemonstratorSimulator`."""
 
     def __init__(self, task: LiberoTask) -> None:
-        self.task = task
+        super().__init__(task)
         self._own_states = libero_files.initial_states(task.suite, task.file_name)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
         built = self._env.model.get_model(mode="mujoco")

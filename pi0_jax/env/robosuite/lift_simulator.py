@@ -24,7 +24,7 @@ class LiftSimulator(PandaSimulator[LiftTask]):
     """One robosuite Lift: a `base.Simulator` and a `demonstrator.DemonstratorSimulator`."""
 
     def __init__(self, task: LiftTask) -> None:
-        self.task = task
+        super().__init__(task)
         # robosuite draws the size of the cube when it builds the model: the same everywhere.
         np.random.seed(0)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
