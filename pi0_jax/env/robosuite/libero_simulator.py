@@ -24,7 +24,11 @@ from pi0_jax.env.robosuite import libero_files
 from pi0_jax.env.robosuite.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
 from pi0_jax.env.robosuite.libero_demonstrator import Scene, pick_and_place
 from pi0_jax.env.robosuite.panda import PandaArm
-from pi0_jax.env.robosuite.panda_simulator import PandaSimulator, without_sensors
+from pi0_jax.env.robosuite.panda_simulator import (
+    PandaSimulator,
+    environment_options,
+    without_sensors,
+)
 from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
 
 # Of the model: fixtures are moved at the start of an episode, burners glow when turned on.
@@ -61,14 +65,11 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
         self._env._post_process()
         return self._settled(SETTLE_STEPS)
 
-    def step(self, action: np.ndarray) -> bool:
-        """One control step of float[7] in [-1, 1]; returns LIBERO's own goal predicate."""
-        self._arm.act(np.asarray(action, np.float64))
+    def _judge(self) -> bool:
+        """LIBERO's own goal predicate; then burners are turned on or off, which is seen later."""
         self._seen_rgba = self._arm.model.site_rgba.copy()
-        # Asked where LIBERO asks it: before the poses of the last 2 ms are brought up to date.
-        success = bool(self._env._check_success())
+        success = super()._judge()
         self._env._post_process()
-        self._arm.look()
         return success
 
     def proprio(self) -> np.ndarray:
@@ -156,12 +157,7 @@ def make_environment(task: LiberoTask, **options: Any) -> Any:
         controller_configs=load_controller_config(default_controller="OSC_POSE"),
         gripper_types="default",
         initialization_noise=None,
-        control_freq=20,
-        ignore_done=True,
-        hard_reset=False,
-        camera_names=list(task.robot.cameras),
-        camera_heights=task.image_size,
-        camera_widths=task.image_size,
+        **environment_options(task.robot.cameras, task.image_size),
         **options,
     )
 

@@ -14,7 +14,11 @@ from pi0_jax.env.demonstrator import DemonstratorConfig, lift
 from pi0_jax.env.robosuite.lift import SETTLE_STEPS, LiftTask
 from pi0_jax.env.robosuite.panda import PandaArm, controller_config
 from pi0_jax.env.robosuite.panda import robosuite as suite
-from pi0_jax.env.robosuite.panda_simulator import PandaSimulator, without_sensors
+from pi0_jax.env.robosuite.panda_simulator import (
+    PandaSimulator,
+    environment_options,
+    without_sensors,
+)
 from pi0_jax.env.robosuite.rendering import Pictures
 
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
@@ -40,14 +44,6 @@ class LiftSimulator(PandaSimulator[LiftTask]):
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         self._env.reset()
         return self._settled(SETTLE_STEPS)
-
-    def step(self, action: np.ndarray) -> bool:
-        """One control step of float[7] in [-1, 1]; returns robosuite's own success predicate."""
-        self._arm.act(np.asarray(action, np.float64))
-        # Asked where robosuite asks it: before the poses of the last 2 ms are brought up to date.
-        success = bool(self._env._check_success())
-        self._arm.look()
-        return success
 
     def proprio(self) -> np.ndarray:
         """float32[8] of the present state: position [m], axis-angle [rad], fingers [m].
@@ -110,12 +106,7 @@ def make_environment(task: LiftTask, **options: Any) -> Any:
         controller_configs=controller_config(),
         placement_initializer=sampler,
         use_object_obs=False,
-        control_freq=20,
-        ignore_done=True,
-        hard_reset=False,
-        camera_names=list(task.robot.cameras),
-        camera_heights=task.image_size,
-        camera_widths=task.image_size,
+        **environment_options(task.robot.cameras, task.image_size),
         **options,
     )
 

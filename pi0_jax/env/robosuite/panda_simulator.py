@@ -1,5 +1,6 @@
 """What the simulators of robosuite's tasks share: an arm that takes over, settling, pictures."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,38 @@ class PandaSimulator(SteppedSimulator[T]):
         """float64[7]: of three translations, three rotations, and none of the gripper."""
         return np.repeat([style.action_noise, style.rotation_noise, 0.0], [3, 3, 1])
 
+    def step(self, action: np.ndarray) -> bool:
+        """One control step of float[7] in [-1, 1]; returns the task's own success predicate."""
+        self._arm.act(np.asarray(action, np.float64))
+        # Asked where robosuite asks it: before the poses of the last 2 ms are brought up to date.
+        success = self._judge()
+        self._arm.look()
+        return success
+
+    def _judge(self) -> bool:
+        """The environment's own success predicate, and what it does at the end of a step."""
+        return bool(self._env._check_success())
+
     def close(self) -> None:
         """Frees the GL contexts."""
         self._pictures.close()
+
+
+def environment_options(cameras: Sequence[str], image_size: int) -> dict[str, Any]:
+    """Options of robosuite's environments: no horizon, soft resets, and these cameras.
+
+    Args:
+        cameras: names in the model.
+        image_size: height and width [px].
+    """
+    return {
+        "control_freq": 20,
+        "ignore_done": True,
+        "hard_reset": False,
+        "camera_names": list(cameras),
+        "camera_heights": image_size,
+        "camera_widths": image_size,
+    }
 
 
 def without_sensors(env: Any) -> None:
