@@ -85,7 +85,7 @@ def test_an_average_that_nobody_keeps():
 def test_settings_of_an_objective_that_no_method_chose_are_refused():
     own = {"cfg_dropout": {"probability": 0.3}}
     chosen = ript(objective="cfg_dropout", **own)
-    with pytest.raises(InputError, match=r"rl.cfg_dropout is set .* objective 'cfg_dropout'"):
+    with pytest.raises(InputError, match=r"rl.cfg_dropout is set .* no method with these settings"):
         check_unused_objectives([ript(**own)])
     # Another method uses the objective, but with settings of its own.
     with pytest.raises(InputError, match=r"rl.cfg_dropout is set \(cfg_dropout 0.3\)"):

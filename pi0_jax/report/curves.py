@@ -29,6 +29,7 @@ _LOSSES = {"loss_cond": "conditional", "loss_uncond": "unconditional", "loss": "
 _GROUPS = {"groups_tried": "tried", "groups_accepted": "accepted"}
 _CURVES = (
     Curve("Rollout success", "rl", {"rollout_success": ""}, "success", "iteration", True),
+    Curve("Success on evaluation states", "rl", {"eval_success": ""}, "success", "iteration", True),
     Curve("Groups with mixed outcomes", "rl", _GROUPS, "groups", "iteration"),
     Curve("Loss, reinforcement", "rl", _LOSSES, "flow-matching loss"),
     Curve("Loss, supervised", "sft", {"loss": ""}, "flow-matching loss"),

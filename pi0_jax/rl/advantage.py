@@ -2,7 +2,7 @@
 
     rewards -> advantage -> normalise -> clip -> negatives -> hard -> rescale -> weight w(A)
 
-Axis letters: k rollout of one baseline (a group, or the whole step), n episode.
+Axis letters: k rollout of one baseline (a group, or the whole iteration), g group, n episode.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ _WARNINGS = {
 
 @dataclass(frozen=True)
 class AdvantageConfig:
-    """How the outcomes of a step become the weights of its episodes.
+    """How the outcomes of an iteration become the weights of its episodes.
 
     Attributes:
         success_weight: weigh every success 1 and every failure 0, whatever its group: filtered
             behaviour cloning. The other keys then have no part in it.
-        all_rollouts_baseline: leave one out of all rollouts of the step's accepted groups,
+        all_rollouts_baseline: leave one out of all rollouts of the iteration's accepted groups,
             instead of out of those of its own group (RIPT-VLA's `rloo_over_all_rollouts`).
         normalization: "none"; "standard", (A - mean) / deviation; "robust", (A - median) /
             (1.4826 median absolute deviation): the commoner outcome becomes 0, and where half
@@ -40,9 +40,9 @@ class AdvantageConfig:
             baseline, never across baselines.
         clipping: "asymmetric", to [0, a_max]; "symmetric", to [-a_max, a_max]; "none".
         a_max: the bound.
-        negatives: what a negative advantage is worth: "clamp", nothing; "softplus", a little,
-            log(1 + e^A) of every advantage; "abs", as much as a positive one; "signed", what it
-            says. The last two are for ablations: they are said aloud when a run starts.
+        negatives: the weight of a negative advantage A: "clamp", 0; "softplus", log(1 + e^A),
+            also for positive A; "abs", |A|; "signed", A itself. The last two are for ablations:
+            a run with them starts with a warning.
         hard: weight 1 for every positive advantage (CFGRL's 1[A > 0]).
         rescale: "positive_mean", mean 1 over the positive weights, so that the learning rate
             keeps its meaning: the mean positive advantage is 1 - success rate, and without this
@@ -70,7 +70,7 @@ class AdvantageConfig:
         check_minima("rl.advantage", self, {"a_max": 0})
         if self.negatives != "clamp" and self.clipping == "asymmetric":
             raise InputError(
-                f"rl.advantage.negatives {self.negatives!r} finds no negative advantage behind "
+                f"rl.advantage.negatives {self.negatives!r} finds no negative advantage after "
                 "clipping 'asymmetric'; set rl.advantage.clipping to 'symmetric' or 'none'"
             )
         if self.negatives != "clamp" and self.hard:
@@ -81,7 +81,7 @@ class AdvantageConfig:
 
     @property
     def warning(self) -> str | None:
-        """What to say aloud before training with these settings, if anything."""
+        """A warning to log before training with these settings; None where none is due."""
         return None if self.success_weight else _WARNINGS.get(self.negatives)
 
 
@@ -90,24 +90,28 @@ def episode_weights(
 ) -> tuple[np.ndarray, int]:
     """The weight of every episode, and how many had no finite advantage.
 
-    What is NaN or infinite gets weight 0 and leaves the weights of the others as they are.
+    An advantage that is NaN or infinite gets weight 0 and does not change the other weights.
 
     Args:
-        rewards: float32[k] of each group, one entry a rollout; at least one group.
+        rewards: float32[k] of each group, one entry per rollout; at least one group. A list and
+            no array float32[g, k], because a group without its errors is shorter.
         config: what is done to them.
 
     Returns:
         float32[n] over all groups in order, and the count.
     """
     if config.success_weight:
-        advantages = np.concatenate(rewards)
+        advantages = np.concatenate(rewards)  # [n]
     else:
+        # Each part is centred by itself: a difficult group is not compared with an easy one.
         baselines = [np.concatenate(rewards)] if config.all_rollouts_baseline else rewards
         parts = [normalize(leave_one_out(part), config.normalization) for part in baselines]
-        advantages = np.concatenate(parts)
+        advantages = np.concatenate(parts)  # [n]
+    # To 0 before the transforms: one NaN would reach every weight through the mean in `rescale`.
     spoiled = ~np.isfinite(advantages)
     advantages = np.where(spoiled, np.float32(0), advantages)
     weights = advantages if config.success_weight else _weights(advantages, config)
+    # And after them: softplus gives log 2, not 0, for an advantage of 0.
     weights = np.where(spoiled, np.float32(0), weights)
     return weights, int(spoiled.sum())
 
@@ -123,6 +127,7 @@ def leave_one_out(rewards: np.ndarray) -> np.ndarray:
     Returns:
         float32[k], NaN where there is no finite reward or no finite other one.
     """
+    # In float64, rounded to float32 once at the end.
     rewards = np.asarray(rewards, np.float64)
     if len(rewards) < 2:
         raise ValueError(f"a leave-one-out baseline needs at least 2 rollouts, got {len(rewards)}")
@@ -130,7 +135,9 @@ def leave_one_out(rewards: np.ndarray) -> np.ndarray:
     advantages = np.full(len(rewards), np.nan)
     if known.sum() > 1:
         finite = rewards[known]
+        # Huge rewards overflow to infinity; `episode_weights` counts them as not finite.
         with np.errstate(over="ignore", invalid="ignore"):
+            # The mean of all rewards but one's own, for all k at once.
             baseline = (finite.sum() - finite) / (len(finite) - 1)
             advantages[known] = finite - baseline
     with np.errstate(over="ignore"):
@@ -150,6 +157,7 @@ def normalize(advantages: np.ndarray, how: str) -> np.ndarray:
     finite = advantages[np.isfinite(advantages)].astype(np.float64)
     if how == "none" or not len(finite):
         return advantages
+    # Statistics of one baseline, in float64: [k] -> scalars.
     if how == "standard":
         centre, spread = finite.mean(), finite.std()
     else:
@@ -170,6 +178,7 @@ def transform_negatives(advantages: np.ndarray, how: str) -> np.ndarray:
     if how == "clamp":
         return np.maximum(advantages, 0.0)
     if how == "softplus":
+        # log(e^0 + e^A), which does not overflow for large A.
         return np.logaddexp(0.0, advantages)
     return np.abs(advantages) if how == "abs" else advantages
 
@@ -184,6 +193,7 @@ def _weights(advantages: np.ndarray, config: AdvantageConfig) -> np.ndarray:
     """float32[n] of finite advantages."""
     clipped = clip(advantages, config.clipping, config.a_max)
     weights = transform_negatives(clipped, config.negatives).astype(np.float32)
+    # CFGRL's indicator 1[A > 0]: how much better than the baseline no longer counts.
     if config.hard:
         weights = (weights > 0).astype(np.float32)
     return rescale(weights) if config.rescale == "positive_mean" else weights

@@ -28,7 +28,7 @@ class RiptConfig:
     """What the RIPT loop collects and trains on.
 
     Attributes:
-        iterations: RIPT iterations; train.py with 0 imitates, evaluates, and stops there.
+        iterations: RIPT iterations; with 0, train.py only imitates and evaluates.
         updates_per_iteration: optimizer updates per RIPT iteration.
         batch_size: windows per optimizer update.
         groups: which initial states, and which groups count.
@@ -40,7 +40,7 @@ class RiptConfig:
         cfg_dropout: settings of this objective.
         filtered_bc: settings of this objective.
         time_samples: noise/time draws per window and branch.
-        branch_mode: how the branches of guidance are told apart (`data/branches.py`); a policy
+        branch_mode: what distinguishes the branches of guidance (`data/branches.py`); a policy
             keeps what it was trained with.
         guidance: scale at which the rollout policy acts.
         rollout_params: what acts in the rollouts: "last", the newest parameters; "ema", their
@@ -76,7 +76,7 @@ class RiptConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        """Checks names, ranges, and that no key is without effect.
+        """Rejects unknown names, values out of range, and options that another one disables.
 
         Raises:
             InputError: named field.
@@ -87,6 +87,7 @@ class RiptConfig:
         choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
         check_choices("rl", self, choices)
+        # A batch without rollouts would be supervised training, at the wrong schedule.
         if not 0 <= self.demo_fraction < 1:
             raise InputError(f"rl.demo_fraction must be in [0, 1), got {self.demo_fraction}")
         if self.demo_weight and not self.demo_fraction:
@@ -140,6 +141,7 @@ def check_unused_objectives(methods: Iterable[RiptConfig]) -> None:
         InputError: settings of an objective without any effect.
     """
     methods = list(methods)
+    # Settings are frozen values, so (name, settings) pairs can be compared and hashed.
     used = {(method.objective, method.chosen) for method in methods}
     for method in methods:
         for name in OBJECTIVES:
@@ -166,6 +168,7 @@ def ript_config(values: Mapping[str, Any]) -> RiptConfig:
         "cfg_dropout": CfgDropout,
         "filtered_bc": FilteredBc,
     }
+    # A section that is left out keeps the default of its dataclass.
     made = {
         name: build(f"rl.{name}", kind, values[name])
         for name, kind in sections.items()
@@ -189,11 +192,13 @@ def build(section: str, kind: type[T], values: Mapping[str, Any]) -> T:
     names = [entry.name for entry in known]
     for name in values:
         if name not in names:
+            # With cutoff 0 there is always a nearest key, however far away.
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
             raise InputError(
                 f"unknown config key {section}.{name}; the nearest valid key is {section}.{near}"
             )
     for entry in known:
+        # Both are MISSING only where a field has no default of either kind.
         needed = entry.default is entry.default_factory is dataclasses.MISSING
         if needed and entry.name not in values:
             raise InputError(f"config key {section}.{entry.name} is missing; set it")
@@ -209,6 +214,7 @@ def replaced(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     result = dict(values)
     for name, change in changes.items():
         before = result.get(name)
+        # Otherwise a plain value would silently replace a whole section, or the other way round.
         if isinstance(before, Mapping) != isinstance(change, Mapping) and name in result:
             raise InputError(f"config key {name!r} is a section of several keys, or is not")
         result[name] = replaced(before, change) if isinstance(before, Mapping) else change

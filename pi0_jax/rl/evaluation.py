@@ -57,6 +57,7 @@ def evaluate_every(
         start = time.monotonic()
         # What `improved_policy` would give now: averaged, adapters merged.
         policy = idle.with_params(final_params(state.train_state))
+        # No random stream of the training is read, and simulators start from the states' seeds.
         episodes = evaluate_states(policy, engine, config.states(tasks), execute_steps)
         log(report, {**success_values(episodes), "seconds_eval": time.monotonic() - start})
 
@@ -70,6 +71,7 @@ def success_values(episodes: Sequence[Episode]) -> dict[str, float]:
         episodes: of one evaluation; those that the simulator spoiled count as errors alone.
     """
     valid = [episode for episode in episodes if episode.error is None]
+    # Of all episodes, so that a task whose simulator always failed shows as NaN, not as missing.
     names = dict.fromkeys(episode.task for episode in episodes)
     of_task = {name: [e for e in valid if e.task == name] for name in names}
     return {

@@ -1,8 +1,12 @@
 """Which initial state next, and which groups count: dynamic sampling over a balanced plan.
 
-The sampler is a value: a resumed run goes on with the same states, and remembers which are solved.
+The schedule is a value: a resumed run continues with the same states, and knows which are solved.
 
-Axis letters: k rollout of a group.
+The plan of groups, read row by row, for two tasks and one state per group (fresh states):
+
+    group index   task 0           task 1
+    visit 0       0: first_seed    1: first_seed + 1
+    visit 1       2: first_seed+2  3: first_seed + 3
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +25,13 @@ _EPOCHS = 10**6  # a run visits a state less often: no two runs share a visit, n
 
 @dataclass(frozen=True)
 class GroupConfig:
-    """Which initial states a step tries, and how many.
+    """Which initial states an iteration tries, and how many.
 
     Attributes:
-        group_size: rollouts K of a group.
-        groups_per_iteration: accepted groups wanted in a step.
-        max_groups: groups tried in a step at most; a policy that always succeeds or always
-            fails ends the step here instead of searching for ever.
+        group_size: rollouts K per group.
+        groups_per_iteration: accepted groups wanted per iteration.
+        max_groups: groups tried per iteration at most; with a policy that always succeeds or
+            always fails the iteration ends here instead of searching forever.
         early_stop: no further round of search begins once this share of `groups_per_iteration` is
             accepted (RIPT-VLA's `early_stop_percentage`).
         states: "fresh", as `first_seed` and `num_states` say; "demonstrations", those that the
@@ -35,13 +39,13 @@ class GroupConfig:
             evaluation (`use_val_init`: training on the test, for debugging only). The last two
             replace `first_seed` and `num_states`.
         first_seed: of the training initial states.
-        num_states: initial states a task. 0: fresh ones without end, and every run seed has its
-            own. n > 0: the seeds first_seed ... first_seed + n - 1, the same for every run seed,
-            in an order that is shuffled anew each epoch.
+        num_states: initial states per task. 0: fresh ones without end, and every run seed has
+            its own. n > 0: the seeds first_seed ... first_seed + n - 1, the same for every run
+            seed, shuffled in each epoch.
         dynamic_sampling: reject groups that all ended alike.
-        skip_threshold: a state whose last K outcomes are all successes is passed over this many
-            times and once more, then forgotten and tried again; -1 passes over none. It needs
-            states that come again: `num_states`.
+        skip_threshold: a state that was solved in its last K rollouts is skipped
+            `skip_threshold + 1` times; then its history is cleared and it is tried again. -1
+            skips none. It needs states that come again: `num_states`.
         mix_states: the K rollouts of a group start from K different states of one task, so that
             the baseline is the task's, instead of K times from one state.
     """
@@ -86,7 +90,7 @@ class GroupConfig:
 
     @property
     def enough(self) -> int:
-        """Accepted groups with which a step is satisfied."""
+        """Accepted groups after which an iteration searches no further."""
         return max(1, int(self.groups_per_iteration * self.early_stop))
 
 
@@ -96,16 +100,16 @@ class InitStateSchedule:
 
     Group i of the plan is of task i mod number of tasks, so tasks stay balanced. With one state a
     group and without `num_states` its seed is `first_seed + i`: seeds of demonstrations, training
-    and evaluation start far apart and never meet.
+    and evaluation start far apart and never overlap.
 
     Attributes:
         first_seed: seed of the first initial state.
         stream: which of all shuffled orders; the run's seed.
-        drawn: groups of the plan seen so far, handed out or passed over.
-        accepted: groups that taught something, so far.
+        drawn: groups of the plan seen so far, handed out or skipped.
+        accepted: informative groups so far.
         outcomes: last K outcomes of each state that comes again, oldest first, such as
             {"lift/7": "0111"}.
-        skips: how often each solved state has been passed over.
+        skips: how often each solved state has been skipped.
     """
 
     first_seed: int
@@ -128,9 +132,10 @@ class InitStateSchedule:
             config: which states there are.
 
         Returns:
-            At most `count` groups of `states_per_group` starts, how many groups were passed
-            over, and the sampler behind them.
+            At most `count` groups of `states_per_group` starts, how many groups were skipped,
+            and the schedule after them.
         """
+        # 0 for fresh states: their plan has no end, and none of them comes again.
         epoch = _groups_per_epoch(config) * len(tasks)
         found: list[tuple[Start, ...]] = []
         skips, outcomes, seen = dict(self.skips), dict(self.outcomes), 0
@@ -138,6 +143,7 @@ class InitStateSchedule:
             group = self._group(tasks, self.drawn + seen, config)
             names = [_name(start.task.name, start.seed) for start in group]
             seen += 1
+            # A mixed group is skipped only if every one of its states is solved.
             if all(_solved(outcomes.get(name, ""), config) for name in names):
                 _pass_over(names, outcomes, skips, config.skip_threshold)
             else:
@@ -148,15 +154,16 @@ class InitStateSchedule:
     def record(
         self, groups: Sequence[Group], kept: int, config: GroupConfig
     ) -> "InitStateSchedule":
-        """The sampler that has heard how some groups ended.
+        """The schedule that knows how some groups ended.
 
         Args:
             groups: all of them, errors left out.
             kept: how many were accepted.
-            config: K, and whether states come again; of fresh ones nothing is remembered.
+            config: K, and whether states come again; nothing is kept of fresh ones.
         """
         outcomes, skips = dict(self.outcomes), dict(self.skips)
         episodes = [episode for group in groups for episode in group.episodes]
+        # Fresh states never come again: a history of them would only grow.
         for episode in episodes if config.num_states else ():
             name = _name(episode.task, episode.seed)
             history = outcomes.get(name, "") + str(int(episode.success))
@@ -166,16 +173,21 @@ class InitStateSchedule:
 
     def _group(self, tasks: Sequence[Task], index: int, config: GroupConfig) -> tuple[Start, ...]:
         """The starts of group `index` of the plan."""
+        # The plan as a table [visit, task], read row by row.
         visit, which = divmod(index, len(tasks))
         width = config.states_per_group
         if not config.num_states:
+            # Seeds as a table [place, task]: no two groups and no two tasks share one.
             places = range(visit * width, (visit + 1) * width)
             seeds = [self.first_seed + place * len(tasks) + which for place in places]
             return tuple(Start(tasks[which], seed) for seed in seeds)
-        # States that do not fill a group wait for the next epoch, which is shuffled anew.
+        # States that do not fill a group wait for the next epoch, which is shuffled again.
         epoch, place = divmod(visit, _groups_per_epoch(config))
+        # A function of (run seed, epoch, task) alone, so no order has to be stored.
         order = np.random.default_rng((self.stream, epoch, which)).permutation(config.num_states)
+        # The epoch's order as a table [groups_per_epoch, states_per_group]; a group is a row.
         chosen = order[place * width : (place + 1) * width]
+        # A visit is part of the key of the rollouts' noise: the next epoch must draw other noise.
         number = self.stream * _EPOCHS + epoch
         # Tasks took turns in the demonstrations, and so each has seeds of its own.
         step, first = (len(tasks), which) if config.states == DEMONSTRATIONS else (1, 0)
@@ -184,19 +196,20 @@ class InitStateSchedule:
 
 
 def informative_groups(groups: Sequence[Group], dynamic: bool) -> list[Group]:
-    """Leaves out groups that teach nothing, such as one that errors left with a single rollout.
+    """Leaves out groups without information, such as one that errors left with one rollout.
 
     Args:
         groups: finished groups.
         dynamic: dynamic sampling (RIPT): a group whose rollouts all ended alike has only zero
             advantages and is left out. Without it every other group counts.
     """
+    # A leave-one-out baseline needs another rollout.
     comparable = [group for group in groups if len(group.episodes) > 1]
     return [group for group in comparable if not (dynamic and group.uniform)]
 
 
 def _groups_per_epoch(config: GroupConfig) -> int:
-    """Groups of one task in which its states come once each; 0 where there is no end of states."""
+    """Groups of one task until each of its states has come once; 0 for fresh states."""
     return config.num_states // config.states_per_group
 
 

@@ -30,10 +30,10 @@ class CollectedGroups:
     """What the rollouts of one RIPT iteration brought.
 
     Attributes:
-        episodes: all of them, errors included, group by group.
+        episodes: all of them, errors included, group by group; images uint8[look, c, h, w, 3].
         groups: the accepted groups.
         tried: groups tried.
-        skipped: groups passed over because their states are solved.
+        skipped: groups of the plan that were not tried because their states are solved.
     """
 
     episodes: tuple[Episode, ...] = ()
@@ -100,7 +100,7 @@ def collect_groups(
     sampling, found = config.groups, CollectedGroups()
     # A window can start only where there is an image: the simulator must record them now.
     look_every = config.windows.every
-    # Dynamic sampling rejects groups, so one round may not be enough (RIPT, section 3).
+    # Dynamic sampling rejects groups, so one round may not be enough.
     while len(found.groups) < sampling.enough and found.tried < sampling.max_groups:
         wanted = sampling.groups_per_iteration - len(found.groups)
         starts, skipped, init_states = init_states.next_groups(
@@ -111,8 +111,10 @@ def collect_groups(
         fresh = collect(
             policy, pool, plans, execute_steps, optimizer_step, so_far, look_every=look_every
         )
+        # Episodes in the order of their plans: a table [group, rollout], read row by row.
         groups = groups_of(fresh, sampling.group_size)
         kept = informative_groups(groups, sampling.dynamic_sampling)
+        # Rejected groups too: a group that always succeeds is how a state counts as solved.
         init_states = init_states.record(groups, len(kept), sampling)
         found = CollectedGroups(
             (*found.episodes, *fresh),
@@ -155,10 +157,11 @@ def demo_windows(
     """The windows of demonstrations, one at every picture; None where batches hold none.
 
     Raises:
-        InputError: every demonstration is shorter than a window that must be whole.
+        InputError: with windows.skip_short, every demonstration is shorter than a window.
     """
     if not config.demo_fraction:
         return None
+    # Their weight in the conditional branch is demo_weight; by default they train the other only.
     return demos.windows(transforms, horizon, config.demo_weight, config.windows.skip_short)
 
 
@@ -171,7 +174,8 @@ def draw_batch(
     """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
 
     Args:
-        rollouts: windows of the accepted groups, one part per iteration in the buffer.
+        rollouts: windows of the accepted groups, one part per iteration in the buffer, actions
+            float32[m, H, d].
         demos: windows of demonstrations; None if their share is 0.
         config: batch size b and share of demonstrations.
         rng: of this update.

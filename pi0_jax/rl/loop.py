@@ -59,7 +59,7 @@ class Rollouts:
     Attributes:
         collected: episodes and accepted groups.
         init_states: the plan of initial states after them.
-        seconds: how long it took.
+        seconds: how long they took.
     """
 
     collected: CollectedGroups
@@ -178,6 +178,7 @@ def roll_out(
         on_episodes: called with all episodes that have ended, for a progress line.
     """
     start, config, training = time.monotonic(), setup.config, state.train_state
+    # The arrays of the train state themselves, no copy: they are donated only after the rollouts.
     params = training.averaged() if config.rollout_params == "ema" else training.params
     collected, init_states = collect_groups(
         setup.policy.with_params(params),
@@ -208,6 +209,7 @@ def learn(
     """
     clock, iteration = [time.monotonic()], state.iteration + 1
     collected = rollouts.collected
+    # Episodes to windows: images uint8[m, c, h, w, 3], actions float32[m, H, d], weight [m].
     fresh = windows_of(setup, collected)
     buffer = with_windows(setup.config, state.buffer, iteration, fresh)
     clock.append(time.monotonic())
@@ -218,6 +220,7 @@ def learn(
     clock.append(time.monotonic())
     seconds = np.array([rollouts.seconds, *np.diff(clock)])  # [rollouts, windows, updates]
     metrics = iteration_metrics(iteration, collected, fresh, seconds) | measured
+    # An iteration may train on old windows and still bring no new ones.
     reason = None if fresh.batch else no_update_reason(iteration, collected, bool(buffer))
     step = setup.first_step + int(train_state.step)
     report = IterationReport(iteration, step, collected, metrics, reason)
@@ -243,6 +246,7 @@ def with_windows(
         iteration: that of `fresh`, counted from 1.
         fresh: its windows; without any it leaves no entry, and still ages the others.
     """
+    # A new dictionary: the state of the iteration before keeps its own.
     parts = dict(buffer) if fresh.batch is None else {**buffer, iteration: fresh.batch}
     oldest = iteration - config.buffer_iterations + 1 if config.buffer_iterations else 1
     return {number: part for number, part in parts.items() if number >= oldest}
@@ -264,6 +268,8 @@ def _train(
 ) -> tuple[TrainState, dict[str, float]]:
     """The updates of one iteration, and the mean of what every `log_every`-th of them measured."""
     config, seen = setup.config, []
+    # A batch is a function of the optimizer step alone, so a resumed run draws the same ones:
+    # actions float32[batch_size, H, d], drawn from the parts of the buffer, oldest first.
     state = fit(
         state,
         setup.update,

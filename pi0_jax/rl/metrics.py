@@ -20,9 +20,10 @@ def iteration_metrics(
         fresh: this iteration's windows.
         seconds: float64[3] of its phases: rollouts, windows, updates.
     """
-    # weights float32[m], one per window of this iteration
+    # One weight per window of this iteration, [m]: old windows in the buffer do not count.
     weights = np.zeros(0) if fresh.batch is None else np.asarray(fresh.batch.weight)
     positive = weights[weights > 0]
+    # A rate of no episode is NaN here, and null in metrics.jsonl.
     return {
         "iteration": iteration,
         "rollout_success": collected.success_rate,

@@ -1,6 +1,6 @@
 """What a RIPT loop holds: the fixed parts, and the value that one iteration hands to the next.
 
-Axis letters: m window, H action horizon, d padded action dimension.
+Axis letters: b batch, m window, H action horizon, d padded action dimension.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,11 @@ from pi0_jax.training.step import Loss, TrainState
 from pi0_jax.types import Batch
 
 LossOf = Callable[[Pi0], Loss]
-"""Network -> loss(params, batch, rng). A plain function; a `SampledLoss` for micro-batches."""
+"""Network -> loss(params, batch, rng) -> (scalar to minimise, metrics by name).
+
+A batch holds b windows, actions float32[b, H, d] and weight float32[b]. With micro-batches the loss
+must be a `SampledLoss`, because it draws for the whole batch.
+"""
 
 ROWS = 8  # observations per call of the policy in rollouts; other programs round differently
 
@@ -38,7 +42,7 @@ class LoopSetup:
         policy: acts in the rollouts, with the newest parameters.
         tasks: at least one.
         engine: runs the simulators.
-        demos: windows of demonstrations; None where batches hold none.
+        demos: windows of demonstrations, actions float32[m, H, d]; None where batches hold none.
         update: the jitted update.
         seed: of the run; every random number of the loop is a function of it.
         first_step: optimizer steps before RL, to number optimizer steps.
@@ -105,6 +109,7 @@ def create_loop(
     Raises:
         InputError: settings that contradict each other, the policy or the hardware.
     """
+    # All checks first: creating the training state may take minutes and gigabytes.
     _check(policy, tasks, config, optimizer, demonstrations)
     hardware.check_batch(config.batch_size)
     # The network of the update: it may compute layers again in the backward pass.
@@ -112,6 +117,7 @@ def create_loop(
     chosen = loss(network) if loss else _objective(network, config)
     # The learning-rate schedule spans all iterations, also those that will have no update.
     steps = config.iterations * config.updates_per_iteration
+    # The parameters are copied, so that updates may donate the state and keep `policy` whole.
     train_state, update = create_training(policy.params, chosen, optimizer, steps, hardware)
     transforms, horizon = policy.transforms, policy.spec.model.action_horizon
     demos = demo_windows(demonstrations, config, transforms, horizon) if demonstrations else None

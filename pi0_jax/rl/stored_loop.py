@@ -1,6 +1,13 @@
 """The RIPT loop in a run folder: progress, metrics, episodes, checkpoints, and how it resumes.
 
-What is trained is that of `rl/loop.py` to the bit: this file adds only what a run leaves on disk.
+The training is that of `rl/loop.py` to the bit: this file adds only what a run leaves on disk.
+
+    episodes/<method>/<iteration>.npz   what the rollouts did; images uint8[look, c, h, w, 3] while
+                                        an iteration to come will train on them
+    checkpoints/<step>/                 train state, iteration, plan of initial states
+    metrics.jsonl                       one line per iteration, one more per evaluation
+
+Axis letters: m window, c camera, h w image, H action horizon, d padded action dimension.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -107,7 +114,9 @@ def run_stored_ript(
     stored = _Stored(session, name, setup)
     for line in opening_lines(config):
         stored.message(line)
+    # Before the first rollout: a full disk after hours would lose the iteration.
     checkpoint.check_room(stored.checkpoints, fresh.train_state)
+    # From here on the state is that of an unbroken run: all randomness depends on positions alone.
     state = _resumed(stored, fresh)
     # Lines of an iteration that was logged, but lost before its checkpoint, are written again.
     session.run.rewind("rl", name, first_step + int(state.train_state.step))
@@ -123,6 +132,7 @@ def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) ->
     state, report = learn(stored.setup, state, rollouts)
     if report.no_update_reason:
         stored.message(report.no_update_reason)
+    # Without rollouts, where every state is solved, there is no speed.
     speed = {}
     if episodes := report.collected.episodes:
         label = f"{stored.name} {report.iteration}: rollouts"
@@ -139,6 +149,7 @@ def _roll_out(stored: _Stored, state: LoopState) -> Rollouts:
     """The rollouts of an iteration, with a progress line."""
     config = stored.setup.config
     label = f"{stored.name} {state.iteration + 1}/{config.iterations}: rollouts"
+    # At most: an iteration ends as soon as enough groups are accepted.
     total = config.groups.max_groups * config.groups.group_size
     with stored.session.run.progress(label, total) as progress:
         return roll_out(
@@ -185,6 +196,7 @@ def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) 
 
 def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
     """The state at the newest checkpoint, its buffer included; `fresh` where there is none."""
+    # `ript` continues from `base` and shares its folder, where a checkpoint may be of phase "sft".
     host = checkpoint.latest(stored.checkpoints)
     if host is None or host["phase"] != "rl":
         return fresh
@@ -196,7 +208,7 @@ def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
 
 
 def _stored_buffer(stored: _Stored, iteration: int) -> dict[int, Batch]:
-    """The buffer after an iteration, cut again from stored episodes.
+    """The buffer after an iteration, actions float32[m, H, d], cut again from stored episodes.
 
     Windows are a function of episodes, so they need not be stored: images are stored once.
     """
@@ -205,6 +217,7 @@ def _stored_buffer(stored: _Stored, iteration: int) -> dict[int, Batch]:
     # The oldest iteration that the next one will still train on.
     first = max(1, iteration - kept + 2) if kept else 1
     for number in range(first, iteration + 1):
+        # Episodes lie as a table [group, rollout]; errors are left out of their groups.
         groups = groups_of(load_episodes(stored.episodes(number)), config.groups.group_size)
         accepted = informative_groups(groups, config.groups.dynamic_sampling)
         fresh = windows_of(stored.setup, CollectedGroups(groups=tuple(accepted)))

@@ -26,7 +26,7 @@ class Objective(Protocol):
     has_guidance: ClassVar[bool]
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
-        """The loss of a batch of windows.
+        """The loss of a batch of windows, actions float32[b, H, d] and weight float32[b].
 
         Args:
             model: the network.

@@ -65,11 +65,14 @@ class CfgDetached:
             x_t = flow.interpolate(actions, noise, time)
             cache = model.encode_prefix(params, batch.obs)
             rest = jnp.asarray(batch.obs.state), x_t, time
+            # Two passes of the expert, [b, r, H, d] each: only the first may train the network.
             v_cond = model.velocity(params, cache, *rest, jnp.full(time.shape, POSITIVE))
+            # The same values without gradients, but for the embedding that tells branches apart.
             fixed = jax.lax.stop_gradient(params) | {COND_EMBED: params[COND_EMBED]}
             still = jax.lax.stop_gradient(cache)
             v_uncond = model.velocity(fixed, still, *rest, jnp.full(time.shape, UNCONDITIONAL))
             mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
+            # Errors [b, r, H]; the mask is [b, H]: steps after the end of an episode do not count.
             cond = flow.masked_mean(flow.matching_error(v_cond, actions, noise), mask, weight)
             uncond = flow.masked_mean(flow.matching_error(v_uncond, actions, noise), mask)
             gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))

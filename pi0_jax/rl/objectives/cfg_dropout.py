@@ -56,6 +56,7 @@ class CfgDropout:
 
         def drawn(rng: jax.Array, batch: Batch) -> tuple[NoiseAndTime, jax.Array]:
             """Noise and time, and bool[b]: whose branch is the unconditional one."""
+            # Once per window, not per row [b, r]: by prompt, a window has one prefix.
             branch_rng, rng = jax.random.split(rng)
             dropped = jax.random.bernoulli(branch_rng, self.probability, (len(batch.weight),))
             return sample_noise_and_time(rng, jnp.asarray(batch.actions), time_samples), dropped
@@ -74,7 +75,9 @@ class CfgDropout:
                 ids = jnp.broadcast_to(ids, time.shape)  # [b, r]
             cache = model.encode_prefix(params, obs)
             v = model.velocity(params, cache, jnp.asarray(obs.state), x_t, time, ids)
+            # v and its target [b, r, H, d] -> error [b, r, H]; mask [b, H].
             error, mask = flow.matching_error(v, actions, noise), jnp.asarray(batch.action_mask)
+            # Each window counts in one of the two means; the other sees weight 0.
             cond = flow.masked_mean(error, mask, jnp.where(dropped, 0.0, batch.weight))
             uncond = flow.masked_mean(error, mask, dropped.astype(jnp.float32))
             return cond + uncond, {"loss_cond": cond, "loss_uncond": uncond}

@@ -42,6 +42,7 @@ class FilteredBc:
             cache = model.encode_prefix(params, batch.obs)
             v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
             error = flow.matching_error(v, actions, noise)  # [b, r, H]
+            # [b]: a window of weight 0 has no gradient, it only makes the mean smaller.
             weight = jnp.asarray(batch.weight)
             cond = flow.masked_mean(error, jnp.asarray(batch.action_mask), weight)
             return cond, {"loss_cond": cond}
