@@ -23,7 +23,7 @@ from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.env.stepping import ACTION_DIM
 from pi0_jax.errors import InputError, check_choices
-from pi0_jax.io.orbax_tree import load_tree, new_folder, save_tree
+from pi0_jax.io.orbax_tree import load_shapes, load_tree, new_folder, save_tree
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.types import path_name
@@ -152,6 +152,20 @@ def load_policy(path: Path) -> PolicyFolder:
     return PolicyFolder(spec, params, stats, path)
 
 
+def open_policy(path: Path) -> PolicyFolder:
+    """Reads a policy folder but for its weights: `params` are their shapes and dtypes, checked.
+
+    Raises:
+        InputError: as `load_policy`, except for values that are not finite.
+    """
+    path = path.expanduser()
+    spec = load_spec(path)
+    params = load_shapes(path / PARAMS)["params"]
+    _refuse(_misshapen(params, spec.model), path)
+    stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")
+    return PolicyFolder(spec, params, stats, path)
+
+
 def check_task(spec: PolicySpec, cameras: tuple[str, ...]) -> None:
     """The policy was made for the cameras of this task, and for the robot.
 
@@ -169,20 +183,28 @@ def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None
     Raises:
         InputError: one error that lists every missing, unexpected, misshapen or non-finite leaf.
     """
+    problems = _misshapen(params, config)
+    _refuse(problems + [f"{name}: NaN or infinity" for name in not_finite(params)], where)
+
+
+def _refuse(problems: list[str], where: Path) -> None:
+    if problems:
+        raise InputError(f"{where}: parameters do not fit: " + "; ".join(problems))
+
+
+def _misshapen(params: dict[str, Any], config: Pi0Config) -> list[str]:
+    """What is missing, unexpected or of another shape in a tree of arrays or shapes."""
     wanted = shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0)))
     found = shapes_by_path(params)
     problems = [f"missing {name} {wanted[name]}" for name in sorted(wanted.keys() - found.keys())]
     problems += [
         f"unexpected {name} {found[name]}" for name in sorted(found.keys() - wanted.keys())
     ]
-    problems += [
+    return problems + [
         f"{name}: expected shape {wanted[name]}, got {found[name]}"
         for name in sorted(wanted.keys() & found.keys())
         if wanted[name] != found[name]
     ]
-    problems += [f"{name}: NaN or infinity" for name in not_finite(params)]
-    if problems:
-        raise InputError(f"{where}: parameters do not fit: " + "; ".join(problems))
 
 
 def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.episode import Group, load_episodes, save_episodes, without_images
 from pi0_jax.model.pi0 import Pi0
@@ -27,11 +28,13 @@ from pi0_jax.rollout.collect import groups_of
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
-from pi0_jax.training.fit import ONE_DEVICE, Update, create_training, final_params, fit
+from pi0_jax.training.fit import ONE_DEVICE, Update, final_params, fit
 from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.setup import set_up_training
 from pi0_jax.training.sharding import gather
-from pi0_jax.training.step import TrainState
+from pi0_jax.training.step import SampledLoss, TrainState
 from pi0_jax.types import Batch
 
 _BATCHES, _NOISE = 2, 3  # streams of random numbers
@@ -107,10 +110,18 @@ def run_ript(
     session.run.message(f"{name}: {config}")
     if config.advantage.warning:
         session.run.message(f"{name}: warning: {config.advantage.warning}")
-    network = hardware.network(base.spec.model)
-    loss = config.chosen.loss(network, config.time_samples, base.spec.branch_mode)
-    steps = config.iterations * config.updates_per_iteration
-    state, update = create_training(base.params, loss, optimizer, steps, hardware)
+    spec, steps = base.spec, config.iterations * config.updates_per_iteration
+
+    def loss(network: Pi0) -> SampledLoss:
+        """The objective's."""
+        return config.chosen.loss(network, config.time_samples, spec.branch_mode)
+
+    two = has_two_prompts(spec.branch_mode)
+    batch = abstract_batch(spec.model, len(spec.cameras), config.batch_size, two_prompts=two)
+    state, update, budget = set_up_training(
+        base.params, spec.model, loss, optimizer, steps, batch, hardware
+    )
+    session.run.message(f"{name}: {budget}")
     checkpoint.check_room(session.run.checkpoints(name), state)
     method = _method(session, name, config, base, demos, update, first_step)
     done = _resumed(session, method, LoopState(0, state, _first_sampler(session, config)))

@@ -86,8 +86,17 @@ class Budget:
         return f"{self.total / GB:.3g} GB a device by count ({parts})"
 
 
-def abstract_batch(config: Pi0Config, cameras: int, size: int) -> Batch:
-    """The shapes of a batch of `size` windows."""
+def abstract_batch(
+    config: Pi0Config, cameras: int, size: int, *, two_prompts: bool = False
+) -> Batch:
+    """The shapes of a batch of `size` windows.
+
+    Args:
+        config: of the model.
+        cameras: number of them.
+        size: windows.
+        two_prompts: the unconditional branch has a prompt of its own.
+    """
 
     def shape(dtype: str, *axes: int) -> Any:
         """An abstract array of shape [size, *axes]."""
@@ -101,8 +110,11 @@ def abstract_batch(config: Pi0Config, cameras: int, size: int) -> Batch:
         prompt=shape("int32", config.prompt_length),
         prompt_mask=shape("bool", config.prompt_length),
     )
+    uncond = (obs.prompt, obs.prompt_mask) if two_prompts else (None, None)
     return Batch(
         obs=obs,
+        uncond_prompt=uncond[0],
+        uncond_prompt_mask=uncond[1],
         actions=shape("float32", config.action_horizon, config.action_dim),
         action_mask=shape("bool", config.action_horizon),
         weight=shape("float32"),
