@@ -24,6 +24,7 @@ from pi0_jax.rl.metrics import PHASES
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
+from pi0_jax.training import setup as training_setup
 from pi0_jax.training.optimizer import OptimizerConfig
 
 MIXED = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.3)
@@ -37,14 +38,14 @@ FIRST_STEP = 20
 @pytest.fixture(scope="module", autouse=True)
 def thrift():
     """Compiles an update once a configuration."""
-    compiled, create = {}, loop_module.create_training
+    compiled, create = {}, training_setup.create_training
 
     def prepared(params, loss, config, steps, hardware):
         state, update = create(params, loss, config, steps, hardware)
         return state, compiled.setdefault((config, steps, loss.evaluate.__code__), update)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop_module, "create_training", prepared)
+        patch.setattr(training_setup, "create_training", prepared)
         yield
 
 

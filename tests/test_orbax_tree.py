@@ -15,6 +15,7 @@ from pi0_jax.io.orbax_tree import (
     TreeReader,
     TreeWriter,
     check_space,
+    load_shapes,
     load_tree,
     new_folder,
     save_tree,
@@ -220,3 +221,11 @@ def test_a_full_disk_is_said_before_the_work(tmp_path: Path) -> None:
     check_space(tmp_path / "not/yet/there", 1)
     with pytest.raises(InputError, match=r"needs 1000000000\.0 GB"):
         check_space(tmp_path / "x", 10**18)
+
+
+def test_shapes_without_values(tmp_path):
+    tree = {"a": {"b": np.zeros((2, 3), ml_dtypes.bfloat16)}, "c": np.zeros(4, "i4")}
+    save_tree(tmp_path / "t", tree)
+    found = load_shapes(tmp_path / "t")
+    assert (found["a"]["b"].shape, found["a"]["b"].dtype) == ((2, 3), ml_dtypes.bfloat16)
+    assert (found["c"].shape, found["c"].dtype) == ((4,), np.int32)

@@ -19,6 +19,7 @@ from pi0_jax.policy.folder import (
     load_policy,
     load_spec,
     not_finite,
+    open_policy,
     param_count,
     save_policy,
     shapes_by_path,
@@ -53,7 +54,7 @@ def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
     config.write_text(json.dumps(values | {"branch_mode": "text_indicator"}))
     assert load_policy(tmp_path / "p").transforms.branch_mode == "text_indicator"
     config.write_text(json.dumps(values | {"branch_mode": "words"}))
-    with pytest.raises(InputError, match=r"condition must be one of 'embedding', .* got 'words'"):
+    with pytest.raises(InputError, match=r"branch_mode must be one of 'embedding', .* got 'words'"):
         load_policy(tmp_path / "p")
 
 
@@ -141,3 +142,17 @@ def test_counting_and_finding_nan() -> None:
     assert param_count(tree) == 7
     assert not_finite(tree) == ["c"]
     assert shapes_by_path(tree) == {"a/b": (2, 3), "c": (1,)}
+
+
+def test_a_policy_is_opened_without_its_weights(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p", tokenizer="bytes")
+    found = open_policy(tmp_path / "p")
+    assert (found.spec, found.path) == (policy.spec, tmp_path / "p")
+    assert shapes_by_path(found.params) == shapes_by_path(policy.params)
+    leaves = jax.tree.leaves(found.params)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+    np.testing.assert_array_equal(found.stats.state.mean, policy.stats.state.mean)
+    file = tmp_path / "p/config.json"
+    file.write_text(file.read_text().replace('"vocab_size": 40', '"vocab_size": 41'))
+    with pytest.raises(InputError, match=r"input_embedding: expected shape \(41, 16\), got \(40, "):
+        open_policy(tmp_path / "p")

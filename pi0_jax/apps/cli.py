@@ -104,10 +104,11 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     """
     name, rest = _without_config(argv)
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
-    flags.DEFINE_bool("resume", False, "continue the run in --workdir", flag_values=values)
+    workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+    resume = flags.DEFINE_bool("resume", False, "continue the run in --workdir", flag_values=values)
+    holder = None
     if checkpoint:
-        flags.DEFINE_string("checkpoint", None, "policy folder", flag_values=values)
+        holder = flags.DEFINE_string("checkpoint", None, "policy folder", flag_values=values)
     if name is None:
         raise InputError("--config is missing, e.g. --config demo or --config configs/demo.py")
     config = load_config(name)
@@ -121,17 +122,14 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
         raise InputError(" ".join(str(error).split())) from error
     if len(left) > 1:
         raise InputError(f"unexpected argument {left[1]!r}; flags begin with --")
-    if checkpoint and not values["checkpoint"].value:
+    policy = holder.value if holder is not None else None
+    if checkpoint and not policy:
         raise InputError("--checkpoint is missing: name a policy folder, e.g. runs/demo/policy")
-    if not values["workdir"].value:
+    if not workdir.value:
         raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
-    return Arguments(
-        config,
-        # No shell expands the ~ of --workdir=~/runs.
-        Path(values["workdir"].value).expanduser(),
-        values["resume"].value,
-        Path(values["checkpoint"].value).expanduser() if checkpoint else None,
-    )
+    # No shell expands the ~ of --workdir=~/runs.
+    folder = Path(workdir.value).expanduser()
+    return Arguments(config, folder, resume.value, Path(policy).expanduser() if policy else None)
 
 
 def _without_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:

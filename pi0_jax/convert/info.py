@@ -91,7 +91,8 @@ def _robot(source: Source, found: FoundStats | InputError) -> Rows:
         return [*rows, ("statistics", f"none: {found}")]
     quantile = spec.quantile if spec else found.quantile
     width = spec.action_dim if spec else declared.action_dim or own_width(found.stats.actions)
-    relative = f", the first {spec.delta_dims} relative to the state" if spec else ""
+    delta = spec.delta_dims if spec else 0
+    relative = f", the first {delta} relative to the state" if delta else ""
     return [
         *rows,
         ("actions", f"{width}{relative}"),
@@ -103,13 +104,12 @@ def _robot(source: Source, found: FoundStats | InputError) -> Rows:
 
 
 def _table(name: str, stats: Stats) -> Rows:
-    return [
-        (f"  {name} {label}", np.array2string(values, precision=3, suppress_small=True, **_WIDE))
-        for label, values in (("mean", stats.mean), ("std", stats.std))
-    ]
+    values = {"mean": stats.mean, "std": stats.std}
+    return [(f"  {name} {label}", _line(numbers)) for label, numbers in values.items()]
 
 
-_WIDE = {"max_line_width": 10_000, "threshold": 64}
+def _line(numbers: np.ndarray) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers)
 
 
 def _statistics(source: Source, path: Path, asset_id: str | None) -> FoundStats | InputError:

@@ -12,6 +12,7 @@ from pi0_jax.env.robosuite.libero import STEP_LIMITS, LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
+from pi0_jax.plain_values import build, nearest
 
 
 def _alone(kind: Callable[..., Task]) -> Callable[..., tuple[Task, ...]]:
@@ -89,9 +90,14 @@ def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
     Raises:
         InputError: unknown name, field or task, or files that are missing.
     """
-    names, options = _names(name), dict(options)
+    names, options, known = _names(name), dict(options), task_options(name)
+    if strange := sorted(options.keys() - known.keys()):
+        raise InputError(
+            f"unknown config key task.{strange[0]} of suite {name!r}; the nearest valid key is "
+            f"task.{nearest(strange[0], known)}"
+        )
+    style = build("task.demonstrator", DemonstratorConfig, options.pop("demonstrator", {}))
     try:
-        style = DemonstratorConfig(**options.pop("demonstrator", {}))
         tasks = [task for one in names for task in _SUITES[one](**options)]
         return _checked(Suite(name, tuple(tasks), style))
     except TypeError as error:
