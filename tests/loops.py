@@ -8,7 +8,7 @@ from tiny import episode
 
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.env.scripted import ScriptedTask
-from pi0_jax.rl import setup as setup_module
+from pi0_jax.training import setup as setup_module
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.step import SampledLoss
 

@@ -1,5 +1,6 @@
 """The command line: every mistake is one line and exit code 2, before anything is done."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from pi0_jax.apps import cli
+from pi0_jax.apps.config_file import load_config
+from pi0_jax.env.demonstrator import DemonstratorConfig
+from pi0_jax.env.robosuite.lift import LiftTask
+from pi0_jax.env.suite import make_suite
+from pi0_jax.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys
 from pi0_jax.apps import cli
 from pi0_jax.errors import InputError
 
-def main():
-    folder = cli.workdir()
-    print("main", folder, cli.RESUME.value, cli.CONFIG.value.rl.cfg.alpha, cli.CONFIG.value.eval.guidance)
+def main(given):
+    folder, config = given.workdir, given.config
+    print("main", folder, given.resume, config.rl.cfg.alpha, config.eval.guidance)
     if folder.name == "wrong":
         raise InputError("the input was wrong")
     if folder.name == "interrupted":
@@ -25,8 +33,8 @@ def main():
     if folder.name == "broken":
         raise RuntimeError("the work failed")
 
-cli.launch(main)
-"""  # noqa: E501
+cli.launch(main, "how to use it\\n")
+"""
 GOOD = ("--config", "configs/demo.py", "--workdir", "runs/x")
 
 
@@ -45,6 +53,52 @@ def test_overrides():
     assert done.stdout == "main runs/x True 0.5 (1.0, 4.0)\n"
 
 
+def parse(*arguments: str, **options: bool) -> cli.Arguments:
+    """As in the program, without starting one."""
+    return cli.parse(["program", *arguments], **options)
+
+
+def test_every_field_of_task_and_demonstrator_can_be_set():
+    given = parse(
+        *GOOD,
+        "--config.task.demonstrator.speed=(0.3,0.5)",
+        "--config.task.demonstrator.hover=(0.06,0.07)",
+        "--config.task.demonstrator.offset_sigma_z=0.01",
+        "--config.task.demonstrator.action_noise=0",
+        "--config.task.demonstrator.rotation_noise=0",
+        "--config.task.demonstrator.render_every=2",
+        "--config.task.placement=0.1",
+    )
+    suite = make_suite(given.config.suite, given.config.task.to_dict())
+    assert suite.tasks == (LiftTask(placement=0.1),)
+    assert suite.style == DemonstratorConfig(
+        0.022, 0.01, 0.0, 0.0, speed=(0.3, 0.5), hover=(0.06, 0.07), render_every=2
+    )
+
+
+def test_overrides_work_for_every_kind_of_config(tmp_path):
+    (tmp_path / "x.yaml").write_text("base: demo\nseed: 4\n")
+    stored = {"config": load_config("demo").to_dict() | {"seed": 5}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    for name, seed in (("demo", 0), (tmp_path / "x.yaml", 4), (tmp_path / "config.json", 5)):
+        given = parse(
+            f"--config={name}", "--config.rows=2", "--workdir", "x", "--config.eval.videos", "1"
+        )
+        assert (given.config.seed, given.config.rows, given.config.eval.videos) == (seed, 2, 1)
+
+
+def test_the_checkpoint_is_asked_for_where_it_is_needed():
+    given = parse(*GOOD, "--checkpoint=~/p", checkpoint=True)
+    assert given.checkpoint == Path.home() / "p"
+    with pytest.raises(InputError, match="--checkpoint is missing"):
+        parse(*GOOD, checkpoint=True)
+
+
+def test_help():
+    done = run("--help")
+    assert (done.returncode, done.stdout) == (0, "how to use it\n")
+
+
 def test_an_argument_of_the_config():
     done = run("--config=configs/demo.py:full", "--workdir=runs/x")
     assert done.stdout == "main runs/x False 0.1 (0.0, 1.0, 1.5, 2.0, 3.0)\n"
@@ -57,6 +111,12 @@ def test_an_argument_of_the_config():
         ((*GOOD, "--config.rl.groups.grop_size=4"), ("'rl.groups.group_size'",)),
         ((*GOOD, "--config.sft.step", "4"), ("'sft.step'", "'sft.steps'")),
         ((*GOOD, "--config.sede=1"), ("'sede'", "'seed'")),
+        ((*GOOD, "--noconfig.sft.augmnt"), ("'sft.augmnt'", "'sft.augment'")),
+        # A key of an earlier version.
+        (
+            (*GOOD, "--config.rl.sampling.group_size=4"),
+            ("config key rl.sampling.group_size is now rl.groups.group_size\n",),
+        ),
         # Values of another type.
         ((*GOOD, "--config.rl.groups.group_size=many"), ("rl.groups.group_size", "many")),
         ((*GOOD, "--config.rl.cfg.alpha=low"), ("rl.cfg.alpha", "low")),
@@ -68,6 +128,7 @@ def test_an_argument_of_the_config():
         # Everything else.
         (GOOD[:2], ("--workdir is missing",)),
         ((*GOOD, "--resum"), ("resum",)),
+        ((*GOOD, "--checkpoint=x"), ("checkpoint",)),
         ((*GOOD, "extra"), ("unexpected argument 'extra'",)),
     ],
 )
@@ -123,13 +184,13 @@ def in_a_callback(*_):
     if once:
         os.kill(os.getpid(), once.pop())
 
-def main():
+def main(given):
     gc.callbacks.append(in_a_callback)
     gc.collect()
     time.sleep(20)
 
-cli.parse = lambda argv: None
-cli.launch(main)
+cli.parse = lambda argv, checkpoint: None
+cli.launch(main, "")
 """
 
 

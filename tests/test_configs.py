@@ -1,8 +1,12 @@
 """Every config loads with every argument it documents, and builds every shape, allocating none."""
 
+import dataclasses
+import importlib
 import importlib.util
 import re
+import runpy
 from pathlib import Path
+from typing import get_type_hints
 
 import chex
 import jax
@@ -11,29 +15,26 @@ import pytest
 from naive_libero import ASSETS
 from skips import HAS_LIBERO, NO_LIBERO
 
+import pi0_jax.apps
+from pi0_jax.apps.settings import TrainSettings, train_settings
+from pi0_jax.apps.start import fresh_spec
 from pi0_jax.data.branches import has_two_prompts
-from pi0_jax.env.suite import make_suite
+from pi0_jax.env.suite import make_suite, task_options
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
-from pi0_jax.rl.config import replaced, ript_config
-from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.training.fit import make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import flow_matching_loss
 from pi0_jax.types import Batch
-from train import fresh_spec
 
-FOLDER = Path(__file__).parents[1] / "configs"
+FOLDER = Path(pi0_jax.apps.__file__).parents[1] / "configs"
 
 
 def load(path: Path):
-    """The module of a config file."""
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module of a packaged config."""
+    return importlib.import_module(f"pi0_jax.configs.{path.stem}")
 
 
 def documented(path: Path) -> list[str]:
@@ -89,33 +90,27 @@ def check_update(model: Pi0, loss, optimizer: OptimizerConfig, steps: int, batch
 def test_a_config_builds(path, argument):
     config = load(path).get_config(*filter(None, [argument]))
     config.lock()
-    suite = suite_of(config)
-    model, cameras = Pi0(fresh_spec(config, suite).model), len(suite.robot.cameras)
-    assert 1 <= fresh_spec(config, suite).execute_steps <= model.config.action_horizon
-    hardware = Hardware(**config.hardware.to_dict())
-    hardware.check_batch(config.sft.batch_size)
-    hardware.check_batch(config.rl.batch_size)
-
-    sft = config.sft
-    optimizer = OptimizerConfig(**sft.optimizer.to_dict())
+    suite, settings = suite_of(config), train_settings(config)
+    spec = fresh_spec(settings, suite)
+    model, cameras = Pi0(spec.model), len(suite.robot.cameras)
+    assert 1 <= spec.execute_steps <= model.config.action_horizon
+    sft = settings.sft
+    settings.hardware.check_batch(sft.batch_size)
+    settings.hardware.check_batch(settings.rl.batch_size)
     loss = flow_matching_loss(model, sft.time_samples)
-    check_update(
-        model, loss, optimizer, sft.steps, abstract_batch(model.config, cameras, sft.batch_size)
-    )
+    batch = abstract_batch(model.config, cameras, sft.batch_size)
+    check_update(model, loss, sft.optimizer, sft.steps, batch)
 
-    for overrides in ({}, *(part.to_dict() for part in config.baselines.values())):
-        values = replaced(config.rl.to_dict(), overrides)
-        optimizer = OptimizerConfig(**values.pop("optimizer"))
-        ript = ript_config(values)
+    for ript in settings.methods(len(suite.tasks)).values():
         loss = ript.chosen.loss(model, ript.time_samples, ript.branch_mode)
         batch = abstract_batch(model.config, cameras, ript.batch_size)
         if has_two_prompts(ript.branch_mode):
             obs = batch.obs
             batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
         steps = ript.iterations * ript.updates_per_iteration
-        check_update(model, loss, optimizer, steps, batch)
+        check_update(model, loss, ript.optimizer, steps, batch)
 
-    evaluation = EvalConfig(**config.eval)
+    evaluation = settings.eval
     c = model.config
     noise = jax.ShapeDtypeStruct((1, c.action_horizon, c.action_dim), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -128,6 +123,41 @@ def test_a_config_builds(path, argument):
             params, obs, noise,
         )  # fmt: skip
         assert chunk.shape == noise.shape
+
+
+def fields(kind: type, prefix: str = "") -> set[str]:
+    """Every field of a settings dataclass and of those in it, but what is free to have any."""
+    hints, names = get_type_hints(kind), set()
+    for entry in dataclasses.fields(kind):
+        name, inner = f"{prefix}{entry.name}", hints[entry.name]
+        if dataclasses.is_dataclass(inner):
+            names |= fields(inner, f"{name}.")
+        elif entry.name not in ("task", "baselines"):
+            names.add(name)
+    return names
+
+
+def keys(values: dict, prefix: str = "") -> set[str]:
+    """Every key of nested plain values."""
+    found = set()
+    for name, value in values.items():
+        inner = isinstance(value, dict)
+        found |= keys(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}"}
+    return found
+
+
+@pytest.mark.parametrize(("path", "argument"), CASES)
+def test_the_keys_of_a_config_are_the_fields(path, argument):
+    values = load(path).get_config(*filter(None, [argument])).to_dict()
+    task, _ = values.pop("task"), values.pop("baselines")
+    assert keys(values) == fields(TrainSettings)
+    assert keys(task) == keys(task_options(values["suite"]))
+
+
+@pytest.mark.parametrize("name", ["demo", "libero"])
+def test_the_shorthand_in_configs_is_the_packaged_config(name):
+    short = runpy.run_path(str(Path(__file__).parents[1] / "configs" / f"{name}.py"))
+    assert short["get_config"] is load(Path(f"{name}.py")).get_config
 
 
 @pytest.mark.parametrize(("path", "argument"), CASES)

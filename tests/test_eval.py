@@ -19,7 +19,7 @@ CONFIG = """
 from ml_collections import ConfigDict
 
 def get_config():
-    values = {"seed": 0, "wandb_project": "", "suite": "scripted"}
+    values = {"suite": "scripted"}
     values["pool"] = {"workers": 2, "timeout_s": 20.0}
     values["task"] = {"image_size": 16, "max_steps": 12, "tolerance": 0.5}
     values["eval"] = {"episodes": %d, "first_seed": 0, "num_flow_steps": 1, "videos": 1}

@@ -15,7 +15,6 @@ from pi0_jax.data.windows import count
 from pi0_jax.model import flow
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl import loop as loop_module
-from pi0_jax.rl import setup as setup_module
 from pi0_jax.rl.iteration import WeightedWindows
 from pi0_jax.rl.loop import (
     improved_policy,
@@ -28,6 +27,7 @@ from pi0_jax.rl.loop import (
 )
 from pi0_jax.rl.setup import create_loop
 from pi0_jax.testing import batch
+from pi0_jax.training import setup as setup_module
 from pi0_jax.training.fit import ONE_DEVICE
 from pi0_jax.training.supervised import sample_noise_and_time
 

@@ -13,6 +13,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import (
     TreeReader,
     TreeWriter,
+    load_shapes,
     load_tree,
     save_tree,
 )
@@ -109,3 +110,11 @@ def test_an_unfinished_writer_leaves_no_metadata(tmp_path: Path) -> None:
     with pytest.raises(KeyError), TreeWriter(tmp_path / "t"):
         raise KeyError
     assert not (tmp_path / "t/_METADATA").exists()
+
+
+def test_shapes_without_values(tmp_path):
+    tree = {"a": {"b": np.zeros((2, 3), ml_dtypes.bfloat16)}, "c": np.zeros(4, "i4")}
+    save_tree(tmp_path / "t", tree)
+    found = load_shapes(tmp_path / "t")
+    assert (found["a"]["b"].shape, found["a"]["b"].dtype) == ((2, 3), ml_dtypes.bfloat16)
+    assert (found["c"].shape, found["c"].dtype) == ((4,), np.int32)

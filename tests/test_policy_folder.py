@@ -19,6 +19,7 @@ from pi0_jax.policy.folder import (
     init_policy,
     load_policy,
     load_spec,
+    open_policy,
     param_count,
     save_policy,
 )
@@ -163,3 +164,17 @@ def test_a_fresh_policy_has_the_models_shapes_and_no_condition(tmp_path: Path) -
 
 def test_parameters_are_counted() -> None:
     assert param_count({"a": {"b": np.ones((2, 3))}, "c": np.array([np.inf])}) == 7
+
+
+def test_a_policy_is_opened_without_its_weights(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p", tokenizer="bytes")
+    found = open_policy(tmp_path / "p")
+    assert (found.spec, found.path) == (policy.spec, tmp_path / "p")
+    assert shapes_by_path(found.params) == shapes_by_path(policy.params)
+    leaves = jax.tree.leaves(found.params)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+    np.testing.assert_array_equal(found.stats.state.mean, policy.stats.state.mean)
+    file = tmp_path / "p/config.json"
+    file.write_text(file.read_text().replace('"vocab_size": 40', '"vocab_size": 41'))
+    with pytest.raises(InputError, match=r"input_embedding: expected shape \[41, 16\], got shape"):
+        open_policy(tmp_path / "p")

@@ -7,7 +7,7 @@ from tiny import RIPT, ript
 
 from pi0_jax.errors import InputError
 from pi0_jax.rl.advantage import AdvantageConfig
-from pi0_jax.rl.config import check_unused_objectives, replaced, ript_config
+from pi0_jax.rl.config import check_unused_objectives, ript_config
 from pi0_jax.training.optimizer import OptimizerConfig
 
 PLAIN = dataclasses.asdict(RIPT)
@@ -17,16 +17,6 @@ def test_plain_values_give_the_config():
     assert ript_config(PLAIN) == RIPT
     least = {name: PLAIN[name] for name in ("iterations", "updates_per_iteration", "batch_size")}
     assert ript_config(least | {"groups": PLAIN["groups"]}).advantage == AdvantageConfig()
-
-
-def test_keys_are_replaced_section_by_section():
-    values = {"a": 1, "part": {"b": 2, "c": 3}}
-    assert replaced(values, {"part": {"b": 9}}) == {"a": 1, "part": {"b": 9, "c": 3}}
-    assert replaced(values, {"a": 5, "new": 6}) == {"a": 5, "part": {"b": 2, "c": 3}, "new": 6}
-    assert values == {"a": 1, "part": {"b": 2, "c": 3}}
-    for changes in ({"a": {"x": 1}}, {"part": 3}):
-        with pytest.raises(InputError, match="is a section of several keys, or is not"):
-            replaced(values, changes)
 
 
 @pytest.mark.parametrize(

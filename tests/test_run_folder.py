@@ -12,7 +12,7 @@ from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
-from pi0_jax.run.folder import RunFolder, protocol, success_text
+from pi0_jax.run.folder import RESULTS, RunFolder, protocol, success_text
 from pi0_jax.run.success import Row
 from pi0_jax.versions import versions
 
@@ -213,3 +213,20 @@ def test_a_full_disk_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"expected 1\.00 GB of free disk for a run, got 0\.00 GB"):
         RunFolder(tmp_path / "run", CONFIG, resume=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_verbosity_says_how_much_is_told(tmp_path, capsys):
+    said = {}
+    for level in (0, 1, 2):
+        run = RunFolder(tmp_path / str(level), CONFIG, resume=False, verbosity=level)
+        run.message("the table", RESULTS)
+        run.message("a message")
+        with run.progress("a phase", 2) as progress:
+            progress.update(1)
+        found = capsys.readouterr().err
+        said[level] = [text for text in ("the table", "a message", "a phase") if text in found]
+    assert said == {
+        0: ["the table"],
+        1: ["the table", "a message"],
+        2: ["the table", "a message", "a phase"],
+    }

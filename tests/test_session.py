@@ -4,20 +4,17 @@ import json
 
 import jax
 import pytest
-from ml_collections import ConfigDict
 from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.run.folder import RunFolder
-from pi0_jax.run.session import Session, method_number, open_session
+from pi0_jax.run.session import PoolConfig, RunSettings, Session, method_number, open_session
 
 SUITE = make_suite("scripted", {})
 
 
-def config(**changes) -> ConfigDict:
-    values = {"seed": 3, "rows": 8, "wandb_project": "", "pool": {"workers": 2, "timeout_s": 20.0}}
-    return ConfigDict(values | changes)
+SETTINGS = RunSettings(seed=3, pool=PoolConfig(workers=2, timeout_s=20.0))
 
 
 def test_random_numbers_belong_to_seed_and_key():
@@ -28,12 +25,13 @@ def test_random_numbers_belong_to_seed_and_key():
 
 
 def test_a_session_opens_and_ends(tmp_path, capsys):
-    with open_session(tmp_path, False, config(), SUITE, checkpoint="/p") as session:
+    with open_session(tmp_path, False, SETTINGS, SUITE, {"checkpoint": "/p"}) as session:
         assert (session.seed, session.pool.workers) == (3, 2)
         assert len(session.pool.map(SUITE.demonstrations([0]))) == 1
     assert session.pool.workers == 0
     stored = json.loads((tmp_path / "config.json").read_text())["config"]
-    assert (stored["checkpoint"], stored["seed"]) == ("/p", 3)
+    assert stored == {"checkpoint": "/p"}
+    assert session.run.protocol["rows"] == 8
     assert session.run.protocol["suite"] == "scripted"
     assert "scripted: 2 simulators, " in capsys.readouterr().err
 
@@ -47,21 +45,25 @@ def test_speed_is_told(tmp_path, scripted_pool, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_an_impossible_pool_leaves_nothing(tmp_path):
-    impossible = config(pool={"workers": -1, "timeout_s": 20.0})
-    with (
-        pytest.raises(InputError, match=r"pool.workers must be at least 0"),
-        open_session(tmp_path / "run", False, impossible, SUITE),
-    ):
-        pytest.fail("opened")
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PoolConfig(workers=-1), "pool.workers must be at least 0"),
+        (lambda: PoolConfig(timeout_s=0.5), "pool.timeout_s must be at least 1"),
+        (lambda: RunSettings(seed=-1), "config.seed must be at least 0"),
+        (lambda: RunSettings(rows=0), "config.rows must be at least 1"),
+    ],
+)
+def test_an_impossible_setting(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
 
 
 def test_nothing_is_started_for_a_folder_that_is_taken(tmp_path):
     (tmp_path / "mine").touch()
     with (
         pytest.raises(InputError, match="is not empty"),
-        open_session(tmp_path, False, config(), SUITE),
+        open_session(tmp_path, False, SETTINGS, SUITE, {}),
     ):
         pytest.fail("opened")
 

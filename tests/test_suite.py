@@ -1,10 +1,13 @@
 """Suites by name, and who demonstrates them."""
 
+import dataclasses
+
 import pytest
 
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
-from pi0_jax.env.suite import Suite, make_suite
+from pi0_jax.env.suite import Suite, make_suite, task_options
 from pi0_jax.errors import InputError
 
 
@@ -25,13 +28,26 @@ def test_options_reach_task_and_expert():
         ("scripted+libreo", {}, "got 'libreo'"),
         ("scripted+scripted", {}, "suite names each suite once, got 'scripted.scripted'"),
         ("scripted+lift", {"max_steps": 9, "image_size": 16}, "have different robots"),
-        ("scripted", {"speeed": 1}, "config.task of suite 'scripted': .*'speeed'"),
-        ("scripted", {"demonstrator": {"sigma": 1}}, "config.task of suite 'scripted': .*'sigma'"),
+        ("scripted", {"speeed": 1}, "task.speeed of suite 'scripted'; .* is task.speed"),
+        ("scripted", {"demonstrator": {"hoover": 1}}, "nearest .* is task.demonstrator.hover"),
+        ("libero_10", {"tasks": 3}, "config.task of suite 'libero_10'"),
     ],
 )
 def test_mistakes_are_named(name, options, message):
     with pytest.raises(InputError, match=message):
         make_suite(name, options)
+
+
+def test_the_options_of_a_suite_are_the_fields_of_its_task_and_of_its_demonstrator():
+    assert task_options("lift") == {
+        "placement": 0.06,
+        "image_size": 64,
+        "max_steps": 48,
+        "demonstrator": dataclasses.asdict(DemonstratorConfig()),
+    }
+    names = {"tasks", "assets", "image_size", "pictures", "demonstrator"}
+    assert task_options("libero_10+libero_goal").keys() == names
+    assert task_options("scripted+lift").keys() == {"image_size", "max_steps", "demonstrator"}
 
 
 def test_tasks_take_turns_in_demonstrations():

@@ -3,38 +3,60 @@
 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
 """
 
-import difflib
 import gc
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from pi0_jax.apps.config_file import load_config
+from pi0_jax.apps.old_keys import check_old_keys, new_name
 from pi0_jax.errors import InputError
-
-CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py[:ARG]")
-WORKDIR = flags.DEFINE_string("workdir", None, "run folder to make or to resume")
-RESUME = flags.DEFINE_bool("resume", False, "continue the run in --workdir")
+from pi0_jax.plain_values import dotted, nearest
 
 _MOMENT_S = 0.05  # longer than any callback of the garbage collector
 
 
-def launch(main: Callable[[], None]) -> None:
-    """Parses the command line, runs `main`, and exits."""
+@dataclass(frozen=True)
+class Arguments:
+    """A command line.
+
+    Attributes:
+        config: what --config names, with the overrides of --config.KEY=VALUE.
+        workdir: run folder to make or to resume.
+        resume: continue the run in `workdir`.
+        checkpoint: policy folder to evaluate; None where the command takes none.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    resume: bool
+    checkpoint: Path | None = None
+
+
+def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = False) -> NoReturn:
+    """Parses the command line, runs `main`, and exits.
+
+    Args:
+        main: the work.
+        usage: what --help says.
+        checkpoint: the command takes --checkpoint, and needs it.
+    """
     if {"--help", "-h"} & set(sys.argv):
-        sys.stdout.write(f"{sys.modules['__main__'].__doc__}")
+        sys.stdout.write(usage)
         sys.exit(0)
     for interruption in (signal.SIGINT, signal.SIGALRM):
         signal.signal(interruption, _interrupt)
     try:
-        parse(sys.argv)
-        main()
+        main(parse(sys.argv, checkpoint=checkpoint))
     except InputError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -70,86 +92,76 @@ def _throws_away(frame: FrameType | None) -> bool:
     return False
 
 
-def parse(argv: list[str]) -> None:
-    """Parses flags; every mistake becomes one line that names it.
+def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
+    """Parses a command line; every mistake becomes one line that names it.
+
+    Args:
+        argv: the program and its arguments.
+        checkpoint: --checkpoint is known and needed.
 
     Raises:
         InputError: unknown flag or key (with the nearest valid one), ill-typed value, no config.
     """
+    name, rest = _without_config(argv)
+    values = flags.FlagValues()
+    workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+    resume = flags.DEFINE_bool("resume", False, "continue the run in --workdir", flag_values=values)
+    holder = None
+    if checkpoint:
+        holder = flags.DEFINE_string("checkpoint", None, "policy folder", flag_values=values)
+    if name is None:
+        raise InputError("--config is missing, e.g. --config demo or --config configs/demo.py")
+    config = load_config(name)
+    check_old_keys(config.to_dict())
+    _check_keys(rest, config)
     try:
-        rest = flags.FLAGS(argv)
-        if CONFIG.value is not None and not isinstance(CONFIG.value, ConfigDict):
-            CONFIG.value.to_dict()  # a stand-in that raises only now why there is no config
-    except flags.Error as error:
-        raise InputError(_last_cause(str(error))) from error
-    except (AttributeError, KeyError) as error:
-        raise InputError(_unknown_key(argv, str(error))) from error
-    except (OSError, SyntaxError, TypeError, ValueError) as error:
-        raise InputError(_last_cause(f"--config: {error}")) from error
-    if len(rest) > 1:
-        raise InputError(f"unexpected argument {rest[1]!r}; flags begin with --")
-    if CONFIG.value is None:
-        raise InputError("--config is missing, e.g. --config configs/demo.py")
-
-
-def workdir() -> Path:
-    """The folder named by --workdir.
-
-    Raises:
-        InputError: the flag is missing.
-    """
-    if not WORKDIR.value:
+        # The overrides become flags by being found on the command line.
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
+        left = values(rest)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    if len(left) > 1:
+        raise InputError(f"unexpected argument {left[1]!r}; flags begin with --")
+    policy = holder.value if holder is not None else None
+    if checkpoint and not policy:
+        raise InputError("--checkpoint is missing: name a policy folder, e.g. runs/demo/policy")
+    if not workdir.value:
         raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
     # No shell expands the ~ of --workdir=~/runs.
-    return Path(WORKDIR.value).expanduser()
+    folder = Path(workdir.value).expanduser()
+    return Arguments(config, folder, resume.value, Path(policy).expanduser() if policy else None)
 
 
-def _last_cause(message: str) -> str:
-    """One line; of a config file's traceback only what it raised."""
-    message = " ".join(message.split())
-    _, missing, path = message.partition("No such file or directory: ")
-    if missing:
-        return f"--config: no such file: {path}"
-    head, found, cause = message.rpartition("Error: ")
-    return f"--config: {cause}" if found and "Traceback" in head else head + found + cause
+def _without_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What --config names, and the command line without it."""
+    name, rest, words = None, [], iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-config"):
+            name = value if equals else next(words, None)
+        else:
+            rest.append(word)
+    return name, rest
 
 
-def _unknown_key(argv: list[str], message: str) -> str:
-    """Names the misspelt --config.KEY and the valid key nearest to it."""
-    known = sorted(_keys(_default_config(argv)))
-    for argument in argv:
-        key = argument.lstrip("-").split("=")[0].removeprefix("config.")
-        if argument.startswith("--config.") and known and key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            return f"unknown config key {key!r}; the nearest valid key is {near!r}"
-    return f"--config: {message}"
+def _check_keys(argv: Sequence[str], config: ConfigDict) -> None:
+    """Every --config.KEY is a key of the config.
+
+    Raises:
+        InputError: one is not, with its new name or the valid key nearest to it.
+    """
+    known = set(dotted(config.to_dict()))
+    for word in argv:
+        found = re.match(r"--?(?:no)?config\.([^=\[]+)", word)
+        if not found or found[1] in known:
+            continue
+        key = found[1]
+        if name := new_name(key):
+            raise InputError(f"config key {key} is now {name}")
+        near = nearest(key, sorted(known))
+        raise InputError(f"unknown config key {key!r}; the nearest valid key is {near!r}")
 
 
-def _default_config(argv: list[str]) -> Any:
-    """The config without overrides, to list its keys."""
-    values = flags.FlagValues()
-    keep = [argv[0], *(a for i, a in enumerate(argv) if _is_config(a, argv[i - 1] if i else ""))]
-    # Without `sys_argv` it would read the overrides of this process again.
-    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=keep)
-    try:
-        values(keep)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return config.value
-
-
-def _is_config(argument: str, before: str) -> bool:
-    return argument.startswith("--config=") or "--config" in (argument, before)
-
-
-def _keys(config: Any, prefix: str = "") -> Iterable[str]:
-    if not isinstance(config, ConfigDict):
-        return
-    for name in config:
-        yield f"{prefix}{name}"
-        yield from _keys(config[name], f"{prefix}{name}.")
-
-
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     sys.stderr.write(f"error: {message}\n")
     sys.exit(code)

@@ -24,6 +24,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from pi0_jax.apps.settings import train_config
+
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
 STAGES = ("ript", "sft")
@@ -36,38 +38,24 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
 
     Args:
         arg: "suite=NAME,preset=NAME,stage=NAME"; without the last two, gpu16 and ript.
+
+    What every key means, and what it is where nothing is said here, stands at its dataclass,
+    from pi0_jax/apps/settings.py on.
     """
     suite, preset, stage = _parse(arg)
-    config: Any = ConfigDict()
-    config.seed = 0
-    # Observations per call of the policy, in rollouts and evaluation.
-    config.rows = 8
-    config.wandb_project = ""
-    config.suite = suite
-    # workers 0: one for every core; each needs about 1 GB. A chunk takes well under a second.
-    config.pool = ConfigDict({"workers": 0, "timeout_s": 120.0})
-    config.task = ConfigDict({"tasks": (), "assets": "", "image_size": 256, "pictures": "exact"})
-    config.task.demonstrator = ConfigDict({"offset_sigma": 0.0})
-    config.init = ConfigDict({"checkpoint": "", "statistics": "checkpoint"})
-    config.hardware = _hardware(preset, stage)
-    config.compilation_cache = ""
+    config: Any = train_config(suite)
+    # A chunk takes well under a second.
+    config.pool.timeout_s = 120.0
+    config.task.demonstrator.offset_sigma = 0.0
+    config.hardware.update(_hardware(preset, stage))
     config.model = "pi0"
-    # 0: as many actions of each chunk as the checkpoint's folder says (converters write openpi's
-    # 5); a policy from scratch executes all of them.
-    config.execute_steps = 0
-    config.demonstrations = ConfigDict({"episodes": 0, "first_seed": 0, "std_floor": 0.1})
-    config.demonstrations.lerobot = ""
-    config.sft = ConfigDict({"steps": 0, "batch_size": 32, "time_samples": 1, "save_every": 1000})
-    config.sft.augment = False
-    config.sft.optimizer = _adamw(2.5e-5, warmup_steps=1000, preset=_trained(preset, stage))
-    config.sft.optimizer.rules = (("cond_embed", 0.0),)
-    config.rl = _ript(preset)
-    config.baselines = ConfigDict({})
+    config.sft.update({"steps": 0, "batch_size": 32, "time_samples": 1})
+    config.sft.optimizer.update({"learning_rate": 2.5e-5, "warmup_steps": 1000})
+    config.sft.optimizer.update({"rules": (("cond_embed", 0.0),)})
+    config.sft.optimizer.preset = _trained(preset, stage)
+    _improve(config.rl, preset)
     # The benchmark's protocol: its own 50 initial states of every task.
-    config.eval = ConfigDict({"episodes": 50, "first_seed": 0, "num_flow_steps": 10, "videos": 2})
-    # 0: as many actions of each chunk as the policy folder says.
-    config.eval.execute_steps = 0
-    config.eval.guidance = (1.0, 1.5, 2.0, 3.0)
+    config.eval.update({"episodes": 50, "first_seed": 0, "guidance": (1.0, 1.5, 2.0, 3.0)})
     if preset == "tiny":
         _make_tiny(config)
     if stage == "sft":
@@ -101,83 +89,28 @@ def _trained(preset: str, stage: str) -> str:
     return "full" if stage == "sft" and preset != "gpu16" else "expert_only"
 
 
-def _hardware(preset: str, stage: str) -> ConfigDict:
-    one = {"data": 1, "fsdp": 1, "micro_batches": 1, "remat": "none", "attention": "einsum"}
-    of_preset = {
+def _hardware(preset: str, stage: str) -> dict[str, Any]:
+    of_preset: dict[str, dict[str, Any]] = {
         "gpu16": {"micro_batches": 8, "frozen_dtype": "bfloat16"},
         "gpu80": {},
         "gpu8": {"fsdp": 8},
         "tpu8": {"fsdp": 8},
         "tiny": {},
     }
-    if _trained(preset, stage) == "full" and preset != "tiny":
-        one["remat"] = "full"
-    return ConfigDict({**one, "frozen_dtype": "", "memory_gb": 0.0, **of_preset[preset]})
+    whole = _trained(preset, stage) == "full" and preset != "tiny"
+    return {"remat": "full" if whole else "none", **of_preset[preset]}
 
 
-def _ript(preset: str) -> ConfigDict:
-    """What every key means stands at the dataclass of its section, from pi0_jax/rl/config.py on."""
+def _improve(rl: Any, preset: str) -> None:
     # 192 accepted episodes are 2,000 to 4,000 windows: 80 updates see each about once.
-    rl: Any = ConfigDict({"iterations": 12, "updates_per_iteration": 80})
+    rl.update({"iterations": 12, "updates_per_iteration": 80, "time_samples": 2})
     rl.batch_size = 128 if preset in ("gpu8", "tpu8") else 32
-    rl.branch_mode = "embedding"
-    rl.guidance = 1.0
-    rl.rollout_params = "last"
-    # Pictures of 24 groups are some gigabytes: the windows of one step at a time.
+    # Pictures of 24 groups are some gigabytes: the windows of one iteration at a time.
     rl.buffer_iterations = 1
-    rl.demo_fraction = 0.0
-    rl.demo_weight = 0.0
-    rl.groups = ConfigDict(
-        {
-            "group_size": 8,
-            "groups_per_iteration": 24,
-            "max_groups": 72,
-            "early_stop": 0.8,
-            "states": "fresh",
-            "first_seed": 200_000,
-            "num_states": 0,
-            "dynamic_sampling": True,
-            "skip_threshold": 3,
-            "mix_states": False,
-        }
-    )
-    rl.advantage = ConfigDict(
-        {
-            "success_weight": False,
-            "all_rollouts_baseline": False,
-            "normalization": "none",
-            "clipping": "asymmetric",
-            "a_max": 5.0,
-            "negatives": "clamp",
-            "hard": False,
-            "rescale": "positive_mean",
-        }
-    )
-    rl.windows = ConfigDict({"stride": "executed", "skip_short": False})
-    rl.time_samples = 2
-    rl.objective = "cfg"
-    rl.cfg = ConfigDict({"alpha": 0.1, "shared_noise": True})
-    rl.cfg_detached = ConfigDict({"alpha": 1.0})
-    rl.cfg_dropout = ConfigDict({"probability": 0.1})
-    rl.optimizer = _adamw(2.5e-5, warmup_steps=20, preset=_trained(preset, "ript"))
-    rl.optimizer.rules = (("cond_embed", 20.0),)
-    return rl
-
-
-def _adamw(learning_rate: float, warmup_steps: int, preset: str) -> ConfigDict:
-    return ConfigDict(
-        {
-            "learning_rate": learning_rate,
-            "warmup_steps": warmup_steps,
-            "final_fraction": 0.1,
-            "b1": 0.9,
-            "b2": 0.95,
-            "weight_decay": 1e-10,
-            "clip_norm": 1.0,
-            "preset": preset,
-            "ema_decay": 0.0,
-        }
-    )
+    rl.groups.update({"group_size": 8, "groups_per_iteration": 24, "max_groups": 72})
+    rl.groups.early_stop = 0.8
+    rl.optimizer.update({"learning_rate": 2.5e-5, "warmup_steps": 20})
+    rl.optimizer.update({"rules": (("cond_embed", 20.0),), "preset": _trained(preset, "ript")})
 
 
 def _make_tiny(config: Any) -> None:
@@ -185,7 +118,7 @@ def _make_tiny(config: Any) -> None:
     config.task.update({"tasks": TINY_TASKS[config.suite], "image_size": 64, "pictures": "coarse"})
     # This demonstrator succeeds in about half of its episodes, in two thirds with bowls.
     sigma = 0.035 if config.suite == "libero_object" else 0.03
-    config.task.demonstrator = ConfigDict({"offset_sigma": sigma})
+    config.task.demonstrator.offset_sigma = sigma
     config.model = "tiny"
     config.execute_steps = 16
     # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
@@ -196,16 +129,12 @@ def _make_tiny(config: Any) -> None:
     config.rl.update({"iterations": 6, "batch_size": 64, "buffer_iterations": 0})
     config.rl.groups.update({"groups_per_iteration": 32, "max_groups": 32, "early_stop": 1.0})
     config.rl.optimizer.update({"learning_rate": 7e-4, "final_fraction": 0.2})
-    config.baselines = ConfigDict(
-        {
-            "continued_sft": {"groups": {"groups_per_iteration": 0}},
-            "filtered_bc": {
-                "groups": {"dynamic_sampling": False},
-                "advantage": {"success_weight": True},
-                "objective": "filtered_bc",
-            },
-        }
-    )
+    config.baselines.continued_sft = {"groups": {"groups_per_iteration": 0}}
+    config.baselines.filtered_bc = {
+        "groups": {"dynamic_sampling": False},
+        "advantage": {"success_weight": True},
+        "objective": "filtered_bc",
+    }
     config.eval.update({"episodes": 100, "guidance": (0.0, 1.0, 1.5, 2.0, 3.0)})
 
 
@@ -213,7 +142,7 @@ def _imitate_only(config: Any, preset: str) -> None:
     """Supervised fine-tuning and nothing after it; openpi's `pi0_libero` takes 30,000 steps."""
     config.rl.iterations = 0
     config.demonstrations.std_floor = 0.0
-    config.baselines = ConfigDict({})
+    config.baselines = ConfigDict()
     config.eval.guidance = (1.0,)
     if preset != "tiny":
         config.sft.update({"steps": 30_000, "batch_size": config.rl.batch_size, "augment": True})

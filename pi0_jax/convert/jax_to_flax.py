@@ -6,10 +6,12 @@ python -m convert.jax_to_flax SRC DST [--dtype bfloat16|float32] [--norm-stats F
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pi0_jax.convert import command, statistics, to_policy
 from pi0_jax.convert.orbax_source import OrbaxSource, is_policy
 from pi0_jax.convert.remote import local
+from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 
@@ -26,15 +28,28 @@ def main(argv: Sequence[str]) -> int:
     if is_policy(path):
         raise InputError(f"{path}: is a policy folder already; nothing to convert")
     source = OrbaxSource(path, arguments.action_horizon)
-    asset_id, chosen = arguments.asset_id, arguments.norm_stats
-    found = statistics.first(
-        [
-            lambda: statistics.from_file(chosen, asset_id) if chosen else None,
-            lambda: statistics.from_assets(source.folder, asset_id),
-        ],
-        path,
-    )
+    found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
     statistics.check_widths(found, TorchConfig(), source.facts.config.action_dim)
     request = command.request(arguments, path)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0
+
+
+def find_statistics(source: OrbaxSource, asset_id: str | None, chosen: Path | None) -> FoundStats:
+    """The statistics of an official checkpoint or a policy folder.
+
+    Args:
+        source: the checkpoint.
+        asset_id: which, where there are several.
+        chosen: a file in their place.
+
+    Raises:
+        InputError: there are none.
+    """
+    return statistics.first(
+        [
+            lambda: statistics.from_file(chosen, asset_id) if chosen else None,
+            lambda: statistics.from_assets(source.folder, asset_id),
+        ],
+        source.folder,
+    )

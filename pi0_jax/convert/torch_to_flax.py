@@ -6,6 +6,7 @@ python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transforme
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pi0_jax.convert import command, statistics, to_policy
 from pi0_jax.convert.remote import local
@@ -31,21 +32,29 @@ def main(argv: Sequence[str]) -> int:
     if arguments.norm_stats:
         found = statistics.from_file(arguments.norm_stats, arguments.asset_id)
     else:
-        found = _statistics(source, arguments.asset_id, request)
+        found = find_statistics(source, arguments.asset_id, request.folder)
     statistics.check_widths(found, declared, dims)
     sys.stdout.write(to_policy.convert(source, found, declared, request) + "\n")
     return 0
 
 
-def _statistics(
-    source: TorchSource, asset_id: str | None, request: to_policy.ConvertRequest
-) -> FoundStats:
-    folder, config = request.folder, source.config
+def find_statistics(source: TorchSource, asset_id: str | None, folder: Path) -> FoundStats:
+    """The statistics of a PyTorch checkpoint, wherever its layout keeps them.
+
+    Args:
+        source: the checkpoint.
+        asset_id: which, where there are several.
+        folder: where it lies.
+
+    Raises:
+        InputError: there are none, or they contradict each other.
+    """
+    config = source.config
     return statistics.first(
         [
             lambda: statistics.from_tensors(source.tensors, config, asset_id),
             lambda: statistics.from_processors(folder, config, asset_id),
             lambda: statistics.from_assets(folder, asset_id),
         ],
-        request.folder,
+        folder,
     )

@@ -1,8 +1,9 @@
 """Suites of tasks by name, with the scripted demonstrator that can demonstrate them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pi0_jax.env.base import Job, Task
@@ -11,12 +12,25 @@ from pi0_jax.env.robosuite.libero import STEP_LIMITS, LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
+from pi0_jax.plain_values import build, nearest
 from pi0_jax.robot import Robot
 
+
+def _alone(kind: Callable[..., Task]) -> Callable[..., tuple[Task, ...]]:
+    """Makes the only task of a suite, with the signature of the task."""
+
+    @functools.wraps(kind, updated=())
+    def make(**options: Any) -> tuple[Task, ...]:
+        """The suite's tasks."""
+        return (kind(**options),)
+
+    return make
+
+
 _SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
-    "lift": lambda **options: (LiftTask(**options),),
-    "scripted": lambda **options: (ScriptedTask(**options),),
-    **{name: partial(libero_tasks, name) for name in STEP_LIMITS},
+    "lift": _alone(LiftTask),
+    "scripted": _alone(ScriptedTask),
+    **{name: functools.partial(libero_tasks, name) for name in STEP_LIMITS},
 }
 
 
@@ -57,7 +71,22 @@ class Suite:
         ]
 
 
-def make_suite(name: str, options: dict[str, Any]) -> Suite:
+def task_options(name: str) -> dict[str, Any]:
+    """Every key of `make_suite`'s options with its default, those of the demonstrator below.
+
+    Raises:
+        InputError: unknown name.
+    """
+    shared: dict[str, Any] = {}
+    for one in reversed(_names(name)):
+        found = inspect.signature(_SUITES[one]).parameters.values()
+        # A robot is no plain value that a command line could set.
+        own = {option.name: option.default for option in found if option.name != "robot"}
+        shared = {key: own[key] for key in own if key in shared or not shared}
+    return {**shared, "demonstrator": asdict(DemonstratorConfig())}
+
+
+def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
     """A suite by name, or several as one: "libero_spatial+libero_object".
 
     Args:
@@ -68,18 +97,32 @@ def make_suite(name: str, options: dict[str, Any]) -> Suite:
     Raises:
         InputError: unknown name, field or task, or files that are missing.
     """
+    names, options, known = _names(name), dict(options), task_options(name)
+    if strange := sorted(options.keys() - known.keys()):
+        raise InputError(
+            f"unknown config key task.{strange[0]} of suite {name!r}; the nearest valid key is "
+            f"task.{nearest(strange[0], known)}"
+        )
+    style = build("task.demonstrator", DemonstratorConfig, options.pop("demonstrator", {}))
+    try:
+        tasks = [task for one in names for task in _SUITES[one](**options)]
+        return _checked(Suite(name, tuple(tasks), style))
+    except TypeError as error:
+        raise InputError(f"config.task of suite {name!r}: {error}") from error
+
+
+def _names(name: str) -> list[str]:
+    """The suites that are meant.
+
+    Raises:
+        InputError: one is unknown, or named twice.
+    """
     names = name.split("+")
     if wrong := [one for one in names if one not in _SUITES]:
         raise InputError(f"suite must be one of {sorted(_SUITES)}, or several, got {wrong[0]!r}")
     if len(set(names)) < len(names):
         raise InputError(f"suite names each suite once, got {name!r}")
-    options = dict(options)
-    try:
-        style = DemonstratorConfig(**options.pop("demonstrator", {}))
-        tasks = [task for one in names for task in _SUITES[one](**options)]
-        return _checked(Suite(name, tuple(tasks), style))
-    except TypeError as error:
-        raise InputError(f"config.task of suite {name!r}: {error}") from error
+    return names
 
 
 def _checked(suite: Suite) -> Suite:

@@ -50,6 +50,21 @@ def load_tree(path: Path) -> Tree:
     return nest(TreeReader(path).read_all())
 
 
+def load_shapes(path: Path) -> Tree:
+    """Shapes and dtypes of an Orbax folder as nested dicts; reads no values.
+
+    Raises:
+        InputError: the folder is missing, or damaged.
+    """
+    reader = TreeReader(path)
+    return nest(
+        {
+            name: jax.ShapeDtypeStruct(shape, np.dtype(reader.dtypes[name]))
+            for name, shape in reader.shapes.items()
+        }
+    )
+
+
 def nest(flat: Mapping[str, Any]) -> Tree:
     """Slash-joined paths to nested dicts."""
     tree: dict[str, Any] = {}

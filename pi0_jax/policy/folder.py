@@ -23,8 +23,8 @@ from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.atomic import new_folder
-from pi0_jax.io.orbax_tree import load_tree, save_tree
-from pi0_jax.io.tree_check import check_tree, shapes_by_path
+from pi0_jax.io.orbax_tree import load_shapes, load_tree, save_tree
+from pi0_jax.io.tree_check import check_tree, compare, fail, shapes_by_path
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.robot import Robot, numbered, robot_from_dict
@@ -152,6 +152,20 @@ def load_policy(path: str | Path) -> PolicyFolder:
     return PolicyFolder(spec, params, stats, path)
 
 
+def open_policy(path: str | Path) -> PolicyFolder:
+    """Reads a policy folder but for its weights: `params` are their shapes and dtypes, checked.
+
+    Raises:
+        InputError: as `load_policy`, except for values that are not finite.
+    """
+    path = Path(path).expanduser()
+    spec = load_spec(path)
+    params = load_shapes(path / PARAMS)["params"]
+    check_shapes(params, spec.model, path)
+    stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")
+    return PolicyFolder(spec, params, stats, path)
+
+
 def check_robot(policy: Robot, task: Robot) -> None:
     """The policy was made for the robot of this task.
 
@@ -179,7 +193,22 @@ def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None
     Raises:
         InputError: one error that lists every missing, unexpected, misshapen or non-finite leaf.
     """
-    check_tree(params, shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0))), where)
+    check_tree(params, _shapes_of(config), where)
+
+
+def check_shapes(shapes: dict[str, Any], config: Pi0Config, where: Path) -> None:
+    """As `check_params`, for a tree of shapes: the values are not looked at.
+
+    Raises:
+        InputError: one error that lists every missing, unexpected or misshapen leaf.
+    """
+    if problems := compare(_shapes_of(config), shapes_by_path(shapes)):
+        fail(where, problems)
+
+
+def _shapes_of(config: Pi0Config) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every leaf of this architecture."""
+    return shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0)))
 
 
 def param_count(params: Any) -> int:

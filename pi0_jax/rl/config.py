@@ -1,14 +1,13 @@
 """Every setting of RIPT, in the sections of `config.rl`."""
 
-import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.windows import WindowConfig
 from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.plain_values import build
 from pi0_jax.rl.advantage import AdvantageConfig
 from pi0_jax.rl.init_states import GroupConfig
 from pi0_jax.rl.objectives.base import Objective
@@ -17,8 +16,6 @@ from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
 from pi0_jax.training.optimizer import OptimizerConfig
-
-T = TypeVar("T")
 
 OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc")
 
@@ -159,63 +156,4 @@ def ript_config(values: Mapping[str, Any]) -> RiptConfig:
     Raises:
         InputError: a key that is unknown or missing, or a value out of range.
     """
-    sections = {
-        "groups": GroupConfig,
-        "advantage": AdvantageConfig,
-        "windows": WindowConfig,
-        "cfg": Cfg,
-        "cfg_detached": CfgDetached,
-        "cfg_dropout": CfgDropout,
-        "filtered_bc": FilteredBc,
-    }
-    # A section that is left out keeps the default of its dataclass.
-    made = {
-        name: build(f"rl.{name}", kind, values[name])
-        for name, kind in sections.items()
-        if name in values
-    }
-    return build("rl", RiptConfig, {**values, **made})
-
-
-def build(section: str, kind: type[T], values: Mapping[str, Any]) -> T:
-    """A settings dataclass from plain values.
-
-    Args:
-        section: of the config, for the message.
-        kind: the dataclass.
-        values: field -> value.
-
-    Raises:
-        InputError: a key that is unknown or missing, or a value that `kind` refuses.
-    """
-    known: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
-    names = [entry.name for entry in known]
-    for name in values:
-        if name not in names:
-            # With cutoff 0 there is always a nearest key, however far away.
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-            raise InputError(
-                f"unknown config key {section}.{name}; the nearest valid key is {section}.{near}"
-            )
-    for entry in known:
-        # Both are MISSING only where a field has no default of either kind.
-        needed = entry.default is entry.default_factory is dataclasses.MISSING
-        if needed and entry.name not in values:
-            raise InputError(f"config key {section}.{entry.name} is missing; set it")
-    return kind(**values)
-
-
-def replaced(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values with some keys replaced, section by section.
-
-    Raises:
-        InputError: a section that `values` has is not one in `changes`, or the other way round.
-    """
-    result = dict(values)
-    for name, change in changes.items():
-        before = result.get(name)
-        # Otherwise a plain value would silently replace a whole section, or the other way round.
-        if isinstance(before, Mapping) != isinstance(change, Mapping) and name in result:
-            raise InputError(f"config key {name!r} is a section of several keys, or is not")
-        result[name] = replaced(before, change) if isinstance(before, Mapping) else change
-    return result
+    return build("rl", RiptConfig, values)

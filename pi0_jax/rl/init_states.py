@@ -53,7 +53,7 @@ class GroupConfig:
     group_size: int
     groups_per_iteration: int
     max_groups: int
-    first_seed: int
+    first_seed: int = 200_000
     early_stop: float = 1.0
     num_states: int = 0
     dynamic_sampling: bool = True

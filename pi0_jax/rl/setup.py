@@ -5,7 +5,9 @@ Axis letters: b batch, m window, H action horizon, d padded action dimension.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.errors import InputError
@@ -16,9 +18,12 @@ from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.init_states import DEMONSTRATIONS, InitStateSchedule
 from pi0_jax.rl.iteration import demo_windows
 from pi0_jax.run.seeds import first_state
-from pi0_jax.training.fit import ONE_DEVICE, Update, create_training
+from pi0_jax.run.session import RunSettings
+from pi0_jax.training.fit import ONE_DEVICE, Update
 from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import Budget, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.setup import set_up_training
 from pi0_jax.training.step import Loss, TrainState
 from pi0_jax.types import Batch
 
@@ -29,7 +34,8 @@ A batch holds b windows, actions float32[b, H, d] and weight float32[b]. With mi
 must be a `SampledLoss`, because it draws for the whole batch.
 """
 
-ROWS = 8  # observations per call of the policy in rollouts; other programs round differently
+ROWS = RunSettings.rows
+"""Observations per call of the policy in rollouts, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class LoopSetup:
         engine: runs the simulators.
         demos: windows of demonstrations, actions float32[m, H, d]; None where batches hold none.
         update: the jitted update.
+        budget: memory that an update needs on one device.
         seed: of the run; every random number of the loop is a function of it.
         first_step: optimizer steps before RL, to number optimizer steps.
     """
@@ -55,6 +62,7 @@ class LoopSetup:
     engine: Engine
     demos: WindowSource | None
     update: Update
+    budget: Budget
     seed: int
     first_step: int
 
@@ -112,24 +120,36 @@ def create_loop(
     # All checks first: creating the training state may take minutes and gigabytes.
     _check(policy, tasks, config, optimizer, demonstrations)
     hardware.check_batch(config.batch_size)
-    # The network of the update: it may compute layers again in the backward pass.
-    network = hardware.network(policy.spec.model)
-    chosen = loss(network) if loss else _objective(network, config)
-    # The learning-rate schedule spans all iterations, also those that will have no update.
-    steps = config.iterations * config.updates_per_iteration
-    # The parameters are copied, so that updates may donate the state and keep `policy` whole.
-    train_state, update = create_training(policy.params, chosen, optimizer, steps, hardware)
+    train_state, update, budget = set_up_training(
+        # They are copied, so that updates may donate the state and keep `policy` whole.
+        policy.params,
+        policy.spec.model,
+        loss or partial(_objective, config=config),
+        optimizer,
+        # The learning-rate schedule spans all iterations, also those that will have no update.
+        config.iterations * config.updates_per_iteration,
+        _abstract_batch(policy, config.batch_size),
+        hardware,
+    )
     transforms, horizon = policy.transforms, policy.spec.model.action_horizon
     demos = demo_windows(demonstrations, config, transforms, horizon) if demonstrations else None
     # These parameters stay on the host: every rollout gets the newest ones from the train state,
     # and a device of 16 GB has no room for a second set.
     acting = Policy(Pi0(policy.spec.model), policy.params, transforms, config.guidance, rows=rows)
-    setup = LoopSetup(config, policy, acting, tuple(tasks), engine, demos, update, seed, first_step)
+    parts = (config, policy, acting, tuple(tasks), engine, demos, update, budget)
+    setup = LoopSetup(*parts, seed, first_step)
     return setup, LoopState(0, train_state, _first_init_states(config, seed))
 
 
 def _objective(network: Pi0, config: RiptConfig) -> Loss:
     return config.chosen.loss(network, config.time_samples, config.branch_mode)
+
+
+def _abstract_batch(policy: PolicyFolder, size: int) -> Batch:
+    """The shapes of a batch of `size` windows for this policy."""
+    spec = policy.spec
+    two_prompts = has_two_prompts(spec.branch_mode)
+    return abstract_batch(spec.model, len(spec.robot.cameras), size, two_prompts=two_prompts)
 
 
 def _first_init_states(config: RiptConfig, seed: int) -> InitStateSchedule:

@@ -112,7 +112,7 @@ def run_stored_ript(
         first_step=first_step,
     )
     stored = _Stored(session, name, setup)
-    for line in opening_lines(config):
+    for line in (*opening_lines(config), str(setup.budget)):
         stored.message(line)
     # Before the first rollout: a full disk after hours would lose the iteration.
     checkpoint.check_room(stored.checkpoints, fresh.train_state)

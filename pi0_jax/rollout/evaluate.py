@@ -41,8 +41,8 @@ class EvalConfig:
     episodes: int
     first_seed: int
     guidance: tuple[float, ...]
-    num_flow_steps: int
-    videos: int
+    num_flow_steps: int = 10
+    videos: int = 2
     execute_steps: int = 0
     every: int = 0
 

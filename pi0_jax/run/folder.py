@@ -5,6 +5,7 @@ checkpoints/<method>/<step>/   episodes/   videos/   frames/   policy/
 """
 
 import fcntl
+import io
 import json
 import sys
 import time
@@ -26,6 +27,9 @@ T = TypeVar("T")
 BASE, RIPT = "base", "ript"
 """Arms whose checkpoints are the run's own: one follows the other."""
 
+RESULTS, MESSAGES, PROGRESS = 0, 1, 2
+"""Levels of `config.verbosity`: each writes what the levels before it write, and more."""
+
 _NEEDED_BYTES = 10**9  # episodes, checkpoints and videos of the demo take a third of it
 _LOCK = ".lock"
 
@@ -39,7 +43,14 @@ class RunFolder:
         rows: results so far, in order.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], resume: bool, wandb_project: str = ""):
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        resume: bool,
+        wandb_project: str = "",
+        verbosity: int = PROGRESS,
+    ):
         """Makes the folder, or opens it to continue.
 
         Args:
@@ -47,6 +58,7 @@ class RunFolder:
             config: the resolved config as plain values.
             resume: continue what lies there.
             wandb_project: mirror the metrics to W&B; empty for not.
+            verbosity: the level up to which the console is told.
 
         Raises:
             InputError: the folder holds a run and `resume` is not set, or the other way round,
@@ -59,7 +71,7 @@ class RunFolder:
         self._lock = _lock(path)
         if not stored.exists():
             _write(stored, {"command": sys.argv, "config": config})
-        self.path = path
+        self.path, self._verbosity = path, verbosity
         self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
         self._results = path / "results.json"
         self.rows: list[Row] = []
@@ -109,13 +121,15 @@ class RunFolder:
         """Forgets this phase and method's metrics beyond `step`, where a resumed run goes on."""
         self.metrics.rewind(phase, method, step)
 
-    def message(self, text: str) -> None:
+    def message(self, text: str, level: int = MESSAGES) -> None:
         """One line for the person who watches, with the time of day."""
-        sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
+        if level <= self._verbosity:
+            sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
 
     def progress(self, phase: str, total: int, done: int = 0) -> Progress:
         """A progress line on the console."""
-        return Progress(phase, total, sys.stderr, done=done)
+        stream = sys.stderr if self._verbosity >= PROGRESS else io.StringIO()
+        return Progress(phase, total, stream, done=done)
 
 
 def success_text(episodes: Sequence[Episode]) -> str:

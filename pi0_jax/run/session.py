@@ -2,8 +2,8 @@
 
 import contextlib
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,57 @@ from pi0_jax.episode import Episode
 from pi0_jax.errors import check_minima
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.run import seeds
-from pi0_jax.run.folder import BASE, RunFolder, protocol
+from pi0_jax.run.folder import BASE, PROGRESS, RunFolder, protocol
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """Where the simulators run.
+
+    Attributes:
+        workers: simulators, each a process; 0 for one per core. LIBERO's need about 1 GB each.
+        timeout_s: seconds after which a simulator that does not answer is replaced.
+    """
+
+    workers: int = 0
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("pool", self, {"workers": 0, "timeout_s": 1})
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings that every run has.
+
+    Attributes:
+        seed: of the whole run.
+        rows: observations per call of a policy, in rollouts and evaluation; results depend on it,
+            as rounding does.
+        pool: where the simulators run.
+        wandb_project: mirror the metrics to this W&B project; "" for not.
+        verbosity: what is written to standard error: 0, results and errors; 1, messages too; 2,
+            progress too.
+    """
+
+    seed: int = 0
+    rows: int = 8
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    wandb_project: str = ""
+    verbosity: int = PROGRESS
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("config", self, {"seed": 0, "rows": 1, "verbosity": 0})
 
 
 @dataclass(frozen=True)
@@ -73,25 +123,23 @@ def method_number(method: str) -> int:
 
 @contextlib.contextmanager
 def open_session(
-    workdir: Path, resume: bool, config: Any, suite: Suite, **settings: Any
+    workdir: Path, resume: bool, settings: RunSettings, suite: Suite, config: Mapping[str, Any]
 ) -> Iterator[Session]:
     """Opens the run folder and starts the simulators, which end with the session.
 
     Args:
         workdir: the run folder.
         resume: continue what lies there.
-        config: of the run, an ml_collections ConfigDict.
+        settings: of the run.
         suite: the tasks.
-        settings: what the run depends on beside its config; stored with it.
+        config: plain values to store: the whole config, and what the run depends on beside it.
 
     Raises:
-        InputError: as `RunFolder`, an impossible pool, or nothing can render here.
+        InputError: as `RunFolder`, or nothing can render here.
     """
-    check_minima("pool", config.pool, {"workers": 0, "timeout_s": 1})
-    check_minima("config", config, {"rows": 1})
-    workers, renderer = config.pool.workers or cores(), choose_renderer()
-    run = RunFolder(workdir, {**settings, **config.to_dict()}, resume, config.wandb_project)
-    run.set_protocol({**protocol(suite, renderer), "rows": config.rows})
+    workers, renderer = settings.pool.workers or cores(), choose_renderer()
+    run = RunFolder(workdir, dict(config), resume, settings.wandb_project, settings.verbosity)
+    run.set_protocol({**protocol(suite, renderer), "rows": settings.rows})
     run.message(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
-    with SimulatorPool(workers, config.pool.timeout_s, renderer=renderer) as pool:
-        yield Session(run, suite, pool, config.seed, config.rows)
+    with SimulatorPool(workers, settings.pool.timeout_s, renderer=renderer) as pool:
+        yield Session(run, suite, pool, settings.seed, settings.rows)

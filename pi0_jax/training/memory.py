@@ -20,7 +20,7 @@ from pi0_jax.training.fit import jit_on_mesh, make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh, shardings
-from pi0_jax.training.step import SampledLoss, TrainState, merge, split
+from pi0_jax.training.step import Loss, SampledLoss, TrainState, merge, split
 from pi0_jax.types import Batch, Observation, path_name
 
 GB = 10**9
@@ -40,7 +40,7 @@ class Job:
     """
 
     params: Any
-    loss: Callable[[str], SampledLoss]
+    loss: Callable[[str], Loss]
     optimizer: OptimizerConfig
     batch: Batch
     hardware: Hardware
@@ -86,8 +86,17 @@ class Budget:
         return f"{self.total / GB:.3g} GB a device by count ({parts})"
 
 
-def abstract_batch(config: Pi0Config, cameras: int, size: int) -> Batch:
-    """The shapes of a batch of `size` windows."""
+def abstract_batch(
+    config: Pi0Config, cameras: int, size: int, *, two_prompts: bool = False
+) -> Batch:
+    """The shapes of a batch of `size` windows.
+
+    Args:
+        config: of the model.
+        cameras: number of them.
+        size: windows.
+        two_prompts: the unconditional branch has a prompt of its own.
+    """
 
     def shape(dtype: str, *axes: int) -> Any:
         """An abstract array of shape [size, *axes]."""
@@ -101,8 +110,11 @@ def abstract_batch(config: Pi0Config, cameras: int, size: int) -> Batch:
         prompt=shape("int32", config.prompt_length),
         prompt_mask=shape("bool", config.prompt_length),
     )
+    uncond = (obs.prompt, obs.prompt_mask) if two_prompts else (None, None)
     return Batch(
         obs=obs,
+        uncond_prompt=uncond[0],
+        uncond_prompt_mask=uncond[1],
         actions=shape("float32", config.action_horizon, config.action_dim),
         action_mask=shape("bool", config.action_horizon),
         weight=shape("float32"),
@@ -214,7 +226,7 @@ def _limit(hardware: Hardware) -> int | None:
     return stats["bytes_limit"] if stats and "bytes_limit" in stats else None
 
 
-def _kept_bytes(loss: SampledLoss, trained: Any, frozen: Any, batch: Batch) -> int:
+def _kept_bytes(loss: Loss, trained: Any, frozen: Any, batch: Batch) -> int:
     """Bytes of what the backward pass reads besides the parameters themselves."""
 
     def kept(trained: Any, frozen: Any, batch: Batch, drawn: Any) -> list[Any]:
@@ -222,12 +234,15 @@ def _kept_bytes(loss: SampledLoss, trained: Any, frozen: Any, batch: Batch) -> i
 
         def value(trained: Any) -> Any:
             """The loss as a function of the trained leaves."""
-            return loss.evaluate(merge(trained, frozen), batch, drawn)[0]
+            params = merge(trained, frozen)
+            if isinstance(loss, SampledLoss):
+                return loss.evaluate(params, batch, drawn)[0]
+            return loss(params, batch, drawn)[0]  # one of a user's own, which draws by itself
 
         return jax.tree.leaves(jax.vjp(value, trained)[1])
 
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    drawn = jax.eval_shape(loss.sample, rng, batch)
+    drawn = jax.eval_shape(loss.sample, rng, batch) if isinstance(loss, SampledLoss) else rng
     program = jax.make_jaxpr(kept)(trained, frozen, batch, drawn).jaxpr
     given = set(map(id, program.invars))
     fresh = {id(var): var.aval for var in program.outvars if id(var) not in given}

@@ -30,13 +30,15 @@ class SupervisedConfig:
         time_samples: noise/time draws a window.
         save_every: optimizer steps between checkpoints.
         augment: change the pictures of every batch (`data/augment.py`).
+        log_every: optimizer steps between lines of metrics; reading them waits for the device.
     """
 
     steps: int
     batch_size: int
     time_samples: int
-    save_every: int
+    save_every: int = 1000
     augment: bool = False
+    log_every: int = 20
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -45,7 +47,7 @@ class SupervisedConfig:
             InputError: named field.
         """
         minima = {"steps": 0, "batch_size": 1, "time_samples": 1, "save_every": 1}
-        check_minima("sft", self, minima)
+        check_minima("sft", self, minima | {"log_every": 1})
 
 
 def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:

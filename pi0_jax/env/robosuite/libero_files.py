@@ -119,13 +119,18 @@ def assets(configured: str) -> Path:
     Raises:
         InputError: there is none; the message says every way to get one.
     """
+    return local_assets(configured) or _download()
+
+
+def local_assets(configured: str = "") -> Path | None:
+    """As `assets`, but None in place of a download."""
     if chosen := configured or os.environ.get(ASSETS_VARIABLE, ""):
         return _checked(Path(chosen).expanduser().resolve())
     # The second is where LIBERO's own download script puts them.
     for folder in (package() / "assets", Path.home() / ".cache" / "libero" / "assets"):
         if folder.is_dir():
             return _checked(folder)
-    return _download()
+    return None
 
 
 def _checked(folder: Path) -> Path:

@@ -1,0 +1,140 @@
+"""The config that --config names, which may be one of these.
+
+demo:full, libero:suite=libero_goal    a config of this package, with its argument
+my/config.py[:ARGUMENT]                a file with `get_config(argument)`, as in pi0_jax/configs/
+RUN/config.json                        the settings of an earlier run
+my/config.yaml                         differences from another config:
+
+    base: libero:suite=libero_goal     any of these; a path is relative to the YAML file
+    seed: 3
+    rl.groups.group_size: 4            a key with dots,
+    eval:                              or a section
+      episodes: 20
+
+A YAML file without `base` starts from the defaults of its `suite`.
+"""
+
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+from ml_collections import ConfigDict
+
+from pi0_jax.apps.settings import train_config
+from pi0_jax.errors import InputError
+from pi0_jax.plain_values import replaced, tuples
+
+# What a run's config.json holds beside the config: what else the run depended on.
+BESIDE = ("checkpoint", "demonstrations_digest")
+_BROKEN = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2, and not a word."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_config(name: str) -> ConfigDict:
+    """The config that --config names, with every key that has a default.
+
+    Raises:
+        InputError: no such config, or an error in it.
+    """
+    file, _, argument = name.partition(":")
+    path = Path(file).expanduser()
+    readers = {".py": _from_python, ".json": _from_run, ".yaml": _from_yaml, ".yml": _from_yaml}
+    if path.suffix not in readers and file not in packaged():
+        raise InputError(
+            f"--config: expected one of {', '.join(packaged())}, or a file that ends in .py, "
+            f".yaml or .json, got {name!r}"
+        )
+    try:
+        if path.suffix in readers:
+            return readers[path.suffix](path, argument)
+        return _called(importlib.import_module(f"pi0_jax.configs.{file}"), argument)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"--config: no such file: {error.filename}") from error
+    except (*_BROKEN, ValueError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(said if file in said else f"--config {file}: {said}") from error
+
+
+def packaged() -> list[str]:
+    """Names of the configs of this package."""
+    folder = Path(__file__).parents[1] / "configs"
+    return sorted(path.stem for path in folder.glob("[a-z]*.py"))
+
+
+def _called(module: ModuleType, argument: str) -> ConfigDict:
+    return module.get_config(*([argument] if argument else []))
+
+
+def _from_python(path: Path, argument: str) -> ConfigDict:
+    if not path.is_file():
+        raise FileNotFoundError(2, "No such file", str(path))
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return _called(module, argument)
+
+
+def _from_run(path: Path, argument: str) -> ConfigDict:
+    _no_argument(path, argument)
+    stored = json.loads(path.read_text())
+    if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+        raise InputError(f"--config {path}: expected the config.json of a run")
+    return _completed({k: v for k, v in stored["config"].items() if k not in BESIDE})
+
+
+def _from_yaml(path: Path, argument: str) -> ConfigDict:
+    _no_argument(path, argument)
+    values = yaml.load(path.read_text(), _Loader)
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"--config {path}: expected keys and values, got {values!r}")
+    base = values.pop("base", None)
+    if base is None:
+        return _completed(_nested(values))
+    file = str(base).partition(":")[0]
+    start = load_config(str(base) if file in packaged() else str(path.parent / str(base)))
+    return ConfigDict(_changed(start.to_dict(), _nested(values)))
+
+
+def _no_argument(path: Path, argument: str) -> None:
+    if argument:
+        raise InputError(f"--config {path}: takes no argument, got {argument!r}")
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys with dots as sections."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        found = replaced(found, value)
+    return found
+
+
+def _completed(values: Mapping[str, Any]) -> ConfigDict:
+    """The values, with the defaults of their suite where they say nothing."""
+    if "suite" not in values:
+        raise InputError("config key suite is missing; set it")
+    return ConfigDict(_changed(train_config(values["suite"]).to_dict(), values))
+
+
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return replaced(values, tuples(changes))

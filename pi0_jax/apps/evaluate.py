@@ -1,0 +1,50 @@
+"""Evaluate a policy folder: success table with intervals, one line per episode, videos, report.
+
+pi0-eval --checkpoint POLICY --config CONFIG --workdir OUT
+    [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.eval.execute_steps=5] [...]
+
+CONFIG as for pi0-train. In a clone, `python eval.py` is the same command.
+"""
+
+from typing import NoReturn
+
+from pi0_jax.apps import cli
+from pi0_jax.apps.settings import eval_settings
+from pi0_jax.env.suite import make_suite
+from pi0_jax.policy.folder import check_robot, load_policy
+from pi0_jax.report.page import write_report
+from pi0_jax.rollout.evaluate import evaluate_policy
+from pi0_jax.rollout.record_videos import record_videos
+from pi0_jax.run.folder import RESULTS
+from pi0_jax.run.session import open_session
+from pi0_jax.run.success import table
+from pi0_jax.training.hardware import cache_programs
+
+METHOD = "policy"
+
+
+def command() -> NoReturn:
+    """`pi0-eval`."""
+    cli.launch(main, __doc__ or "", checkpoint=True)
+
+
+def main(arguments: cli.Arguments) -> None:
+    """Evaluates at every guidance scale of config.eval that the run folder does not hold yet."""
+    assert arguments.checkpoint is not None  # cli.parse sees to it
+    settings = eval_settings(arguments.config)
+    cache_programs(settings.compilation_cache)
+    suite, evaluation = make_suite(settings.suite, settings.task), settings.eval
+    folder = load_policy(arguments.checkpoint)
+    check_robot(folder.spec.robot, suite.robot)
+    for task in suite.tasks:
+        folder.transforms.prompt(task.instruction)  # the tokenizer is there, the prompt fits
+    evaluation.executed(folder.spec)
+    stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}
+    with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
+        evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.guidance)
+        record_videos(session, (METHOD,), evaluation.guidance[0], evaluation.videos)
+    run = session.run
+    run.message(f"results in {run.path}\n\n{table(run.rows)}\n", RESULTS)
+    run.message(f"report {write_report(run.path)}", RESULTS)
+    if not any(row.episodes for row in run.rows):
+        raise RuntimeError("every episode ended in a simulator error: nothing was measured")

@@ -1,0 +1,182 @@
+"""The stages of train.py between its checks and its report."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+
+from pi0_jax.apps.settings import (
+    OF_CHECKPOINT,
+    DemonstrationsConfig,
+    RiptSettings,
+    SupervisedSettings,
+    TrainSettings,
+)
+from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
+from pi0_jax.data.demonstrations import Demonstrations, Recorded
+from pi0_jax.data.normalize import NormStats
+from pi0_jax.env.suite import Suite
+from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.model.pi0 import Pi0
+from pi0_jax.policy.folder import (
+    PolicyFolder,
+    PolicySpec,
+    init_policy,
+    load_policy,
+    param_count,
+    save_policy,
+)
+from pi0_jax.rl.stored_loop import run_stored_ript
+from pi0_jax.run.folder import BASE, RunFolder, success_text
+from pi0_jax.run.session import Session, method_number
+from pi0_jax.training import checkpoint
+from pi0_jax.training.fit import final_params, fit
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import abstract_batch
+from pi0_jax.training.setup import set_up_training
+from pi0_jax.training.sharding import gather
+from pi0_jax.training.step import SampledLoss
+from pi0_jax.training.supervised import augmented, flow_matching_loss
+from pi0_jax.types import Batch
+from pi0_jax.versions import versions
+
+
+def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
+    """Scripted episodes, failures kept; made once and stored."""
+    path, clock = session.run.episodes("demonstrations"), time.monotonic()
+    if not path.exists():
+        first = session.first_state(config.first_seed)
+        seeds = range(first, first + config.episodes)
+        with session.run.progress("demonstrations", len(seeds)) as progress:
+            episodes = session.pool.map(
+                session.suite.demonstrations(seeds),
+                lambda done: progress.update(len(done), success_text(done)),
+            )
+        save_episodes(path, episodes)
+        session.log_speed("demonstrations", episodes, time.monotonic() - clock)
+    return Recorded(load_episodes(path))
+
+
+def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations) -> PolicyFolder:
+    """The policy before RL: a given checkpoint or a fresh one, after supervised training.
+
+    It is stored in RUN/base. Of a given checkpoint that is not trained nothing is copied:
+    RUN/base.json names it.
+
+    Raises:
+        InputError: a resumed run started from another checkpoint than the one that is given.
+    """
+    path, sft = session.run.path / BASE, settings.sft
+    if path.exists():
+        return load_policy(path)
+    start = initial_policy(settings, session.suite, demos)
+    session.run.message(f"policy: {param_count(start.params):,} parameters")
+    if start.path and not sft.steps:
+        point_at(path.with_suffix(".json"), start.path)
+        return start
+    if sft.steps:
+        start = supervise(session, BASE, start, demos, sft, settings.hardware)
+    save_policy(path, start, {"made_by": "train.py", "versions": versions()})
+    return dataclasses.replace(start, path=path)
+
+
+def initial_policy(settings: TrainSettings, suite: Suite, demos: Demonstrations) -> PolicyFolder:
+    """The checkpoint that the config names, or random parameters; with the right statistics."""
+    floor = settings.demonstrations.std_floor
+    if settings.init.checkpoint:
+        start = given_policy(settings, suite)
+        if settings.init.statistics == OF_CHECKPOINT:
+            return start
+        return dataclasses.replace(start, stats=stats_of(demos, start.spec, floor))
+    spec = fresh_spec(settings, suite)
+    return init_policy(spec, stats_of(demos, spec, floor), settings.seed)
+
+
+def stats_of(demos: Demonstrations, spec: PolicySpec, std_floor: float) -> NormStats:
+    """Statistics of the demonstrations for a policy of this kind."""
+    return demos.stats(spec.delta_dims, spec.model.action_horizon, std_floor)
+
+
+def train_method(
+    session: Session,
+    settings: TrainSettings,
+    name: str,
+    ript: RiptSettings,
+    base: PolicyFolder,
+    demos: Demonstrations,
+) -> PolicyFolder:
+    """One way to spend the same number of optimizer steps on the base policy."""
+    sft, hardware, optimizer = settings.sft, settings.hardware, ript.optimizer
+    if ript.groups.groups_per_iteration:
+        base = conditioned(base, ript.branch_mode)
+        return run_stored_ript(
+            session, name, base, demos, ript, optimizer, sft.steps, hardware, settings.eval
+        )
+    # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
+    optimizer = dataclasses.replace(optimizer, rules=sft.optimizer.rules)
+    steps = ript.iterations * ript.updates_per_iteration
+    sft = dataclasses.replace(sft, steps=steps, optimizer=optimizer)
+    return supervise(session, name, base, demos, sft, hardware)
+
+
+def supervise(
+    session: Session,
+    method: str,
+    start: PolicyFolder,
+    demos: Demonstrations,
+    config: SupervisedSettings,
+    hardware: Hardware,
+) -> PolicyFolder:
+    """Flow matching on the demonstrations' windows; goes on at the newest checkpoint."""
+    run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
+    batch = abstract_batch(model, len(start.spec.robot.cameras), config.batch_size)
+    state, update, budget = set_up_training(
+        start.params, model, _loss(config, start), config.optimizer, config.steps, batch, hardware
+    )
+    run.message(f"{method}: {budget}")
+    checkpoint.check_room(folder, state)
+    if checkpoint.latest(folder):
+        state = checkpoint.restore(folder, state)
+    run.rewind("sft", method, int(state.step))
+    batch_of = _batches(session, method, start, demos, config.batch_size)
+    with run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress:
+
+        def log(step: int, metrics: dict[str, float]) -> None:
+            run.log(step, "sft", method, **metrics)
+            progress.update(step, f"loss {metrics['loss']:.4f}")
+
+        key = session.noise_key(method)
+        while int(state.step) < config.steps:
+            until = min(int(state.step) + config.save_every, config.steps)
+            state = fit(state, update, batch_of, until, key, config.log_every, log)
+            checkpoint.save(folder, until, state, {"phase": "sft"})
+    return dataclasses.replace(start, params=gather(final_params(state)))
+
+
+def _loss(config: SupervisedSettings, start: PolicyFolder) -> Callable[[Pi0], SampledLoss]:
+    def loss(model: Pi0) -> SampledLoss:
+        """Flow matching, of changed pictures where they are to be changed."""
+        plain = flow_matching_loss(model, config.time_samples)
+        return augmented(plain, start.spec.robot.cameras) if config.augment else plain
+
+    return loss
+
+
+def _batches(
+    session: Session, method: str, start: PolicyFolder, demos: Demonstrations, size: int
+) -> Callable[[int], Batch]:
+    windows = demos.windows(start.transforms, start.spec.model.action_horizon)
+
+    def batch_of(step: int) -> Batch:
+        """Windows drawn by the step alone."""
+        rng = session.rng(1, step, method_number(method))
+        return windows.take(rng.integers(len(windows), size=size))
+
+    return batch_of
+
+
+def export(run: RunFolder, final: PolicyFolder) -> None:
+    """Writes the improved policy, in place of one that an interrupted run left."""
+    path = run.path / "policy"
+    shutil.rmtree(path, ignore_errors=True)
+    save_policy(path, final, {"made_by": "train.py", "versions": versions()})

@@ -1,0 +1,184 @@
+"""What training starts from: found and checked before anything is written."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pi0_jax.apps.settings import OF_DEMONSTRATIONS, RiptSettings, TrainSettings
+from pi0_jax.data.branches import EMBEDDING, branch_prompt, has_two_prompts
+from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
+from pi0_jax.data.tokenizer import ByteTokenizer
+from pi0_jax.env.suite import Suite
+from pi0_jax.errors import InputError
+from pi0_jax.io.atomic import write_text
+from pi0_jax.model.config import preset
+from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_robot, load_policy, open_policy
+from pi0_jax.training.sharding import make_mesh
+
+
+def check_start(settings: TrainSettings, suite: Suite, methods: Mapping[str, RiptSettings]) -> None:
+    """What training starts from exists and fits the task, and the devices can take every batch.
+
+    Of a given checkpoint no weights are read.
+
+    Raises:
+        InputError: it does not; before anything is written.
+    """
+    check_sources(settings)
+    if settings.demonstrations.episodes:
+        suite.check_demonstrator()
+    if settings.init.checkpoint:
+        policy = given_policy(settings, suite, weights=False)
+        spec = policy.spec
+        check_robot(spec.robot, suite.robot)
+        check_conditions(policy, suite, {ript.branch_mode for ript in methods.values()})
+    else:
+        spec = fresh_spec(settings, suite)
+    settings.eval.executed(spec)
+    for size in (settings.sft.batch_size, *(ript.batch_size for ript in methods.values())):
+        settings.hardware.check_batch(size)
+    if settings.hardware.devices > 1:
+        make_mesh(settings.hardware)
+
+
+def check_sources(settings: TrainSettings) -> None:
+    """Demonstrations come from one place, and from somewhere where they are needed.
+
+    Raises:
+        InputError: they do not.
+    """
+    made, folder = settings.demonstrations.episodes, settings.demonstrations.lerobot
+    if made and folder:
+        raise InputError(
+            f"config.demonstrations.lerobot is {folder!r} and config.demonstrations.episodes is "
+            f"{made}: demonstrations come from one place; set the other to '' or 0"
+        )
+    if made or folder:
+        return
+    if not settings.init.checkpoint or settings.sft.steps or settings.rl.demo_fraction:
+        raise InputError(
+            "there are no demonstrations: set config.demonstrations.episodes or .lerobot, or "
+            "config.init.checkpoint, with config.sft.steps and config.rl.demo_fraction at 0"
+        )
+    if settings.init.statistics == OF_DEMONSTRATIONS:
+        raise InputError("config.init.statistics is 'demonstrations', and there are none")
+
+
+def check_conditions(policy: PolicyFolder, suite: Suite, branch_modes: Iterable[str]) -> None:
+    """A given checkpoint can be told what RL will tell it.
+
+    Raises:
+        InputError: it was trained with another branch_mode, or a prompt does not fit.
+    """
+    for mode in sorted(branch_modes):
+        transforms = conditioned(policy, mode).transforms
+        for positive in (False, True) if has_two_prompts(mode) else ():
+            transforms.prompts([task.instruction for task in suite.tasks], positive)
+
+
+def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
+    """The policy with its branches told apart by `branch_mode`.
+
+    Raises:
+        InputError: it was trained with another one than the embedding, which is nobody's choice.
+    """
+    before = policy.spec.branch_mode
+    if before not in (EMBEDDING, branch_mode):
+        raise InputError(
+            f"config.rl.branch_mode is {branch_mode!r}, but the checkpoint was trained with "
+            f"{before!r}: set it to that"
+        )
+    spec = dataclasses.replace(policy.spec, branch_mode=branch_mode)
+    return dataclasses.replace(policy, spec=spec)
+
+
+def fresh_spec(settings: TrainSettings, suite: Suite) -> PolicySpec:
+    """A policy for this suite that is trained from scratch, with room for all it may be told."""
+    model = preset(settings.model)
+    modes = {ript.branch_mode for ript in (*settings.baselines.values(), settings.rl)}
+    said = [branch_prompt(mode, task.instruction, True) for mode in modes for task in suite.tasks]
+    longest = max(len(ByteTokenizer().encode(text)) for text in said)
+    return PolicySpec(
+        model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
+        robot=suite.robot,
+        execute_steps=settings.execute_steps or model.action_horizon,
+        tokenizer="bytes",
+    )
+
+
+def given_policy(settings: TrainSettings, suite: Suite, *, weights: bool = True) -> PolicyFolder:
+    """The checkpoint that the config names, as the config wants it used.
+
+    Args:
+        settings: of the run.
+        suite: whose robot the demonstrations have.
+        weights: read them; else `params` are shapes, checked.
+
+    Raises:
+        InputError: no such policy folder, or one that does not fit.
+    """
+    path = Path(settings.init.checkpoint).expanduser()
+    if not path.is_dir():
+        raise InputError(
+            f"config.init.checkpoint: expected a policy folder, found none at {path.absolute()}; "
+            "name the folder that this run started from"
+        )
+    policy = (load_policy if weights else open_policy)(path)
+    changes: dict[str, Any] = {}
+    if settings.execute_steps:
+        changes["execute_steps"] = settings.execute_steps
+    if settings.init.statistics == OF_DEMONSTRATIONS:
+        # It may be one of another robot, with cameras that this one lacks.
+        masked = policy.spec.robot.masked_cameras
+        changes["robot"] = dataclasses.replace(suite.robot, masked_cameras=masked)
+    return dataclasses.replace(policy, spec=dataclasses.replace(policy.spec, **changes))
+
+
+def recorded_demonstrations(settings: TrainSettings, suite: Suite) -> LeRobotFolder | None:
+    """Those of the suite's tasks in a LeRobot folder; None where the config names no folder.
+
+    Raises:
+        InputError: as `open_lerobot`, or another robot; before anything is written.
+    """
+    if not settings.demonstrations.lerobot:
+        return None
+    instructions = [task.instruction for task in suite.tasks]
+    path = Path(settings.demonstrations.lerobot)
+    folder = open_lerobot(path, suite.robot.cameras, instructions)
+    folder.check_robot(suite.robot)
+    return folder
+
+
+def point_at(file: Path, checkpoint: Path) -> None:
+    """Notes which checkpoint stands for the base policy, in place of a copy of it.
+
+    Args:
+        file: base.json of the run folder.
+        checkpoint: the policy folder.
+
+    Raises:
+        InputError: an earlier part of this run started from another checkpoint.
+    """
+    now = {"checkpoint": str(checkpoint.resolve()), "fingerprint": fingerprint(checkpoint)}
+    if not file.exists():
+        write_text(file, json.dumps(now, indent=1) + "\n")
+        return
+    before = json.loads(file.read_text())
+    if before.get("fingerprint") != now["fingerprint"]:
+        raise InputError(
+            f"{checkpoint}: is another checkpoint than the one that this run started from "
+            f"({before.get('checkpoint')} at that time); put that back, or start a new run"
+        )
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """What tells one policy folder from another: its small files, one of which is dated."""
+    names = ("config.json", "manifest.json", "params/_METADATA", "params/_CHECKPOINT_METADATA")
+    digest = hashlib.sha256()
+    for name in names:
+        if (checkpoint / name).is_file():
+            digest.update((checkpoint / name).read_bytes())
+    return digest.hexdigest()

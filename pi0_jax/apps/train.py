@@ -1,0 +1,77 @@
+"""Train pi0: demonstrations -> supervised flow matching -> RIPT -> evaluation -> report.
+
+pi0-train --config CONFIG --workdir RUN [--resume] [--config.KEY=VALUE ...]
+
+CONFIG: demo, demo:full, libero:suite=NAME[,preset=NAME][,stage=NAME]; a config file (.py, .yaml);
+or the config.json of an earlier run. In a clone, `python train.py` is the same command.
+"""
+
+from typing import NoReturn
+
+from pi0_jax.apps import cli
+from pi0_jax.apps.settings import RiptSettings, TrainSettings, train_settings
+from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
+from pi0_jax.apps.start import check_start, recorded_demonstrations
+from pi0_jax.data.demonstrations import Demonstrations
+from pi0_jax.env.suite import make_suite
+from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.report.page import write_report
+from pi0_jax.rollout.evaluate import evaluate_policy
+from pi0_jax.rollout.record_videos import record_videos
+from pi0_jax.run.folder import BASE, RESULTS, RIPT
+from pi0_jax.run.session import Session, open_session
+from pi0_jax.run.success import table
+from pi0_jax.training.hardware import cache_programs
+
+
+def command() -> NoReturn:
+    """`pi0-train`."""
+    cli.launch(main, __doc__ or "")
+
+
+def main(arguments: cli.Arguments) -> None:
+    """Runs every stage that the run folder does not hold yet."""
+    settings = train_settings(arguments.config)
+    cache_programs(settings.compilation_cache)
+    suite = make_suite(settings.suite, settings.task)
+    methods = settings.methods(len(suite.tasks))
+    recorded = recorded_demonstrations(settings, suite)
+    check_start(settings, suite, methods)
+    # A resumed run must find the same demonstrations.
+    stored = {"demonstrations_digest": recorded.digest} if recorded else {}
+    stored |= arguments.config.to_dict()
+    with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
+        demos = recorded or demonstrations(session, settings.demonstrations)
+        session.run.message(f"demonstrations: {demos}")
+        final = _train(session, settings, methods if settings.rl.iterations else {}, demos)
+    run = session.run
+    # What came in unchanged is not written out again.
+    if settings.rl.iterations or settings.sft.steps or not settings.init.checkpoint:
+        export(run, final)
+        run.message(f"policy {run.path / 'policy'}", RESULTS)
+    run.message(f"results in {run.path}\n\n{table(run.rows)}\n", RESULTS)
+    run.message(f"report {write_report(run.path)}", RESULTS)
+
+
+def _train(
+    session: Session,
+    settings: TrainSettings,
+    methods: dict[str, RiptSettings],
+    demos: Demonstrations,
+) -> PolicyFolder:
+    """Trains and evaluates the base policy and then every method; returns the last policy."""
+    evaluation = settings.eval
+    final = base = base_policy(session, settings, demos)
+    evaluate_policy(session, evaluation, "sft", BASE, base, (1.0,))
+    for name, ript in methods.items():
+        final = train_method(session, settings, name, ript, base, demos)
+        scales = guidance_scales(ript, evaluation.guidance)
+        evaluate_policy(session, evaluation, "rl", name, final, scales)
+    record_videos(session, (BASE, RIPT) if methods else (BASE,), 1.0, evaluation.videos)
+    return final
+
+
+def guidance_scales(ript: RiptSettings, guidance: tuple[float, ...]) -> list[float]:
+    """Guidance scales at which a method is evaluated: 1 alone where only one branch is trained."""
+    two = ript.groups.groups_per_iteration and ript.chosen.has_guidance
+    return sorted({1.0, *guidance}) if two else [1.0]

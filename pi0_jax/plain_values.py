@@ -1,0 +1,127 @@
+"""Settings dataclasses from plain values (numbers, words, tuples, dicts by section), and back."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from pi0_jax.errors import InputError
+
+T = TypeVar("T")
+
+_WANTED = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple: "a list",
+}
+
+
+def defaults(kind: type[Any]) -> dict[str, Any]:
+    """Every default of a dataclass and of the dataclasses in it, section by section.
+
+    A key without a default is left out: whoever starts from these values must set it.
+    """
+    hints, found = get_type_hints(kind), {}
+    for entry in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[entry.name]):
+            found[entry.name] = defaults(hints[entry.name])
+        elif entry.default is not dataclasses.MISSING:
+            found[entry.name] = entry.default
+        elif entry.default_factory is not dataclasses.MISSING:
+            found[entry.name] = entry.default_factory()
+    return found
+
+
+def build(section: str, kind: type[T], values: Mapping[str, Any]) -> T:
+    """A settings dataclass from plain values, with the dataclasses in it.
+
+    Args:
+        section: of the config, for the message; "" for the whole of it.
+        kind: the dataclass.
+        values: field -> value, a mapping for a field that is a dataclass.
+
+    Raises:
+        InputError: a key that is unknown or missing, or a value that is of another type or that
+            `kind` refuses.
+    """
+    hints, known = get_type_hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
+    names = [entry.name for entry in known]
+    for name in values:
+        if name not in names:
+            near = nearest(name, names)
+            raise InputError(
+                f"unknown config key {_key(section, name)}; the nearest valid key is "
+                f"{_key(section, near)}"
+            )
+    for entry in known:
+        needed = entry.default is entry.default_factory is dataclasses.MISSING
+        if needed and entry.name not in values:
+            raise InputError(f"config key {_key(section, entry.name)} is missing; set it")
+    return kind(**{n: _value(_key(section, n), hints[n], value) for n, value in values.items()})
+
+
+def replaced(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with some keys replaced, section by section.
+
+    Raises:
+        InputError: a section that `values` has is not one in `changes`, or the other way round.
+    """
+    result = dict(values)
+    for name, change in changes.items():
+        before = result.get(name)
+        if isinstance(before, Mapping) != isinstance(change, Mapping) and name in result:
+            raise InputError(f"config key {name!r} is a section of several keys, or is not")
+        if isinstance(before, Mapping):
+            change = replaced(before, change)
+        # A whole number where a fraction was, as people write them.
+        result[name] = float(change) if type(before) is float and type(change) is int else change
+    return result
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that a misspelt one most likely stands for."""
+    return difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """Every key of nested plain values, sections included, as in "rl.groups.group_size"."""
+    for name, value in values.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+
+
+def tuples(value: Any) -> Any:
+    """Lists, which JSON and YAML have, as the tuples that settings hold."""
+    if isinstance(value, Mapping):
+        return {name: tuples(part) for name, part in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _key(section: str, name: str) -> str:
+    return f"{section}.{name}" if section else name
+
+
+def _value(key: str, kind: Any, value: Any) -> Any:
+    """A value for a field of this type."""
+    if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and isinstance(value, kind):
+            return value
+        if not isinstance(value, Mapping):
+            raise InputError(f"config key {key} is a section of several keys, got {value!r}")
+        return build(key, kind, value)  # type: ignore[arg-type]
+    plain = get_origin(kind) or kind
+    if plain is float and type(value) is int:
+        return float(value)
+    if plain is tuple:
+        value = tuples(value)
+    if plain in _WANTED and not _is(plain, value):
+        raise InputError(f"config key {key} must be {_WANTED[plain]}, got {value!r}")
+    return value
+
+
+def _is(plain: type, value: Any) -> bool:
+    # A bool is an int to Python, but not to a person.
+    return isinstance(value, plain) and (type(value) is not bool or plain is bool)

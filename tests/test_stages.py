@@ -1,0 +1,100 @@
+"""The stages of train.py: where the base policy comes from, and how often weights are read."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tiny import episode, policy_folder
+
+from pi0_jax.apps.cli import Arguments
+from pi0_jax.apps.config_file import load_config
+from pi0_jax.apps.settings import train_config, train_settings
+from pi0_jax.apps.stages import initial_policy
+from pi0_jax.apps.train import guidance_scales, main
+from pi0_jax.data.demonstrations import Recorded
+from pi0_jax.env.demonstrator import DemonstratorConfig
+from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.suite import Suite
+from pi0_jax.errors import InputError
+from pi0_jax.policy import folder
+from pi0_jax.policy.folder import load_policy, save_policy
+
+SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
+
+
+def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
+    """With the data's, a checkpoint of a robot with 5 actions acts on this one."""
+    plain = policy_folder(blind_params)
+    spec = dataclasses.replace(plain.spec, action_dim=5, delta_dims=1)
+    given = dataclasses.replace(plain, spec=spec)
+    save_policy(tmp_path / "p", given, {})
+    start, demos = load_config("demo"), Recorded([episode(6, [0, 4])])
+    start.execute_steps = 0
+    start.init.checkpoint = str(tmp_path / "p")
+    found = initial_policy(train_settings(start), SUITE, demos)
+    assert found.spec == spec
+    np.testing.assert_array_equal(found.stats.actions.mean, given.stats.actions.mean)
+    start.init.statistics = "demonstrations"
+    start.demonstrations.std_floor = 0.0
+    found = initial_policy(train_settings(start), SUITE, demos)
+    assert found.spec == dataclasses.replace(spec, action_dim=7)
+    expected = demos.stats(1, spec.model.action_horizon, 0.0)
+    np.testing.assert_array_equal(found.stats.actions.mean, expected.actions.mean)
+    np.testing.assert_array_equal(found.params["cond_embed"], given.params["cond_embed"])
+
+
+def test_guidance_is_evaluated_where_two_branches_are_trained():
+    methods = train_settings(load_config("demo:full")).methods(tasks=1)
+    scales = {name: guidance_scales(ript, (0.0, 3.0)) for name, ript in methods.items()}
+    assert scales == {"continued_sft": [1.0], "filtered_bc": [1.0], "ript": [0.0, 1.0, 3.0]}
+
+
+@pytest.fixture
+def config(tmp_path, blind_params):
+    """RIPT of one iteration from a checkpoint, without any demonstration."""
+    save_policy(tmp_path / "given", policy_folder(blind_params), {})
+    found = train_config("scripted")
+    found.pool.update({"workers": 1, "timeout_s": 20.0})
+    found.task.update({"max_steps": 8, "image_size": 16, "tolerance": 0.5})
+    found.model = "tiny"
+    found.init.checkpoint = str(tmp_path / "given")
+    found.sft.update({"steps": 0, "batch_size": 4, "time_samples": 1})
+    found.sft.optimizer.update({"learning_rate": 1e-3, "warmup_steps": 1})
+    found.rl.update({"iterations": 1, "updates_per_iteration": 1, "batch_size": 4})
+    found.rl.groups.update({"group_size": 2, "groups_per_iteration": 1, "max_groups": 1})
+    found.rl.groups.dynamic_sampling = False
+    found.rl.optimizer.update({"learning_rate": 1e-3, "warmup_steps": 1})
+    found.eval.update({"episodes": 1, "first_seed": 0, "guidance": (1.0,), "num_flow_steps": 1})
+    found.eval.videos = 0
+    return found
+
+
+def test_a_given_checkpoint_is_read_once_and_not_copied(tmp_path, config, monkeypatch):
+    read, load = [], folder.load_tree
+
+    def counted(path):
+        read.append(path)
+        return load(path)
+
+    monkeypatch.setattr(folder, "load_tree", counted)
+    run = tmp_path / "run"
+    main(Arguments(config, run, resume=False))
+    assert read == [tmp_path / "given" / "params"]
+    assert not (run / "base").exists()
+    assert json.loads((run / "base.json").read_text())["checkpoint"] == str(tmp_path / "given")
+    assert load_policy(run / "policy").spec == load_policy(tmp_path / "given").spec
+
+    results = (run / "results.json").read_bytes()
+    main(Arguments(config, run, resume=True))
+    assert (run / "results.json").read_bytes() == results
+    (tmp_path / "given").rename(tmp_path / "gone")
+    with pytest.raises(InputError, match="name the folder that this run started from"):
+        main(Arguments(config, run, resume=True))
+
+
+def test_what_is_not_trained_is_not_written_out_again(tmp_path, config):
+    config.rl.iterations = 0
+    main(Arguments(config, tmp_path / "run", resume=False))
+    assert not [path for path in (tmp_path / "run").rglob("params")]
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
