@@ -257,4 +257,5 @@ def test_episodes_of_states_come_in_their_order_and_are_reported(scripted_pool, 
     assert [(e.task, e.seed) for e in episodes] == [(task.name, seed) for task, seed in states]
     assert [e.success for e in episodes] == [True] * 3 + [False] * 3
     assert all(len(e.images) == 0 for e in episodes)
-    assert len(ended[-1]) == 6
+    # A block per task: each episode as it ends, then the whole block.
+    assert [len(part) for part in ended] == [1, 2, 3, 3] * 2

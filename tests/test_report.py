@@ -188,6 +188,13 @@ def test_curves_keep_arms_apart_and_let_the_resumed_value_hold():
     assert "bc: 50\u202f%" in svg
 
 
+def test_evaluation_during_rl_has_a_chart():
+    line = {"step": 9, "phase": "rl", "method": "ript", "iteration": 2, "eval_success": 0.25}
+    ((title, svg),) = learning_curves([line])
+    assert title == "Success on evaluation states"
+    assert "25\u202f%" in svg
+
+
 def test_long_curves_are_thinned():
     lines = [{"step": s, "phase": "sft", "loss": 1.0} for s in range(5000)]
     ((_, svg),) = learning_curves(lines)
