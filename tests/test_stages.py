@@ -19,6 +19,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
+from pi0_jax.robot import numbered
 
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
@@ -26,7 +27,8 @@ SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     """With the data's, a checkpoint of a robot with 5 actions acts on this one."""
     plain = policy_folder(blind_params)
-    spec = dataclasses.replace(plain.spec, action_dim=5, delta_dims=1)
+    other = dataclasses.replace(plain.spec.robot, actions=numbered("action", 5))
+    spec = dataclasses.replace(plain.spec, robot=other, delta_dims=1)
     given = dataclasses.replace(plain, spec=spec)
     save_policy(tmp_path / "p", given, {})
     start, demos = load_config("demo"), Recorded([episode(6, [0, 4])])
@@ -38,7 +40,7 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     start.init.statistics = "demonstrations"
     start.demonstrations.std_floor = 0.0
     found = initial_policy(train_settings(start), SUITE, demos)
-    assert found.spec == dataclasses.replace(spec, action_dim=7)
+    assert found.spec == dataclasses.replace(spec, robot=SUITE.robot)
     expected = demos.stats(1, spec.model.action_horizon, 0.0)
     np.testing.assert_array_equal(found.stats.actions.mean, expected.actions.mean)
     np.testing.assert_array_equal(found.params["cond_embed"], given.params["cond_embed"])

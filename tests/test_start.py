@@ -85,8 +85,8 @@ def test_a_checkpoint_that_fits_but_for_a_shape_is_refused(tmp_path, blind_param
     model = dataclasses.replace(plain.spec.model, prompt_length=36, vocab_size=300)
     spec = dataclasses.replace(plain.spec, model=model)
     save_policy(tmp_path / "p", dataclasses.replace(plain, spec=spec), {})
-    with pytest.raises(InputError, match=r"input_embedding: expected shape \(300, 16\), got"):
-        given_policy(settings(tmp_path / "p"), weights=False)
+    with pytest.raises(InputError, match=r"input_embedding: expected shape \[300, 16\], got"):
+        given_policy(settings(tmp_path / "p"), SUITE, weights=False)
 
 
 def test_batches_fit_the_hardware():
@@ -119,10 +119,10 @@ def test_a_checkpoint_executes_what_it_says_unless_the_config_says_otherwise(
 ):
     save_policy(tmp_path / "p", policy_folder(blind_params), {})
     for asked, expected in ((0, 3), (2, 2), (4, 4)):
-        found = given_policy(settings(tmp_path / "p", steps=asked))
+        found = given_policy(settings(tmp_path / "p", steps=asked), SUITE)
         assert found.spec.execute_steps == expected
     with pytest.raises(InputError, match="between 1 and the action horizon 4, got 5"):
-        given_policy(settings(tmp_path / "p", steps=5))
+        given_policy(settings(tmp_path / "p", steps=5), SUITE)
 
 
 def test_a_note_names_the_checkpoint_and_knows_it_again(tmp_path, blind_params):
