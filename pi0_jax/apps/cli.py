@@ -114,14 +114,7 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     config = load_config(name)
     check_old_keys(config.to_dict())
     _check_keys(rest, config)
-    try:
-        # The overrides become flags by being found on the command line.
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
-        left = values(rest)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(" ".join(str(error).split())) from error
-    if len(left) > 1:
-        raise InputError(f"unexpected argument {left[1]!r}; flags begin with --")
+    _override(rest, config, values)
     policy = holder.value if holder is not None else None
     if checkpoint and not policy:
         raise InputError("--checkpoint is missing: name a policy folder, e.g. runs/demo/policy")
@@ -130,6 +123,18 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     # No shell expands the ~ of --workdir=~/runs.
     folder = Path(workdir.value).expanduser()
     return Arguments(config, folder, resume.value, Path(policy).expanduser() if policy else None)
+
+
+def _override(argv: Sequence[str], config: ConfigDict, values: flags.FlagValues) -> None:
+    """Parses all flags; those of --config.KEY change the config."""
+    try:
+        # The overrides become flags by being found on the command line.
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=[*argv])
+        left = values(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    if len(left) > 1:
+        raise InputError(f"unexpected argument {left[1]!r}; flags begin with --")
 
 
 def _without_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -5,13 +5,13 @@ import shutil
 import time
 from collections.abc import Callable
 
-from pi0_jax.apps.settings import (
+from pi0_jax.apps.sections import (
     OF_CHECKPOINT,
     DemonstrationsConfig,
     RiptSettings,
     SupervisedSettings,
-    TrainSettings,
 )
+from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.normalize import NormStats

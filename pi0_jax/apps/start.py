@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pi0_jax.apps.settings import OF_DEMONSTRATIONS, RiptSettings, TrainSettings
+from pi0_jax.apps.sections import OF_DEMONSTRATIONS, RiptSettings
+from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.data.branches import EMBEDDING, branch_prompt, has_two_prompts
 from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
 from pi0_jax.data.tokenizer import ByteTokenizer

@@ -9,7 +9,8 @@ or the config.json of an earlier run. In a clone, `python train.py` is the same 
 from typing import NoReturn
 
 from pi0_jax.apps import cli
-from pi0_jax.apps.settings import RiptSettings, TrainSettings, train_settings
+from pi0_jax.apps.sections import RiptSettings
+from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
 from pi0_jax.apps.start import check_start, recorded_demonstrations
 from pi0_jax.data.demonstrations import Demonstrations

@@ -29,8 +29,7 @@ def set_up_training(
     Args:
         params: whole tree, on the host or a device; it is copied.
         model: its architecture.
-        make_loss: of a network; called once for the update, and once for each other `remat` that
-            the count of memory looks at.
+        make_loss: of a network; called once per `remat` that the count of memory looks at.
         optimizer: what is trained, and how.
         total_steps: of the learning-rate schedule.
         batch: the whole batch, arrays or shapes (`memory.abstract_batch`).

@@ -1,0 +1,81 @@
+"""Sections of a config that are more than the dataclass of one room."""
+
+from dataclasses import dataclass
+
+from pi0_jax.errors import check_choices, check_minima
+from pi0_jax.rl.config import RiptConfig
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.supervised import SupervisedConfig
+
+# Whose statistics a given checkpoint normalises with: its own, or those of new data.
+OF_CHECKPOINT, OF_DEMONSTRATIONS = "checkpoint", "demonstrations"
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What training starts from.
+
+    Attributes:
+        checkpoint: a policy folder; "" for random parameters.
+        statistics: of a given checkpoint: "checkpoint", its own; "demonstrations", those of the
+            data, for a checkpoint of another robot.
+    """
+
+    checkpoint: str = ""
+    statistics: str = OF_CHECKPOINT
+
+    def __post_init__(self) -> None:
+        """Checks the choice.
+
+        Raises:
+            InputError: an unknown one.
+        """
+        check_choices("init", self, {"statistics": (OF_CHECKPOINT, OF_DEMONSTRATIONS)})
+
+
+@dataclass(frozen=True)
+class DemonstrationsConfig:
+    """What is imitated.
+
+    Attributes:
+        episodes: scripted demonstrations to make, in all; 0 for none.
+        first_seed: seed of the first of them; every run seed has its own range.
+        std_floor: smallest standard deviation of an action in the statistics.
+        lerobot: a LeRobot folder in their place; "" for none.
+    """
+
+    episodes: int = 0
+    first_seed: int = 0
+    std_floor: float = 0.1
+    lerobot: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_minima("demonstrations", self, {"episodes": 0, "first_seed": 0, "std_floor": 0})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedSettings(SupervisedConfig):
+    """`config.sft`."""
+
+    optimizer: OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiptSettings(RiptConfig):
+    """`config.rl`, or a baseline: the same with some keys replaced."""
+
+    optimizer: OptimizerConfig
+
+    def __post_init__(self) -> None:
+        """Checks all of it.
+
+        Raises:
+            InputError: named field.
+        """
+        super().__post_init__()
+        self.check_optimizer(self.optimizer)
