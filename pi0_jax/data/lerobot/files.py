@@ -77,7 +77,8 @@ def open_layout(path: Path) -> Layout:
     """Reads meta/.
 
     Raises:
-        InputError: it is no LeRobot folder, its version is unknown, or a file is missing or damaged.
+        InputError: it is no LeRobot folder, its version is unknown, or a file is missing or
+            damaged.
     """
     try:
         info = json.loads((path / "meta" / "info.json").read_text())

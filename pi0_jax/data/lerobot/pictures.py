@@ -102,7 +102,7 @@ class VideoPictures:
 
 
 def _first_after(container: Any, seconds: float, seek: float) -> Any:
-    """Returns the first frame after `seconds`, decoding from the key frame before `seek`, or None."""
+    """The first frame after `seconds`, decoded from the key frame before `seek`, or None."""
     stream = container.streams.video[0]
     container.seek(int(max(seek, 0.0) / float(stream.time_base)), stream=stream)
     return next((f for f in container.decode(stream) if _time(f) > seconds), None)
