@@ -23,7 +23,7 @@ from pi0_jax.policy.policy import Policy
 Report = Callable[[Sequence[Episode]], None]
 """Called with all episodes that have ended so far, in the order in which they ended."""
 
-_THINKING_S = 0.005  # from one check whether the policy has its chunks to the next
+_POLL_S = 0.005  # from one check whether the policy has its chunks to the next
 _REPLAY_FRAMES = 40  # per job of a replay; rendering them takes LIBERO 8 s in software
 
 
@@ -246,7 +246,7 @@ class _Acting:
         #   worker 2          [B  ][C   ] [B            ][C ..
         #
         # The policy computes the next chunk of all episodes in `ready` in one batch. While it
-        # does, chunks that end are gathered every `_THINKING_S`, and their episodes wait in
+        # does, chunks that end are gathered every `_POLL_S`, and their episodes wait in
         # `ready` for the next batch. It starts only if fewer chunks wait for a worker than there
         # are workers: with enough work queued, a later start makes a larger batch.
         #
@@ -254,20 +254,21 @@ class _Acting:
         yield from ((i, one.plan.error) for i, one in enumerate(live) if one.plan.first is None)
         ready = [i for i, one in enumerate(live) if one.plan.first is not None]
         running: dict[int, int] = {}  # ticket -> index into live
-        thought: Future[list[Job]] | None = None
+        batch: Future[list[Job]] | None = None
         asked: list[int] = []  # indices of the batch that the policy is computing
-        with ThreadPoolExecutor(1) as thinker:
+        with ThreadPoolExecutor(1) as policy_thread:
             while ready or running or asked:
                 if ready and not asked and self.pool.backlog < self.pool.workers:
                     asked, ready = ready, []
-                    thought = thinker.submit(self.next_jobs, [live[index] for index in asked])
+                    episodes = [live[index] for index in asked]
+                    batch = policy_thread.submit(self.next_jobs, episodes)
                 # With nothing running there is nothing to gather: wait for the policy.
-                if thought is not None and (thought.done() or not running):
-                    tickets = [self.pool.submit(job) for job in thought.result()]
+                if batch is not None and (batch.done() or not running):
+                    tickets = [self.pool.submit(job) for job in batch.result()]
                     running |= dict(zip(tickets, asked, strict=True))
-                    asked, thought = [], None
+                    asked, batch = [], None
                     continue
-                for done in self.pool.gather(_THINKING_S if asked else None):
+                for done in self.pool.gather(_POLL_S if asked else None):
                     index = running.pop(done.ticket)
                     if _goes_on(live[index], done):
                         ready.append(index)
