@@ -111,7 +111,7 @@ class Task(Protocol):
 
     @property
     def settle_steps(self) -> int:
-        """Control steps before the first observation, in which objects come to rest; not counted."""
+        """Control steps before the first observation in which objects come to rest; not counted."""
         ...
 
     @property

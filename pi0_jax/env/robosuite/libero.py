@@ -88,7 +88,7 @@ class LiberoTask:
 
     @property
     def settle_steps(self) -> int:
-        """Control steps before the first observation, in which objects come to rest; not counted."""
+        """Control steps before the first observation in which objects come to rest; not counted."""
         return SETTLE_STEPS
 
     @property

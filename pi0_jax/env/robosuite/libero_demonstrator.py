@@ -9,9 +9,10 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from pi0_jax.env.demonstrator import CLOSE, OPEN, DemonstratorConfig, move_action
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite.grasps import box_points, choose
 from pi0_jax.env.robosuite.panda import PandaArm
+from pi0_jax.env.robosuite.panda_robot import CLOSE, OPEN, move_action
 
 _HALF_RADIAN = 0.5  # rad, the rotation of OSC_POSE for an action of 1
 _TURNED, _TURNED_ENOUGH = 0.03, 0.1  # rad, errors that are not corrected, and that allow to go on
@@ -182,7 +183,7 @@ def _release_height(scene: Scene, others: np.ndarray) -> float:
 
 
 def _highest(others: np.ndarray, start: np.ndarray, end: np.ndarray, least: float) -> float:
-    """Height [m] of the highest of float64[n, 3] points near the straight way between two places."""
+    """Height [m] of the highest of the points float64[n, 3] near the way between two places."""
     way = (end - start)[:2]
     along = (others - start)[:, :2] @ way / max(float(way @ way), 1e-9)
     nearest = start[:2] + np.clip(along, 0, 1)[:, None] * way

@@ -51,7 +51,7 @@ class LiftTask:
 
     @property
     def settle_steps(self) -> int:
-        """Control steps before the first observation, in which objects come to rest; not counted."""
+        """Control steps before the first observation in which objects come to rest; not counted."""
         return SETTLE_STEPS
 
     @property

@@ -74,7 +74,7 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, job: Job) -> None:
-        """Sends a job. If the process has ended or stopped, this is noticed later: no reply comes."""
+        """Sends a job. If the process has ended or stopped, that shows later: no reply comes."""
         # Classes of a script or notebook exist in no module that a worker could import: cloudpickle
         # sends their code along.
         message = cloudpickle.dumps(job)
