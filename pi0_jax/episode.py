@@ -1,4 +1,4 @@
-"""Host values of the rollout: what a robot sees and what an episode was. NumPy only, no jax.
+"""Host values of a rollout: observations, episodes and groups. NumPy only, no jax.
 
 Axis letters: t control step, s state dimension, e action dimension, r rendered step, c camera,
 h height, w width, k rollout of a group.
@@ -15,7 +15,7 @@ from pi0_jax.robot import Robot
 
 @dataclass(frozen=True)
 class RawObs:
-    """One observation as the simulator gives it.
+    """One observation, as the simulator or the robot gives it.
 
     Attributes:
         images: uint8[c, h, w, 3] RGB, one per camera of the robot, in its order. LIBERO's are
@@ -23,8 +23,8 @@ class RawObs:
             `examples/libero/main.py`).
         state: float32[s], proprioception as the robot's `state` names it.
         prompt: the language instruction.
-        camera_mask: bool[c], False for a camera that is missing in this observation and must not
-            be looked at; None where all are there.
+        camera_mask: bool[c], False for a camera whose image is missing here and must not be used;
+            None if all images are there.
     """
 
     images: np.ndarray
@@ -40,17 +40,18 @@ class Episode:
     Attributes:
         task: name of the task, unique over suites.
         prompt: the language instruction.
-        robot: what acted.
-        init_hash: hexadecimal digest of the simulator state the episode started from.
+        robot: the robot that acted.
+        init_hash: hexadecimal digest of the simulator state at the start of the episode.
         seed: seed of that initial state.
         images: uint8[r, c, h, w, 3] at the steps `image_steps`.
         image_steps: int32[r], increasing, each in [0, t).
         state: float32[t, s], proprioception before each action.
         actions: float32[t, e], as executed, within the robot's limits.
-        chunk_start: bool[t], True where the policy looked and a new chunk began.
-        success: whether the task's own predicate held at the end.
+        chunk_start: bool[t], True at steps where the policy was called and a new chunk began.
+        success: whether the task's own success predicate was true at the end.
         optimizer_step: optimizer step of the parameters that acted; -1 for a demonstrator.
-        error: why the simulator failed, or None. Such an episode says nothing of the policy.
+        error: why the simulator failed, or None. An episode with an error is neither a success nor
+            a failure of the policy.
     """
 
     task: str
@@ -78,7 +79,7 @@ class Episode:
 
 
 def without_images(episode: Episode) -> Episode:
-    """The episode as it is stored where nobody will look: a replay can make its images again."""
+    """The episode without its images, to save space; a replay can render them again."""
     return replace(episode, images=np.zeros(0, np.uint8), image_steps=np.zeros(0, np.int32))
 
 
@@ -90,19 +91,20 @@ class Group:
 
     @property
     def rewards(self) -> np.ndarray:
-        """float32[k], the outcome of each rollout."""
+        """float32[k], the reward of each rollout."""
         return np.array([episode.reward for episode in self.episodes], np.float32)
 
     @property
     def uniform(self) -> bool:
-        """All succeeded or all failed: every leave-one-out advantage is zero."""
+        """Whether all succeeded or all failed, so that every leave-one-out advantage is zero."""
         return bool(len(self.episodes) < 2 or np.ptp(self.rewards) == 0)
 
 
 def digest(arrays: Sequence[np.ndarray]) -> str:
-    """Hexadecimal sha256 over dtypes, shapes and bytes: equal exactly where the arrays are."""
+    """Hexadecimal sha256 of dtypes, shapes and bytes: equal if and only if the arrays are."""
     hasher = hashlib.sha256()
     for array in arrays:
+        # Without dtype and shape, arrays with the same bytes could be taken for each other.
         hasher.update(f"{array.dtype.str}{array.shape}".encode())
         hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()

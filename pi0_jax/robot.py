@@ -1,4 +1,4 @@
-"""What a robot shows to a policy and what it can be told: shared by tasks, policies and data.
+"""What a robot observes and which actions it takes: shared by tasks, policies and data.
 
 Axis letters: s state dimension, e action dimension, c camera.
 """
@@ -20,9 +20,9 @@ class Dimension:
 
     Attributes:
         name: such as "x" or "left_wrist".
-        unit: such as "m" or "rad"; empty for a number without one.
+        unit: such as "m" or "rad"; empty for a number without a unit.
         low: smallest value that may be sent to the robot; None for no limit.
-        high: largest one; None for no limit.
+        high: largest value that may be sent to the robot; None for no limit.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Robot:
-    """One robot, as far as a policy is concerned.
+    """The properties of a robot that a policy depends on.
 
     Attributes:
         name: such as "libero_panda".
         cameras: c names, in the order of `RawObs.images`.
         state: s dimensions of proprioception.
         actions: e dimensions, with their limits.
-        gripper: what the last of the gripper's range does: "high_closes" (robosuite: 1 closes),
-            "high_opens" (ALOHA: 1 opens), "none" (there is no gripper), "unknown".
-        control_hz: control steps per second; None where nobody said.
-        masked_cameras: cameras that the network knows and this robot lacks. They cost nothing.
+        gripper: what a high value of the gripper's action does: "high_closes" (robosuite: 1
+            closes), "high_opens" (ALOHA: 1 opens), "none" (there is no gripper), "unknown".
+        control_hz: control steps per second; None if unknown.
+        masked_cameras: cameras of the network that this robot does not have. They cost nothing.
     """
 
     name: str
@@ -67,7 +67,8 @@ class Robot:
         """Checks names.
 
         Raises:
-            InputError: a camera or a dimension twice, no camera, no action, an unknown gripper.
+            InputError: a camera or a dimension is named twice, there is no camera or no action, or
+                the gripper is unknown.
         """
         check_choices("robot", self, {"gripper": GRIPPERS})
         if not self.cameras or not self.actions:
@@ -82,14 +83,15 @@ class Robot:
                 raise InputError(f"robot {self.name!r}: every {kind} needs its own name: {names}")
 
     def clip(self, actions: np.ndarray) -> np.ndarray:
-        """Actions float[..., e] within the limits of those dimensions that have any."""
+        """Clips actions float[..., e] to the limits, in dimensions that have limits."""
         low = [-np.inf if d.low is None else d.low for d in self.actions]
         high = [np.inf if d.high is None else d.high for d in self.actions]
+        # Limits in the dtype of the actions: float64 limits would turn float32 into float64.
         return np.clip(actions, np.array(low, actions.dtype), np.array(high, actions.dtype))
 
 
 def robot_from_dict(values: Mapping[str, Any]) -> Robot:
-    """Reads what `dataclasses.asdict` made of a robot, as it stands in a JSON file.
+    """Inverse of `dataclasses.asdict(robot)`, also after a JSON file has turned tuples into lists.
 
     Raises:
         KeyError, TypeError, InputError: a key is missing or unknown, or a value is wrong.
@@ -102,11 +104,11 @@ def robot_from_dict(values: Mapping[str, Any]) -> Robot:
 
 
 def numbered(kind: str, count: int) -> tuple[Dimension, ...]:
-    """`count` dimensions of which nobody said what they are: kind_0, kind_1, ..."""
+    """`count` dimensions whose meaning is unknown, named kind_0, kind_1, ..."""
     return tuple(Dimension(f"{kind}_{i}") for i in range(count))
 
 
 def named(names: Sequence[str], unit: str, limit: float | None = None) -> tuple[Dimension, ...]:
-    """Dimensions with one unit, each between -limit and limit; without a limit if it is None."""
+    """Dimensions with these names and one unit, between -limit and limit; None for no limit."""
     low = None if limit is None else -limit
     return tuple(Dimension(name, unit, low, limit) for name in names)

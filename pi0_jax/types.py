@@ -1,4 +1,4 @@
-"""Device values: what goes into the model and what it hands from prefix to suffix.
+"""Device values: the model's inputs, and what its prefix passes on to its suffix.
 
 Axis letters: b batch, c camera, h w image, d padded state/action dimension, t prompt token,
 p prefix token, H action horizon, l layer, k key/value head, e head dimension.
@@ -18,7 +18,8 @@ Array = jax.Array | np.ndarray
 class Observation:
     """A batch of observations, ready for the network.
 
-    A camera that a robot does not have is absent: it costs nothing and changes nothing.
+    A camera that the robot does not have is left out of axis c: it costs nothing and changes
+    nothing.
 
     Attributes:
         images: uint8[b, c, h, w, 3] (scaled to [-1, 1] inside jit), or float32 already scaled.
@@ -37,16 +38,16 @@ class Observation:
 
 @flax.struct.dataclass
 class Batch:
-    """Training windows: what was seen, what was done from there, and how much it counts.
+    """Training windows: an observation, the actions that followed, and their weight in the loss.
 
     Attributes:
         obs: the observation at the start of each window.
         actions: float32[b, H, d], normalised and zero-padded.
-        action_mask: bool[b, H], False behind the end of the episode.
+        action_mask: bool[b, H], False after the end of the episode.
         weight: float32[b], weight w(A) of the conditional branch; 0 for windows that are not
             positive. The unconditional branch counts every window once.
-        uncond_prompt: int32[b, t], the prompt of the unconditional branch, where it is not that
-            of `obs`; None where both branches have one prompt.
+        uncond_prompt: int32[b, t], the prompt of the unconditional branch if it differs from that
+            of `obs`; None if both branches have the same prompt.
         uncond_prompt_mask: bool[b, t] or None, as `Observation.prompt_mask`.
     """
 
@@ -60,7 +61,7 @@ class Batch:
 
 @flax.struct.dataclass
 class PrefixCache:
-    """Keys and values of images and prompt, computed once an observation.
+    """Keys and values of images and prompt, computed once per observation.
 
     Attributes:
         k: [l, b, p, k, e], rotated keys.
@@ -74,5 +75,5 @@ class PrefixCache:
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """Official spelling of a tree path, such as PaliGemma/llm/final_norm/scale."""
+    """A tree path spelled as in official checkpoints, such as PaliGemma/llm/final_norm/scale."""
     return jax.tree_util.keystr(path, simple=True, separator="/")

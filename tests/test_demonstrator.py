@@ -1,4 +1,4 @@
-"""Scripted demonstrations: how often they succeed, and what an Episode records."""
+"""The protocol of demonstrators: what an Episode records of one, whatever the simulator."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,12 @@ from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.workers.pool import SimulatorPool
 
-TASK = LiftTask()
 EXACT = DemonstratorConfig(offset_sigma=0, offset_sigma_z=0, action_noise=0, rotation_noise=0)
 
 
 @pytest.fixture(scope="module")
 def pool():
-    with SimulatorPool(2, 60, renderer=choose_renderer()) as pool:
+    with SimulatorPool(1, 60, renderer=choose_renderer()) as pool:
         yield pool
 
 
@@ -24,43 +23,31 @@ def demonstrations(pool, task, style, seeds):
     return pool.map([Job(task, demonstrate, (seed, style)) for seed in seeds])
 
 
-def test_without_errors_it_always_succeeds(pool):
-    episodes = demonstrations(pool, TASK, EXACT, range(12))
-    assert [episode.success for episode in episodes] == [True] * 12
-    assert max(len(episode) for episode in episodes) < TASK.max_steps
-
-
-def test_with_errors_it_succeeds_often_and_failures_are_kept(pool):
-    episodes = demonstrations(pool, TASK, DemonstratorConfig(), range(40))
-    successes = sum(episode.success for episode in episodes)
-    assert 20 <= successes <= 36  # 70 % over 300 seeds
-    failures = [episode for episode in episodes if not episode.success]
-    assert {len(episode) for episode in failures} == {TASK.max_steps}
-
-
-def test_an_episode_is_what_happened(pool):
-    episode, again = demonstrations(pool, TASK, DemonstratorConfig(), [3, 3])
-    steps = len(episode)
-    assert episode.task == "lift"
+@pytest.mark.parametrize("task", [LiftTask(), ScriptedTask()], ids=lambda task: task.name)
+def test_an_episode_is_what_happened(pool, task):
+    episode, again = demonstrations(pool, task, DemonstratorConfig(), [3, 3])
+    steps, size = len(episode), task.image_size
+    assert steps > 4
+    assert episode.task == task.name
     assert episode.optimizer_step == -1
     assert episode.error is None
-    assert episode.images.shape == (len(episode.image_steps), 2, 64, 64, 3)
+    assert episode.images.shape == (len(episode.image_steps), 2, size, size, 3)
     assert list(episode.image_steps) == list(range(0, steps, 4))
     assert list(np.flatnonzero(episode.chunk_start)) == list(episode.image_steps)
     assert np.abs(episode.actions).max() <= 1
     np.testing.assert_array_equal(episode.actions, again.actions)
 
-    first = pool.map([Job(TASK, start, (3,))])[0]
+    first = pool.map([Job(task, start, (3,))])[0]
     assert first.state.hash == episode.init_hash
     np.testing.assert_array_equal(first.obs.images, episode.images[0])
-    replay = pool.map([Job(TASK, run, (first.state, episode.actions))])[0]
+    replay = pool.map([Job(task, run, (first.state, episode.actions))])[0]
     np.testing.assert_array_equal(replay.proprio, episode.state)
     assert replay.success == episode.success
-    head = pool.map([Job(TASK, run, (first.state, episode.actions[:4]))])[0]
+    head = pool.map([Job(task, run, (first.state, episode.actions[:4]))])[0]
     np.testing.assert_array_equal(head.obs.images, episode.images[1])
 
 
-def test_the_scripted_task_has_an_expert_too(pool):
+def test_the_scripted_task_has_a_demonstrator_too(pool):
     episodes = demonstrations(pool, ScriptedTask(), EXACT, range(8))
     assert all(episode.success for episode in episodes)
     episodes = demonstrations(pool, ScriptedTask(), DemonstratorConfig(offset_sigma=0.5), range(30))

@@ -7,7 +7,7 @@ import pytest
 from tiny import MODEL
 
 from pi0_jax.model import layer_scan as depth_module
-from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, scan_layers
+from pi0_jax.model.layer_scan import ATTENTION, MLP, save_for_backward, scan_layers
 from pi0_jax.testing import observation
 
 
@@ -64,9 +64,9 @@ def test_which_products_are_computed_again(remat, products):
     w = jnp.eye(2)
 
     def body(x, _):
-        x = jnp.sin(keep(x @ w, ATTENTION))
-        x = jnp.sin(keep(x @ w, MLP))
-        return jnp.sin(keep(x @ w, ATTENTION)), None
+        x = jnp.sin(save_for_backward(x @ w, ATTENTION))
+        x = jnp.sin(save_for_backward(x @ w, MLP))
+        return jnp.sin(save_for_backward(x @ w, ATTENTION)), None
 
     def loss(x):
         return jnp.sum(scan_layers(body, x, jnp.arange(5), 5, remat=remat)[0])

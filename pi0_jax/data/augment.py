@@ -1,8 +1,8 @@
 """Image augmentation on the device, as strong as openpi's (`models/model.py` with augmax).
 
-A fixed camera is cropped and turned a little; a camera on the hand is not, because where things
-are in its picture is what the hand knows of them. Colours change in every picture. openpi asks for
-a jitter of saturation too, which augmax computes and drops: there is none here.
+A fixed camera's picture is cropped and turned a little. A hand camera's is not: where an object is
+in that picture tells where it is relative to the hand. Colours change in both. openpi also asks for
+a change of saturation, which augmax computes and then drops, so there is none here.
 
 Axis letters: b batch, c camera, h w image.
 """
@@ -14,23 +14,24 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
-_CROP = 0.95  # side of the crop
+# Sizes of openpi's `preprocess_observation`.
+_CROP = 0.95  # side of the crop, as a share of the picture's side
 _ANGLE = math.radians(5)
 _BRIGHTNESS, _CONTRAST = 0.3, 0.4
 _HUE = 0.1  # in turns; openpi does not ask for it, but has augmax's default
-_COLOUR_SHARE = 0.5  # of the pictures whose colours change
+_COLOUR_SHARE = 0.5  # share of the pictures whose colours change
 
 
 class Change(NamedTuple):
     """What is done to every picture, each float32 with leading axes [b, c].
 
     Attributes:
-        shift: [b, c, 2], centre of the crop, from -1 to 1: as far up or left, down or right as
-            it goes.
-        angle: [b, c], [rad].
+        shift: [b, c, 2], centre of the crop (vertical, horizontal), from -1 (as far up or left as
+            possible) to 1 (as far down or right as possible).
+        angle: [b, c], rotation [rad].
         brightness: [b, c], from -1 (black) over 0 (as it is) to 1 (white).
         contrast: [b, c], from -1 (none) over 0 (as it is) to 1 (two values only).
-        hue: [b, c], in turns.
+        hue: [b, c], added to the hue, in turns.
     """
 
     shift: jax.Array
@@ -41,14 +42,15 @@ class Change(NamedTuple):
 
 
 def draw_change(rng: jax.Array, pictures: tuple[int, ...]) -> Change:
-    """A change for each of [b, c] pictures.
+    """Draws a change for each of [b, c] pictures.
 
     Args:
-        rng: key.
+        rng: random key.
         pictures: shape (b, c).
     """
     shift, angle, brightness, contrast, hue, chosen = jax.random.split(rng, 6)
-    coloured = jax.random.bernoulli(chosen, _COLOUR_SHARE, pictures)
+    # One draw per picture: all three colour changes happen together or not at all.
+    coloured = jax.random.bernoulli(chosen, _COLOUR_SHARE, pictures)  # [b, c]
 
     def within(key: jax.Array, most: float) -> jax.Array:
         """Uniform in [-most, most]."""
@@ -64,21 +66,22 @@ def draw_change(rng: jax.Array, pictures: tuple[int, ...]) -> Change:
 
 
 def augment(images: jax.Array, change: Change, on_hand: tuple[bool, ...]) -> jax.Array:
-    """Pictures as another day and another mounting would show them.
+    """Crops, turns and recolours pictures, as if light and mounting were different.
 
     Args:
         images: uint8[b, c, h, w, 3].
-        change: of every picture.
-        on_hand: c, cameras that are neither cropped nor turned.
+        change: what is done to every picture.
+        on_hand: c values, True for a camera that is neither cropped nor turned.
 
     Returns:
         float32[b, c, h, w, 3] in [-1, 1].
     """
     pixels = jnp.asarray(images, jnp.float32) / 255.0
+    # Known when the program is compiled: hand cameras cost no warp.
     fixed = [camera for camera, moves in enumerate(on_hand) if not moves]
     if fixed:
         at = jnp.array(fixed)
-        warp = jax.vmap(jax.vmap(_crop_and_turn))
+        warp = jax.vmap(jax.vmap(_crop_and_turn))  # over [b, c]
         warped = warp(pixels[:, at], change.shift[:, at], change.angle[:, at])
         pixels = pixels.at[:, at].set(warped)
     coloured = jax.vmap(jax.vmap(_recolour))(pixels, change)
@@ -89,7 +92,8 @@ def _crop_and_turn(image: jax.Array, shift: jax.Array, angle: jax.Array) -> jax.
     """float32[h, w, 3] sampled once, bilinearly: crop, enlarge to the old size, then turn."""
     size = jnp.array(image.shape[:2], jnp.float32)
     rows, columns = jnp.indices(image.shape[:2], dtype=jnp.float32)
-    y, x = rows - (size[0] - 1) / 2, columns - (size[1] - 1) / 2
+    # For every pixel of the result, the place in the source: one interpolation instead of three.
+    y, x = rows - (size[0] - 1) / 2, columns - (size[1] - 1) / 2  # [h, w], 0 in the middle
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turned = jnp.stack([cos * y + sin * x, -sin * y + cos * x])  # [2, h, w]
     centre = (size - 1) / 2 + shift * (1 - _CROP) / 2 * size
@@ -113,6 +117,7 @@ def _recolour(image: jax.Array, change: Change) -> jax.Array:
 def _hue(image: jax.Array, value: jax.Array, range_: jax.Array) -> jax.Array:
     """float32[h, w] in turns; 0 is red, a third green, and greys count as red."""
     r, g, b = jnp.moveaxis(image / jnp.where(range_ > 0, range_, 1.0)[..., None], -1, 0)
+    # Which channel is the largest decides the third of the circle; the rest is blue's.
     of_largest = [(image[..., 0] == value, g - b), (image[..., 1] == value, 2.0 + b - r)]
     conditions, sixths = zip(*of_largest, strict=True)
     return jnp.where(range_ > 0, jnp.select(conditions, sixths, 4.0 + r - g) / 6.0, 0.0)
@@ -121,19 +126,20 @@ def _hue(image: jax.Array, value: jax.Array, range_: jax.Array) -> jax.Array:
 def _from_hsv(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
     """float32[h, w, 3]: each channel falls off linearly around the circle of hues."""
     sixths = (jnp.array([5.0, 3.0, 1.0]) + 6.0 * hue[..., None]) % 6.0
-    missing = jnp.clip(jnp.minimum(sixths, 4.0 - sixths), 0.0, 1.0)
+    missing = jnp.clip(jnp.minimum(sixths, 4.0 - sixths), 0.0, 1.0)  # [h, w, 3]
     return value[..., None] * (1.0 - saturation[..., None] * missing)
 
 
 def _brightened(value: jax.Array, amount: jax.Array) -> jax.Array:
-    """Towards black or white by a share of the way."""
+    """Moves a value towards black (amount < 0) or white (> 0), by that share of the way."""
     return value * (1.0 - jnp.abs(amount)) + jnp.maximum(amount, 0.0)
 
 
 def _contrasted(value: jax.Array, amount: jax.Array) -> jax.Array:
-    """A line of another slope through the middle, bent so that 0 and 1 stay where they are."""
+    """Maps values by a line of another slope through the middle; 0 and 1 stay where they are."""
     slope = jnp.tan((amount + 1.0) * (jnp.pi / 4))
     bend = slope / (2.0 * (1.0 + slope))
     middle = slope * (value - 0.5) + 0.5
+    # Near 0 and 1 a line of the inverse slope takes over, so that nothing is clipped.
     ends = jnp.where(value < bend, value / slope, (value - 1.0) / slope + 1.0)
     return jnp.where((value < bend) | (value > 1.0 - bend), ends, middle)

@@ -1,28 +1,29 @@
-"""How the two branches of guidance are told apart: by an embedding, or by the prompt.
+"""How the two branches of guidance differ: by an embedding, or by the prompt.
 
-"embedding"       the suffix's `cond_embed`; both branches have the prompt, and one prefix
-"prompt_dropout"  unconditional = no prompt: guidance then amplifies the task, not the outcome
-"text_indicator"  conditional = the prompt and words that say that the outcome is wanted
+"embedding"       `cond_embed` in the suffix; both branches have the same prompt and share a prefix
+"prompt_dropout"  unconditional = no prompt; guidance then amplifies the task, not the outcome
+"text_indicator"  conditional = the prompt and words that ask for a good outcome
                   (RECAP, arXiv 2511.14759), unconditional = the prompt alone
 """
 
 EMBEDDING, PROMPT_DROPOUT, TEXT_INDICATOR = "embedding", "prompt_dropout", "text_indicator"
 BRANCH_MODES = (EMBEDDING, PROMPT_DROPOUT, TEXT_INDICATOR)
+# The words that RECAP adds to the prompt.
 INDICATOR = "Advantage: positive"
 
 
 def has_two_prompts(branch_mode: str) -> bool:
-    """Whether the branches have different prompts, and so a prefix each."""
+    """Whether the branches have different prompts, so that each needs its own prefix."""
     return branch_mode != EMBEDDING
 
 
 def branch_prompt(branch_mode: str, prompt: str, positive: bool) -> str:
-    """What a branch is told, of an instruction such as "lift the cube".
+    """Returns the prompt of a branch for an instruction such as "lift the cube".
 
     Args:
         branch_mode: one of `BRANCH_MODES`.
         prompt: the instruction.
-        positive: the conditional branch, instead of the unconditional one.
+        positive: True for the conditional branch, False for the unconditional one.
     """
     if branch_mode == PROMPT_DROPOUT and not positive:
         return ""

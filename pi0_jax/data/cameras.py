@@ -1,7 +1,8 @@
-"""Which camera of a task is which of a policy: openpi, LeRobot and LIBERO name the same views."""
+"""Matches a task's cameras to a policy's: openpi, LeRobot and LIBERO name the same views."""
 
 from pi0_jax.errors import InputError
 
+# Camera name -> view. A name that is not here is a view of its own.
 # openpi `examples/libero/main.py` and `policies/libero_policy.py`; LeRobot's libero data sets.
 _VIEWS = {
     "agentview": "scene",
@@ -17,14 +18,14 @@ _COLUMN = "observation.images."
 
 
 def check_cameras(policy: tuple[str, ...], task: tuple[str, ...]) -> None:
-    """The task's cameras are those that the policy was made for, in the same order.
+    """Checks that the task's cameras are those of the policy, in the same order.
 
     Args:
-        policy: names of the policy's robot.
-        task: names of the task's robot.
+        policy: camera names of the policy's robot.
+        task: camera names of the task's robot.
 
     Raises:
-        InputError: another view, number or order.
+        InputError: the views, their number or their order differ.
     """
     wanted = [_VIEWS.get(name, name) for name in policy]
     if wanted != [_VIEWS.get(name, name) for name in task]:
@@ -34,19 +35,20 @@ def check_cameras(policy: tuple[str, ...], task: tuple[str, ...]) -> None:
 
 
 def find_cameras(policy: tuple[str, ...], columns: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """The columns of a data set that show what a policy's cameras show, in the policy's order.
+    """Finds the columns of a data set that show a policy's views, in the policy's order.
 
     Args:
-        policy: names in the policy folder's config.json.
-        columns: names in the data set.
-        where: the data set, for the message.
+        policy: camera names in the policy folder's config.json.
+        columns: camera names in the data set.
+        where: name of the data set, for the message.
 
     Raises:
-        InputError: a camera without its column, or with several.
+        InputError: a camera has no column, or several.
     """
     found = []
     for camera in policy:
         view = _VIEWS.get(camera, camera)
+        # Two columns with one view: which one the policy was trained on cannot be known.
         same = [c for c in columns if _view(c) == view]
         if len(same) != 1:
             raise InputError(
@@ -57,7 +59,7 @@ def find_cameras(policy: tuple[str, ...], columns: tuple[str, ...], where: str) 
 
 
 def on_hand(camera: str) -> bool:
-    """Whether a camera travels with the hand, going by its name, as openpi does."""
+    """Whether a camera moves with the hand, judged by its name, as in openpi."""
     return "wrist" in camera or _view(camera) == "wrist"
 
 

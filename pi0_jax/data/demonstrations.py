@@ -1,4 +1,4 @@
-"""Where demonstrations come from, seen from training: statistics, and windows drawn by number.
+"""What training needs of demonstrations: their statistics, and windows taken by number.
 
 Axis letters: t control step, n sample, H action horizon, s state dimension, e action dimension.
 """
@@ -17,7 +17,7 @@ from pi0_jax.types import Batch
 
 
 class WindowSource(Protocol):
-    """Training windows by number, from wherever they lie."""
+    """Training windows that are taken by number, from memory or from disk."""
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -37,21 +37,21 @@ class Demonstrations(Protocol):
         """All windows of H steps that start at a picture.
 
         Args:
-            transforms: of the policy that is trained.
-            horizon: H.
-            weight: of every window in the conditional branch.
-            skip_short: leave out windows that reach behind the end of their episode.
+            transforms: transforms of the policy that is trained.
+            horizon: number of actions H per window.
+            weight: weight of every window in the conditional branch.
+            skip_short: leave out windows that reach past the end of their episode.
         """
         ...
 
     def stats(self, delta_dims: int, horizon: int, std_floor: float) -> NormStats:
-        """Statistics of states and actions, as `motion_stats`."""
+        """Statistics of states and actions; arguments and errors as in `motion_stats`."""
         ...
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Windows that are cut already."""
+    """Windows that were cut before, kept in memory."""
 
     batch: Batch
 
@@ -78,17 +78,17 @@ class Recorded:
     def windows(
         self, transforms: Transforms, horizon: int, weight: float = 0.0, skip_short: bool = False
     ) -> InMemory:
-        """One window at every look of the demonstrator.
+        """Cuts one window at every picture of the episodes; arguments as in `Demonstrations`.
 
         Raises:
-            InputError: no episode has a whole window, and others are left out.
+            InputError: no episode has a whole window and `skip_short` leaves out the others.
         """
         config = WindowConfig(skip_short=skip_short)
         weights = [weight] * len(self.episodes)
         return InMemory(cut_windows(self.episodes, weights, transforms, horizon, config))
 
     def stats(self, delta_dims: int, horizon: int, std_floor: float) -> NormStats:
-        """Statistics over every step, successful or not."""
+        """Statistics over every step of all episodes, successful or not."""
         motions = [(episode.state, episode.actions) for episode in self.episodes]
         return motion_stats(motions, delta_dims, horizon, std_floor)
 
@@ -102,19 +102,20 @@ def motion_stats(
     """Statistics of what a policy sees and does.
 
     Args:
-        motions: raw state float[t, s] and actions float[t, e] of every episode.
-        delta_dims: leading action dimensions that the policy has relative to the state at the
-            start of its chunk. Their statistics are over every step of every chunk that lies
-            within its episode (openpi's `scripts/compute_norm_stats.py` repeats the last action
-            behind the end).
-        horizon: H, steps of a chunk.
+        motions: per episode, raw state float[t, s] and actions float[t, e].
+        delta_dims: number of leading action dimensions that the policy has relative to the state
+            at the start of its chunk. Their statistics are over every step of every chunk that is
+            inside its episode (openpi's `scripts/compute_norm_stats.py` repeats the last action
+            after the end).
+        horizon: number of steps H per chunk.
         std_floor: smallest standard deviation of an action.
 
     Raises:
-        InputError: no sample, or one that is not finite.
+        InputError: there is no sample, or one is not finite.
     """
     state = compute_stats(np.concatenate([state for state, _ in motions]))
     actions = compute_stats(np.concatenate([actions for _, actions in motions]), std_floor)
+    # One dimension at a time: all chunks of all dimensions would be H times the data.
     relative = [
         compute_stats(_relative(motions, dim, horizon), std_floor) for dim in range(delta_dims)
     ]
@@ -125,6 +126,7 @@ def _relative(
     motions: Sequence[tuple[np.ndarray, np.ndarray]], dim: int, horizon: int
 ) -> np.ndarray:
     """float[n, 1]: one action dimension less the state at the start of each chunk."""
+    # `ahead` steps after the start of a chunk, for every chunk that has such a step: [t - ahead].
     parts = [
         actions[ahead:, dim] - state[: len(state) - ahead, dim]
         for state, actions in motions
@@ -134,7 +136,7 @@ def _relative(
 
 
 def _leading(first: Sequence[Stats], rest: Stats) -> Stats:
-    """`rest` with its leading dimensions replaced, each by one of `first`."""
+    """Replaces the leading dimensions of `rest`, each by one of `first`."""
 
     def replaced(name: str) -> np.ndarray:
         """One statistic, float64[e]."""

@@ -46,11 +46,11 @@ def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
 
     Args:
         values: all samples.
-        std_floor: smallest standard deviation, in the unit of the values. A dimension that
-            hardly moves would otherwise turn rounding into large normalised values.
+        std_floor: smallest standard deviation, in the unit of the values. Without it, a dimension
+            that hardly moves would have its rounding errors normalised to large values.
 
     Raises:
-        InputError: no sample, or a value that is not finite.
+        InputError: there is no sample, or a value is not finite.
     """
     values = np.asarray(values, np.float64)
     if not len(values) or not np.isfinite(values).all():
@@ -60,20 +60,22 @@ def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
 
 
 def z_score(x: np.ndarray, stats: Stats) -> np.ndarray:
-    """(x - mean) / (std + 1e-6); statistics wider than x are cut to it."""
+    """(x - mean) / (std + 1e-6) of float[..., d]; statistics wider than x are cut to its width."""
+    # Statistics of a published checkpoint may be padded to the network's width.
     d = x.shape[-1]
     _check_width(stats, d)
     return (x - stats.mean[:d]) / (stats.std[:d] + EPSILON)
 
 
 def undo_z_score(x: np.ndarray, stats: Stats) -> np.ndarray:
-    """Inverse of `z_score`; dimensions of x beyond the statistics pass through."""
+    """Inverse of `z_score`; dimensions of x past the statistics' width are not changed."""
+    # With mean 0 and std 1 - EPSILON a padding dimension is multiplied by exactly 1.
     mean, std = _pad(stats.mean, x.shape[-1], 0.0), _pad(stats.std, x.shape[-1], 1.0 - EPSILON)
     return x * (std + EPSILON) + mean
 
 
 def quantile(x: np.ndarray, stats: Stats) -> np.ndarray:
-    """Maps [q01, q99] to [-1, 1]; statistics wider than x are cut to it."""
+    """Maps [q01, q99] to [-1, 1] in float[..., d]; wider statistics are cut to the width of x."""
     low, high = _quantiles(stats)
     d = x.shape[-1]
     _check_width(stats, d)
@@ -81,9 +83,10 @@ def quantile(x: np.ndarray, stats: Stats) -> np.ndarray:
 
 
 def undo_quantile(x: np.ndarray, stats: Stats) -> np.ndarray:
-    """Inverse of `quantile`; dimensions of x beyond the statistics pass through."""
+    """Inverse of `quantile`; dimensions of x past the statistics' width are not changed."""
     low, high = _quantiles(stats)
     d = x.shape[-1]
+    # From -1 to 1 - EPSILON: a padding dimension is mapped to itself.
     low, high = _pad(low, d, -1.0), _pad(high, d, 1.0 - EPSILON)
     return (x + 1.0) / 2.0 * (high - low + EPSILON) + low
 
@@ -103,7 +106,8 @@ def load_norm_stats(path: Path) -> NormStats:
     """Reads openpi's norm_stats.json.
 
     Raises:
-        InputError: no such file, no JSON, or a missing or misshapen entry, named.
+        InputError: there is no such file, it is no JSON, or an entry is missing or has a wrong
+            shape; the message names it.
     """
     try:
         entries = json.loads(path.read_text())["norm_stats"]
@@ -115,6 +119,7 @@ def load_norm_stats(path: Path) -> NormStats:
 
 
 def _parse(entry: dict[str, Any], name: str) -> Stats:
+    # Files of z-score checkpoints have no quantiles, or null.
     arrays = {
         key: np.asarray(entry[key], np.float64)
         for key in ("mean", "std", "q01", "q99")
@@ -140,4 +145,5 @@ def _check_width(stats: Stats, d: int) -> None:
 
 
 def _pad(values: np.ndarray, d: int, fill: float) -> np.ndarray:
+    """float[d]: values cut to d, or filled up to it."""
     return np.concatenate([values[:d], np.full(max(0, d - len(values)), fill)])

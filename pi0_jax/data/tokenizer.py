@@ -1,4 +1,7 @@
-"""Prompt to token ids and mask: PaliGemma's sentencepiece, or bytes for models from scratch."""
+"""Prompt to token ids and mask: PaliGemma's sentencepiece, or bytes for models from scratch.
+
+Axis letter: t prompt token.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +19,7 @@ class Tokenizer(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name under which config.json records it."""
+        """Name of the tokenizer in config.json."""
         ...
 
     def encode(self, prompt: str) -> list[int]:
@@ -26,7 +29,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class ByteTokenizer:
-    """UTF-8 bytes behind two reserved ids: 0 padding, 1 begin of sequence, byte b is b + 2."""
+    """UTF-8 bytes as ids: 0 is padding, 1 begins the sequence, byte b is b + 2."""
 
     kind: str = "bytes"
 
@@ -40,12 +43,13 @@ class PaligemmaTokenizer:
     """The official sentencepiece model (`paligemma_tokenizer.model`).
 
     Attributes:
-        model: path of the file.
+        model: path of the model file.
     """
 
     model: Path
     kind: str = "paligemma"
 
+    # Loaded at the first prompt: a policy folder can be opened without the file.
     @cached_property
     def _processor(self) -> sentencepiece.SentencePieceProcessor:
         if not self.model.is_file():
@@ -58,6 +62,7 @@ class PaligemmaTokenizer:
     def encode(self, prompt: str) -> list[int]:
         """[bos] + pieces + newline piece, as openpi's PaligemmaTokenizer."""
         pieces = self._processor
+        # The newline is encoded by itself: joined to the last word it could merge into one piece.
         return [pieces.bos_id(), *pieces.encode(clean(prompt)), *pieces.encode("\n")]
 
 
@@ -70,7 +75,7 @@ def pad_prompt(ids: list[int], length: int) -> tuple[np.ndarray, np.ndarray]:
     """int32[t] padded with 0 and bool[t], both of `length`.
 
     Raises:
-        InputError: the prompt is longer. Cutting it would change the instruction unseen.
+        InputError: the prompt is longer. To cut it would silently change the instruction.
     """
     if len(ids) > length:
         raise InputError(

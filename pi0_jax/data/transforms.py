@@ -1,8 +1,10 @@
 """RawObs to Observation, and actions back: the ONE path of training, rollout and evaluation.
 
-Order as in openpi: delta, normalise, resize, tokenise, zero-pad. So padding is exactly 0.
+Order as in openpi: delta, normalise, resize, tokenise, zero-pad. Padding comes last, so it is
+exactly 0.
 
-Axis letters: b batch, c camera, h w image, H horizon, e robot's own dimension, d padded dimension.
+Axis letters: b batch, c camera, h w image, t prompt token, H horizon, e robot's own dimension,
+d padded dimension.
 """
 
 from collections.abc import Sequence
@@ -22,19 +24,19 @@ from pi0_jax.types import Observation
 
 @dataclass(frozen=True)
 class Transforms:
-    """Everything that a policy folder says about its inputs and outputs.
+    """How a policy's inputs and outputs are converted, as its folder describes it.
 
     Attributes:
-        image_size: pixels the network wants.
+        image_size: height and width [px] of the network's images.
         padded_dim: d, the network's state and action dimension.
-        prompt_length: the network's prompt tokens.
-        tokenizer: of the prompt.
-        stats: of raw states and of actions (after the delta, where there is one).
-        robot: whose states and actions these are; e is its number of actions.
-        delta_dims: leading action dimensions stored relative to the state; 0 for none. The
-            checkpoint `pi0_libero` wants 6, although LIBERO's actions are deltas already.
+        prompt_length: t, the network's number of prompt tokens.
+        tokenizer: tokenizer of the prompt.
+        stats: statistics of raw states and of actions (after the delta, if there is one).
+        robot: the robot of these states and actions; e is its number of actions.
+        delta_dims: number of leading action dimensions that are stored relative to the state; 0
+            for none. The checkpoint `pi0_libero` needs 6, although LIBERO's actions are deltas.
         quantile: normalise by quantiles instead of z-scores.
-        branch_mode: how the branches of guidance are told apart (`conditions.py`).
+        branch_mode: how the branches of guidance differ (`data/branches.py`).
     """
 
     image_size: int
@@ -48,11 +50,11 @@ class Transforms:
     branch_mode: str = EMBEDDING
 
     def observe(self, observations: Sequence[RawObs]) -> Observation:
-        """Stacks raw observations into host arrays.
+        """Converts b raw observations into host arrays with leading axis b.
 
         The prompts are those of the conditional branch.
         """
-        images = np.stack([self.images(obs.images) for obs in observations])
+        images = np.stack([self.images(obs.images) for obs in observations])  # [b, c, h, w, 3]
         prompt, prompt_mask = self.prompts([obs.prompt for obs in observations])
         return Observation(
             images=images,
@@ -65,9 +67,9 @@ class Transforms:
     def prompts(
         self, prompts: Sequence[str], positive: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """int32[b, t] ids and bool[b, t] masks, of the conditional branch or the other."""
-        said = [self.prompt(branch_prompt(self.branch_mode, text, positive)) for text in prompts]
-        return np.stack([ids for ids, _ in said]), np.stack([mask for _, mask in said])
+        """int32[b, t] ids and bool[b, t] masks of the conditional or the unconditional branch."""
+        rows = [self.prompt(branch_prompt(self.branch_mode, text, positive)) for text in prompts]
+        return np.stack([ids for ids, _ in rows]), np.stack([mask for _, mask in rows])
 
     def images(self, images: np.ndarray) -> np.ndarray:
         """uint8[c, h, w, 3] to uint8[c, size, size, 3]."""
@@ -83,43 +85,48 @@ class Transforms:
 
     def actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Robot actions float[..., H, e] at raw state float[..., e'] to float32[..., H, d]."""
-        relative = actions - self._offset(state)
+        relative = actions - self._offset(state)  # [..., H, e]
         return self._pad(self._normalize(relative, self.stats.actions))
 
     def robot_actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Inverse of `actions`: float32[..., H, d] to float32[..., H, e]."""
         undo = normalize.undo_quantile if self.quantile else normalize.undo_z_score
+        # In float64, as in `actions`: the inverse is then exact to float32.
         own = undo(np.asarray(actions, np.float64), self.stats.actions)
         own = own[..., : len(self.robot.actions)]  # [..., H, d] to [..., H, e]
         return (own + self._offset(state)).astype(np.float32)
 
     def _offset(self, state: np.ndarray) -> np.ndarray:
-        """float[..., 1, e]: what a delta is relative to; 0 in absolute dimensions."""
+        """float[..., 1, e]: the state that deltas are relative to; 0 in absolute dimensions."""
         offset = np.zeros((*state.shape[:-1], 1, len(self.robot.actions)))
         offset[..., 0, : self.delta_dims] = state[..., : self.delta_dims]
         return offset
 
     def _normalize(self, x: np.ndarray, stats: Stats) -> np.ndarray:
+        # In float64, and rounded once in `_pad`.
         apply = normalize.quantile if self.quantile else normalize.z_score
         return apply(np.asarray(x, np.float64), stats)
 
     def _pad(self, x: np.ndarray) -> np.ndarray:
+        """float[..., e] to float32[..., d]: zeros after the robot's own dimensions."""
         padded = np.zeros((*x.shape[:-1], self.padded_dim), np.float32)
         padded[..., : x.shape[-1]] = x
         return padded
 
 
 def _camera_mask(obs: RawObs) -> np.ndarray:
-    """bool[c]: which cameras may be looked at."""
+    """bool[c]: False for a camera that the policy must not see."""
     return np.ones(len(obs.images), bool) if obs.camera_mask is None else obs.camera_mask
 
 
 def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """Keeps the aspect, centres on black; an odd pixel goes to the bottom or right.
+    """Resizes without changing the aspect ratio and centres the result on black.
+
+    If the padding is odd, its extra pixel is at the bottom or right.
 
     Args:
         image: uint8[h, w, 3].
-        size: side of the result.
+        size: side of the result [px].
 
     Returns:
         uint8[size, size, 3], bilinear with antialiasing (PIL, as openpi's client).
@@ -127,6 +134,7 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
+    # Truncated, not rounded, as in openpi: another size would shift every pixel.
     ratio = max(height, width) / size
     new_height, new_width = int(height / ratio), int(width / ratio)
     resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)

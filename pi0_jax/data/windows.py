@@ -1,10 +1,10 @@
 """Episodes to fixed-shape training windows; pure NumPy.
 
 A window starts at a step that was rendered: where the policy looked, or every few steps. It holds
-the H actions that were executed from there; behind the end of the episode the last action is
+the H actions that were executed from there. After the end of the episode the last action is
 repeated and masked out of the loss.
 
-Axis letters: n window, H action horizon.
+Axis letters: n window, m chosen window, t control step, H action horizon, e action dimension.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,11 @@ class WindowConfig:
     """Which windows of an episode are trained on.
 
     Attributes:
-        stride: "executed", one where each executed chunk began; a number n, one at every n-th
-            step of the episode (it must have been rendered); "last", the last of "executed".
-        skip_short: leave out windows that reach behind the end of the episode, instead of
-            masking what is missing.
+        stride: "executed" for one window at the start of each executed chunk; a number n for one
+            at every n-th step of the episode (it must have been rendered); "last" for only the
+            last window of "executed".
+        skip_short: leave out windows that reach past the end of the episode, instead of masking
+            the missing actions.
     """
 
     stride: str | int = EXECUTED
@@ -40,11 +41,11 @@ class WindowConfig:
         """Checks the stride.
 
         Raises:
-            InputError: it is neither a word that is known nor a positive number.
+            InputError: it is neither "executed" nor "last" nor a positive number.
         """
         if self.stride in (EXECUTED, LAST):
             return
-        # A key that holds a word by default takes a number as a word from the command line.
+        # The key's default is a word, so the command line gives a number as a word too: "4".
         if isinstance(self.stride, bool) or not str(self.stride).isdecimal() or self.every < 1:
             raise InputError(
                 f"rl.windows.stride must be {EXECUTED!r}, {LAST!r} or a number of steps from 1, "
@@ -53,7 +54,7 @@ class WindowConfig:
 
     @property
     def every(self) -> int:
-        """Steps from one window to the next; 0 where executed chunks decide."""
+        """Number of steps from one window to the next; 0 if windows start with executed chunks."""
         return 0 if self.stride in (EXECUTED, LAST) else int(self.stride)
 
 
@@ -67,14 +68,14 @@ def cut_windows(
     horizon: int,
     config: WindowConfig = ALL_EXECUTED,
 ) -> Batch:
-    """The windows of every episode, in order, as host arrays with leading axis n.
+    """Cuts the windows of every episode, in order, as host arrays with leading axis n.
 
     Args:
-        episodes: at least one executed step each; none with an error.
-        weights: w(A) of each episode, inherited by its windows.
-        transforms: of the policy that is trained.
-        horizon: H.
-        config: which windows.
+        episodes: episodes of at least one executed step; none with an error.
+        weights: weight w(A) per episode; all its windows get it.
+        transforms: transforms of the policy that is trained.
+        horizon: number of actions H per window.
+        config: which windows to cut.
 
     Raises:
         InputError: no episode has a window, because all are shorter than H steps.
@@ -92,7 +93,7 @@ def cut_windows(
 
 
 def window_starts(episode: Episode, horizon: int, config: WindowConfig) -> np.ndarray:
-    """The steps at which windows of H steps start, int32[n], ascending, possibly none.
+    """The steps at which windows of H steps start: int32[n], ascending, possibly empty.
 
     Raises:
         ValueError: a step that the stride asks for was not rendered.
@@ -102,6 +103,7 @@ def window_starts(episode: Episode, horizon: int, config: WindowConfig) -> np.nd
         if missing := sorted(set(starts.tolist()) - set(episode.image_steps.tolist())):
             raise ValueError(f"stride {config.stride} needs images at the steps {missing}")
     else:
+        # Of the rendered steps, those at which a chunk began.
         starts = episode.image_steps[episode.chunk_start[episode.image_steps]]
     if config.skip_short:
         starts = starts[starts + horizon <= len(episode)]
@@ -109,7 +111,7 @@ def window_starts(episode: Episode, horizon: int, config: WindowConfig) -> np.nd
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """Joins host batches along their first axis."""
+    """Joins host batches along their leading axis n."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
 
 
@@ -119,13 +121,15 @@ def take(windows: Batch, indices: np.ndarray) -> Batch:
 
 
 def take_across(parts: Sequence[Batch], indices: np.ndarray) -> Batch:
-    """As `take(concatenate(parts), indices)`, without a copy of all the parts."""
+    """Does `take(concatenate(parts), indices)` without a copy of all the parts."""
+    # An index counts through all parts; `owner` is the part in which it falls, int[m].
     ends = np.cumsum([count(part) for part in parts])
     owner = np.searchsorted(ends, indices, side="right")
     firsts = np.concatenate([[0], ends[:-1]])
     taken = [
         take(part, indices[owner == number] - firsts[number]) for number, part in enumerate(parts)
     ]
+    # `taken` is ordered by part. Sorting the sort order gives the way back to the asked order.
     by_owner = np.argsort(owner, kind="stable")
     return take(concatenate(taken), np.argsort(by_owner))
 
@@ -139,7 +143,7 @@ def _windows_at(
     starts: np.ndarray, episode: Episode, weight: float, transforms: Transforms, horizon: int
 ) -> Batch:
     """The windows of one episode that start at int32[n] `starts`."""
-    looks = np.searchsorted(episode.image_steps, starts)
+    looks = np.searchsorted(episode.image_steps, starts)  # int[n], rows of `episode.images`
     observations = [
         RawObs(episode.images[look], episode.state[start], episode.prompt)
         for look, start in zip(looks, starts, strict=True)
@@ -150,17 +154,18 @@ def _windows_at(
 
 
 def chunks(actions: np.ndarray, starts: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """The H actions from each of int[n] `starts`; behind the end, the last one and no mask.
+    """Takes the H actions from each of the steps `starts`.
 
     Args:
-        actions: float[t, e] of one episode.
-        starts: steps in [0, t).
-        horizon: H.
+        actions: float[t, e], the actions of one episode.
+        starts: int[n], steps in [0, t).
+        horizon: number of actions H.
 
     Returns:
-        float[n, H, e], bool[n, H].
+        Actions float[n, H, e], with the last one repeated after the end of the episode, and a mask
+        bool[n, H] that is False there.
     """
-    steps = starts[:, None] + np.arange(horizon)
+    steps = starts[:, None] + np.arange(horizon)  # [n, H]
     return actions[np.minimum(steps, len(actions) - 1)], steps < len(actions)
 
 
@@ -171,15 +176,16 @@ def assemble(
     weights: np.ndarray,
     transforms: Transforms,
 ) -> Batch:
-    """Windows as the network wants them.
+    """Puts windows into the form of the network's input.
 
     Args:
-        observations: n, at the start of each window.
+        observations: n observations, at the start of each window.
         actions: float[n, H, e], in the robot's units.
-        action_mask: bool[n, H], False behind the end of the episode.
+        action_mask: bool[n, H], False after the end of the episode.
         weights: float32[n].
-        transforms: of the policy that is trained.
+        transforms: transforms of the policy that is trained.
     """
+    # A second prompt is stored only if the branches differ by their prompt.
     uncond: tuple[np.ndarray | None, np.ndarray | None] = None, None
     if has_two_prompts(transforms.branch_mode):
         uncond = transforms.prompts([obs.prompt for obs in observations], positive=False)

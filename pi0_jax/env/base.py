@@ -1,6 +1,6 @@
-"""What a task is: a pure function of a state value. Any engine that maps functions can run it.
+"""Tasks, simulators and engines: a simulator is a pure function, which any engine can map.
 
-A simulator carries nothing from one call to the next: `run` takes the whole state and gives the
+A simulator keeps nothing from one call to the next: `run` takes the whole state and returns the
 next one. So a worker that dies loses no episode, K rollouts of a group start from copies of one
 value, and any idle worker can take any job of any episode.
 
@@ -20,35 +20,35 @@ from pi0_jax.robot import Robot
 
 @dataclass(frozen=True)
 class SimState:
-    """All that a simulator carries from one control step to the next (about 10 kB), picklable.
+    """Everything a simulator needs to continue after a control step (about 10 kB), picklable.
 
     Attributes:
-        arrays: name -> array; the names belong to the simulator that made it.
+        arrays: name -> array; the names are those of the simulator that made it.
     """
 
     arrays: Mapping[str, np.ndarray]
 
     @property
     def hash(self) -> str:
-        """Digest by which an initial state is known to the sampler."""
+        """Digest that identifies an initial state."""
         return digest([self.arrays[name] for name in sorted(self.arrays)])
 
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Where a chunk ended and the policy may look again.
+    """Result of executing one action chunk: next state, next observation, success, recordings.
 
     Attributes:
-        state: the simulator's state there.
-        obs: what the policy sees there; None after success, when nobody looks.
-        success: the task's predicate, checked after every control step; it ends the chunk.
+        state: the simulator's state at the end of the chunk.
+        obs: the policy's next observation; None after success, when none is needed.
+        success: the task's predicate, checked after every control step; True ends the chunk.
         proprio: float32[t, s], proprioception before each executed step.
         actions: float32[t, e], the executed actions, within the robot's limits.
-        frames: uint8[f, h, w, 3], pictures for a video, upright; empty if not asked for.
-        looks: uint8[r, c, h, w, 3], what the policy would have seen within the chunk, as in
+        frames: uint8[f, h, w, 3], upright pictures for a video; empty if not asked for.
+        looks: uint8[r, c, h, w, 3], what the policy would have seen during the chunk, as in
             `RawObs`; empty if not asked for.
-        look_steps: int32[r], increasing: the step of the chunk, counted from 0, before which
-            each look was taken.
+        look_steps: int32[r], increasing: for each look, the step of the chunk, counted from 0,
+            before which it was rendered.
     """
 
     state: SimState
@@ -62,10 +62,10 @@ class ChunkResult:
 
 
 class Simulator(Protocol):
-    """One built simulator. Lives in one worker process and holds no episode."""
+    """One built simulator, in one worker process. It keeps no episode."""
 
     def start(self, seed: int) -> ChunkResult:
-        """Places the objects from `seed`, lets them settle, and looks once (t = 0)."""
+        """Places the objects from `seed`, lets them settle, and renders once (t = 0)."""
         ...
 
     def run(
@@ -78,10 +78,10 @@ class Simulator(Protocol):
     ) -> ChunkResult:
         """Executes float32[t, e] actions from `state`; renders once, at the end.
 
-        Stops early at success. With `frame_every` n > 0 also takes a video frame every n steps,
-        with `look_every` n > 0 also looks before every n-th step of the episode, of which this
-        chunk begins with `step`; neither changes the physics. Bit-identical for equal
-        arguments, in any process.
+        Stops early at success. With `frame_every` n > 0 it also renders a video frame every n
+        steps; with `look_every` n > 0 it also renders an observation before every n-th step of the
+        episode, where `step` is the step at which this chunk begins. Neither changes the physics.
+        Results are bit-identical for equal arguments, in any process.
         """
         ...
 
@@ -111,16 +111,16 @@ class Task(Protocol):
 
     @property
     def settle_steps(self) -> int:
-        """Control steps before the first look in which objects come to rest; not counted."""
+        """Control steps before the first observation in which objects come to rest; not counted."""
         ...
 
     @property
     def robot(self) -> Robot:
-        """What acts: its cameras, its state and its actions."""
+        """The robot that acts: its cameras, its state and its actions."""
         ...
 
     def build(self) -> Simulator:
-        """Builds the simulator; called once a worker and task."""
+        """Builds the simulator; called once per worker and task."""
         ...
 
 
@@ -135,7 +135,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """A job that is over.
+    """A job that has ended.
 
     Attributes:
         ticket: what `submit` returned.
@@ -149,11 +149,11 @@ class Done:
 
 
 class Engine(Protocol):
-    """What runs jobs: processes of this machine (`pool.SimulatorPool`), or a cluster's."""
+    """Runs jobs: in processes of this machine (`pool.SimulatorPool`), or on a cluster."""
 
     @property
     def workers(self) -> int:
-        """Jobs that run at the same time."""
+        """Number of jobs that run at the same time."""
         ...
 
     @property
@@ -171,20 +171,20 @@ class Engine(Protocol):
         ...
 
     def gather(self, timeout_s: float | None = None) -> list[Done]:
-        """All jobs that are over; waits for at least one, `timeout_s` at most.
+        """All jobs that have ended; waits for at least one, but at most `timeout_s`.
 
-        Empty at once if nothing is under way.
+        Returns an empty list at once if no job is queued or running.
         """
         ...
 
     def run_all(
         self, jobs: Iterable[Job], report: Callable[[list[Done]], None] = ...
     ) -> list[Done]:
-        """All jobs to their end, in their order, with nothing else under way."""
+        """Runs all jobs to their end and returns them in their order, while nothing else runs."""
         ...
 
     def map(self, jobs: Iterable[Job], report: Callable[[list[Any]], None] = ...) -> list[Any]:
-        """Results of all jobs, as `run_all`; raises RuntimeError for one that failed for good."""
+        """Results of all jobs, as `run_all`; raises RuntimeError if one failed in every attempt."""
         ...
 
 
@@ -206,10 +206,10 @@ def run(
 
 
 def results_of(over: Iterable[Done]) -> list[Any]:
-    """What jobs returned.
+    """The results of jobs that have ended.
 
     Raises:
-        RuntimeError: one failed; with its error.
+        RuntimeError: a job failed; the message is its error.
     """
     results = []
     for done in over:

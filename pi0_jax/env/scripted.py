@@ -1,7 +1,7 @@
 """A point-mass task in plain NumPy, with the interface of the real ones: for tests and dry runs.
 
 A hand moves in a square towards a target. The prompt, images and state have the shapes of a robot
-task, an episode costs microseconds, and success depends on the actions as it does on a robot.
+task, an episode takes microseconds, and success depends on the actions, as with a robot.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ SCRIPTED_ROBOT = Robot(
     actions=named(("x", "y", *(f"ignored_{i}" for i in range(5))), "", limit=1.0),
     gripper="none",
 )
-"""As wide as LIBERO's, of which two dimensions mean something; the hand's camera moves with it."""
+"""As many dimensions as LIBERO's robot, of which two are used; the second camera is on the hand."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class ScriptedTask:
         instruction: given to the policy.
         max_steps: steps after which an episode has failed.
         image_size: height and width [px].
-        tolerance: distance to the target that is success; the square has side 2.
-        speed: distance of one step under an action of 1.
+        tolerance: distance to the target that counts as success; the square has side 2.
+        speed: distance of one step with an action of 1.
         robot: at least two actions, two values of state, and one camera or two; its first camera
             stands still, its second moves with the hand.
     """
@@ -71,7 +71,7 @@ class ScriptedTask:
         return 0
 
     def build(self) -> "ScriptedSimulator":
-        """Builds the simulator, which is free."""
+        """Builds the simulator, which costs nothing."""
         return ScriptedSimulator(self)
 
 
@@ -87,7 +87,7 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
         self._target = np.zeros(2)
 
     def start(self, seed: int) -> ChunkResult:
-        """Draws hand and target from `seed`, and looks."""
+        """Draws hand and target from `seed`, and renders."""
         rng = np.random.default_rng(seed)
         self._hand, self._target = rng.uniform(-1, 1, (2, 2))
         return self.boundary()
@@ -106,13 +106,14 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
     def images(self) -> np.ndarray:
         """uint8[c, h, w, 3]: target (red) and hand (blue), seen from the square and the hand."""
         fixed = self._paint(self._hand, self._target)
+        # The hand is the middle of its own picture, which shows twice as much as the fixed one.
         moving = self._paint(np.zeros(2), (self._target - self._hand) / 2)
         return np.stack([fixed, moving][: len(self.task.robot.cameras)])
 
     def demonstrator(
         self, style: DemonstratorConfig, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Actions, float64[e], to the target displaced by the style's offset."""
+        """Actions float64[e] towards the target, with an error of the style's `offset_sigma`."""
         goal = self._target + rng.normal(0, style.offset_sigma, 2)
         speed = rng.uniform(*style.speed)
         while True:
@@ -120,13 +121,13 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
             yield np.concatenate([move, np.zeros(len(self.task.robot.actions) - 2)])
 
     def action_noise(self, style: DemonstratorConfig) -> np.ndarray:
-        """float64[e]: the same for every dimension that moves the hand."""
+        """float64[e]: the style's noise in the two dimensions that move the hand, else 0."""
         noise = np.zeros(len(self.task.robot.actions))
         noise[:2] = style.action_noise
         return noise
 
     def load(self, state: SimState) -> None:
-        """Makes `state` the present one."""
+        """Goes to `state`."""
         self._hand, self._target = state.arrays["hand"].copy(), state.arrays["target"].copy()
 
     def save(self) -> SimState:
@@ -134,10 +135,11 @@ class ScriptedSimulator(SteppedSimulator[ScriptedTask]):
         return SimState({"hand": self._hand.copy(), "target": self._target.copy()})
 
     def _paint(self, hand: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """uint8[h, w, 3]: two round spots on white, their centres in [-1, 1]."""
+        """uint8[h, w, 3]: two round spots on white; their centres are in [-1, 1]."""
         axis = np.linspace(-1, 1, self.task.image_size)
         image = np.ones((len(axis), len(axis), 3))
         for centre, colour in ((target, _RED), (hand, _BLUE)):
+            # Squared distance to the spot, [h, w]; x goes to the right, y downwards.
             square = (axis[None, :] - centre[0]) ** 2 + (axis[:, None] - centre[1]) ** 2
             cover = np.exp(-square / (2 * _SPOT**2))[..., None]
             image = image * (1 - cover) + colour * cover

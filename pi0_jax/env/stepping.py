@@ -1,4 +1,4 @@
-"""The chunk loop that every simulator shares: step, ask for success, look once at the end.
+"""The chunk loop that every simulator shares: step, check success, render once at the end.
 
 Axis letters: t control step, s state dimension, e action dimension, f video frame, r rendered step,
 c camera, h height, w width.
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Task)
 
 @dataclass
 class _Recorded:
-    """What a chunk has told so far; the fields are those of `ChunkResult`."""
+    """What was recorded of a chunk so far; the fields are those of `ChunkResult`."""
 
     proprio: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
@@ -31,15 +31,15 @@ class _Recorded:
 
 @dataclass(frozen=True)
 class SteppedTask:
-    """A task made of its parts, for scripts and notebooks: no class of one's own is needed.
+    """A task made of its parts, for scripts and notebooks that need no class of their own.
 
     Attributes:
         name: unique over suites, usable as a file name.
         instruction: given to the policy.
-        robot: what acts.
+        robot: the robot that acts.
         max_steps: control steps after which an episode has failed.
         simulator: builds the simulator from the task, such as a subclass of `SteppedSimulator`.
-        settle_steps: control steps before the first look; not counted.
+        settle_steps: control steps before the first observation; not counted.
     """
 
     name: str
@@ -58,13 +58,13 @@ class SteppedSimulator(ABC, Generic[T]):
     """A `base.Simulator` made of single steps. Subclasses are final.
 
     Attributes:
-        task: what it simulates, and with which robot.
+        task: the simulated task, with its robot.
     """
 
     task: T
 
     def __init__(self, task: T) -> None:
-        """Remembers the task."""
+        """Keeps the task."""
         self.task = task
 
     @abstractmethod
@@ -73,7 +73,7 @@ class SteppedSimulator(ABC, Generic[T]):
 
     @abstractmethod
     def load(self, state: SimState) -> None:
-        """Makes `state` the present one, whatever was before."""
+        """Goes to `state`, independent of the state before."""
 
     @abstractmethod
     def step(self, action: np.ndarray) -> bool:
@@ -107,21 +107,23 @@ class SteppedSimulator(ABC, Generic[T]):
         Stops early at success.
 
         Args:
-            state: to start from.
+            state: state to start from.
             actions: float32[t, e]; clipped to the robot's limits.
-            frame_every: take a video frame after every n-th step, and after the one that
+            frame_every: render a video frame after every n-th step, and after the one that
                 succeeds; 0 for none.
-            look_every: look before every n-th step of the episode; 0 for none. The chunk's
-                first step and its end are left out: the policy looks there anyway.
-            step: control steps of the episode before this chunk.
+            look_every: render an observation before every n-th step of the episode; 0 for none.
+                The chunk's first step and its end are left out: they are rendered for the policy.
+            step: number of control steps of the episode before this chunk.
 
         Raises:
             ValueError: actions are not finite or have another shape.
         """
+        # All of them before the first step: a fault must not cost half a chunk.
         chunk = executable(actions, self.task.robot)
         self.load(state)
         recorded, success = _Recorded(), False
         for count, action in enumerate(chunk):
+            # `step + count` is the step of the episode: looks do not depend on how it was chunked.
             if look_every and count and (step + count) % look_every == 0:
                 recorded.looks.append(self.images())
                 recorded.look_steps.append(count)
@@ -135,7 +137,7 @@ class SteppedSimulator(ABC, Generic[T]):
         return self.boundary(recorded, success)
 
     def boundary(self, recorded: "_Recorded | None" = None, success: bool = False) -> ChunkResult:
-        """The present state as the end of a chunk; looks unless the episode is over."""
+        """The present state as the end of a chunk; renders unless the episode is over."""
         chunk, robot, obs = recorded or _Recorded(), self.task.robot, None
         if not success:
             obs = RawObs(self.images(), self.proprio(), self.task.instruction)
@@ -143,6 +145,7 @@ class SteppedSimulator(ABC, Generic[T]):
             state=self.save(),
             obs=obs,
             success=success,
+            # Reshaped, so that a chunk without a step is [0, s] and [0, e].
             proprio=np.array(chunk.proprio, np.float32).reshape(-1, len(robot.state)),
             actions=np.array(chunk.actions, np.float32).reshape(-1, len(robot.actions)),
             frames=np.stack(chunk.frames) if chunk.frames else np.zeros((0, 0, 0, 3), np.uint8),
@@ -152,7 +155,7 @@ class SteppedSimulator(ABC, Generic[T]):
 
 
 def executable(actions: np.ndarray, robot: Robot) -> np.ndarray:
-    """float32[t, e] actions within the robot's limits.
+    """Checks actions and clips them to the robot's limits: float32[t, e].
 
     Raises:
         ValueError: they are not finite or have another shape.

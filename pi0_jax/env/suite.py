@@ -39,8 +39,8 @@ class Suite:
     """Some tasks that are trained and evaluated together.
 
     Attributes:
-        name: of the suite.
-        tasks: at least one, all with the same robot.
+        name: name of the suite.
+        tasks: at least one task, all with the same robot.
         style: how the scripted demonstrator demonstrates them.
     """
 
@@ -50,21 +50,21 @@ class Suite:
 
     @property
     def robot(self) -> Robot:
-        """That of all tasks."""
+        """The robot of all tasks."""
         return self.tasks[0].robot
 
     def check_demonstrator(self) -> None:
-        """Every task has a scripted demonstrator.
+        """Checks that every task has a scripted demonstrator.
 
         Raises:
-            InputError: one has none.
+            InputError: a task has none.
         """
         for task in self.tasks:
             if isinstance(task, LiberoTask):
                 task.check_demonstrator()
 
     def demonstrations(self, seeds: Sequence[int]) -> list[Job]:
-        """One job a seed that returns a demonstrated Episode; tasks take turns."""
+        """One job per seed, whose result is a demonstrated Episode; tasks take turns."""
         return [
             Job(self.tasks[i % len(self.tasks)], demonstrate, (seed, self.style))
             for i, seed in enumerate(seeds)
@@ -90,9 +90,9 @@ def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
     """A suite by name, or several as one: "libero_spatial+libero_object".
 
     Args:
-        name: of the suite, or of several with a plus between them.
-        options: fields of its task, or of `libero.libero_tasks` for the suites of LIBERO; those
-            of its demonstrator stand under "demonstrator".
+        name: name of the suite, or of several with a plus between them.
+        options: fields of its task, or arguments of `libero.libero_tasks` for the suites of LIBERO;
+            those of its demonstrator are under "demonstrator".
 
     Raises:
         InputError: unknown name, field or task, or files that are missing.
@@ -126,7 +126,7 @@ def _names(name: str) -> list[str]:
 
 
 def _checked(suite: Suite) -> Suite:
-    """All tasks have the same robot, or no policy could act in all of them."""
+    """Checks that all tasks have the same robot: else no policy could act in all of them."""
     robots = {task.robot.name for task in suite.tasks}
     if len({task.robot for task in suite.tasks}) > 1:
         raise InputError(f"the tasks of {suite.name} have different robots: {sorted(robots)}")

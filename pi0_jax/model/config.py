@@ -28,7 +28,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """What the two experts do not share: residual width and MLP width."""
+    """The sizes in which the two experts differ: residual width and MLP width."""
 
     width: int
     mlp_dim: int
@@ -42,29 +42,30 @@ class Pi0Config:
     runs over both. `heads * head_dim` need not equal a width.
 
     Attributes:
-        vision: the image tower.
-        vlm: expert 0, images and prompt (Gemma-2B).
-        action: expert 1, state and actions (300M).
-        depth: layers of both experts.
+        vision: image tower.
+        vlm: expert 0, for images and prompt (Gemma-2B).
+        action: expert 1, for state and actions (300M parameters).
+        depth: number of layers, equal in both experts.
         num_heads: query heads.
         num_kv_heads: key/value heads; divides num_heads.
-        head_dim: dimension of a head, even.
+        head_dim: dimension of one head, even.
         vocab_size: rows of the token embedding.
         action_dim: padded dimension d of state and actions.
         action_horizon: actions H in a chunk.
-        prompt_length: padded prompt tokens t.
+        prompt_length: number of prompt tokens t, padding included.
         compute_dtype: dtype of activations in both towers. Projections of state and actions,
-            norms' statistics, softmax and the output are float32 always.
+            norms' statistics, the decoder's softmax and the output are always float32.
     """
 
     vision: VisionConfig = field(default_factory=VisionConfig)
+    # openpi `models/gemma.py`: "gemma_2b" and "gemma_300m".
     vlm: ExpertConfig = field(default_factory=lambda: ExpertConfig(2048, 16384))
     action: ExpertConfig = field(default_factory=lambda: ExpertConfig(1024, 4096))
     depth: int = 18
     num_heads: int = 8
     num_kv_heads: int = 1
     head_dim: int = 256
-    vocab_size: int = 257152
+    vocab_size: int = 257152  # PaliGemma's, with the tokens for locations and segments
     action_dim: int = 32
     action_horizon: int = 50
     prompt_length: int = 48
@@ -78,6 +79,7 @@ class Pi0Config:
         """
         vision = self.vision
         for part in (vision, self.vlm, self.action, self):
+            # Every size is an int of at least 1; nested configs are checked by themselves.
             sizes = {f.name: 1 for f in dataclasses.fields(part) if f.type is int}
             check_minima(f"model config: {type(part).__name__}", part, sizes)
         for holds, message in (
@@ -111,7 +113,7 @@ class Pi0Config:
         """Builds a config from nested plain values, as in config.json or a ConfigDict.
 
         Raises:
-            InputError: an unknown or ill-typed field, named.
+            InputError: a field is unknown or has a wrong type; the message names it.
         """
         parts = {"vision": VisionConfig, "vlm": ExpertConfig, "action": ExpertConfig}
         try:
@@ -131,7 +133,7 @@ def pi0() -> Pi0Config:
 
 
 def tiny() -> Pi0Config:
-    """Everything of pi0 at a size a CPU trains from scratch in a minute (about 0.7 M)."""
+    """Every part of pi0 at a size that a CPU trains from scratch in a minute (0.7 M parameters)."""
     return Pi0Config(
         vision=VisionConfig(
             image_size=64, patch_size=32, width=96, depth=1, mlp_dim=192, num_heads=4
@@ -142,7 +144,7 @@ def tiny() -> Pi0Config:
         num_heads=4,
         num_kv_heads=1,
         head_dim=16,
-        vocab_size=260,
+        vocab_size=260,  # the ids of `ByteTokenizer` end at 257
         action_dim=8,
         action_horizon=16,
         prompt_length=16,
@@ -154,10 +156,10 @@ PRESETS = {"pi0": pi0, "tiny": tiny}
 
 
 def preset(name: str) -> Pi0Config:
-    """A preset by name.
+    """Looks up a preset by name.
 
     Raises:
-        InputError: no such preset; the known ones are listed.
+        InputError: there is no such preset; the message lists those that exist.
     """
     if name not in PRESETS:
         raise InputError(f"model preset must be one of {sorted(PRESETS)}, got {name!r}")

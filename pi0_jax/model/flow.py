@@ -1,7 +1,7 @@
 """Flow matching and guidance as pure functions of a velocity function (arXiv 2210.02747).
 
-Convention of openpi, opposite to the pi0 paper's: t = 1 is noise, t = 0 the action chunk, and a
-sampler walks from 1 to 0.
+Convention of openpi, opposite to the pi0 paper's: t = 1 is noise, t = 0 is the action chunk, and
+integration goes from 1 to 0.
 
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
@@ -18,20 +18,20 @@ Velocity = Callable[[jax.Array, jax.Array], jax.Array]
 def sample_time(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Flow times, Beta(1.5, 1) * 0.999 + 0.001 (pi0, arXiv 2410.24164, appendix B).
 
-    Beta(a, 1) has the distribution function t^a, so its inverse of a uniform is exact.
+    Beta(a, 1) has the distribution function t^a; its inverse makes exact samples of uniform ones.
     """
     return jax.random.uniform(rng, shape) ** (1 / 1.5) * 0.999 + 0.001
 
 
 def interpolate(actions: jax.Array, noise: jax.Array, time: jax.Array) -> jax.Array:
-    """x_t = t noise + (1 - t) actions: where noise is mixed in.
+    """Mixes noise into actions: x_t = t noise + (1 - t) actions, float32[b, r, H, d].
 
     Args:
         actions: float32[b, r, H, d].
-        noise: like `actions`.
+        noise: float32[b, r, H, d].
         time: float32[b, r].
     """
-    t = time[..., None, None]
+    t = time[..., None, None]  # [b, r, 1, 1]
     return t * noise + (1 - t) * actions
 
 
@@ -43,8 +43,8 @@ def matching_error(velocity: jax.Array, actions: jax.Array, noise: jax.Array) ->
 def masked_mean(error: jax.Array, mask: jax.Array, weight: jax.Array | float = 1.0) -> jax.Array:
     """Mean over real action steps: sum(weight * mask * error) / sum(mask).
 
-    The weight is not in the denominator: windows of weight 0 dilute, so the loss of a batch with
-    few positives is small instead of noisy.
+    The weight is not in the denominator. Windows of weight 0 still count there, so a batch with
+    few positive windows has a small loss instead of a noisy one.
 
     Args:
         error: float32[b, r, H].
@@ -54,13 +54,17 @@ def masked_mean(error: jax.Array, mask: jax.Array, weight: jax.Array | float = 1
     Returns:
         float32 scalar.
     """
-    counted = jnp.broadcast_to(mask[:, None].astype(jnp.float32), error.shape)
-    weighted = jnp.reshape(jnp.asarray(weight, jnp.float32), (-1, 1, 1)) * error
+    counted = jnp.broadcast_to(mask[:, None].astype(jnp.float32), error.shape)  # [b, r, H]
+    weighted = jnp.reshape(jnp.asarray(weight, jnp.float32), (-1, 1, 1)) * error  # [b, r, H]
+    # At least 1: a batch without any real step gives 0, not NaN.
     return jnp.sum(weighted * counted) / jnp.maximum(jnp.sum(counted), 1.0)
 
 
 def guide(uncond: jax.Array, cond: jax.Array, scale: jax.Array | float) -> jax.Array:
-    """v_uncond + scale (v_cond - v_uncond) (classifier-free guidance, arXiv 2207.12598)."""
+    """Mixes two velocities of one shape: uncond + scale (cond - uncond).
+
+    Classifier-free guidance (arXiv 2207.12598): scale 0 gives `uncond`, 1 gives `cond`.
+    """
     return uncond + scale * (cond - uncond)
 
 
@@ -68,9 +72,9 @@ def euler(velocity: Velocity, noise: jax.Array, num_flow_steps: jax.Array | int)
     """Integrates from noise (t = 1) to an action chunk (t = 0) in equal Euler steps.
 
     Args:
-        velocity: the field.
+        velocity: velocity field.
         noise: float32[b, r, H, d], x at t = 1.
-        num_flow_steps: traced or not; another number does not compile again.
+        num_flow_steps: number of steps, traced or not; another number does not compile again.
 
     Returns:
         float32[b, r, H, d], x at t = 0.
@@ -79,6 +83,7 @@ def euler(velocity: Velocity, noise: jax.Array, num_flow_steps: jax.Array | int)
 
     def step(k: jax.Array, x: jax.Array) -> jax.Array:
         """Euler step k: x [b, r, H, d] at time 1 + k dt."""
+        # From k, not by adding up dt: rounding errors do not accumulate in the time.
         time = jnp.full(x.shape[:2], 1.0 + k * dt)
         return x + dt * velocity(x, time)
 

@@ -6,7 +6,7 @@ and a leading axis l stacks the layers.
 
 Axis letters: b batch, r suffix row (branch x time sample) of one observation, s query token,
 u key token, p prefix token, t token of any observation and row, d width, f MLP width, n query head,
-k key/value head, g queries a key head (n = k g), e head dimension, z key or value, l layer.
+k key/value head, g queries per key head (n = k g), e head dimension, z key or value, l layer.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import ExpertConfig, Pi0Config
-from pi0_jax.model.layer_scan import ATTENTION, MLP, keep
+from pi0_jax.model.layer_scan import ATTENTION, MLP, save_for_backward
 from pi0_jax.types import Array
 
 Params = dict[str, Any]
@@ -29,9 +29,9 @@ _LAYER_PARTS = ("mlp", "pre_attention_norm", "pre_ffw_norm")
 
 
 def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
-    """X / rms(x) * (1 + scale), statistics in float32; [..., d] to [..., d] in x's dtype."""
+    """Returns x / rms(x) * (1 + scale), [..., d] in x's dtype; statistics are float32."""
     x32 = x.astype(jnp.float32)
-    variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)  # [..., 1]
     normed = x32 * jax.lax.rsqrt(variance + 1e-6)
     return (normed * (1 + scale.astype(jnp.float32))).astype(x.dtype)
 
@@ -50,12 +50,14 @@ def rope(x: jax.Array, positions: jax.Array) -> jax.Array:
     timescale = 10_000.0 ** (jnp.arange(half, dtype=jnp.float32) / half)
     angle = positions[..., None, None].astype(jnp.float32) / timescale  # [..., s, 1, e/2]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
-    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    # Dimension i turns together with i + e/2, as in the official weights; interleaved pairs
+    # (i, i + 1) would need permuted weights.
+    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)  # [..., s, n, e/2] each
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its scale; zero scale is the identity direction."""
+    """`rms_norm` with its scale, stored as an offset from 1: zeros mean "no scaling"."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -71,11 +73,11 @@ class Einsum(nn.Module):
 
     @nn.compact
     def __call__(self, equation: str, x: jax.Array, features: int = 1) -> jax.Array:
-        """Einsum of x [..., features] with w, where `equation` has one axis t for the others."""
+        """Einsum of x with w; axis t of `equation` stands for all but x's last `features` axes."""
         w = self.param("w", nn.initializers.normal(self.fan_in**-0.5), self.shape)
         # A weight's gradient sums over t alone: over two axes, XLA's CPU compiler would first
         # write out a transposed copy of all tokens (docs/performance.md).
-        tokens = x.reshape(-1, *x.shape[-features:])
+        tokens = x.reshape(-1, *x.shape[-features:])  # [t, d] or [t, n, e]
         out = jnp.einsum(equation, tokens, w.astype(x.dtype))
         return out.reshape(*x.shape[:-features], *out.shape[1:])
 
@@ -96,18 +98,22 @@ class Attention(nn.Module):
 
     def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """[..., s, d] to rotated, scaled q [..., s, n, e] and rotated k, v [..., s, k, e]."""
-        q = self.q_einsum("td,nde->tne", x)
+        q = self.q_einsum("td,nde->tne", x)  # [..., s, n, e]
         k, v = self.key_value(x, positions)
-        return keep(rope(q, positions) * self.config.head_dim**-0.5, ATTENTION), k, v
+        # 1 / sqrt(e) is applied to q, as in Gemma, and never again to the logits.
+        return save_for_backward(rope(q, positions) * self.config.head_dim**-0.5, ATTENTION), k, v
 
     def key_value(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[..., s, d] to rotated k and plain v, each [..., s, k, e]."""
+        # [..., s, z, k, e] to one [..., s, k, e] for each z
         k, v = jnp.moveaxis(self.kv_einsum("td,zkde->tzke", x), -3, 0)
-        return keep(rope(k, positions), ATTENTION), keep(v, ATTENTION)
+        return save_for_backward(rope(k, positions), ATTENTION), save_for_backward(v, ATTENTION)
 
     def out(self, attended: jax.Array) -> jax.Array:
         """[..., s, n, e] to [..., s, d]."""
-        return keep(self.attn_vec_einsum("tne,ned->td", attended, features=2), ATTENTION)
+        return save_for_backward(
+            self.attn_vec_einsum("tne,ned->td", attended, features=2), ATTENTION
+        )
 
 
 class Mlp(nn.Module):
@@ -119,12 +125,13 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., d] to [..., d]."""
         width = x.shape[-1]
+        # The gating weights are [z, d, f], one matrix for the gate and one for the value.
         init = nn.initializers.lecun_normal(batch_axis=(0,))
         gating = self.param("gating_einsum", init, (2, width, self.mlp_dim)).astype(x.dtype)
         linear = self.param("linear", nn.initializers.lecun_normal(), (self.mlp_dim, width))
         tokens = x.reshape(-1, width)  # [t, d], as in `Einsum`
-        gate, value = (keep(tokens @ w, MLP) for w in gating)  # [t, f]
-        return ((nn.gelu(gate) * value) @ linear.astype(x.dtype)).reshape(x.shape)
+        gate, value = (save_for_backward(tokens @ w, MLP) for w in gating)  # [t, f]
+        return ((nn.gelu(gate) * value) @ linear.astype(x.dtype)).reshape(x.shape)  # [..., d]
 
 
 class DecoderLayer(nn.Module):
@@ -141,23 +148,23 @@ class DecoderLayer(nn.Module):
         self.mlp = Mlp(self.expert.mlp_dim)
 
     def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What this layer's tokens ask, offer and carry."""
+        """Projects tokens to queries, keys and values; shapes as in `Attention.qkv`."""
         return self.attn.qkv(self.pre_attention_norm(x), positions)
 
     def key_value(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values only: all that is read of the prefix's last layer."""
+        """Projects tokens to keys and values: nothing else of the prefix's last layer is read."""
         return self.attn.key_value(self.pre_attention_norm(x), positions)
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
-        """Adds what was attended to, then the MLP: [..., s, d] to [..., s, d]."""
+        """Adds the attention's output, then the MLP's: [..., s, d] to [..., s, d]."""
         x = x + self.attn.out(attended)
         return x + self.mlp(self.pre_ffw_norm(x))
 
     def __call__(self, x: jax.Array, positions: jax.Array) -> jax.Array:
         """Self-attention without a mask: only to create the parameters."""
         q, k, v = self.qkv(x, positions)
-        mask = jnp.ones((x.shape[0], 1, x.shape[1]), bool)
-        attended = attend(q[:, None], (k, v, mask))
+        mask = jnp.ones((x.shape[0], 1, x.shape[1]), bool)  # [b, 1, s]
+        attended = attend(q[:, None], (k, v, mask))  # [b, 1, s, n, e]: one row
         return self.finish(x, attended[:, 0])
 
 
@@ -181,22 +188,25 @@ def attend(
     """
     prefix_k, prefix_v, prefix_mask = prefix
     shape, kv_heads = q.shape, prefix_k.shape[-2]
+    # Row r, token s and query g next to each other: `_product` makes them one matrix per b and k.
     q = jnp.moveaxis(q.reshape(*shape[:3], kv_heads, -1, shape[-1]), 3, 1)  # [b, k, r, s, g, e]
     logits = _product("bkqe,bpke->bkqp", q, prefix_k, jnp.float32)  # [b, k, r, s, g, p]
-    logits = jnp.where(prefix_mask[:, None, None, :, None], logits, MASKED)
+    allowed = prefix_mask[:, None, None, :, None]  # [b, 1, 1, 1 or s, 1, p]
+    logits = jnp.where(allowed, logits, MASKED)
     if own is None:
-        weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
-        attended = _product("bkqp,bpke->bkqe", weights, prefix_v, q.dtype)
+        weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)  # [b, k, r, s, g, p]
+        attended = _product("bkqp,bpke->bkqe", weights, prefix_v, q.dtype)  # [b, k, r, s, g, e]
     else:
         own_k, own_v, own_mask = own
-        own_logits = _product("bkrqe,bruke->bkrqu", q, own_k, jnp.float32)
-        own_logits = jnp.where(own_mask[:, None], own_logits, MASKED)
-        both = jnp.concatenate([logits, own_logits], axis=-1)
+        own_logits = _product("bkrqe,bruke->bkrqu", q, own_k, jnp.float32)  # [b, k, r, s, g, u]
+        own_logits = jnp.where(own_mask[:, None], own_logits, MASKED)  # the mask is [s, 1, u] here
+        # One softmax over prefix and own keys: the weights of a query sum to 1 over both.
+        both = jnp.concatenate([logits, own_logits], axis=-1)  # [b, k, r, s, g, p + u]
         weights = jax.nn.softmax(both, axis=-1).astype(q.dtype)
-        seen, own_weights = jnp.split(weights, [prefix_k.shape[1]], axis=-1)
-        attended = _product("bkqp,bpke->bkqe", seen, prefix_v, q.dtype)
+        prefix_weights, own_weights = jnp.split(weights, [prefix_k.shape[1]], axis=-1)
+        attended = _product("bkqp,bpke->bkqe", prefix_weights, prefix_v, q.dtype)
         attended += _product("bkrqu,bruke->bkrqe", own_weights, own_v, q.dtype)
-    return jnp.moveaxis(attended, 1, 3).reshape(shape)
+    return jnp.moveaxis(attended, 1, 3).reshape(shape)  # [b, r, s, k, g, e], then [b, r, s, n, e]
 
 
 def attend_fused(
@@ -211,60 +221,68 @@ def attend_fused(
     """
     k, v, allowed = prefix
     batch, rows, length = q.shape[:3]
-    allowed = jnp.broadcast_to(allowed, (batch, length, allowed.shape[-1]))
+    allowed = jnp.broadcast_to(allowed, (batch, length, allowed.shape[-1]))  # [b, s, p]
     allowed = jnp.tile(allowed, (1, rows, 1))  # [b, r s, p]
     if own is not None:
         own_k, own_v, own_mask = own
+        # The keys of the prefix, then those of all rows: [b, p + r u, k, e].
         k, v = (
-            jnp.concatenate([seen, mine.reshape(batch, -1, *mine.shape[3:])], axis=1)
-            for seen, mine in ((k, own_k), (v, own_v))
+            jnp.concatenate([shared, own_part.reshape(batch, -1, *own_part.shape[3:])], axis=1)
+            for shared, own_part in ((k, own_k), (v, own_v))
         )
-        same_row = jnp.eye(rows, dtype=bool)[:, None, :, None]
+        # A query reads the own keys of its row only: a block-diagonal mask.
+        same_row = jnp.eye(rows, dtype=bool)[:, None, :, None]  # [r, 1, r, 1]
         apart = jnp.reshape(same_row & own_mask[:, None], (rows * length, -1))  # [r s, r u]
         apart = jnp.broadcast_to(apart, (batch, *apart.shape))
-        allowed = jnp.concatenate([allowed, apart], axis=2)
+        allowed = jnp.concatenate([allowed, apart], axis=2)  # [b, r s, p + r u]
     kernel = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    asked = q.reshape(batch, rows * length, *q.shape[3:])
+    queries = q.reshape(batch, rows * length, *q.shape[3:])  # [b, r s, n, e]
+    # q is scaled already: a kernel's own 1 / sqrt(e) would scale it twice.
     attended = jax.nn.dot_product_attention(
-        asked, k, v, mask=allowed[:, None], scale=1.0, implementation=kernel
+        queries, k, v, mask=allowed[:, None], scale=1.0, implementation=kernel
     )
-    return keep(attended, ATTENTION).reshape(q.shape)
+    return save_for_backward(attended, ATTENTION).reshape(q.shape)
 
 
 ATTENTIONS = {"einsum": attend, "fused": attend_fused}
 
 
 def _product(equation: str, x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
-    """An einsum whose axis q merges all between x's leading axes and its last one.
+    """An einsum in which axis q stands for all of x's axes from there up to its last one.
 
-    So all queries of a key head are the rows of one matrix, and no key is copied.
+    So all queries of one key head are the rows of one matrix, and no key is copied. For
+    "bkqe,bpke->bkqp", x [b, k, r, s, g, e] and y [b, p, k, e] give [b, k, r, s, g, p].
     """
-    merged = x.reshape(*x.shape[: equation.index("q")], -1, x.shape[-1])
-    out = keep(jnp.einsum(equation, merged, y, preferred_element_type=dtype), ATTENTION)
-    return out.reshape(*x.shape[:-1], out.shape[-1])
+    merged = x.reshape(*x.shape[: equation.index("q")], -1, x.shape[-1])  # [b, k, q, e], q = r s g
+    # Logits leave the product as float32: rounded to bfloat16 they would spoil the softmax.
+    out = save_for_backward(
+        jnp.einsum(equation, merged, y, preferred_element_type=dtype), ATTENTION
+    )
+    return out.reshape(*x.shape[:-1], out.shape[-1])  # q apart again: [b, k, r, s, g, p]
 
 
 def expert_layers(llm: Params, expert: int) -> Params:
-    """The stacked layers of one expert as `DecoderLayer` parameters, out of the official tree.
+    """Takes one expert's stacked layers out of the official tree, as `DecoderLayer` parameters.
 
     Adapters (`model/lora.py`) are a tree of the same form without the norms.
     """
     suffix = _suffix(expert)
     layers = llm["layers"]
     attention = {name: layers["attn"][name + suffix] for name in _ATTENTION_WEIGHTS}
+    # Adapters have no norms: what is missing is left out.
     parts = [name for name in _LAYER_PARTS if name + suffix in layers]
     return {"attn": attention} | {name: layers[name + suffix] for name in parts}
 
 
 def final_norm(llm: Params, expert: int, x: jax.Array) -> jax.Array:
-    """The norm behind the last layer of an expert."""
+    """Applies the norm that follows the last layer of an expert: [..., d] to [..., d]."""
     return rms_norm(x, llm[f"final_norm{_suffix(expert)}"]["scale"])
 
 
 def embed_tokens(llm: Params, tokens: Array, dtype: jnp.dtype) -> jax.Array:
     """int32[b, t] to [b, t, d], times sqrt(d) in the parameters' dtype (as Gemma does)."""
     table = llm["embedder"]["input_embedding"]
-    embedded = table[tokens]
+    embedded = table[tokens]  # [b, t, d]
     return (embedded * jnp.sqrt(table.shape[-1]).astype(table.dtype)).astype(dtype)
 
 
@@ -282,7 +300,7 @@ def init(config: Pi0Config, rng: jax.Array) -> Params:
         layers |= {f"{name}{suffix}": part for name, part in stacked.items()}
         tree[f"final_norm{suffix}"] = {"scale": jnp.zeros(sizes.width)}
     table = jax.random.normal(embed_rng, (config.vocab_size, config.vlm.width))
-    # Tokens enter times sqrt(width): this gives them unit variance.
+    # `embed_tokens` multiplies by sqrt(width): with this scale a token has unit variance.
     tree["embedder"] = {"input_embedding": table * config.vlm.width**-0.5}
     return tree
 
@@ -290,6 +308,7 @@ def init(config: Pi0Config, rng: jax.Array) -> Params:
 def _init_layers(config: Pi0Config, sizes: ExpertConfig, rng: jax.Array) -> Params:
     layer = DecoderLayer(config, sizes)
     example = jnp.zeros((1, 1, sizes.width)), jnp.zeros((1, 1), jnp.int32)
+    # One draw per layer, stacked along l: the parameters of a loop over depth.
     keys = jax.random.split(rng, config.depth)
     return dict(jax.vmap(lambda key: layer.init(key, *example)["params"])(keys))
 

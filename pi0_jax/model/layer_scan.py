@@ -1,12 +1,13 @@
 """Applying a stack of layers whose parameters share a leading axis l.
 
 What the backward pass keeps of a layer is a choice (rematerialisation, arXiv 1604.06174). Layers
-name the results of their matrix products, and everything between two of them is computed again: in
-a loop every value that is kept is copied into an array [l, ...], which costs more than a GELU.
+mark the results of their matrix products (`save_for_backward`). Everything between two products is
+computed again: in a loop every value that is kept is copied into an array [l, ...], which costs
+more than computing a GELU again. `remat` says which products are kept:
 
     none   all products; no product is computed twice
-    mlp    all but the MLP's hidden values, which are most of it
-    full   the layer's input alone
+    mlp    all but the MLP's hidden values, which need most of the memory
+    full   only the layer's input
 """
 
 from collections.abc import Callable
@@ -21,17 +22,24 @@ Layer = Callable[[Any, Any], tuple[Any, Any]]
 """(carry, one layer's slice of the stack) -> (carry, output)."""
 
 CUT_BYTES = 2**28
-"""For a last layer that differs, every turn of the loop takes a branch. On a CPU that makes a
-gradient a fifth slower: there, a stack of parameters up to this size is cut in front of its last
-layer, which copies it."""
+"""Largest parameter stack that is split for a gradient.
+
+If the last layer is special, the scan needs a `lax.cond` per layer. On a CPU that makes gradients
+about 20 % slower, so stacks up to this size are split into "all but the last" and "the last" layer,
+which costs one copy of the stack."""
 
 ATTENTION, MLP = "attention", "mlp"
 KEPT = {"none": (ATTENTION, MLP), "mlp": (ATTENTION,), "full": ()}
 REMATS = tuple(KEPT)
 
 
-def keep(product: jax.Array, part: str) -> jax.Array:
-    """Names the result of a matrix product by the part of the layer that it belongs to."""
+def save_for_backward(product: jax.Array, part: str) -> jax.Array:
+    """Marks a matrix product that the backward pass keeps if `remat` says so; changes no value.
+
+    Args:
+        product: the result.
+        part: ATTENTION or MLP, the part of the layer that it belongs to.
+    """
     return checkpoint_name(product, part)
 
 
@@ -47,11 +55,12 @@ def scan_layers(
 
     Args:
         layer: body.
-        carry: what flows through, such as tokens.
-        stack: tree of arrays [l, ...]; the body gets slice after slice.
-        depth: l.
-        last: body of the last layer where it has less to compute, with outputs of equal shapes.
-            With it, no body may close over a traced array: the carry brings what it reads.
+        carry: what one layer hands to the next, such as tokens.
+        stack: tree of arrays [l, ...]; the body gets one slice [...] after the other.
+        depth: number of layers l.
+        last: another body for the last layer, which has less to compute; its outputs have the
+            shapes of `layer`'s. With it, no body may close over a traced array, which
+            `jax.custom_vjp` forbids: what a body reads comes with the carry or the stack.
         remat: key of `KEPT`.
 
     Returns:
@@ -60,8 +69,10 @@ def scan_layers(
     if last is None:
         return _loop(layer, carry, stack, remat)
     branching = partial(_branching, layer, last, remat, depth)
+    # Too large to be copied for a gradient.
     if sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stack)) > CUT_BYTES:
         return branching(carry, stack)
+    # A computation without a gradient keeps the branch, which copies nothing.
     return _differentiated_as(partial(_cut, layer, last, remat), branching)(carry, stack)
 
 
@@ -79,7 +90,7 @@ def _branching(
 
 
 def _cut(layer: Layer, last: Layer, remat: str, carry: Any, stack: Any) -> tuple[Any, Any]:
-    """A loop over the layers before the last, then the last."""
+    """A loop over all layers but the last, then the last one by itself."""
     head, tail = (jax.tree.map(lambda leaf, at=at: leaf[at], stack) for at in (slice(-1), -1))
     carry, outputs = _loop(layer, carry, head, remat)
     carry, output = last(carry, tail)
@@ -87,7 +98,17 @@ def _cut(layer: Layer, last: Layer, remat: str, carry: Any, stack: Any) -> tuple
 
 
 def _differentiated_as(other: Layer, function: Layer) -> Layer:
-    """The function, with the gradient of another way to compute the same."""
+    """A function that computes `function`, and `other` wherever it is differentiated.
+
+    Args:
+        other: another program for the same mathematical function.
+        function: the program without a gradient.
+    """
+    # Why the gradient of another function is legal here: both run the same layers on the same
+    # values, so both have the same derivative. The forward pass of a gradient runs `other` too
+    # (`jax.vjp` returns its value), so the residuals that `pull` reads are those of the value
+    # that was returned, and nothing of `function` is mixed in. `pull` is a pytree of these
+    # residuals, which is what a custom rule may hand from its forward to its backward pass.
     chosen = jax.custom_vjp(function)
     chosen.defvjp(lambda *args: jax.vjp(other, *args), lambda pull, cotangent: pull(cotangent))
     return chosen
@@ -95,6 +116,7 @@ def _differentiated_as(other: Layer, function: Layer) -> Layer:
 
 def _loop(body: Layer, carry: Any, stack: Any, remat: str) -> tuple[Any, Any]:
     policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
-    # A loop's two passes cannot be merged by the compiler: no barrier is needed against it.
+    # The barrier (`prevent_cse`) keeps the compiler from merging the second computation with the
+    # first, which would keep the values after all. Between two loops it cannot merge anything.
     body = jax.checkpoint(body, policy=policy, prevent_cse=False)
     return jax.lax.scan(body, carry, stack)

@@ -6,12 +6,13 @@ import flax.linen as nn
 
 
 def apply(module: nn.Module, params: Any, *args: Any, method: str | None = None) -> Any:
-    """`module.apply`, typed as what it is for the caller: Linen's own type is a union with None.
+    """Applies a module to a parameter tree, as `module.apply` does.
 
     Args:
-        module: without variables other than parameters.
+        module: a module whose only variables are parameters.
         params: its parameter tree.
-        args: of the method.
-        method: name; None for `__call__`.
+        args: arguments of the method.
+        method: name of the method; None for `__call__`.
     """
+    # A function of its own because of its type: Linen declares a union with None.
     return module.apply({"params": params}, *args, method=method)

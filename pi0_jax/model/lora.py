@@ -2,9 +2,10 @@
 
 Every matrix W [..., m, o] of both experts' attention and MLP gets a [..., m, rank] and
 b [..., rank, o]; the network reads W + a b. `b` starts at zero, so a fresh adapter changes nothing.
-Leading axes (layer, head, gate) have a low rank each, as in openpi. The scale alpha / rank is 1.
+Every index of a leading axis (layer, head, gate) has an adapter of its own, as in openpi. The
+scale alpha / rank is 1.
 
-The tree stands in the parameters under `lora` and mirrors `PaliGemma/llm`:
+The tree is stored in the parameters under `lora` and mirrors `PaliGemma/llm`:
 `lora/layers/attn/q_einsum_1/w/{a,b}`. A layer is adapted inside the loop over depth, so adapted
 weights exist for one layer at a time.
 """
@@ -27,7 +28,7 @@ def with_adapters(params: Params, rng: jax.Array, rank: int = RANK) -> Params:
     Args:
         params: the official tree.
         rng: key.
-        rank: of every adapter.
+        rank: inner dimension of every adapter.
     """
     layers = params["PaliGemma"]["llm"]["layers"]
     matrices = {name: part for name, part in layers.items() if _WITHOUT not in name}
@@ -38,7 +39,7 @@ def with_adapters(params: Params, rng: jax.Array, rank: int = RANK) -> Params:
 
 
 def adapt(weights: Params, adapters: Params) -> Params:
-    """Weights with the adapters that stand at the same places added; {} adds none."""
+    """Adds every adapter to the weight at the same place of the tree; {} adds none."""
     return {
         name: _adapt_part(part, adapters[name]) if name in adapters else part
         for name, part in weights.items()
@@ -46,7 +47,7 @@ def adapt(weights: Params, adapters: Params) -> Params:
 
 
 def merge(params: Params) -> Params:
-    """Parameters without `lora` that act as those with it; a tree that has none is returned."""
+    """Adds the adapters to the weights and drops `lora`; a tree without it is returned as it is."""
     if "lora" not in params:
         return params
     paligemma = params["PaliGemma"]
@@ -58,11 +59,12 @@ def merge(params: Params) -> Params:
 def _adapt_part(part: Any, adapter: Params) -> Any:
     if isinstance(part, dict):
         return adapt(part, adapter)
-    # The product is rounded to the dtype of the weight that it joins.
+    # [..., m, rank] times [..., rank, o], rounded to the dtype of the weight that it is added to.
     return part + (adapter["a"] @ adapter["b"]).astype(part.dtype)
 
 
 def _fresh(weight: Any, rng: jax.Array, rank: int) -> Params:
     *lead, fan_in, fan_out = weight.shape
+    # b is zero and a is not: the first gradient changes b, and so the output.
     a = _INIT_STD * jax.random.normal(rng, (*lead, fan_in, rank))
     return {"a": a, "b": jnp.zeros((*lead, rank, fan_out))}

@@ -10,17 +10,17 @@ from pi0_jax.types import Observation
 
 
 def prefix_mask(obs: Observation, tokens_per_image: int) -> jax.Array:
-    """bool[b, p]: images in camera order, then the prompt; False where nothing real stands.
+    """bool[b, p]: images in camera order, then the prompt; False for padding.
 
-    Every real prefix token sees every real prefix token (one bidirectional block). Rows of
-    unreal tokens hold garbage that nothing reads, so masking keys is enough.
+    Every real prefix token sees every real prefix token (one bidirectional block). Padding tokens
+    compute garbage as queries, but no one reads it, so it is enough to mask them as keys.
     """
-    images = jnp.repeat(obs.image_mask, tokens_per_image, axis=1)
+    images = jnp.repeat(obs.image_mask, tokens_per_image, axis=1)  # [b, c tokens_per_image]
     return jnp.concatenate([images, obs.prompt_mask], axis=1)
 
 
 def positions(mask: jax.Array) -> jax.Array:
-    """int32[b, p]: an unreal token takes up no position, so an absent camera shifts nothing.
+    """int32[b, p]: padding takes up no position, so an absent camera shifts nothing.
 
     mask       1 1 0 0 1 1
     position   0 1 1 1 2 3
@@ -29,7 +29,7 @@ def positions(mask: jax.Array) -> jax.Array:
 
 
 def suffix_positions(prefix: jax.Array, length: int) -> jax.Array:
-    """int32[b, s]: the suffix counts on behind the last real prefix token."""
+    """int32[b, s]: positions of the suffix, which follow that of the last real prefix token."""
     return jnp.sum(prefix, axis=1, keepdims=True) + jnp.arange(length)
 
 
@@ -47,5 +47,6 @@ def suffix_mask(horizon: int) -> jax.Array:
 
     Every suffix token also sees every real prefix token; the prefix never sees the suffix.
     """
+    # Block 0 is the state, block 1 all actions; a token sees its own block and earlier ones.
     block = (jnp.arange(1 + horizon) > 0).astype(jnp.int32)
     return block[None, :] <= block[:, None]

@@ -1,10 +1,19 @@
-"""pi0: a prefix of images and prompt, and the velocity field of an action chunk behind it.
+"""pi0: a prefix of images and prompt, and the velocity field of the action chunk that follows.
 
-    prefix   = image tokens, prompt tokens           expert 0, once an observation
-    suffix   = state token, H action tokens          expert 1, once a flow step and branch
+    one observation:
 
-The condition `is_positive` enters in the action tokens alone, behind the prefix. So both guidance
-branches, and several noise/time samples, are suffix rows r over one prefix cache.
+    prefix   image tokens | prompt tokens                expert 0, once per observation
+                  |
+                  | keys and values of every layer (`PrefixCache`)
+                  v
+    suffix   row 0   state | a0 a1 ... aH-1              expert 1, once per flow step
+             row 1   state | a0 a1 ... aH-1              e.g. the other branch of guidance
+             ...                                         or another noise and time sample
+             row r-1 state | a0 a1 ... aH-1
+
+A suffix row reads the whole prefix and its own tokens, never another row. Whether the actions are
+wanted (`branch_ids`) enters in the action tokens a0 ... alone, never in the prefix. So both
+branches of guidance, and several noise and time samples, are rows r over one prefix cache.
 
 Axis letters: b batch, c camera, p prefix token, r suffix row, s suffix token (1 + H), H horizon,
 d padded action dimension, w width of the action expert, l layer.
@@ -28,7 +37,7 @@ from pi0_jax.types import Array, Observation, PrefixCache
 Params = dict[str, Any]
 
 COND_EMBED = "cond_embed"
-"""What RL adds to the official parameter tree; it usually has a learning rate of its own."""
+"""The parameter that RL adds to the official tree; it usually has a learning rate of its own."""
 
 UNCONDITIONAL, POSITIVE = 0, 1
 """Rows of `cond_embed`: any behaviour, and behaviour of successful episodes."""
@@ -45,7 +54,7 @@ class Pi0:
 
     Attributes:
         config: sizes.
-        remat: what a backward pass computes again instead of keeping it (`model/layer_scan.py`).
+        remat: which values a backward pass computes again (`model/layer_scan.py`).
         attention: "einsum", or "fused" for the kernel of `jax.nn.dot_product_attention`.
     """
 
@@ -54,10 +63,10 @@ class Pi0:
     attention: str = "einsum"
 
     def __post_init__(self) -> None:
-        """Checks the choices.
+        """Checks `remat` and `attention`.
 
         Raises:
-            InputError: one that does not exist.
+            InputError: a choice that does not exist.
         """
         for name, known in (("remat", REMATS), ("attention", tuple(gemma.ATTENTIONS))):
             if getattr(self, name) not in known:
@@ -88,14 +97,14 @@ class Pi0:
 
     def embed_prefix(self, params: Params, obs: Observation) -> tuple[jax.Array, jax.Array]:
         """Tokens [b, p, vlm width] of images and prompt, and their mask bool[b, p]."""
-        images = scale_images(obs.images)
+        images = scale_images(obs.images)  # [b, c, h, w, 3]
         batch, cameras = images.shape[:2]
-        flat = images.reshape(-1, *images.shape[2:])
+        flat = images.reshape(-1, *images.shape[2:])  # [b c, h, w, 3]: the tower knows no camera
         tower = params["PaliGemma"]["img"]
         seen = siglip.encode(tower, self.config.vision, flat, self.dtype, self.remat)
         seen = seen.reshape(batch, cameras * seen.shape[1], seen.shape[2])
-        said = gemma.embed_tokens(params["PaliGemma"]["llm"], obs.prompt, self.dtype)
-        tokens = jnp.concatenate([seen, said], axis=1)
+        prompt = gemma.embed_tokens(params["PaliGemma"]["llm"], obs.prompt, self.dtype)
+        tokens = jnp.concatenate([seen, prompt], axis=1)  # [b, p, vlm width]
         return tokens, mask.prefix_mask(obs, self.config.vision.num_tokens)
 
     def encode_prefix(self, params: Params, obs: Observation) -> PrefixCache:
@@ -107,6 +116,7 @@ class Pi0:
             """A whole layer over x [b, p, d], and its keys and values."""
             x, positions, valid = carry
             p = lora.adapt(*at)
+            # The prefix is one row: q [b, 1, p, n, e] over keys [b, p, k, e].
             q, k, v = apply(layer, p, x, positions, method="qkv")
             attended = self._attend(q[:, None], (k, v, valid[:, None]))[:, 0]
             return (apply(layer, p, x, attended, method="finish"), positions, valid), (k, v)
@@ -117,7 +127,9 @@ class Pi0:
             x, positions, _ = carry
             return carry, apply(layer, lora.adapt(*at), x, positions, method="key_value")
 
+        # Positions and mask travel in the carry: bodies may close over no array (`scan_layers`).
         carry, stack = (x, mask.positions(valid), valid), _stack(params, expert=0)
+        # k, v [l, b, p, k, e]
         _, (k, v) = scan_layers(full, carry, stack, self.config.depth, last, self.remat)
         return PrefixCache(k=k, v=v, mask=valid)
 
@@ -134,16 +146,19 @@ class Pi0:
         state_token = _dense(params["state_proj"], state)[:, None, None]  # [b, 1, 1, w]
         action = _dense(params["action_in_proj"], x_t)  # [b, r, H, w]
         if branch_ids is not None:
-            # The only place where the condition enters.
+            # The only place where the branch enters: [b, r, 1, w], equal for all H tokens.
             action += params[COND_EMBED].astype(jnp.float32)[branch_ids][:, :, None]
         clock = jnp.broadcast_to(time_embedding(time, action.shape[-1])[:, :, None], action.shape)
+        # Action and time are mixed per token, [b, r, H, 2 w] to [b, r, H, w].
         hidden = _dense(params["action_time_mlp_in"], jnp.concatenate([action, clock], axis=-1))
         action = _dense(params["action_time_mlp_out"], jax.nn.swish(hidden))
+        # The state is the first token of every row: [b, r, 1 + H, w].
         return jnp.concatenate([jnp.repeat(state_token, rows, axis=1), action], axis=2)
 
     def decode_suffix(self, params: Params, cache: PrefixCache, tokens: jax.Array) -> jax.Array:
         """Suffix tokens [b, r, s, w] through the action expert and its final norm."""
         batch, rows, length = tokens.shape[:3]
+        # All rows count on from the prefix, each as if it were alone: int32[b, r, s].
         positions = mask.suffix_positions(cache.mask, length)[:, None]
         positions = jnp.broadcast_to(positions, (batch, rows, length))
         own_mask = mask.suffix_mask(self.config.action_horizon)
@@ -154,8 +169,8 @@ class Pi0:
             weights, prefix_k, prefix_v = at
             p = lora.adapt(*weights)
             q, k, v = apply(layer, p, x, positions, method="qkv")
-            prefix = prefix_k, prefix_v, cache.mask[:, None]
-            attended = self._attend(q, prefix, (k, v, own_mask))
+            prefix = prefix_k, prefix_v, cache.mask[:, None]  # [b, p, k, e] twice, [b, 1, p]
+            attended = self._attend(q, prefix, (k, v, own_mask))  # [b, r, s, n, e]
             return apply(layer, p, x, attended, method="finish"), None
 
         stack = _stack(params, expert=1), cache.k, cache.v
@@ -183,24 +198,25 @@ class Pi0:
 
         Args:
             params: parameter tree.
-            cache: of the observations' prefixes.
+            cache: keys and values of the observations' prefixes.
             state: float32[b, d], normalised.
             x_t: float32[b, r, H, d].
             time: float32[b, r] in [0, 1]; 1 is pure noise.
-            branch_ids: int32[b, r] of UNCONDITIONAL or POSITIVE; None leaves the embedding out,
-                as in a policy that never saw an outcome.
+            branch_ids: int32[b, r], each UNCONDITIONAL or POSITIVE; None leaves the embedding
+                out, as in a policy that was trained without outcomes.
 
         Returns:
             float32[b, r, H, d].
         """
         tokens = self.embed_suffix(params, state, x_t, time, branch_ids)
         decoded = self.decode_suffix(params, cache, tokens)
+        # Without the state token: [b, r, H, w].
         actions = decoded[:, :, -self.config.action_horizon :].astype(jnp.float32)
         return _dense(params["action_out_proj"], actions)
 
 
 def _stack(params: Params, expert: int) -> tuple[Params, Params]:
-    """Layers of one expert, and their adapters where the tree has any."""
+    """Layers of one expert, and their adapters; {} in a tree without adapters."""
     layers = gemma.expert_layers(params["PaliGemma"]["llm"], expert)
     return layers, gemma.expert_layers(params["lora"], expert) if "lora" in params else {}
 
@@ -224,7 +240,7 @@ def time_embedding(time: jax.Array, width: int) -> jax.Array:
     shortest, longest = 4e-3, 4.0
     fraction = jnp.linspace(0.0, 1.0, width // 2)
     period = shortest * (longest / shortest) ** fraction
-    phase = time[..., None] * (1.0 / period * 2 * math.pi)
+    phase = time[..., None] * (1.0 / period * 2 * math.pi)  # [..., width/2]
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
 
 

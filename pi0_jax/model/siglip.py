@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.model.config import VisionConfig
-from pi0_jax.model.layer_scan import ATTENTION, MLP, keep, scan_layers
+from pi0_jax.model.layer_scan import ATTENTION, MLP, save_for_backward, scan_layers
 from pi0_jax.model.linen import apply
 
 Params = dict[str, Any]
@@ -30,7 +30,7 @@ class MlpBlock(nn.Module):
         """[b, p, d] to [b, p, d]."""
         width = x.shape[-1]
         tokens = x.reshape(-1, width)  # [t, d], as in `gemma.Einsum`
-        hidden = keep(nn.Dense(self.mlp_dim, dtype=self.dtype)(tokens), MLP)
+        hidden = save_for_backward(nn.Dense(self.mlp_dim, dtype=self.dtype)(tokens), MLP)
         return nn.Dense(width, dtype=self.dtype)(nn.gelu(hidden)).reshape(x.shape)
 
 
@@ -45,18 +45,24 @@ class SelfAttention(nn.Module):
         """[b, p, d] to [b, p, d]; softmax in the compute dtype, as in big_vision."""
         width = x.shape[-1]
         heads = self.num_heads, width // self.num_heads
+        # Patches of all images are one axis for the projections (as in `gemma.Einsum`), and
+        # apart again for the attention: [t, d] to [t, n, e] to [b, p, n, e].
         tokens = x.reshape(-1, width)
         q, k, v = (
-            keep(nn.DenseGeneral(heads, dtype=self.dtype, name=name)(tokens), ATTENTION).reshape(
-                *x.shape[:2], *heads
-            )
+            save_for_backward(
+                nn.DenseGeneral(heads, dtype=self.dtype, name=name)(tokens), ATTENTION
+            ).reshape(*x.shape[:2], *heads)
             for name in ("query", "key", "value")
         )
         q = q / jnp.sqrt(heads[1]).astype(self.dtype)
-        weights = nn.softmax(keep(jnp.einsum("bpne,bune->bnpu", q, k), ATTENTION))
-        seen = keep(jnp.einsum("bnpu,bune->bpne", weights, v), ATTENTION).reshape(-1, *heads)
-        out = nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, name="out")(seen)
-        return keep(out, ATTENTION).reshape(x.shape)
+        weights = nn.softmax(
+            save_for_backward(jnp.einsum("bpne,bune->bnpu", q, k), ATTENTION)
+        )  # [b, n, p, u]
+        seen = save_for_backward(jnp.einsum("bnpu,bune->bpne", weights, v), ATTENTION).reshape(
+            -1, *heads
+        )
+        out = nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, name="out")(seen)  # [t, d]
+        return save_for_backward(out, ATTENTION).reshape(x.shape)
 
 
 class EncoderBlock(nn.Module):
@@ -69,6 +75,7 @@ class EncoderBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, p, d] to [b, p, d]."""
         y = nn.LayerNorm(dtype=self.dtype)(x)
+        # Linen would name the module after our class; the official tree has Flax's name.
         heads, name = self.config.num_heads, "MultiHeadDotProductAttention_0"
         x = x + SelfAttention(heads, self.dtype, name=name)(y)
         y = nn.LayerNorm(dtype=self.dtype)(x)
@@ -82,14 +89,14 @@ def encode(
     dtype: jnp.dtype,
     remat: str = "none",
 ) -> jax.Array:
-    """Image tokens.
+    """Turns images into tokens of the language model's width o.
 
     Args:
         params: the `img` subtree.
         config: sizes.
         images: float32[b, size, size, 3] in [-1, 1].
         dtype: compute dtype of the transformer; patches and positions are float32.
-        remat: what the backward pass computes again (`model/layer_scan.py`).
+        remat: which values the backward pass computes again (`model/layer_scan.py`).
 
     Returns:
         [b, p, o] in `dtype`; the head's output enters the language model unscaled.
@@ -103,7 +110,7 @@ def encode(
     x = _embed_patches(params, images).astype(dtype)
     encoder = params["Transformer"]
     x, _ = scan_layers(layer, x, encoder["encoderblock"], config.depth, remat=remat)
-    x = apply(nn.LayerNorm(dtype=dtype), encoder["encoder_norm"], x)
+    x = apply(nn.LayerNorm(dtype=dtype), encoder["encoder_norm"], x)  # [b, p, d]
     head = params["head"]
     return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)
 
@@ -113,9 +120,10 @@ def _embed_patches(params: Params, images: jax.Array) -> jax.Array:
     kernel = params["embedding"]["kernel"].astype(jnp.float32)  # [y, x, c, d]
     batch, height, width, colours = images.shape
     size = kernel.shape[0]
+    # [b, h, y, w, x, c]; swapping y and w brings the pixels of one patch together.
     patches = images.reshape(batch, height // size, size, width // size, size, colours)
     pixels = jnp.swapaxes(patches, 2, 3).reshape(-1, size * size * colours)  # [t, y x c]
-    embedded = pixels @ kernel.reshape(pixels.shape[-1], -1)
+    embedded = pixels @ kernel.reshape(pixels.shape[-1], -1)  # [t, d]
     tokens = embedded.reshape(batch, -1, kernel.shape[-1]) + params["embedding"]["bias"]
     return tokens + params["pos_embedding"]
 
@@ -128,6 +136,7 @@ def init(config: VisionConfig, output_width: int, rng: jax.Array) -> Params:
     blocks = jax.vmap(lambda key: block.init(key, jnp.zeros((1, 1, width)))["params"])(
         jax.random.split(blocks_rng, config.depth)
     )
+    # All of y, x and c feed one output: the fan-in of a convolution.
     lecun = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
     return {
         "embedding": {

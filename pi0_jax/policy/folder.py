@@ -1,4 +1,4 @@
-"""The policy folder: what convert writes, train starts from and exports, and eval loads.
+"""The policy folder: convert writes it, train starts from one and exports one, eval loads it.
 
 config.json                        PolicySpec: architecture, robot, tokenizer
 params/                            Orbax, official tree plus cond_embed
@@ -29,6 +29,7 @@ from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.robot import Robot, numbered, robot_from_dict
 
+# Version 1 (pi0_jax 0.1) had cameras and a number of actions instead of a robot.
 FORMAT_VERSION = 2
 TOKENIZER_FILE = "paligemma_tokenizer.model"
 PARAMS = "params"
@@ -36,17 +37,18 @@ PARAMS = "params"
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """All that is needed to use a parameter tree, except the tree and its statistics.
+    """Everything needed to use a parameter tree, except the tree and its statistics.
 
     Attributes:
         model: architecture.
-        robot: whose cameras, states and actions the policy was trained with.
-        delta_dims: leading action dimensions relative to the state; 0 for none.
+        robot: the robot with whose cameras, states and actions the policy was trained.
+        execute_steps: number of actions of each chunk that are executed before the policy gets the
+            next observation.
         tokenizer: "bytes" or "paligemma".
-        execute_steps: actions executed of each chunk before the policy looks again.
-        asset_id: folder of the statistics under assets/.
-        quantile: quantile instead of z-score normalisation.
-        branch_mode: how the branches of guidance are told apart (`data/branches.py`).
+        delta_dims: number of leading action dimensions relative to the state; 0 for none.
+        asset_id: name of the statistics' folder under assets/.
+        quantile: normalise by quantiles instead of z-scores.
+        branch_mode: how the branches of guidance differ (`data/branches.py`).
     """
 
     model: Pi0Config
@@ -59,16 +61,17 @@ class PolicySpec:
     branch_mode: str = EMBEDDING
 
     def __post_init__(self) -> None:
-        """Checks what the model can carry.
+        """Checks that chunks, actions and states fit the model.
 
         Raises:
-            InputError: named field.
+            InputError: a value does not fit; the message names it.
         """
         if not 1 <= self.execute_steps <= self.model.action_horizon:
             raise InputError(
                 f"execute_steps must be between 1 and the action horizon "
                 f"{self.model.action_horizon}, got {self.execute_steps}"
             )
+        # States and actions are padded to the model's `action_dim`: less fits, more does not.
         for kind, width in (("actions", self.robot.actions), ("values of state", self.robot.state)):
             if len(width) > self.model.action_dim:
                 raise InputError(
@@ -88,7 +91,7 @@ class PolicyFolder:
 
     @property
     def transforms(self) -> Transforms:
-        """The one input and output path of this policy."""
+        """The conversion of this policy's inputs and outputs, the same in training and acting."""
         spec = self.spec
         return Transforms(
             image_size=spec.model.vision.image_size,
@@ -104,7 +107,7 @@ class PolicyFolder:
 
 
 def save_policy(path: str | Path, policy: PolicyFolder, manifest: dict[str, Any]) -> None:
-    """Writes a policy folder; it appears under its name only when whole.
+    """Writes a policy folder; it gets its name only when it is complete.
 
     Raises:
         InputError: `path` exists.
@@ -121,19 +124,20 @@ def describe(
     manifest: dict[str, Any],
     tokenizer_from: Path | None,
 ) -> None:
-    """Writes everything of a policy folder but params/.
+    """Writes all files of a policy folder except params/.
 
     Args:
-        folder: the policy folder in the making.
-        spec: for config.json.
-        stats: for assets/.
-        manifest: where the weights came from, plain values.
-        tokenizer_from: a folder whose tokenizer model, if it has one, comes along.
+        folder: the policy folder that is being written.
+        spec: content of config.json.
+        stats: content of assets/.
+        manifest: where the weights came from, as plain values.
+        tokenizer_from: a folder whose tokenizer model is copied if it has one.
     """
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
     config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(spec)}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    # A copy, so that the folder works by itself when it is moved.
     if tokenizer_from and (tokenizer_from / TOKENIZER_FILE).is_file():
         shutil.copy(tokenizer_from / TOKENIZER_FILE, folder / TOKENIZER_FILE)
 
@@ -167,11 +171,11 @@ def open_policy(path: str | Path) -> PolicyFolder:
 
 
 def check_robot(policy: Robot, task: Robot) -> None:
-    """The policy was made for the robot of this task.
+    """Checks that the policy was trained for the robot of this task.
 
     Raises:
-        InputError: another number of actions or of values of state, another gripper convention or
-            control rate where both are known, or other cameras.
+        InputError: the number of actions or of state values, or the cameras differ, or the gripper
+            convention or the control rate, if both robots have one.
     """
     for kind in ("actions", "state"):
         ours, theirs = len(getattr(policy, kind)), len(getattr(task, kind))
@@ -180,6 +184,7 @@ def check_robot(policy: Robot, task: Robot) -> None:
                 f"the policy's robot {policy.name!r} has {kind} of {ours} dimensions, the task's "
                 f"{task.name!r} of {theirs}; choose a policy of this robot"
             )
+    # Converted checkpoints often do not state these two.
     for kind, unknown in (("gripper", "unknown"), ("control_hz", None)):
         ours, theirs = getattr(policy, kind), getattr(task, kind)
         if ours != theirs and unknown not in (ours, theirs):
@@ -212,7 +217,7 @@ def _shapes_of(config: Pi0Config) -> dict[str, tuple[int, ...]]:
 
 
 def param_count(params: Any) -> int:
-    """Number of parameters in a tree."""
+    """Number of parameters in a tree: the sum of its arrays' sizes."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
@@ -226,7 +231,7 @@ def load_spec(folder: Path) -> PolicySpec:
     """Reads the config.json of a policy folder.
 
     Raises:
-        InputError: no such file, or one of another kind or version.
+        InputError: there is no such file, or it is of another kind or version.
     """
     path = folder / "config.json"
     kind = f"{path}: expected a policy folder's config.json"
@@ -249,10 +254,12 @@ def load_spec(folder: Path) -> PolicySpec:
 
 
 def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The entries of a folder of pi0_jax 0.1, which named cameras and counted actions only."""
+    """Turns the entries of version 1 (pi0_jax 0.1: cameras and a number of actions) into ours."""
     rest = dict(values)
     cameras, actions = rest.pop("cameras"), rest.pop("action_dim")
     stats = load_norm_stats(folder / "assets" / rest.get("asset_id", "default") / "norm_stats.json")
+    # The number of state values is not in config.json, but the statistics have one per value.
+    # openpi's third camera was listed although the robots of 0.1 did not have it.
     absent = [name for name in cameras if name == "right_wrist_0_rgb"]
     robot = Robot(
         name="unknown",

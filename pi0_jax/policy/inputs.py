@@ -1,4 +1,4 @@
-"""The door of a policy: what comes in is checked once, and each fault is one sentence.
+"""Checks a policy's inputs, once and before anything is computed; each fault is one sentence.
 
 Axis letters: b batch, c camera, h w image, s state dimension, H action horizon, d padded action
 dimension.
@@ -14,15 +14,16 @@ from pi0_jax.robot import Robot
 
 
 def check_observations(observations: Sequence[RawObs], robot: Robot) -> None:
-    """Every observation is one of this robot.
+    """Checks that every observation has this robot's cameras and state.
 
     Args:
         observations: at least one.
-        robot: of the policy.
+        robot: the policy's robot.
 
     Raises:
         InputError: the first fault, with what was expected and what was got.
     """
+    # A single observation is the most likely mistake, and would fail with "no len()".
     if isinstance(observations, RawObs) or not len(observations):
         got = "one that is in no list" if isinstance(observations, RawObs) else "none"
         raise InputError(f"expected a list of at least one observation, got {got}")
@@ -39,10 +40,10 @@ def check_observations(observations: Sequence[RawObs], robot: Robot) -> None:
 
 
 def check_noise(noise: np.ndarray, shape: tuple[int, ...]) -> None:
-    """The noise is a finite floating-point array float[b, H, d].
+    """Checks that the noise is a finite floating-point array float[b, H, d].
 
     Raises:
-        InputError: it is not.
+        InputError: its shape or dtype is another, or a value is not finite.
     """
     found = np.asarray(noise)
     if found.shape != shape or not np.issubdtype(found.dtype, np.floating):
@@ -55,15 +56,17 @@ def check_noise(noise: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _check_images(images: np.ndarray, robot: Robot, where: str) -> None:
-    """uint8[c, h, w, 3], one per camera of the robot."""
+    """Checks images uint8[c, h, w, 3], one per camera of the robot."""
     cameras = ", ".join(robot.cameras)
     wanted = f"{where}: expected images uint8[{len(robot.cameras)}, height, width, 3] ({cameras})"
     if not isinstance(images, np.ndarray):
         raise InputError(f"{wanted}, got {type(images).__name__}; np.stack them")
     got = f"{images.dtype}{list(images.shape)}"
+    # Floats in [0, 1] would pass through the network unscaled and give wrong actions.
     if images.dtype != np.uint8:
         raise InputError(f"{wanted}, got {got}; scale to 0..255 and convert to uint8")
     if images.ndim != 4 or images.shape[-1] != 3:
+        # Torch code has the colours first, [c, 3, h, w].
         first = images.ndim == 4 and images.shape[1] == 3
         cure = "; move the colours to the last axis" if first else ""
         raise InputError(f"{wanted}, got {got}{cure}")
@@ -74,7 +77,7 @@ def _check_images(images: np.ndarray, robot: Robot, where: str) -> None:
 
 
 def _check_camera_mask(mask: np.ndarray | None, robot: Robot, where: str) -> None:
-    """bool[c], at least one camera to look at."""
+    """Checks a mask bool[c] that leaves at least one camera."""
     if mask is None:
         return
     found = np.asarray(mask)
@@ -88,7 +91,7 @@ def _check_camera_mask(mask: np.ndarray | None, robot: Robot, where: str) -> Non
 
 
 def _check_state(state: np.ndarray, robot: Robot, where: str) -> None:
-    """Finite numbers [s]."""
+    """Checks that a state is s finite numbers, shape [s]."""
     names = ", ".join(d.name for d in robot.state)
     found = np.asarray(state)
     if found.shape != (len(robot.state),) or not np.issubdtype(found.dtype, np.number):

@@ -1,6 +1,7 @@
 """A policy: parameters + model + transforms = act(list of RawObs) -> action chunks.
 
-Axis letters: b batch, r suffix row, H action horizon, d padded action dimension, e robot's.
+Axis letters: b batch, t prompt token, r suffix row, s state dimension, H action horizon,
+d padded action dimension, e robot's action dimension.
 """
 
 from collections.abc import Sequence
@@ -43,38 +44,40 @@ def sample(
         branch_ids: the branches to run; with both, in the order (UNCONDITIONAL, POSITIVE), they
             are mixed in every Euler step.
         params: parameter tree.
-        obs: batch b. With `two_prompts` each branch has observations of its own, one branch after
-            the other: [branches * b].
+        obs: observations with leading axis b. With `two_prompts` each branch has its own, one
+            branch after the other: leading axis branches * b.
         noise: float32[b, H, d], x at t = 1.
         num_flow_steps: Euler steps.
-        guidance: scale s of v_uncond + s (v_cond - v_uncond); read with both branches only.
+        guidance: scale s of v_uncond + s (v_cond - v_uncond); used only with both branches.
         two_prompts: the branches differ by their prompt. Without it they differ by the condition
             embedding and are suffix rows over one prefix cache.
 
     Returns:
         float32[b, H, d].
     """
+    # Once per observation, outside the Euler loop: images and prompt do not change with time.
     cache = model.encode_prefix(params, obs)
+    # The branches are rows of one observation (axis 1), or observations of their own (axis 0).
     count, axis = len(branch_ids), 0 if two_prompts else 1
     ids = None
     if not two_prompts:
         ids = jnp.broadcast_to(jnp.array(branch_ids), (noise.shape[0], count))  # [b, r]
 
     def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
-        """Of x_t [b, 1, H, d], with the branches mixed."""
-        # [b, r, H, d], or [branches * b, 1, H, d] with two prompts.
+        """Velocity of x_t [b, 1, H, d] at time [b, 1], mixed from the branches: [b, 1, H, d]."""
+        # Both branches start from the same x_t: [b, r, H, d], or [branches * b, 1, H, d].
         x_rows, t_rows = (jnp.concatenate([x] * count, axis=axis) for x in (x_t, time))
         v = model.velocity(params, cache, jnp.asarray(obs.state), x_rows, t_rows, ids)
         if count == 1:
             return v
-        uncond, cond = jnp.split(v, 2, axis=axis)
+        uncond, cond = jnp.split(v, 2, axis=axis)  # [b, 1, H, d] each
         return flow.guide(uncond, cond, guidance)
 
     return flow.euler(velocity, noise[:, None], num_flow_steps)[:, 0]
 
 
 def branches(guidance: float) -> tuple[int, ...]:
-    """The branches that a guidance scale needs: at 0 and 1 a single branch is the answer."""
+    """The branches that a guidance scale needs; at 0 and 1 one branch alone is the result."""
     if guidance == 0.0:
         return (UNCONDITIONAL,)
     if guidance == 1.0:
@@ -91,12 +94,13 @@ class Policy:
     Attributes:
         model: the network.
         params: parameter tree on the device.
-        transforms: inputs and outputs.
+        transforms: conversion of inputs and outputs.
         guidance: scale s of classifier-free guidance.
-        num_flow_steps: Euler steps.
-        rows: observations per call of the network; 1 for a single robot. Fewer are padded, so that
-            only one program is compiled and the bits of a result do not depend on the batch it
-            was in. Programs for another number of rows round differently.
+        num_flow_steps: Euler steps per action chunk.
+        rows: observations per call of the network; 1 for a single robot. Smaller batches are
+            padded to this size, so that only one program is compiled and the bits of an action do
+            not depend on the batch it was in. Programs for other numbers of rows round
+            differently.
     """
 
     model: Pi0
@@ -110,7 +114,7 @@ class Policy:
         """Checks ranges.
 
         Raises:
-            InputError: named field.
+            InputError: a value is out of range; the message names it.
         """
         check_minima("policy", self, {"guidance": 0, "num_flow_steps": 1, "rows": 1})
 
@@ -127,7 +131,7 @@ class Policy:
             rows: observations per call of the network.
 
         Raises:
-            InputError: no policy folder, or a value out of range.
+            InputError: it is no policy folder, or a value is out of range.
         """
         return cls.from_folder(load_policy(path), guidance, num_flow_steps, rows)
 
@@ -135,14 +139,14 @@ class Policy:
     def from_folder(
         cls, folder: PolicyFolder, guidance: float = 1.0, num_flow_steps: int = 10, rows: int = 1
     ) -> "Policy":
-        """As `load`, of a folder that was read already."""
+        """As `load`, for a folder that was read before."""
         params = jax.device_put(folder.params)
         model = Pi0(folder.spec.model)
         return cls(model, params, folder.transforms, guidance, num_flow_steps, rows)
 
     @property
     def robot(self) -> Robot:
-        """Whose observations it takes and whose actions it gives."""
+        """The robot of its observations and actions."""
         return self.transforms.robot
 
     def with_params(self, params: Any) -> "Policy":
@@ -152,13 +156,13 @@ class Policy:
     def act(
         self, observations: Sequence[RawObs], noise: np.ndarray | None = None, seed: int = 0
     ) -> np.ndarray:
-        """Action chunks in the robot's units, within its limits.
+        """Computes one action chunk per observation, in the robot's units and within its limits.
 
         Args:
-            observations: b of them, each with the cameras of the policy's robot.
-            noise: float32[b, H, d]; equal noise gives equal bits, whatever the batch. None draws
-                it from `seed`.
-            seed: of the noise, where none is given; the same seed gives the same actions.
+            observations: b observations, each with the cameras of the policy's robot.
+            noise: float32[b, H, d]; equal noise gives equal bits in any batch. None draws it from
+                `seed`.
+            seed: seed of the noise if none is given; the same seed gives the same actions.
 
         Returns:
             float32[b, H, e].
@@ -174,12 +178,14 @@ class Policy:
             noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
         check_noise(noise, shape)
         size = self.rows
+        # float32[<= rows, H, e] per call of the network.
         chunks = [
             self._act(observations[i : i + size], np.asarray(noise[i : i + size], np.float32))
             for i in range(0, len(observations), size)
         ]
         actions = np.concatenate(chunks)
-        # Else a simulator would refuse them, and its error would not count against the policy.
+        # Checked here, because a simulator would refuse NaN, and an error of a simulator does not
+        # count as a failure of the policy.
         if not np.isfinite(actions).all():
             raise InputError(
                 "expected finite actions, got NaN: the parameters of the policy are broken, as "
@@ -191,12 +197,14 @@ class Policy:
         """One call of the network: float32[b, H, e] of b <= rows observations."""
         count, two_prompts = len(observations), has_two_prompts(self.transforms.branch_mode)
         branch_ids = branches(self.guidance)
+        # Leading axis b to `rows`; rows of a batch do not read each other, so padding is harmless.
         obs, noise = self._padded((self.transforms.observe(observations), noise), count)
         if two_prompts:
             obs = self._in_branches(obs, observations, branch_ids)
         obs, noise = jax.device_put((obs, noise))
         rest = self.params, obs, noise, self.num_flow_steps, self.guidance
-        chunk = sample(self.model, branch_ids, *rest, two_prompts=two_prompts)
+        chunk = sample(self.model, branch_ids, *rest, two_prompts=two_prompts)  # [rows, H, d]
+        # Relative actions need the state before it was normalised: float32[b, s].
         raw_state = np.stack([o.state for o in observations])
         actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
         return self.robot.clip(actions)
@@ -204,16 +212,16 @@ class Policy:
     def _in_branches(
         self, obs: Observation, observations: Sequence[RawObs], branch_ids: tuple[int, ...]
     ) -> Observation:
-        """The padded observations once for each branch, with its prompts: [branches * b, ...]."""
+        """The padded observations once per branch, with its prompts: [branches * rows, ...]."""
         texts = [o.prompt for o in observations]
         parts = []
         for branch_id in branch_ids:
-            said = self.transforms.prompts(texts, positive=branch_id == POSITIVE)
-            ids, mask = self._padded(said, len(observations))
+            prompts = self.transforms.prompts(texts, positive=branch_id == POSITIVE)
+            ids, mask = self._padded(prompts, len(observations))  # [rows, t] each
             parts.append(replace(obs, prompt=ids, prompt_mask=mask))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def _padded(self, tree: Any, count: int) -> Any:
-        """Arrays of `count` rows with their last row repeated up to `rows`."""
+        """Arrays [count, ...] with their last row repeated: [rows, ...]."""
         missing = self.rows - count
         return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), tree)

@@ -1,10 +1,12 @@
 """Policy x simulator pool x a finite plan -> episodes.
 
-The policy is asked in batches, for whatever episodes are at a chunk boundary; it thinks in a
-thread, while the simulators go on with the others. An episode depends on its parameters, initial
-state and noise alone, never on which worker ran which chunk, or on who else was in the batch.
+The policy is called in batches, for all episodes that are at a chunk boundary. It computes in a
+thread of its own, while the simulators go on with the other episodes. An episode depends only on
+parameters, initial state and noise, never on which worker ran which chunk or which other episodes
+were in the batch.
 
-Axis letters: t control step, H action horizon, d padded action dimension, e robot's.
+Axis letters: t control step, H action horizon, d padded action dimension, e robot's action
+dimension, s state dimension, r rendered step, f video frame, c camera, h height, w width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +23,17 @@ from pi0_jax.policy.policy import Policy
 Report = Callable[[Sequence[Episode]], None]
 """Called with all episodes that have ended so far, in the order in which they ended."""
 
-_THINKING_S = 0.005  # between two looks at whether the policy has made up its mind
-_REPLAY_FRAMES = 40  # of a piece of a replay; 8 s of LIBERO's pictures in software
+_POLL_S = 0.005  # from one check whether the policy has its chunks to the next
+_REPLAY_FRAMES = 40  # per job of a replay; rendering them takes LIBERO 8 s in software
 
 
 class Start(NamedTuple):
-    """An initial state that is about to be visited.
+    """An initial state from which rollouts are to start.
 
     Attributes:
-        task: what to do there.
-        seed: of the state.
-        visit: which visit this is; another one draws other noise.
+        task: the task.
+        seed: seed of the state.
+        visit: number of this visit of the state; every visit has other noise.
     """
 
     task: Task
@@ -44,11 +46,10 @@ class Plan:
     """One episode to be run.
 
     Attributes:
-        task: what to do.
-        seed: of the initial state.
-        first: the initial state and the first observation; None where the simulator could not
-            give them.
-        rollout: which of the rollouts from that state; it changes the noise only.
+        task: the task.
+        seed: seed of the initial state.
+        first: the initial state and the first observation; None if the simulator failed.
+        rollout: number of the rollout from this state; it changes only the noise.
         error: why there is no first observation, or None.
     """
 
@@ -61,7 +62,18 @@ class Plan:
 
 @dataclass
 class _Live:
-    """An episode in progress: everything the boundaries have told so far."""
+    """An episode in progress: everything that was recorded so far.
+
+    Attributes:
+        plan: what is run.
+        at: result of the last chunk; None if the episode could not start.
+        keep_images: whether images are recorded.
+        images: r images uint8[c, h, w, 3].
+        image_steps: the r control steps before which they were rendered.
+        chunk_starts: control steps at which the policy was called.
+        parts: results of the chunks, without their images.
+        steps: number of executed control steps.
+    """
 
     plan: Plan
     at: ChunkResult | None
@@ -73,7 +85,7 @@ class _Live:
     steps: int = 0
 
     def look(self) -> None:
-        """Keeps the observation that the policy is about to see."""
+        """Records the observation that the policy is about to see."""
         assert self.at is not None and self.at.obs is not None
         if self.keep_images:
             self.images.append(self.at.obs.images)
@@ -81,18 +93,22 @@ class _Live:
         self.chunk_starts.append(self.steps)
 
     def advance(self, boundary: ChunkResult) -> bool:
-        """Takes the end of a chunk; True while the episode goes on."""
+        """Records the result of a chunk; returns whether the episode goes on."""
         self.at = boundary
+        # Images are kept once, in `images`, and not at all without `keep_images`.
         self.parts.append(replace(boundary, obs=None, looks=boundary.looks[:0]))
         if self.keep_images:
             self.images += list(boundary.looks)
+            # The chunk counts its steps from 0, the episode counts all.
             self.image_steps += [self.steps + int(step) for step in boundary.look_steps]
         self.steps += len(boundary.actions)
         return not boundary.success and self.steps < self.plan.task.max_steps
 
     def episode(self, optimizer_step: int, error: str | None) -> Episode:
-        """The finished episode. A look whose chunk was lost to an error is left out."""
+        """The finished episode; an image whose chunk failed is left out."""
+        # With an error, the policy saw a last image but its actions were never executed.
         seen = sum(step < self.steps for step in self.image_steps)
+        # uint8[r, c, h, w, 3]
         images = np.stack(self.images)[:seen] if self.images else np.zeros((0,), np.uint8)
         robot = self.plan.task.robot
         return Episode(
@@ -103,8 +119,8 @@ class _Live:
             seed=self.plan.seed,
             images=images,
             image_steps=np.array(self.image_steps[:seen], np.int32),
-            state=_join([part.proprio for part in self.parts], len(robot.state)),
-            actions=_join([part.actions for part in self.parts], len(robot.actions)),
+            state=_join([part.proprio for part in self.parts], len(robot.state)),  # [t, s]
+            actions=_join([part.actions for part in self.parts], len(robot.actions)),  # [t, e]
             chunk_start=np.isin(np.arange(self.steps), self.chunk_starts),
             success=error is None and self.at is not None and self.at.success,
             optimizer_step=optimizer_step,
@@ -113,14 +129,14 @@ class _Live:
 
 
 def plan_states(pool: Engine, states: Sequence[tuple[Task, int]], rollouts: int = 1) -> list[Plan]:
-    """Starts every (task, seed) once and plans `rollouts` episodes from copies of its state."""
+    """Builds every initial state (task, seed) once and plans `rollouts` episodes from each."""
     return plan_groups(pool, [(Start(*state),) for state in states], rollouts)
 
 
 def plan_groups(pool: Engine, groups: Sequence[tuple[Start, ...]], size: int) -> list[Plan]:
-    """Plans `size` episodes a group, from its one initial state or from as many as it has.
+    """Plans `size` episodes per group, from its one initial state or from several in turn.
 
-    Every initial state is built once; episodes start from copies.
+    Every initial state is built once; episodes start from copies of it.
     """
     starts = [start for group in groups for start in group]
     found = iter(pool.run_all([Job(s.task, start, (s.seed,)) for s in starts]))
@@ -129,6 +145,7 @@ def plan_groups(pool: Engine, groups: Sequence[tuple[Start, ...]], size: int) ->
         firsts = [(at, next(found)) for at in group]
         for rollout in range(size):
             at, first = firsts[rollout % len(firsts)]
+            # Counts on from visit to visit, so that no two rollouts of a state share their noise.
             number = at.visit * size + rollout
             plans.append(Plan(at.task, at.seed, first.result, number, first.error))
     return plans
@@ -147,32 +164,34 @@ def collect(
     """Runs every plan to its end.
 
     Args:
-        policy: what acts.
-        pool: where the simulators are.
+        policy: the policy that acts.
+        pool: the engine that runs the simulators.
         plans: episodes to run.
-        execute_steps: actions executed of each chunk.
-        optimizer_step: recorded with the episodes, and part of their noise.
-        report: for a progress line.
-        keep_images: store what the policy saw; without, `images` and `image_steps` are empty.
-        look_every: also record images before every n-th step of an episode; 0 for none but
-            those that the policy sees. It changes nothing else.
+        execute_steps: number of actions executed of each chunk.
+        optimizer_step: recorded with the episodes, and part of the key of their noise.
+        report: called with the episodes that have ended, for a progress line.
+        keep_images: record the images that the policy saw; if False, `images` and `image_steps`
+            are empty.
+        look_every: also record images before every n-th step of an episode; 0 for only those that
+            the policy sees. It changes nothing else.
 
     Returns:
-        One episode a plan, in their order. A plan whose simulator failed for good gives an
-        episode with `error` set, which is neither success nor failure of the policy.
+        One episode per plan, in their order. If a plan's simulator failed in every attempt, its
+        episode has `error` set and is neither a success nor a failure of the policy.
     """
     acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every)
     live = [_Live(plan, plan.first, keep_images) for plan in plans]
     ended: dict[int, Episode] = {}
     for index, error in acting.run(live):
         ended[index] = live[index].episode(optimizer_step, error)
+        # An episode that could not start was not run: no progress to report.
         if live[index].plan.first is not None:
             report(list(ended.values()))
     return [ended[index] for index in range(len(live))]
 
 
 def groups_of(episodes: Sequence[Episode], size: int) -> list[Group]:
-    """The groups of episodes that were planned group by group, `size` each, without errors."""
+    """Splits episodes that were planned in groups of `size`; those with errors are left out."""
     return [
         Group(tuple(e for e in episodes[first : first + size] if e.error is None))
         for first in range(0, len(episodes), size)
@@ -182,14 +201,16 @@ def groups_of(episodes: Sequence[Episode], size: int) -> list[Group]:
 def replay(
     pool: Engine, episodes: Sequence[tuple[Task, Episode]], frame_every: int
 ) -> list[np.ndarray]:
-    """Video frames uint8[f, h, w, 3] of episodes, by executing their actions again.
+    """Renders video frames uint8[f, h, w, 3] of episodes by executing their actions again.
 
-    A simulator is a pure function: the replay is the episode, so nothing is filmed in advance.
+    A simulator is a pure function, so the replay is equal to the episode, and no frame has to be
+    rendered during the rollout.
     """
     at = pool.map([Job(task, start, (episode.seed,)) for task, episode in episodes])
     films: list[list[np.ndarray]] = [[] for _ in episodes]
     longest = max((len(episode) for _, episode in episodes), default=0)
-    # In pieces: a whole episode with a picture a step takes longer than a job may.
+    # In pieces, because a job has a time limit, and a whole episode with a frame per step takes
+    # longer.
     for first in range(0, longest, piece := _REPLAY_FRAMES * frame_every):
         jobs = {
             i: Job(task, run, (at[i].state, episode.actions[first : first + piece], frame_every))
@@ -198,7 +219,7 @@ def replay(
         }
         for i, boundary in zip(jobs, pool.map(jobs.values()), strict=True):
             at[i] = boundary
-            films[i].append(boundary.frames)
+            films[i].append(boundary.frames)  # [f of the piece, h, w, 3]
     return [np.concatenate(film) for film in films]
 
 
@@ -213,26 +234,41 @@ class _Acting:
     look_every: int
 
     def run(self, live: list[_Live]) -> Iterator[tuple[int, str | None]]:
-        """Yields each episode that ends, by its index, with its error or None.
+        """Yields the index of each episode that ends, with its error or None.
 
-        Those that could not be started come first.
+        Episodes that could not be started come first.
         """
+        # The policy computes in one thread, the simulators in N processes, and this loop passes
+        # work between them. Four episodes A to D with two workers, time to the right:
+        #
+        #   policy   [A B C D]     [B    ][A C  ]     [D  ]
+        #   worker 1          [A     ][D             ][A ..
+        #   worker 2          [B  ][C   ] [B            ][C ..
+        #
+        # The policy computes the next chunk of all episodes in `ready` in one batch. While it
+        # does, chunks that end are gathered every `_POLL_S`, and their episodes wait in
+        # `ready` for the next batch. It starts only if fewer chunks wait for a worker than there
+        # are workers: with enough work queued, a later start makes a larger batch.
+        #
+        # An episode is in one place at a time: ready -> asked -> running -> ready ... -> yielded.
         yield from ((i, one.plan.error) for i, one in enumerate(live) if one.plan.first is None)
         ready = [i for i, one in enumerate(live) if one.plan.first is not None]
         running: dict[int, int] = {}  # ticket -> index into live
-        thought: Future[list[Job]] | None = None
-        asked: list[int] = []  # whose chunks are being thought of
-        with ThreadPoolExecutor(1) as thinker:
+        batch: Future[list[Job]] | None = None
+        asked: list[int] = []  # indices of the batch that the policy is computing
+        with ThreadPoolExecutor(1) as policy_thread:
             while ready or running or asked:
                 if ready and not asked and self.pool.backlog < self.pool.workers:
                     asked, ready = ready, []
-                    thought = thinker.submit(self.next_jobs, [live[index] for index in asked])
-                if thought is not None and (thought.done() or not running):
-                    tickets = [self.pool.submit(job) for job in thought.result()]
+                    episodes = [live[index] for index in asked]
+                    batch = policy_thread.submit(self.next_jobs, episodes)
+                # With nothing running there is nothing to gather: wait for the policy.
+                if batch is not None and (batch.done() or not running):
+                    tickets = [self.pool.submit(job) for job in batch.result()]
                     running |= dict(zip(tickets, asked, strict=True))
-                    asked, thought = [], None
+                    asked, batch = [], None
                     continue
-                for done in self.pool.gather(_THINKING_S if asked else None):
+                for done in self.pool.gather(_POLL_S if asked else None):
                     index = running.pop(done.ticket)
                     if _goes_on(live[index], done):
                         ready.append(index)
@@ -240,25 +276,29 @@ class _Acting:
                         yield index, done.error
 
     def next_jobs(self, ready: list[_Live]) -> list[Job]:
-        """One batched policy call for episodes at a boundary: the next chunk of each."""
+        """Calls the policy once for a batch of episodes: the job of each one's next chunk."""
         for episode in ready:
             episode.look()
         boundaries = [at for at in (episode.at for episode in ready) if at is not None]
+        # float32[b, H, d]; every row has a key of its own, so the batch does not matter.
         noise = np.stack([_noise(self.policy, episode, self.optimizer_step) for episode in ready])
+        # float32[b, H, e]
         chunks = self.policy.act([at.obs for at in boundaries if at.obs is not None], noise)
         return [self.job(*one) for one in zip(ready, boundaries, chunks, strict=True)]
 
     def job(self, episode: _Live, at: ChunkResult, chunk: np.ndarray) -> Job:
-        """The next chunk of an episode, float32[H, e], as far as it is executed."""
+        """The job that executes the first actions of `chunk`, float32[H, e]."""
         task = episode.plan.task
+        # The last chunk of an episode may be cut by the step limit.
         steps = min(self.execute_steps, task.max_steps - episode.steps)
         looks = (0, self.look_every, episode.steps) if self.look_every else ()
         return Job(task, run, (at.state, chunk[:steps], *looks))
 
 
 def _noise(policy: Policy, episode: _Live, optimizer_step: int) -> np.ndarray:
-    """float32[H, d] that belongs to one chunk of one episode."""
+    """Noise float32[H, d] of one chunk of one episode."""
     config = policy.model.config
+    # A function of what the chunk is, not of when it is computed: a rollout can be repeated.
     key = (episode.plan.seed, episode.plan.rollout, optimizer_step, episode.steps)
     shape = (config.action_horizon, config.action_dim)
     return np.random.default_rng(key).standard_normal(shape, np.float32)
@@ -269,4 +309,5 @@ def _goes_on(episode: _Live, done: Done) -> bool:
 
 
 def _join(parts: list[np.ndarray], width: int) -> np.ndarray:
+    """float32[t, width] of all parts [t of a chunk, width]; [0, width] without any."""
     return np.concatenate([np.zeros((0, width), np.float32), *parts])

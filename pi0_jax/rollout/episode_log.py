@@ -1,7 +1,7 @@
-"""An evaluation's episodes on disk, each the moment it ends, so that an interruption loses none.
+"""An evaluation's episodes on disk, each stored when it ends, so that an interruption loses none.
 
-While it runs every episode is a file of its own in NAME.parts/ and a line in NAME.jsonl; at the
-end they become NAME.npz, and the lines are put in order.
+While the evaluation runs, every episode is a file in NAME.parts/ and a line in NAME.jsonl. At the
+end the files become one file NAME.npz, and the lines are put in order.
 """
 
 import json
@@ -19,7 +19,7 @@ Key = tuple[str, int]
 
 
 def key(episode: Episode) -> Key:
-    """What tells this episode from the others of an evaluation."""
+    """The key of an episode among the others of its evaluation."""
     return episode.task, episode.seed
 
 
@@ -28,7 +28,7 @@ class EpisodeLog:
     """The files of one evaluation.
 
     Attributes:
-        path: NAME.npz.
+        path: path of NAME.npz; the other files are next to it.
     """
 
     path: Path
@@ -42,13 +42,14 @@ class EpisodeLog:
         return self.path.with_suffix(".jsonl")
 
     def begin(self) -> dict[Key, Episode]:
-        """The episodes that are there already; those that the simulator spoiled do not count.
+        """Loads the stored episodes; those with an error of the simulator are left out.
 
-        Lines of other episodes, and one that was cut short, are dropped.
+        Other lines of NAME.jsonl, and a line that was cut off, are dropped.
 
         Raises:
             InputError: a file is damaged.
         """
+        # Both may exist: an interruption can come after NAME.npz and before the parts are removed.
         files = [self.path] * self.path.exists() + sorted(self._parts.glob("*.npz"))
         stored = [episode for file in files for episode in load_episodes(file)]
         known = {key(episode): episode for episode in stored if episode.error is None}
@@ -56,7 +57,7 @@ class EpisodeLog:
         return known
 
     def add(self, episode: Episode) -> None:
-        """Stores an episode that has just ended: its file first, then the line that tells of it."""
+        """Stores an episode that has just ended: first its file, then its line."""
         save_episodes(self._parts / f"{episode.task}_{episode.seed}.npz", [episode])
         with self._lines.open("a") as file:
             file.write(_line(episode))
@@ -65,6 +66,7 @@ class EpisodeLog:
         """Makes one file of all episodes, with their lines in this order."""
         save_episodes(self.path, episodes)
         self._write_lines(episodes)
+        # Last: until here every episode is in at least one of the two places.
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _write_lines(self, episodes: Iterable[Episode]) -> None:
@@ -72,7 +74,7 @@ class EpisodeLog:
 
 
 def _line(episode: Episode) -> str:
-    """One JSON object: what a person wants to search."""
+    """One JSON object with what a person wants to search for."""
     values = {
         "task": episode.task,
         "seed": episode.seed,

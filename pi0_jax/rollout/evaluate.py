@@ -1,4 +1,4 @@
-"""Success of a policy on initial states that no training saw."""
+"""Success of a policy on initial states that were not used in training."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from pi0_jax.run.folder import success_text
 from pi0_jax.run.session import Session
 from pi0_jax.run.success import Phase, Row
 
-# Episodes under way at a time: few enough for memory.
+# Episodes that run at a time: few enough for memory.
 _AT_ONCE = 64
 
 State = tuple[Task, int]
@@ -29,12 +29,12 @@ class EvalConfig:
     """The protocol of an evaluation.
 
     Attributes:
-        episodes: initial states a task.
+        episodes: number of initial states per task.
         first_seed: seed of the first of them.
-        guidance: scales to evaluate.
-        num_flow_steps: Euler steps.
-        videos: videos of each task and kind (`film.film`).
-        execute_steps: actions executed of each chunk; 0 for as many as the policy folder says.
+        guidance: guidance scales to evaluate.
+        num_flow_steps: Euler steps per action chunk.
+        videos: number of videos per task and kind (`record_videos.record_videos`).
+        execute_steps: actions executed of each chunk; 0 for the policy folder's own number.
         every: also evaluate during RL, after every n-th iteration, at guidance 1; 0 for never.
     """
 
@@ -76,10 +76,10 @@ class EvalConfig:
         return [(task, seed) for task in tasks for seed in seeds]
 
     def executed(self, spec: PolicySpec) -> int:
-        """Actions of each chunk that this policy executes.
+        """Number of actions of each chunk that this policy executes.
 
         Raises:
-            InputError: more than its chunks have.
+            InputError: it is more than a chunk has.
         """
         horizon = spec.model.action_horizon
         if self.execute_steps > horizon:
@@ -98,10 +98,10 @@ def evaluate_policy(
     folder: PolicyFolder,
     scales: Sequence[float],
 ) -> None:
-    """Evaluates a policy at some guidance scales; episodes that the run holds are not run again.
+    """Evaluates a policy at some guidance scales; stored episodes of the run are not run again.
 
-    Every policy meets the same initial states with the same noise, so differences between methods
-    and scales are paired. Writes rows to results.json, and to episodes/eval a line an episode
+    Every policy gets the same initial states with the same noise, so differences between methods
+    and scales are paired. Writes rows to results.json, and to episodes/eval one line per episode
     (.jsonl) and the episodes themselves without images (.npz).
     """
     run, steps = session.run, config.executed(folder.spec)
@@ -154,7 +154,7 @@ def evaluate_states(
 def rows(
     episodes: Sequence[Episode], phase: Phase, method: str, guidance: float | None
 ) -> list[Row]:
-    """One row a task; episodes that the simulator spoiled are not counted."""
+    """One row per task; episodes with an error of the simulator are not counted."""
     valid = [episode for episode in episodes if episode.error is None]
     names = dict.fromkeys(episode.task for episode in episodes)
     of_task = {name: [e for e in valid if e.task == name] for name in names}
@@ -165,10 +165,11 @@ def rows(
 
 
 def _blocks(states: Sequence[State], workers: int) -> list[list[State]]:
-    """States to visit at a time: of as few tasks as keep the workers busy.
+    """Splits states into blocks that run one after the other, each of as few tasks as possible.
 
     A worker that changes its task builds a simulator; it should not do so at every chunk.
     """
+    # Tasks share a block only if one alone has fewer states than there are workers.
     blocks: list[list[State]] = []
     for _, of_task in groupby(states, key=lambda state: state[0]):
         if blocks and len(blocks[-1]) < workers:
@@ -188,13 +189,13 @@ def _evaluate(
     log: EpisodeLog,
     known: dict[Key, Episode],
 ) -> dict[Key, Episode]:
-    """Runs and logs the episodes of `states`, beside those that are known."""
+    """Runs and logs the episodes of `states`; `known` are those that were stored before."""
     new: dict[Key, Episode] = {}
     label, start = f"{method}: evaluation at guidance {policy.guidance:g}", time.monotonic()
     with session.run.progress(label, len(known) + len(states), len(known)) as progress:
 
         def note(ended: Sequence[Episode]) -> None:
-            """Logs what has ended since the last time."""
+            """Logs the episodes that have ended since the last call."""
             for episode in ended:
                 if key(episode) not in new:
                     log.add(episode)

@@ -1,4 +1,7 @@
-"""Videos and stills of chosen evaluation episodes, before and after RL."""
+"""Videos and still pictures of chosen evaluation episodes, before and after RL.
+
+Axis letters: f frame, h height, w width.
+"""
 
 import json
 from collections.abc import Sequence
@@ -18,21 +21,21 @@ from pi0_jax.run.session import Session
 
 CONTROL_HZ = 20
 HOLD_FRAMES = CONTROL_HZ  # the last picture stays for a second, with the outcome
-MOST_STATES = 20  # however many tasks there are: a video of LIBERO takes minutes in software
-_STILLS = 6
+MOST_STATES = 20  # for any number of tasks: a video of LIBERO takes minutes in software
+_STILLS = 6  # pictures in a row
 
 
 def record_videos(session: Session, methods: Sequence[str], guidance: float, each: int) -> None:
     """Writes videos/*.mp4 and frames/*.png of the same initial states under every method.
 
-    Those that are there already stay.
+    Files that exist already are kept.
 
     Args:
-        session: of the run.
-        methods: to film, in the order of the report; before and after RL, or one policy alone.
-        guidance: scale of the stored evaluations to choose from.
-        each: states of each task and kind: newly solved by the last method, solved by the first,
-            failed by the last; no more than `MOST_STATES` in all.
+        session: session of the run.
+        methods: methods to show, in the order of the report; before and after RL, or one alone.
+        guidance: guidance scale of the stored evaluations to choose from.
+        each: number of states per task and kind: newly solved by the last method, solved by the
+            first, failed by the last; at most `MOST_STATES` in all.
     """
     run = session.run
     of_method = {
@@ -43,6 +46,7 @@ def record_videos(session: Session, methods: Sequence[str], guidance: float, eac
         (method, episodes[index]) for method, episodes in of_method.items() for index in chosen
     ]
     _film_missing(session, shown)
+    # A simulator that failed left some without a video: the indices list what exists.
     shown = [one for one in shown if _video_file(run.path, *one).exists()]
     videos = [_video_entry(method, episode) for method, episode in shown]
     stills = [_still_entry(method, episode) for method, episode in shown]
@@ -51,9 +55,9 @@ def record_videos(session: Session, methods: Sequence[str], guidance: float, eac
 
 
 def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> None:
-    """Replays what has no video yet, as many at a time as there are simulators.
+    """Replays the episodes without a video, as many at a time as there are simulators.
 
-    A simulator that fails costs its block of videos, never the results they would show.
+    If a simulator fails, its block of videos is missing; results are not affected.
     """
     tasks: dict[str, Task] = {task.name: task for task in session.suite.tasks}
     path, at_once = session.run.path, session.pool.workers
@@ -67,6 +71,7 @@ def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> Non
             except RuntimeError as error:
                 session.run.message(f"warning: {len(block)} videos could not be filmed: {error}")
                 continue
+            # The video last: `_film_missing` takes an episode with a video for done.
             for (method, episode), frames in zip(block, films, strict=True):
                 _write_stills(path / "frames", method, episode, frames)
                 _write_video(path, method, episode, frames)
@@ -74,7 +79,7 @@ def _film_missing(session: Session, shown: Sequence[tuple[str, Episode]]) -> Non
 
 
 def _choose(before: Sequence[Episode], after: Sequence[Episode], each: int) -> list[int]:
-    """Indices of states worth seeing, each once; the two evaluations share their states.
+    """Chooses states to show and returns their indices; both evaluations have the same states.
 
     Tasks take turns, and so do the kinds within a task.
     """
@@ -89,7 +94,8 @@ def _choose(before: Sequence[Episode], after: Sequence[Episode], each: int) -> l
 
 
 def _of_one_task(states: Sequence[tuple[int, bool, bool]], each: int) -> list[int]:
-    """Indices of (index, success before, success after): newly solved, easy, failed, and again."""
+    """Indices out of (index, success before, success after), the kinds taking turns."""
+    # Newly solved, solved before, and failed after; a state can be of two kinds.
     solved = [index for index, first, last in states if last and not first]
     easy = [index for index, first, last in states if first]
     failed = [index for index, first, last in states if not last]
@@ -121,10 +127,12 @@ def _video_entry(method: str, episode: Episode) -> dict[str, str]:
 
 
 def _write_video(run: Path, method: str, episode: Episode, frames: np.ndarray) -> None:
+    """Writes frames uint8[f, h, w, 3] with captions; the last one is held."""
     captions = [
         f"{episode.prompt}\n{method}  step {step + 1}/{len(episode)}" for step in range(len(frames))
     ]
     end = [f"{captions[-1]}  {_outcome(episode)}"] * HOLD_FRAMES
+    # The last frame stays for a second: uint8[f + HOLD_FRAMES, h, w, 3].
     held = np.concatenate([frames, frames[-1:].repeat(HOLD_FRAMES, axis=0)])
     write_video(_video_file(run, method, episode), held, CONTROL_HZ, captions + end)
 
@@ -135,6 +143,9 @@ def _still_entry(method: str, episode: Episode) -> dict[str, str]:
 
 
 def _write_stills(folder: Path, method: str, episode: Episode, frames: np.ndarray) -> None:
+    """Writes one picture of `_STILLS` frames of uint8[f, h, w, 3]."""
+    # Equally spaced in time, first and last included; side by side in one picture.
     chosen = np.linspace(0, len(frames) - 1, _STILLS).round().astype(int)
     with atomic_file(folder / f"{_name(method, episode)}.png") as partial:
-        imageio.imwrite(partial, np.concatenate(frames[chosen], axis=1), extension=".png")
+        strip = np.concatenate(frames[chosen], axis=1)  # [h, _STILLS w, 3]
+        imageio.imwrite(partial, strip, extension=".png")

@@ -1,10 +1,10 @@
-"""Where things lie in a LeRobot folder: its versions, tasks, episodes and tables.
+"""The files of a LeRobot folder: its versions, tasks, episodes and tables.
 
 meta/info.json           version, fps, features, templates of the paths below
 meta/tasks.jsonl         2.x: number and text of every task; 3.0: meta/tasks.parquet
 meta/episodes.jsonl      2.x: number and length of every episode; 3.0: meta/episodes/*/*.parquet
-data/**.parquet          a row a control step
-videos/**.mp4            where cameras are not in the table
+data/**.parquet          one row per control step
+videos/**.mp4            of cameras whose pictures are not in the table
 """
 
 import json
@@ -33,7 +33,7 @@ class Video:
 
 @dataclass(frozen=True)
 class EpisodeFiles:
-    """One episode: control steps, the file of its rows, and its video of every camera."""
+    """One episode: its number of control steps, the file of its rows, and one video per camera."""
 
     length: int
     data: Path
@@ -45,13 +45,13 @@ class Layout:
     """A LeRobot folder without its tables.
 
     Attributes:
-        path: of the folder.
-        fps: control steps a second.
-        features: dtype of every column and camera, such as "float32", "image" or "video".
-        dimensions: names of the numbers of a column, where the folder has them.
-        robot_type: the folder's own word for the robot; "unknown" without one.
-        tasks: instructions by number.
-        episodes: by number.
+        path: the folder.
+        fps: control steps per second.
+        features: column or camera -> its dtype, such as "float32", "image" or "video".
+        tasks: number -> instruction.
+        episodes: number -> episode.
+        dimensions: column -> the names of its numbers, if the folder has them.
+        robot_type: the folder's name of the robot; "unknown" if there is none.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class Layout:
     robot_type: str
 
     def task(self, number: int) -> str:
-        """The instruction with this number.
+        """Returns the instruction with this number.
 
         Raises:
             InputError: there is none.
@@ -77,7 +77,8 @@ def open_layout(path: Path) -> Layout:
     """Reads meta/.
 
     Raises:
-        InputError: no LeRobot folder, an unknown version, or a missing or damaged file.
+        InputError: it is no LeRobot folder, its version is unknown, or a file is missing or
+            damaged.
     """
     try:
         info = json.loads((path / "meta" / "info.json").read_text())
@@ -98,6 +99,7 @@ def open_layout(path: Path) -> Layout:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: expected a LeRobot folder with meta/: {error!r}") from error
+    # Checked outside the `try`: these messages say more than the general one.
     if not 0 < layout.fps < math.inf:
         raise InputError(f"{path}: expected a positive fps in meta/info.json, got {layout.fps}")
     if len(layout.episodes) != expected:
@@ -119,15 +121,15 @@ def _names(entry: Any) -> tuple[str, ...]:
 def read_columns(
     file: Path, names: Sequence[str], beside: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Some numeric columns of a parquet file: float64[row], or [row, d] for lists.
+    """Reads numeric columns of a parquet file: float64[row], or [row, d] for lists.
 
     Args:
-        file: to read.
-        names: of the columns.
-        beside: columns that must be there too, and are not read.
+        file: the parquet file.
+        names: names of the columns.
+        beside: columns that must exist too, but are not read.
 
     Raises:
-        InputError: no such file or column, lists of different lengths, or a value that is
+        InputError: there is no such file or column, lists have different lengths, or a value is
             missing or not finite.
     """
     table = _read_table(file, names, beside)
@@ -135,10 +137,10 @@ def read_columns(
 
 
 def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
-    """The first of these names that is present.
+    """Returns the first of these names that is present.
 
     Raises:
-        InputError: none is.
+        InputError: none of them is.
     """
     for name in names:
         if name in present:
@@ -159,6 +161,7 @@ def _numbers(column: Any, where: str) -> np.ndarray:
 def _read_table(
     file: Path, columns: Sequence[str] | None = None, beside: Sequence[str] = ()
 ) -> Any:
+    # Imported here: pyarrow is an optional dependency.
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -192,10 +195,11 @@ def _tasks_v3(path: Path) -> dict[int, str]:
 def _episodes_v2(
     path: Path, info: dict[str, Any], cameras: Sequence[str]
 ) -> dict[int, EpisodeFiles]:
-    """A file an episode, named by number."""
+    """Version 2: one file per episode, named by its number."""
     found = {}
     for line in _lines(path / "meta" / "episodes.jsonl"):
         number = int(line["episode_index"])
+        # A chunk is a folder of at most `chunks_size` episodes.
         names = {"episode_chunk": number // int(info["chunks_size"]), "episode_index": number}
         videos = {
             camera: Video(path / info["video_path"].format(video_key=camera, **names), 0.0)
@@ -209,7 +213,7 @@ def _episodes_v2(
 def _episodes_v3(
     path: Path, info: dict[str, Any], cameras: Sequence[str]
 ) -> dict[int, EpisodeFiles]:
-    """Many episodes a file; meta/episodes says which, and where in a video they start."""
+    """Version 3: many episodes per file; meta/episodes has the file and the start in a video."""
     places = ["data/chunk_index", "data/file_index"]
     for camera in cameras:
         places += [f"videos/{camera}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]

@@ -1,7 +1,8 @@
-"""LeRobot folders as demonstrations: tables in memory, pictures read when they are drawn.
+"""LeRobot folders as demonstrations: tables in memory, pictures read from disk when needed.
 
-Versions 2.0 and 2.1 keep a file an episode, 3.0 many episodes a file. Cameras and columns are
-found by the names that openpi and LeRobot use. Needs pyarrow: `pip install 'pi0_jax[lerobot]'`.
+Versions 2.0 and 2.1 have one file per episode, 3.0 has many episodes per file. Cameras and columns
+are found by the names that openpi and LeRobot use. Needs pyarrow:
+`pip install 'pi0_jax[lerobot]'`.
 
 Axis letters: t control step, n window, H action horizon, c camera, s state, e action dimension.
 """
@@ -26,7 +27,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.robot import Dimension, Robot, named, numbered
 from pi0_jax.types import Batch
 
-# openpi's own conversions, and LeRobot's convention.
+# Names of the columns in openpi's own conversions, and by LeRobot's convention.
 _STATE = ("observation.state", "state")
 _ACTIONS = ("action", "actions")
 _VISUAL = ("image", "video")
@@ -34,13 +35,13 @@ _VISUAL = ("image", "video")
 
 @dataclass(frozen=True)
 class Recording:
-    """One episode, all but its pictures.
+    """One episode, with its pictures still on disk.
 
     Attributes:
         prompts: t instructions; nearly always the same one.
         state: float32[t, s], before each action.
         actions: float32[t, e].
-        pictures: c cameras.
+        pictures: one reader per camera, c in all.
     """
 
     prompts: tuple[str, ...]
@@ -49,7 +50,7 @@ class Recording:
     pictures: tuple[Pictures, ...]
 
     def __len__(self) -> int:
-        """Control steps t."""
+        """Number of control steps t."""
         return len(self.actions)
 
     def observation(self, step: int, size: int) -> RawObs:
@@ -57,7 +58,7 @@ class Recording:
 
         Args:
             step: from 0.
-            size: side [px] that the network wants; cameras may differ in theirs.
+            size: side [px] of the network's images; the cameras' own sizes may differ.
         """
         images = [resize_with_pad(pictures.read(step), size) for pictures in self.pictures]
         return RawObs(np.stack(images), self.state[step], self.prompts[step])
@@ -65,13 +66,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class LeRobotFolder:
-    """The episodes of a LeRobot folder that teach the tasks at hand.
+    """The episodes of a LeRobot folder that demonstrate the tasks to learn.
 
     Attributes:
-        path: of the folder.
-        robot: whose data they are, as the folder describes it; its rate is the folder's fps.
-        recordings: at least one.
-        of_all: episodes in the folder, those of other tasks included.
+        path: the folder.
+        robot: the robot of these data, as the folder describes it; its rate is the folder's fps.
+        recordings: at least one episode.
+        of_all: number of episodes in the folder, with those of other tasks.
     """
 
     path: Path
@@ -87,11 +88,12 @@ class LeRobotFolder:
     def windows(
         self, transforms: Transforms, horizon: int, weight: float = 0.0, skip_short: bool = False
     ) -> "LeRobotWindows":
-        """A window at every control step.
+        """One window per control step; arguments as in `Demonstrations`.
 
         Raises:
-            InputError: no episode has a whole window, and others are left out.
+            InputError: no episode has a whole window and `skip_short` leaves out the others.
         """
+        # A window that starts in the last H - 1 steps reaches past the end.
         cut = horizon - 1 if skip_short else 0
         lengths = np.array([max(0, len(recording) - cut) for recording in self.recordings])
         if not lengths.sum():
@@ -104,12 +106,12 @@ class LeRobotFolder:
         return motion_stats(motions, delta_dims, horizon, std_floor)
 
     def check_robot(self, robot: Robot) -> None:
-        """Every state and action is as wide as the robot's.
+        """Checks that every state and action is as wide as the robot's.
 
-        The rates are not compared: published LIBERO data says 10 fps for steps of 20 Hz.
+        The rates are not compared: published LIBERO data has 10 fps for steps of 20 Hz.
 
         Raises:
-            InputError: they are not.
+            InputError: a width differs.
         """
         state, actions = len(robot.state), len(robot.actions)
         for recording in self.recordings:
@@ -122,7 +124,7 @@ class LeRobotFolder:
 
     @property
     def digest(self) -> str:
-        """Of all states and actions: a run that goes on must find the same."""
+        """Digest of all states and actions: a run that is resumed must find the same data."""
         return digest([x for r in self.recordings for x in (r.state, r.actions)])
 
 
@@ -133,9 +135,9 @@ class LeRobotWindows:
     Attributes:
         recordings: the episodes.
         ends: int[episode], number of windows up to the end of each.
-        transforms: of the policy that is trained.
-        horizon: H.
-        weight: of every window in the conditional branch.
+        transforms: transforms of the policy that is trained.
+        horizon: number of actions H per window.
+        weight: weight of every window in the conditional branch.
     """
 
     recordings: Sequence[Recording]
@@ -149,14 +151,16 @@ class LeRobotWindows:
         return int(self.ends[-1])
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`; threads read the pictures, decoding frees the GIL.
+        """The windows at int[m] `indices`; several threads read the pictures.
 
         Raises:
             InputError: a picture cannot be read.
         """
+        # The episode of each window, and the control step in it: int[m] each.
         owners = np.searchsorted(self.ends, indices, side="right")
         found = [self.recordings[owner] for owner in owners]
         steps = indices - np.concatenate([[0], self.ends[:-1]])[owners]
+        # Threads are enough: decoding a picture does not hold the GIL.
         with ThreadPoolExecutor() as pool:
             sizes = [self.transforms.image_size] * len(found)
             observations = list(pool.map(Recording.observation, found, steps.tolist(), sizes))
@@ -164,22 +168,24 @@ class LeRobotWindows:
             chunks(recording.actions, step, self.horizon)
             for recording, step in zip(found, steps[:, None], strict=True)
         ]
+        # [1, H, e] and [1, H] per window, to [m, H, e] and [m, H].
         actions, mask = (np.concatenate(parts) for parts in zip(*cut, strict=True))
         weights = np.full(len(indices), self.weight, np.float32)
         return assemble(observations, actions, mask, weights, self.transforms)
 
 
 def open_lerobot(path: Path, cameras: tuple[str, ...], prompts: Collection[str]) -> LeRobotFolder:
-    """The episodes of a LeRobot folder with these instructions.
+    """Opens a LeRobot folder and keeps the episodes with these instructions.
 
     Args:
         path: the folder that holds meta/ and data/.
-        cameras: of the policy, in its order; the folder's are found by name and view.
-        prompts: instructions of the tasks to learn; episodes of others are left out.
+        cameras: the policy's cameras, in its order; the folder's are found by name and view.
+        prompts: instructions of the tasks to learn; episodes with others are left out.
 
     Raises:
-        InputError: no such folder, an unknown version, a missing or damaged file, column or
-            camera, fewer episodes or steps than the folder says it has, or none of these tasks.
+        InputError: there is no such folder, its version is unknown, a file, column or camera is
+            missing or damaged, it has fewer episodes or steps than its meta/ states, or it has
+            none of these tasks.
     """
     layout = open_layout(path)
     visual = [name for name, kind in layout.features.items() if kind in _VISUAL]
@@ -195,12 +201,13 @@ def open_lerobot(path: Path, cameras: tuple[str, ...], prompts: Collection[str])
 
 
 def _robot(layout: Layout, cameras: tuple[str, ...], recording: Recording) -> Robot:
-    """What the folder says about its robot; dimensions without names are numbered."""
+    """The robot that the folder describes; dimensions without names are numbered."""
 
     def dimensions(names: Sequence[str], kind: str, values: np.ndarray) -> tuple[Dimension, ...]:
-        """Of float[t, d] `values`, whose column has one of these names."""
+        """The dimensions of `values`, float[t, d], whose column has one of these names."""
         known = layout.dimensions.get(first_of(names, layout.features, layout.path), ())
         width = math.prod(values.shape[1:])
+        # Some folders name an axis ("motors") instead of its numbers, or use a name twice.
         usable = len(set(known)) == width
         return named(known, "") if usable else numbered(kind, width)
 
@@ -216,6 +223,7 @@ def _robot(layout: Layout, cameras: tuple[str, ...], recording: Recording) -> Ro
 def _recordings(layout: Layout, cameras: Sequence[str]) -> list[Recording]:
     """Every episode of the folder, in order, file by file."""
     found: dict[int, Recording] = {}
+    # A version 3 file holds many episodes and is read once.
     for file in dict.fromkeys(episode.data for episode in layout.episodes.values()):
         found |= _of_file(layout, file, cameras)
     if missing := sorted(set(layout.episodes) - set(found)):
@@ -233,6 +241,7 @@ def _of_file(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[int, Re
     numbers, firsts, lengths = np.unique(owner, return_index=True, return_counts=True)
     made = {}
     for number, first, length in zip(numbers.tolist(), firsts, lengths, strict=True):
+        # `_check_rows` refuses a file in which other episodes' rows lie between these.
         rows = slice(first, first + length)
         _check_rows(layout, file, number, owner[rows])
         part = {name: values[rows] for name, values in columns.items()}

@@ -18,7 +18,7 @@ from pi0_jax.errors import InputError
 
 
 class Pictures(Protocol):
-    """What one camera saw in one episode. Reading is safe from several threads at once."""
+    """The pictures of one camera in one episode. Several threads may read at once."""
 
     def read(self, step: int) -> np.ndarray:
         """The picture before control step `step`, uint8[h, w, 3] RGB."""
@@ -30,8 +30,8 @@ class ParquetPictures:
     """Encoded images (PNG or JPEG) in a column of a parquet file.
 
     Attributes:
-        path: of the file.
-        column: its name; the file format is Hugging Face's, {"bytes", "path"}.
+        path: the parquet file.
+        column: name of the column; its format is Hugging Face's, {"bytes", "path"}.
         first_row: row of the episode's first step in the file.
     """
 
@@ -51,13 +51,14 @@ class ParquetPictures:
         row = self.first_row + step
         try:
             with ParquetFile(self.path, memory_map=True) as file:
+                # Row groups may have different sizes: count down to the one that holds the row.
                 group = 0
                 while row >= (rows := file.metadata.row_group(group).num_rows):
                     row, group = row - rows, group + 1
                 table = file.read_row_group(group, columns=[f"{self.column}.bytes"])
             encoded = table.column(0)[row].as_py()["bytes"]
             return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-        # PIL says SyntaxError to some damaged PNGs.
+        # PIL raises SyntaxError for some damaged PNGs.
         except (OSError, ArrowException, LookupError, TypeError, SyntaxError) as error:
             raise InputError(
                 f"{self.path}: no image in column {self.column!r} at step {step}: {error}"
@@ -69,9 +70,9 @@ class VideoPictures:
     """Frames of an mp4, which may hold several episodes.
 
     Attributes:
-        path: of the file.
-        seconds: float64[t], time of every step's frame in the file.
-        fps: of the data set.
+        path: the video file.
+        seconds: float64[t], time [s] of every step's frame in the file.
+        fps: frames per second of the data set.
     """
 
     path: Path
@@ -79,17 +80,19 @@ class VideoPictures:
     fps: float
 
     def read(self, step: int) -> np.ndarray:
-        """Decodes from the key frame before it.
+        """Decodes from the key frame before the step's frame on.
 
         Raises:
             InputError: the video has no frame within half a frame of the step's time.
         """
+        # Times in a video are rounded to its time base, so half a frame more or less is the same.
         wanted, near = float(self.seconds[step]), 0.5 / self.fps
         try:
             with av.open(str(self.path)) as container:
                 frame = _first_after(container, wanted - near, wanted - near)
                 if frame is not None and _time(frame) >= wanted + near:
-                    # Some encoders' frames precede the key frame that a seek finds.
+                    # With some encoders the frame comes before the key frame that a seek finds:
+                    # decode from the start of the file.
                     frame = _first_after(container, wanted - near, 0.0)
                 if frame is None or _time(frame) >= wanted + near:
                     raise InputError(f"{self.path}: no frame at {wanted:.3f} s")
@@ -99,12 +102,12 @@ class VideoPictures:
 
 
 def _first_after(container: Any, seconds: float, seek: float) -> Any:
-    """The first frame after `seconds`, decoded from the key frame before `seek`; or None."""
+    """The first frame after `seconds`, decoded from the key frame before `seek`, or None."""
     stream = container.streams.video[0]
     container.seek(int(max(seek, 0.0) / float(stream.time_base)), stream=stream)
     return next((f for f in container.decode(stream) if _time(f) > seconds), None)
 
 
 def _time(frame: Any) -> float:
-    """Seconds; a frame without a time is never the one that is looked for."""
+    """Time [s] of a frame; -infinity without one, so that such a frame is never chosen."""
     return -math.inf if frame.time is None else frame.time

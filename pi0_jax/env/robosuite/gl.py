@@ -1,7 +1,7 @@
 """Finds an OpenGL that MuJoCo can render with, before any simulator is built.
 
-The wheels of mujoco, PyOpenGL and opencv contain no GL driver: libraries of the system are
-needed, with a graphics card (EGL) or without (Mesa's OSMesa, or EGL in software).
+The wheels of mujoco, PyOpenGL and opencv contain no GL driver: system libraries are needed,
+either with a graphics card (EGL) or without (Mesa's OSMesa, or EGL in software).
 """
 
 import functools
@@ -18,7 +18,7 @@ INSTALL = (
 )
 _TIMEOUT_S = 60
 _CARDS = ("/dev/nvidia[0-9]*", "/dev/dri/renderD*")
-# robosuite imports OpenCV, whose wheel wants libGL and libglib even where nothing is drawn.
+# robosuite imports OpenCV, whose wheel needs libGL and libglib even if nothing is drawn.
 _PROBE = """
 import cv2, mujoco
 model = mujoco.MjModel.from_xml_string("<mujoco/>")
@@ -33,7 +33,7 @@ def choose_renderer() -> str:
     """The value of MUJOCO_GL that works here: "egl" or "osmesa", or the one already set.
 
     Raises:
-        InputError: nothing works; one line that says what to install.
+        InputError: nothing works; the message is one line with what to install.
     """
     wanted = os.environ.get("MUJOCO_GL")
     card = any(glob.glob(pattern) for pattern in _CARDS)  # noqa: PTH207 (absolute patterns)

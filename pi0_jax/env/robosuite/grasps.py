@@ -1,7 +1,7 @@
-"""Where an open gripper can take hold of an object from above, without touching anything else.
+"""Where an open gripper can grasp an object from above without touching anything else.
 
-Shapes are point clouds: corners and fillings of the collision boxes. A grasp is judged by the
-clearance of the open fingers and the palm, where the object is taken and where it is put.
+Shapes are point clouds that fill the collision boxes. A grasp is judged by the clearance of the
+open fingers and the palm, both where the object is picked up and where it is placed.
 """
 
 # mujoco is an extension module without stubs.
@@ -37,7 +37,7 @@ class Grasp:
     """A hand that points straight down.
 
     Attributes:
-        position: float64[3], m: of the point between the finger pads, world frame.
+        position: float64[3], m: the point between the finger pads, world frame.
         yaw: rad, turn about the world's vertical from the hand at rest, in (-pi/2, pi/2].
     """
 
@@ -50,6 +50,7 @@ def box_points(model: mujoco.MjModel, data: mujoco.MjData, geoms: list[int]) -> 
     clouds = [np.zeros((0, 3))]
     for geom in geoms:
         centre, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+        # At least the two corners per axis, however thin the box is.
         axes = [np.linspace(-h, h, 2 + int(2 * h / _SPACING)) for h in half]
         grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3) + centre
         clouds.append(grid @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom])
@@ -60,22 +61,25 @@ def choose(kind: str, points: np.ndarray, others: np.ndarray, shift: np.ndarray)
     """The grasp with the largest clearance, preferring little turning and a narrow grip.
 
     Args:
-        kind: of the object, as LIBERO names it.
-        points: float64[n, 3], m: of the object.
-        others: float64[m, 3], m: of everything that the hand must not touch.
-        shift: float64[3], m: the way from here to where the object is put.
+        kind: LIBERO's name of the object.
+        points: float64[n, 3], m: points that fill the object.
+        others: float64[m, 3], m: points that fill everything that the hand must not touch.
+        shift: float64[3], m: from where the object is to where it is placed.
     """
     if any(word in kind for word in _RIMMED):
         candidates = _rim_grasps(points)
     else:
         candidates = _pinch_grasps(points)
+    # Points more than 0.3 m away cannot touch the hand. The surroundings of the place are moved
+    # back to the object, so that the same grasp is tested in both.
     near = others[np.linalg.norm((others - points.mean(0))[:, :2], axis=1) < 0.3]
     goal = points.mean(0) + shift
     there = others[np.linalg.norm((others - goal)[:, :2], axis=1) < 0.3] - shift
 
     def score(candidate: tuple[Grasp, float]) -> float:
-        """Room around the fingers, less what a turn and a wide opening cost."""
+        """Clearance [m], minus a cost for turning and for a wide opening."""
         grasp, width = candidate
+        # Capped: beyond `_ENOUGH`, little turning matters more than more room.
         free = min(clearance(grasp, near), clearance(grasp, there), _ENOUGH)
         return free - _TURN_COST * abs(grasp.yaw) / (np.pi / 2) - _WIDTH_COST * width
 
@@ -83,13 +87,14 @@ def choose(kind: str, points: np.ndarray, others: np.ndarray, shift: np.ndarray)
 
 
 def _rim_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
-    """One finger within a bowl, one outside, in 24 directions from its middle."""
+    """One finger inside a bowl and one outside, in 24 directions from its middle."""
     middle = (points.min(0) + points.max(0)) / 2
     found = []
     for angle in np.arange(24) * (np.pi / 12):
         out = np.array([np.cos(angle), np.sin(angle)])
         along = (points - middle)[:, :2] @ out
         aside = (points - middle)[:, :2] @ np.array([-out[1], out[0]])
+        # The slice of the bowl in this direction, from its middle outwards; the rim is its top.
         strip = points[(abs(aside) < _SPACING) & (along > 0)]
         reach = ((strip - middle)[:, :2] @ out).max() - _RIM_INWARD
         height = strip[:, 2].max() - _BELOW_RIM
@@ -102,15 +107,18 @@ def _pinch_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
     """Both fingers around the object, in 24 directions; with the object's width [m] between."""
     low, high = points.min(0)[2], points.max(0)[2]
     height = high - _BELOW_TOP if high - low > _TALL else (low + high) / 2 + _ABOVE_CENTRE
+    # Only the part between the pads decides about the width: a handle higher up may be wider.
     level = points[abs(points[:, 2] - height) < max(_SLICE, _ABOVE_CENTRE + (high - low) / 4)]
     found = []
     for yaw in np.arange(-11, 13) * (np.pi / 24):
         # The fingers of the hand at rest move along the world's y.
         axes = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+        # [n, 2]: across the fingers, and along their way.
         extent = level[:, :2] @ axes.T
         low_end, high_end = extent.min(0), extent.max(0)
         position = np.array([*((low_end + high_end) / 2 @ axes), height])
         found.append((Grasp(position, yaw), high_end[1] - low_end[1]))
+    # If every direction is too wide, the best of them is tried all the same.
     return [one for one in found if one[1] < _GRIP] or found
 
 
@@ -119,6 +127,8 @@ def clearance(grasp: Grasp, points: np.ndarray) -> float:
     cos, sin = np.cos(grasp.yaw), np.sin(grasp.yaw)
     # Columns are the hand's axes; its mirror image does, as the hand is symmetric.
     local = (points - grasp.position) @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, -1]])
+    # How far a point lies outside each box, per axis: [n, box, 3]. Outside a box the distance is
+    # the length of the positive parts, inside it is the largest (least negative) one.
     beyond = abs(local[:, None] - _HAND_CENTRES) - _HAND_HALVES
     outside = np.linalg.norm(np.maximum(beyond, 0), axis=-1)
     return float((outside + np.minimum(beyond.max(-1), 0)).min(initial=1.0))

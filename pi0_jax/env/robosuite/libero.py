@@ -1,11 +1,10 @@
-"""LIBERO (arXiv 2306.03310): its suites, tasks, initial states and step limits, as they are.
+"""LIBERO (arXiv 2306.03310): its suites, tasks, initial states and step limits, unchanged.
 
 Importing this is cheap: LIBERO, robosuite and MuJoCo are imported where the simulator is built.
 
-Initial states have numbers. 0 to 49 are the benchmark's own, on which results are reported; from
-50 on the number is the seed from which the objects are placed anew, in the regions that the
-benchmark's own states were drawn from. So training never meets a state it is evaluated on, unless
-it asks to.
+Initial states have numbers. 0 to 49 are the benchmark's own, on which results are reported. From 50
+on, the number is a seed from which the objects are placed in the same regions as those of the
+benchmark's own states. So training does not use the states of an evaluation unless it is asked to.
 """
 
 from collections.abc import Sequence
@@ -31,8 +30,8 @@ STEP_LIMITS = {
 }
 SETTLE_STEPS = 10  # control steps in which the objects fall some 6 cm and come to rest
 OWN_STATES = 50  # the benchmark's own initial states of each task
-# Tasks that `env.libero_expert` demonstrates: one object is taken and put somewhere. The others
-# open drawers, push, turn knobs, or do several things.
+# Tasks that `libero_demonstrator` can do: one object is picked up and placed. The others open
+# drawers, push, turn knobs, or have several parts.
 DEMONSTRATED = {
     "libero_spatial": tuple(range(10)),
     "libero_object": tuple(range(10)),
@@ -47,12 +46,12 @@ class LiberoTask:
 
     Attributes:
         suite: name of the suite.
-        index: of the task in the benchmark's order.
-        file_name: of the task, without ending.
+        index: index of the task in the benchmark's order.
+        file_name: name of the task's file, without its ending.
         assets: folder of meshes and textures.
         image_size: height and width [px] of both cameras.
-        pictures: "exact" as LIBERO renders, or "coarse" for policies trained from scratch: the
-            arm by its collision shapes and no reflections, at a tenth of the time.
+        pictures: "exact" for LIBERO's own rendering, or "coarse" for policies trained from
+            scratch: the arm by its collision shapes and no reflections, in a tenth of the time.
     """
 
     suite: str
@@ -84,12 +83,12 @@ class LiberoTask:
 
     @property
     def max_steps(self) -> int:
-        """The suite's limit; the settling before the episode is not counted."""
+        """The suite's limit; the steps of settling before the episode are not counted."""
         return STEP_LIMITS[self.suite]
 
     @property
     def settle_steps(self) -> int:
-        """Control steps before the first look in which objects come to rest; not counted."""
+        """Control steps before the first observation in which objects come to rest; not counted."""
         return SETTLE_STEPS
 
     @property
@@ -126,7 +125,7 @@ def libero_tasks(
     image_size: int = 256,
     pictures: str = "exact",
 ) -> tuple[LiberoTask, ...]:
-    """Tasks of a suite, every one checked to be there.
+    """Tasks of a suite, each checked to exist.
 
     Args:
         suite: name in `STEP_LIMITS`.

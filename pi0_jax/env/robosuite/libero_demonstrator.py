@@ -1,4 +1,4 @@
-"""The scripted demonstrator of LIBERO's pick-and-place tasks: reads the simulator's own state."""
+"""The scripted demonstrator of LIBERO's pick-and-place tasks, which reads the simulator's state."""
 
 # mujoco is an extension module without stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -9,30 +9,31 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from pi0_jax.env.demonstrator import CLOSE, OPEN, DemonstratorConfig, move_action
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite.grasps import box_points, choose
 from pi0_jax.env.robosuite.panda import PandaArm
+from pi0_jax.env.robosuite.panda_robot import CLOSE, OPEN, move_action
 
-_HALF_RADIAN = 0.5  # rad, what a rotation of 1 asks of OSC_POSE
-_TURNED, _TURNED_ENOUGH = 0.03, 0.1  # rad, left alone and good enough to go on
-_ARRIVED, _PASSED = 0.007, 0.03  # m, from a place to stop at and from one to fly by
-_PATIENCE = 6  # steps without coming nearer after which a move is given up
-_NEARER = 0.001  # m, what counts as coming nearer
-_LEVER = 0.1  # m, so that a turn still to be made counts as a way
-_SLIPPED = 0.03  # m that what is held may move within the hand
+_HALF_RADIAN = 0.5  # rad, the rotation of OSC_POSE for an action of 1
+_TURNED, _TURNED_ENOUGH = 0.03, 0.1  # rad, errors that are not corrected, and that allow to go on
+_ARRIVED, _PASSED = 0.007, 0.03  # m, distances that count as there, for a stop and for a waypoint
+_PATIENCE = 6  # steps without progress after which a move is given up
+_NEARER = 0.001  # m, the least progress
+_LEVER = 0.1  # m per rad: converts a remaining rotation to a distance when progress is judged
+_SLIPPED = 0.03  # m that a held object may have moved in the hand
 _CLOSE_STEPS, _OPEN_STEPS, _REST_STEPS = 12, 8, 10
-_LIFT = 0.03  # m of air below what is carried
+_LIFT = 0.03  # m between a carried object and what is below it
 _GAP = 0.015  # m that an object falls when it is released
-_WALLED_GAP = {"basket": 0.09, "bowl": 0.05}  # m, where walls are in the fingers' way
-_CORRIDOR = 0.11  # m to each side of a way that must be free: the hand's half width
+_WALLED_GAP = {"basket": 0.09, "bowl": 0.05}  # m, the same inside walls, which block the fingers
+_CORRIDOR = 0.11  # m that must be free to each side of a straight move: half the hand's width
 
 
 class Scene:
-    """What the demonstrator sees of a LIBERO environment.
+    """What the demonstrator reads from a LIBERO environment.
 
     Args:
         env: LIBERO's environment, with one pick-and-place goal.
-        arm: its arm.
+        arm: the environment's arm.
     """
 
     def __init__(self, env: Any, arm: PandaArm) -> None:
@@ -58,25 +59,25 @@ class Scene:
 
     @property
     def goal(self) -> np.ndarray:
-        """float64[3], m: the middle of where the object belongs, world frame."""
+        """float64[3], m: the middle of the place for the object, world frame."""
         place = self._data.site_xpos[self._site] if self._site >= 0 else None
         return (self._data.xpos[self._target_body] if place is None else place).copy()
 
     def points(self) -> np.ndarray:
-        """float64[n, 3], m: of the object."""
+        """float64[n, 3], m: points that fill the object, world frame."""
         return box_points(self._model, self._data, self._own)
 
     def others(self) -> np.ndarray:
-        """float64[n, 3], m: of everything but the object, the robot and the table."""
+        """float64[n, 3], m: points that fill everything but the object, the robot and the table."""
         return box_points(self._model, self._data, self._others)
 
 
 class Hand:
-    """Makes actions that bring the hand to places, pointing down with a yaw.
+    """Makes actions that move the hand to places, while it points down with a constant yaw.
 
     Args:
-        arm: to move.
-        yaw: rad, the turn about the world's vertical that is held.
+        arm: the arm to move.
+        yaw: rad, rotation of the hand about the world's vertical.
         speed: largest translation of an action.
     """
 
@@ -89,13 +90,13 @@ class Hand:
         """float64[7]: one action towards `goal`, float64[3] m."""
         action = move_action(goal - self._arm.position, gripper, self._speed)
         turn = self._turn()
-        # A rotation of exactly zero lets the controller keep the orientation asked for last.
+        # With a rotation of exactly zero the controller keeps the orientation of the last goal.
         if np.linalg.norm(turn) > _TURNED:
             action[3:6] = np.clip(turn / _HALF_RADIAN, -1, 1)
         return action
 
     def reach(self, goal: np.ndarray, gripper: float, near: float) -> Iterator[np.ndarray]:
-        """Moves to `goal`, float64[3] m, and turns, until within `near` m or held up."""
+        """Moves to `goal`, float64[3] m, and turns, until within `near` m or without progress."""
         best, since = np.inf, 0
         while since < _PATIENCE:
             way = float(np.linalg.norm(goal - self._arm.position))
@@ -107,12 +108,12 @@ class Hand:
             yield self.towards(goal, gripper)
 
     def stay(self, goal: np.ndarray, gripper: float, steps: int) -> Iterator[np.ndarray]:
-        """Holds the place while the fingers move."""
+        """Stays at `goal`, float64[3] m, while the fingers move."""
         for _ in range(steps):
             yield self.towards(goal, gripper)
 
     def _turn(self) -> np.ndarray:
-        """float64[3] rad: the rotation still to be made, world frame."""
+        """float64[3] rad: the remaining rotation, world frame."""
         quat, vector = np.empty(4), np.empty(3)
         mujoco.mju_mat2Quat(quat, (self._rotation @ self._arm.rotation.T).ravel())
         mujoco.mju_quat2Vel(vector, quat if quat[0] >= 0 else -quat, 1.0)
@@ -122,7 +123,7 @@ class Hand:
 def pick_and_place(
     scene: Scene, style: DemonstratorConfig, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Takes the object and puts it where it belongs, once; ends soon after if that failed."""
+    """Picks up the object and places it, once; there is no second try."""
     speed = rng.uniform(*style.speed)
     error = rng.normal(0, [style.offset_sigma, style.offset_sigma, style.offset_sigma_z])
     hover = rng.uniform(*style.hover)
@@ -139,7 +140,7 @@ def pick_and_place(
 def _pick(
     scene: Scene, hand: Hand, place: np.ndarray, hover: float, others: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Goes above the grasp point, down, and closes the fingers."""
+    """Moves above the grasp point, then down, and closes the fingers."""
     here = scene.arm.position
     safe = _highest(others, here, place, scene.top) + _LIFT
     if safe > here[2]:
@@ -154,7 +155,7 @@ def _pick(
 def _carry(
     scene: Scene, hand: Hand, place: np.ndarray, shift: np.ndarray, others: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Lifts, carries, lowers and lets go."""
+    """Lifts the object, carries it, lowers it and opens the fingers."""
     hang = place[2] - scene.points()[:, 2].min()
     safe = _highest(others, place, place + shift, scene.top) + hang + _LIFT
     offset = scene.arm.position - scene.position
@@ -162,7 +163,7 @@ def _carry(
     over = np.array([*(scene.goal + offset)[:2], safe])
     yield from hand.reach(over, CLOSE, _ARRIVED)
     now = scene.arm.position - scene.position
-    # An object that was missed is put down as if it had been taken: there is no second try.
+    # If the object was not picked up, the moves go on as planned: there is no second try.
     if np.linalg.norm(now - offset) < _SLIPPED:
         hang = scene.arm.position[2] - scene.points()[:, 2].min()
         over[:2] = (scene.goal + now)[:2]
@@ -174,7 +175,7 @@ def _carry(
 
 
 def _release_height(scene: Scene, others: np.ndarray) -> float:
-    """Height [m] of the object's lowest point when it is let go: just above what is there."""
+    """Height [m] of the object's lowest point at its release: just above what supports it."""
     aside = np.linalg.norm((others - scene.goal)[:, :2], axis=1)
     support = others[aside < 0.03][:, 2].max(initial=scene.top)
     gaps = [gap for kind, gap in _WALLED_GAP.items() if kind in scene.target]
@@ -182,7 +183,7 @@ def _release_height(scene: Scene, others: np.ndarray) -> float:
 
 
 def _highest(others: np.ndarray, start: np.ndarray, end: np.ndarray, least: float) -> float:
-    """Height [m] of the highest point, float64[n, 3], beside the straight way between places."""
+    """Height [m] of the highest of the points float64[n, 3] near the way between two places."""
     way = (end - start)[:2]
     along = (others - start)[:, :2] @ way / max(float(way @ way), 1e-9)
     nearest = start[:2] + np.clip(along, 0, 1)[:, None] * way

@@ -60,15 +60,15 @@ def task_names(suite: str) -> tuple[str, ...]:
 
 
 def instruction(task_name: str) -> str:
-    """What the benchmark tells the policy: the words of the file's name.
+    """The benchmark's instruction for the policy: the words of the file's name.
 
     The goal file's own `(:language ...)` differs ("Pick the ..."); published checkpoints were
     trained and are evaluated with this one (libero `benchmark/__init__.py`).
     """
     words = task_name.split("_")
-    # KITCHEN_SCENE3_turn_on_the_stove: a scene's name in capitals is not said.
-    spoken = [word for word in words if not word.isupper() and not word.startswith("SCENE")]
-    return " ".join(spoken)
+    # KITCHEN_SCENE3_turn_on_the_stove: a scene's name, in capitals, is not part of it.
+    text = [word for word in words if not word.isupper() and not word.startswith("SCENE")]
+    return " ".join(text)
 
 
 def goal_file(suite: str, task_name: str) -> Path:

@@ -1,8 +1,8 @@
-"""The simulator of `libero.LiberoTask`; lives in a worker process.
+"""The simulator of `libero.LiberoTask`; runs in a worker process.
 
-What LIBERO's own loop shows of a control step is what robosuite saw one physics step (2 ms) before
-its end: pictures, hand position and fingers. Published checkpoints were trained on that, so it is
-what is shown here, to the pixel (tests/test_libero.py). The state value carries it along.
+LIBERO's own loop observes a control step one physics step (2 ms) before its end: pictures, hand
+position and fingers. Published checkpoints were trained on these observations, so they are the same
+here, to the pixel (tests/test_libero.py). The state value contains what they need.
 """
 
 # mujoco is an extension module without stubs.
@@ -52,10 +52,10 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
         self._pictures = kind(self._arm.model, task.robot.cameras, task.image_size)
 
     def start(self, seed: int) -> ChunkResult:
-        """Initial state `seed` (`env.libero` says what the numbers mean), settled (t = 0)."""
+        """Initial state `seed` (`libero.py` explains the numbers), settled (t = 0)."""
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
-        # An object on a fixture is placed relative to where the fixture stands in the model, which
-        # LIBERO builds anew for every episode.
+        # An object on a fixture is placed relative to the fixture's place in the model, and LIBERO
+        # builds a new model for every episode: go back to the model as it was built.
         for name, array in self._built.items():
             getattr(self._arm.model, name)[:] = array
         _reset(self._env, seed)
@@ -73,12 +73,12 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
         return success
 
     def proprio(self) -> np.ndarray:
-        """float32[8], as LIBERO shows it: position [m], raw axis-angle [rad], fingers [m]."""
+        """float32[8], as LIBERO observes it: position [m], raw axis-angle [rad], fingers [m]."""
         seen = self._arm.seen
         return np.concatenate([seen.position, axis_angle(seen.quat), seen.fingers], dtype="f4")
 
     def images(self) -> np.ndarray:
-        """uint8[c, h, w, 3], as LIBERO shows them."""
+        """uint8[c, h, w, 3], as LIBERO renders them."""
         return self._pictured(self._pictures.observe)
 
     def video_frame(self) -> np.ndarray:
@@ -86,9 +86,10 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
         return self._pictured(self._pictures.video_frame)
 
     def _pictured(self, render: Any) -> np.ndarray:
-        """What `render` makes of the scene as it was one physics step before the end."""
+        """Renders the scene as it was one physics step before the end, by `render`."""
         model, data = self._arm.model, self._seen
         data.qpos[:] = self._arm.seen.qpos
+        # Only what a picture needs is computed from qpos: poses, centres, cameras and lights.
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
@@ -101,7 +102,7 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
     def demonstrator(
         self, style: DemonstratorConfig, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Actions, float64[7], that do the task as well as `style` says.
+        """Actions float64[7] that do the task with the quality that `style` sets.
 
         Raises:
             InputError: there is no demonstrator of this task.
@@ -110,7 +111,7 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
         return pick_and_place(Scene(self._env, self._arm), style, rng)
 
     def load(self, state: SimState) -> None:
-        """Makes `state` the present one."""
+        """Goes to `state`."""
         for name in _MODEL_ARRAYS:
             getattr(self._arm.model, name)[:] = state.arrays[name]
         self._seen_rgba = state.arrays["seen_rgba"].copy()
@@ -125,8 +126,8 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
 def axis_angle(quat: np.ndarray) -> np.ndarray:
     """float64[3] rad of float64[4] (w, x, y, z), as openpi's LIBERO example computes it.
 
-    The angle is not brought below pi: the hanging hand has w near 0, and forcing its sign would
-    turn a state that checkpoints know into its negative.
+    The angle may be above pi. A hand that hangs down has w near 0, and a fixed sign of w would turn
+    a state that checkpoints know into its negative.
     """
     w = np.clip(quat[0], -1.0, 1.0)
     length = np.sqrt(1.0 - w * w)
@@ -164,7 +165,7 @@ def make_environment(task: LiberoTask, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
-    """LIBERO asks for a data folder when it is imported first, unless it finds a config file."""
+    """Gives LIBERO a config file: without one its first import asks for a data folder."""
     before = os.environ.get("LIBERO_CONFIG_PATH")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text("{}")
@@ -179,7 +180,7 @@ def _quiet_import() -> Iterator[None]:
 
 
 def _reset(env: Any, seed: int) -> None:
-    """Places fixtures and objects by the global generator, which is all that robosuite uses."""
+    """Places fixtures and objects by NumPy's global generator, the only one robosuite uses."""
     from robosuite.utils.errors import RandomizationError
 
     np.random.seed(seed)

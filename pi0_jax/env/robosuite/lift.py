@@ -1,4 +1,4 @@
-"""robosuite's Lift with LIBERO's interface: the task that needs no download.
+"""robosuite's Lift with LIBERO's interface: a task that needs no download.
 
 Importing this is cheap: robosuite and MuJoCo are imported where the simulator is built.
 """
@@ -51,7 +51,7 @@ class LiftTask:
 
     @property
     def settle_steps(self) -> int:
-        """Control steps before the first look in which objects come to rest; not counted."""
+        """Control steps before the first observation in which objects come to rest; not counted."""
         return SETTLE_STEPS
 
     @property

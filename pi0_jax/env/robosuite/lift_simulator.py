@@ -1,4 +1,4 @@
-"""The simulator of `lift.LiftTask`; lives in a worker process."""
+"""The simulator of `lift.LiftTask`; runs in a worker process."""
 
 # mujoco is an extension module without stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -10,8 +10,9 @@ import mujoco
 import numpy as np
 
 from pi0_jax.env.base import ChunkResult, SimState
-from pi0_jax.env.demonstrator import DemonstratorConfig, lift
+from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite.lift import SETTLE_STEPS, LiftTask
+from pi0_jax.env.robosuite.lift_demonstrator import lift
 from pi0_jax.env.robosuite.panda import PandaArm, controller_config
 from pi0_jax.env.robosuite.panda import robosuite as suite
 from pi0_jax.env.robosuite.panda_simulator import (
@@ -29,7 +30,7 @@ class LiftSimulator(PandaSimulator[LiftTask]):
 
     def __init__(self, task: LiftTask) -> None:
         super().__init__(task)
-        # robosuite draws the size of the cube when it builds the model: the same everywhere.
+        # robosuite draws the size of the cube when it builds the model: one seed, one size.
         np.random.seed(0)
         self._env = make_environment(task, has_offscreen_renderer=False, use_camera_obs=False)
         without_sensors(self._env)
@@ -38,8 +39,8 @@ class LiftSimulator(PandaSimulator[LiftTask]):
         self._pictures = Pictures(self._arm.model, task.robot.cameras, task.image_size)
 
     def start(self, seed: int) -> ChunkResult:
-        """Places the cube from `seed`, lets it settle, and looks once (t = 0)."""
-        # robosuite places objects and moves the arm by the global generator.
+        """Places the cube from `seed`, lets it settle, and renders once (t = 0)."""
+        # robosuite places objects and the arm with NumPy's global generator.
         np.random.seed(seed)
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         self._env.reset()
@@ -48,8 +49,8 @@ class LiftSimulator(PandaSimulator[LiftTask]):
     def proprio(self) -> np.ndarray:
         """float32[8] of the present state: position [m], axis-angle [rad], fingers [m].
 
-        The rotation is that of the gripper relative to pointing straight down: the raw
-        axis-angle of a hanging gripper has angle pi, where it jumps from v to -v.
+        The rotation is relative to a gripper that points straight down: the raw axis-angle of such
+        a gripper has angle pi, where it jumps from v to -v.
         """
         turn = _axis_angle(self._arm.rotation @ _DOWN.T)
         return np.concatenate([self._arm.position, turn, self._arm.fingers]).astype(np.float32)
@@ -65,7 +66,7 @@ class LiftSimulator(PandaSimulator[LiftTask]):
     def demonstrator(
         self, style: DemonstratorConfig, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Actions, float64[7], that lift the cube as well as `style` says."""
+        """Actions float64[7] that lift the cube with the quality that `style` sets."""
         return lift(self, style, rng)
 
     def video_frame(self) -> np.ndarray:
@@ -73,7 +74,7 @@ class LiftSimulator(PandaSimulator[LiftTask]):
         return self._pictures.video_frame(self._arm.data)
 
     def load(self, state: SimState) -> None:
-        """Makes `state` the present one."""
+        """Goes to `state`."""
         self._arm.load(state.arrays)
 
     def save(self) -> SimState:

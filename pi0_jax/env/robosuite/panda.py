@@ -6,8 +6,8 @@ One pass is enough: `mj_step1` (positions and velocities), the controller, `mj_s
 integration). The controller's formulas are robosuite's own compiled functions, called on the same
 values in the same memory layout, hence every bit of a trajectory is equal (tests/test_lift.py).
 
-From one control step to the next the controller carries the orientation it holds (an action that
-does not turn keeps it), the posture its null space is drawn to, and the gripper's integrator.
+From one control step to the next the controller keeps its goal orientation (an action without
+rotation does not change it), the posture of its null space, and the gripper's integrator.
 """
 
 # mujoco is an extension module without stubs.
@@ -67,10 +67,10 @@ def _arm_torques(
 
 @dataclass(frozen=True)
 class Seen:
-    """What robosuite's sensors see of a control step: the state one physics step before its end.
+    """What robosuite's sensors read in a control step: the state one physics step before its end.
 
     Attributes:
-        qpos: float64[nq], the poses that a picture shows.
+        qpos: float64[nq], the joint positions that a picture shows.
         position: float64[3], m: the point between the finger pads, world frame.
         quat: float64[4], w first: orientation of the hand, world frame.
         fingers: float64[2], m: read after the positions were advanced, unlike the others.
@@ -111,9 +111,9 @@ class PandaArm:
         self.take_over()
 
     def take_over(self) -> None:
-        """Takes the controller's variables from robosuite, after an `env.step` of its own.
+        """Copies the controller's variables from robosuite, after one `env.step` of robosuite.
 
-        Not right after `env.reset`: there robosuite's controller still holds the mass matrix of
+        Not right after `env.reset`: there robosuite's controller still has the mass matrix from
         before the objects were placed, and uses it once more.
         """
         self._controller = self._robot.controller
@@ -122,7 +122,7 @@ class PandaArm:
         self._gripper = np.array(self._robot.gripper.current_action)
 
     def save(self) -> dict[str, np.ndarray]:
-        """All that the physics and the controller carry to the next control step, about 2 kB."""
+        """Everything that physics and controller need for the next control step, about 2 kB."""
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         return {
@@ -134,7 +134,7 @@ class PandaArm:
         }
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Goes to what `save` gave, in any process with the same model."""
+        """Goes to a state that `save` returned, in any process with the same model."""
         mujoco.mj_setState(self.model, self.data, arrays["mujoco"], _STATE)
         self._goal_ori = arrays["goal_ori"].copy()
         self._posture = arrays["posture"].copy()
@@ -169,7 +169,7 @@ class PandaArm:
                 self.seen = self._sense(qpos)
 
     def _sense(self, qpos: np.ndarray) -> Seen:
-        """What sensors read right after `mj_step2`: poses still belong to `qpos`, of before it."""
+        """What sensors read right after `mj_step2`: poses are still those of `qpos`, before it."""
         data = self.data
         return Seen(
             qpos=qpos,

@@ -1,5 +1,7 @@
 """LIBERO's robot: one Panda under OSC_POSE, as robosuite 1.4 drives it. Cheap to import."""
 
+import numpy as np
+
 from pi0_jax.robot import Robot, named
 
 # robosuite `controllers/config/osc_pose.json`: 1 moves 5 cm and turns 0.5 rad per control step.
@@ -17,4 +19,22 @@ PANDA = Robot(
     gripper="high_closes",
     control_hz=20.0,
 )
-"""End effector and fingers as state; relative motions and the gripper as actions, -1 opens it."""
+"""State: end effector and fingers. Actions: relative motions and the gripper, which -1 opens."""
+
+OPEN, CLOSE = -1.0, 1.0
+"""Values of the gripper's action."""
+
+_FULL_MOVE = 0.05  # m, the translation of OSC_POSE for an action of 1
+_GAIN = 3.0  # fast, without overshoot
+
+
+def move_action(way: np.ndarray, gripper: float, speed: float) -> np.ndarray:
+    """float64[7]: one action along `way`, without rotation.
+
+    Args:
+        way: float64[3], m, from the hand to its goal.
+        gripper: OPEN or CLOSE.
+        speed: largest absolute value of each translation, at most 1.
+    """
+    move = np.clip(_GAIN * way / _FULL_MOVE, -speed, speed)
+    return np.concatenate([move, np.zeros(3), [gripper]])

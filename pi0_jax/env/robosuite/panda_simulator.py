@@ -1,4 +1,4 @@
-"""What the simulators of robosuite's tasks share: an arm that takes over, settling, pictures."""
+"""What the simulators of robosuite's tasks share: the arm's control step, settling, pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
 from pi0_jax.env.stepping import SteppedSimulator, T
 
 SETTLE = np.array([0.0, 0, 0, 0, 0, 0, -1])
-"""The action in which objects come to rest: the arm stays, the gripper opens."""
+"""The action while objects come to rest: the arm stays, the gripper opens."""
 
 
 class PandaSimulator(SteppedSimulator[T]):
@@ -23,7 +23,8 @@ class PandaSimulator(SteppedSimulator[T]):
     _pictures: Pictures | ExactPictures
 
     def _settled(self, steps: int) -> ChunkResult:
-        """The boundary after some control steps (at least one) behind a reset (t = 0)."""
+        """The state after `steps` control steps (at least one) that follow a reset (t = 0)."""
+        # The first step is robosuite's own, as `PandaArm.take_over` needs it.
         self._env.step(SETTLE)
         self._arm.take_over()
         self._arm.look()
@@ -32,19 +33,19 @@ class PandaSimulator(SteppedSimulator[T]):
         return self.boundary()
 
     def action_noise(self, style: DemonstratorConfig) -> np.ndarray:
-        """float64[7]: of three translations, three rotations, and none of the gripper."""
+        """float64[7]: noise on three translations and three rotations, none on the gripper."""
         return np.repeat([style.action_noise, style.rotation_noise, 0.0], [3, 3, 1])
 
     def step(self, action: np.ndarray) -> bool:
         """One control step of float[7] in [-1, 1]; returns the task's own success predicate."""
         self._arm.act(np.asarray(action, np.float64))
-        # Asked where robosuite asks it: before the poses of the last 2 ms are brought up to date.
+        # Checked where robosuite checks it: before the poses of the last 2 ms are up to date.
         success = self._judge()
         self._arm.look()
         return success
 
     def _judge(self) -> bool:
-        """The environment's own success predicate, and what it does at the end of a step."""
+        """Evaluates the environment's own success predicate, and ends the environment's step."""
         return bool(self._env._check_success())
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ def environment_options(cameras: Sequence[str], image_size: int) -> dict[str, An
     """Options of robosuite's environments: no horizon, soft resets, and these cameras.
 
     Args:
-        cameras: names in the model.
+        cameras: names of the cameras in the model.
         image_size: height and width [px].
     """
     return {
@@ -70,6 +71,6 @@ def environment_options(cameras: Sequence[str], image_size: int) -> dict[str, An
 
 
 def without_sensors(env: Any) -> None:
-    """Stops robosuite from polling its observables, which nobody reads here."""
+    """Stops robosuite from polling its observables, which are not used here."""
     for observable in env._observables.values():
         observable._enabled = False

@@ -13,16 +13,16 @@ import mujoco
 import numpy as np
 
 VIDEO_SIZE = 256  # px
-_SUPERSAMPLE = 2  # rendered pixels a side of a pixel: smooth edges at little cost
+_SUPERSAMPLE = 2  # rendered pixels per side of a pixel: smooth edges at little cost
 # Geom groups; robosuite uses 0 for collision shapes and 1 for visual meshes.
 _VISUAL, _COARSE, _FINE = 1, 3, 4
 
 
 class ExactPictures:
-    """Renders a model as robosuite does, equal in every pixel: what published checkpoints know.
+    """Renders a model as robosuite does, equal in every pixel, as published checkpoints need it.
 
     Args:
-        model: left as it is.
+        model: the model, which is not changed.
         cameras: names of the policy's cameras; videos show the first.
         size: height and width [px] of the policy's images.
     """
@@ -59,7 +59,7 @@ class Pictures:
     """Renders one model coarsely.
 
     Args:
-        model: its geoms are sorted into groups and recoloured, which the physics ignores.
+        model: the model; its geoms get other groups and colours, which do not affect the physics.
         cameras: names of the policy's cameras; videos show the first.
         size: height and width [px] of the policy's images.
     """
@@ -113,7 +113,7 @@ def _renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
 
 
 def _group_geoms(model: mujoco.MjModel) -> None:
-    """Sorts what is drawn into coarse and fine; groups and colours do not touch the physics."""
+    """Sorts geoms into coarse and fine ones; groups and colours do not affect the physics."""
     for index in range(model.ngeom):
         name = model.geom(index).name
         if name.startswith(("mount0", "table_leg")) and model.geom_group[index] == _VISUAL:
@@ -132,7 +132,7 @@ def _visible(*groups: int) -> mujoco.MjvOption:
     option.geomgroup[:] = 0
     option.geomgroup[list(groups)] = 1
     option.sitegroup[:] = 0
-    # Draws a collision mesh by its convex hull, which is what collides.
+    # Draws a collision mesh as its convex hull, which is the shape that collides.
     option.flags[mujoco.mjtVisFlag.mjVIS_CONVEXHULL] = 1
     return option
 

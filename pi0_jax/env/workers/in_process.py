@@ -1,7 +1,7 @@
 """An engine without processes: every job runs where it is submitted.
 
-For notebooks, tests and tasks that cost next to nothing. A simulator that hangs hangs everything,
-and one with a GL context keeps it; `pool.SimulatorPool` is for those.
+For notebooks, tests and tasks that take almost no time. Here a simulator that hangs blocks
+everything, and one with a GL context keeps it; use `pool.SimulatorPool` for those.
 """
 
 from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ class InProcess:
         return self._tickets
 
     def gather(self, timeout_s: float | None = None) -> list[Done]:
-        """All jobs that are over since the last call; never waits."""
+        """All jobs that have ended since the last call; never waits."""
         del timeout_s
         over, self._over = self._over, []
         return over
@@ -49,7 +49,7 @@ class InProcess:
     def run_all(
         self, jobs: Iterable[Job], report: Callable[[list[Done]], None] = lambda done: None
     ) -> list[Done]:
-        """All jobs in their order; `report` hears of each."""
+        """Runs all jobs in their order; `report` is called after each."""
         over: list[Done] = []
         for job in jobs:
             self.submit(job)
@@ -63,7 +63,7 @@ class InProcess:
         """Results of all jobs, as `run_all`.
 
         Raises:
-            RuntimeError: a job failed; with its error.
+            RuntimeError: a job failed; the message is its error.
         """
         return results_of(self.run_all(jobs, lambda over: report(results_of(over))))
 

@@ -1,8 +1,8 @@
-"""N worker processes that map job functions over values, and survive whatever happens to them.
+"""N worker processes that run jobs; the pool goes on if one of them dies, hangs or raises.
 
-Workers hold no episode, so a worker that is killed, hangs or raises costs the job it was running,
-which another runs again with the same result. An error that stays is reported as an error of the
-simulator; it is never a failure of the policy.
+Workers keep no episode, so a worker that fails loses only the job that it was running, and another
+worker runs it again with the same result. A job that fails in every attempt is reported as an error
+of the simulator; it is never a failure of the policy.
 """
 
 import collections
@@ -18,14 +18,14 @@ from pi0_jax.env.base import Done, Job, results_of
 from pi0_jax.env.workers.process import WorkerDiedError, WorkerProcess
 from pi0_jax.errors import InputError
 
-START_TIMEOUT_S = 120.0  # for a worker to import what it needs; seconds on a busy machine
-BUILD_TIMEOUT_S = 180.0  # added for the first job of a task in a worker, which builds it
+START_TIMEOUT_S = 120.0  # for a worker to start; imports take seconds on a busy machine
+BUILD_TIMEOUT_S = 180.0  # added for a worker's first job of a task, which builds the simulator
 
 _logger = logging.getLogger(__name__)
 
 
 def cores() -> int:
-    """Cores that this process may use; a container or `taskset` may give fewer than there are."""
+    """Number of cores that this process may use: with a container or `taskset`, not all of them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -33,7 +33,7 @@ def cores() -> int:
 
 @dataclass(eq=False)
 class _Pending:
-    """A job on its way: `failures` attempts have gone wrong, the last on worker `shunned`."""
+    """A job that has not ended: `failures` attempts have failed, the last one in seat `shunned`."""
 
     ticket: int
     job: Job
@@ -41,6 +41,23 @@ class _Pending:
     shunned: "_Seat | None" = None
 
 
+# The states of a seat, and what moves it from one to the next:
+#
+#                    first reply               give
+#      STARTING ---------------------> IDLE ----------> BUSY
+#        ^  |                          |  ^             |  |
+#        |  | died or                  |  |    reply    |  | died or
+#        |  | too late            died |  +-------------+  | too late
+#        |  v                          v                   v
+#        +-- _lost (kills the process and starts another) <-+
+#
+#   STARTING  not ready, no job      deadline: START_TIMEOUT_S
+#   IDLE      ready, no job          no deadline
+#   BUSY      ready, with a job      deadline: the pool's timeout_s, + BUILD_TIMEOUT_S to build
+#
+# `_poll` waits for a reply, a death or a deadline. `_receive` reads a reply. A job whose reply is
+# an error, or whose seat is `_lost`, goes to `_retry`: back to the front of the queue, for another
+# seat if there is one, and after `retries` more failures to the caller as an error.
 class _Seat:
     """One place in the pool: a process, what it has built, and the job it is running."""
 
@@ -66,11 +83,12 @@ class _Seat:
 
     @property
     def idle(self) -> bool:
-        """Whether it can be given a job."""
+        """Whether it can take a job."""
         return self.ready and self.current is None
 
     def give(self, pending: _Pending, timeout_s: float) -> None:
-        """Hands a job to the process."""
+        """Sends a job to the process."""
+        # Another task than the last one: its simulator has to be built first.
         builds = self.task != pending.job.task
         self._limit(timeout_s + BUILD_TIMEOUT_S * builds)
         self.task, self.current = pending.job.task, pending
@@ -82,8 +100,9 @@ class SimulatorPool:
 
     Args:
         workers: number of processes.
-        timeout_s: seconds a job may take once its simulator is built; then its worker is killed.
-        retries: how often a job that failed is run again before it is given up.
+        timeout_s: seconds that a job may take after its simulator is built; then its worker is
+            killed.
+        retries: how often a job that failed is run again before its error is reported.
         renderer: MuJoCo's GL backend in the workers (`gl.choose_renderer`).
     """
 
@@ -119,7 +138,7 @@ class SimulatorPool:
 
     @property
     def backlog(self) -> int:
-        """Number of jobs not yet handed to a worker."""
+        """Number of jobs that wait for a worker."""
         return len(self._queue)
 
     def submit(self, job: Job) -> int:
@@ -130,12 +149,13 @@ class SimulatorPool:
         return self._tickets
 
     def gather(self, timeout_s: float | None = None) -> list[Done]:
-        """All jobs that are over; waits for at least one.
+        """All jobs that have ended; waits for at least one.
 
-        Returns an empty list after `timeout_s`, and at once if nothing was submitted.
+        Returns an empty list after `timeout_s`, and at once if no job is queued or running.
 
         Raises:
-            InputError: workers cannot start, or a task cannot be built for want of a package.
+            InputError: workers cannot start, or a task cannot be built because a package is
+                missing.
         """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -148,11 +168,11 @@ class SimulatorPool:
     def run_all(
         self, jobs: Iterable[Job], report: Callable[[list[Done]], None] = lambda done: None
     ) -> list[Done]:
-        """All jobs to their end, in their order. For a pool with nothing else under way.
+        """Runs all jobs to their end and returns them in their order, while nothing else runs.
 
         Args:
-            jobs: to run.
-            report: called with what is over so far, in the order in which it came.
+            jobs: jobs to run.
+            report: called with the jobs that have ended so far, in the order in which they ended.
         """
         tickets = [self.submit(job) for job in jobs]
         over: dict[int, Done] = {}
@@ -167,12 +187,12 @@ class SimulatorPool:
         """Results of all jobs, as `run_all`.
 
         Raises:
-            RuntimeError: a job failed more than `retries` times; with its error.
+            RuntimeError: a job failed more than `retries` times; the message is its error.
         """
         return results_of(self.run_all(jobs, lambda over: report(results_of(over))))
 
     def close(self) -> None:
-        """Ends all workers at once; jobs under way are lost."""
+        """Kills all workers; jobs that are running are lost."""
         for seat in self._seats:
             seat.process.kill()
         self._seats = []
@@ -182,16 +202,17 @@ class SimulatorPool:
         return bool(self._queue) or any(seat.current is not None for seat in self._seats)
 
     def _poll(self, end: float | None) -> None:
-        """Waits until something happens or is overdue, and deals with it."""
+        """Waits for a reply, a death, a deadline or `end`, handles it, and gives out jobs."""
         now = time.monotonic()
         moments = [seat.deadline for seat in self._seats if not seat.idle]
+        # Without any job there is nothing to wait for: only what has already happened is handled.
         until = min(moments + ([] if end is None else [end])) if self._outstanding else now
         seats: dict[Any, _Seat] = {seat.process.connection: seat for seat in self._seats}
         for connection in wait(list(seats), max(0.0, until - now)):
             self._receive(seats[connection])
         now = time.monotonic()
         for seat in self._seats:
-            # An answer that is already there counts, however late it is read.
+            # A reply that has come is in time, even if it is read after the deadline.
             if not seat.idle and now > seat.deadline and not seat.process.connection.poll():
                 self._lost(
                     seat, f"worker {seat.process.pid} hangs: no answer in {seat.limit_s:g} s"
@@ -199,40 +220,45 @@ class SimulatorPool:
         self._dispatch()
 
     def _receive(self, seat: _Seat) -> None:
+        """Reads what made a seat's connection readable: a reply, or the end of the process."""
         try:
             reply = seat.process.receive()
         except WorkerDiedError as death:
             self._lost(seat, str(death))
             return
+        # Every attempt on every worker would fail in the same way.
         if reply.fatal:
             raise InputError(f"cannot build {seat.task.name!r}: {reply.error}")
         self._failed_starts = 0
         pending, seat.current, seat.ready = seat.current, None, True
         if pending is None:
-            return
+            return  # the first reply, which says that the worker is ready
         if reply.error is None:
             self._done.append(Done(pending.ticket, reply.result, None))
         else:
-            seat.task = None  # the worker let go of the simulator that raised
+            seat.task = None  # the worker has dropped the simulator that raised
             self._retry(pending, seat, reply.error)
 
     def _lost(self, seat: _Seat, why: str) -> None:
-        """Replaces a worker that is dead or hangs; its job runs again elsewhere."""
+        """Replaces a worker that is dead or hangs; its job is run again by another one."""
         if not seat.ready:
             self._count_failed_start(seat, why)
         _logger.warning("%s; it is replaced", why)
-        pending = seat.current
+        pending = seat.current  # `replace` forgets it
         seat.replace()
         if pending is not None:
             self._retry(pending, seat, why)
 
     def _count_failed_start(self, seat: _Seat, why: str) -> None:
+        """Ends the run if workers cannot start, instead of starting them for ever."""
+        # A worker that printed why it ended would do so again; one that was killed may not.
         cause = seat.process.last_words()
         self._failed_starts += 1
         if cause or self._failed_starts > self._retries:
             raise InputError(f"simulator workers cannot start: {cause or why}")
 
     def _retry(self, pending: _Pending, seat: _Seat, why: str) -> None:
+        """Queues a job that failed again, or reports its error after `retries` more attempts."""
         pending.failures += 1
         pending.shunned = seat
         if pending.failures > self._retries:
@@ -240,10 +266,11 @@ class SimulatorPool:
             self._done.append(Done(pending.ticket, None, message))
         else:
             _logger.warning("%s: %s; running it again", pending.job.task.name, why)
+            # At the front: its episode has waited longest.
             self._queue.appendleft(pending)
 
     def _dispatch(self) -> None:
-        """Gives every idle worker a job, of the task it has built if there is one."""
+        """Gives every idle worker a job, if possible of the task that it has built."""
         for seat in self._seats:
             if seat.idle and self._queue:
                 pending = self._choose(seat)
@@ -252,6 +279,9 @@ class SimulatorPool:
                     seat.give(pending, self._timeout_s)
 
     def _choose(self, seat: _Seat) -> _Pending | None:
+        """The job for an idle seat; None if it should take none of them."""
+        # A job that failed here goes to another worker, in case this one is the cause; with no
+        # other worker ready, it is run here again.
         others = any(other is not seat and other.ready for other in self._seats)
         fit = [p for p in self._queue if not (others and p.shunned is seat)]
         same = (pending for pending in fit if pending.job.task == seat.task)

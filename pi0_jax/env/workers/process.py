@@ -1,4 +1,4 @@
-"""The parent's end of one worker process: start, talk, kill."""
+"""One worker process, seen from the parent: start, send, receive, kill."""
 
 import contextlib
 import os
@@ -26,8 +26,9 @@ class Reply:
 
     Attributes:
         result: what the job's function returned; None after an error.
-        error: one line that says what was raised and where, or None.
-        fatal: the error would meet every job of the task: a package or a library is missing.
+        error: one line with what was raised and where, or None.
+        fatal: whether every job of the task would have this error: a package or a library is
+            missing.
     """
 
     result: Any = None
@@ -36,7 +37,7 @@ class Reply:
 
 
 class WorkerDiedError(Exception):
-    """The process is gone; the message says how it ended."""
+    """The process has ended; the message is how: its signal or exit code."""
 
 
 class WorkerProcess:
@@ -73,7 +74,7 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, job: Job) -> None:
-        """Sends a job. That the process is gone or stopped shows later: no reply comes."""
+        """Sends a job. If the process has ended or stopped, that shows later: no reply comes."""
         # Classes of a script or notebook exist in no module that a worker could import: cloudpickle
         # sends their code along.
         message = cloudpickle.dumps(job)
@@ -105,7 +106,7 @@ class WorkerProcess:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def kill(self) -> None:
-        """Ends the process, even a stopped one, and frees all that belongs to it."""
+        """Ends the process, even a stopped one, and frees its resources."""
         self._process.kill()
         self._process.wait()
         self.connection.close()
@@ -113,7 +114,7 @@ class WorkerProcess:
 
 
 def _environment(renderer: str) -> dict[str, str]:
-    """One thread a worker: the parallelism is in their number."""
+    """One thread per worker: the parallelism is in the number of workers."""
     quiet = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
     return {
         **os.environ,

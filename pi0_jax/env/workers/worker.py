@@ -1,4 +1,4 @@
-"""A simulator process: receives jobs over a socket, answers each, holds one built simulator.
+"""A simulator process: receives jobs over a socket, replies to each, keeps one built simulator.
 
 Run by `pool.SimulatorPool` as `python -m pi0_jax.env.workers.worker FD`. It is a fresh interpreter
 that imports neither jax nor torch, not even through the parent's main module.
@@ -21,7 +21,7 @@ from pi0_jax.errors import InputError, first_line
 
 
 class _SimulatorSlot:
-    """The one simulator a process may hold: two GL contexts in one process disturb each other."""
+    """The one simulator of a process: two GL contexts in one process disturb each other."""
 
     def __init__(self) -> None:
         self._task: Task | None = None
@@ -33,13 +33,13 @@ class _SimulatorSlot:
             if self._simulator is not None:
                 self._simulator.close()
             self.forget()
-            # A GL context that is freed later would take the new one's place: noise for pictures.
+            # A GL context that is freed later would disturb the new one: pictures would be noise.
             gc.collect()
             self._simulator, self._task = task.build(), task
         return self._simulator
 
     def forget(self) -> None:
-        """Lets go of a simulator that failed, without trusting it to close."""
+        """Drops a simulator that failed; its `close` might fail too."""
         self._simulator, self._task = None, None
 
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _listen(connection: Connection, inbox: "queue.SimpleQueue[bytes]") -> None:
-    """Passes jobs on; ends the process when the parent is gone, even in the middle of a job."""
+    """Passes jobs on; ends the process when the parent has ended, even during a job."""
     try:
         while True:
             inbox.put(connection.recv_bytes())
@@ -72,7 +72,7 @@ def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
         simulator = bench.simulator(job.task)
         built = True
         return pickle.dumps(Reply(job.function(simulator, *job.args)))
-    # Whatever a job raises belongs to the parent, which decides what to do about it.
+    # Any exception is sent to the parent, which decides whether the job runs again.
     except Exception as error:  # noqa: BLE001
         fatal = isinstance(error, InputError | ImportError) and not built
         bench.forget()
@@ -80,7 +80,7 @@ def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
 
 
 def _one_line(error: Exception) -> str:
-    """`ValueError: what (file.py:12 in function)`, from where it was raised."""
+    """One line such as `ValueError: message (file.py:12 in function)`."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno} in {last.name}"
     return f"{type(error).__name__}: {first_line(error)} ({where})"

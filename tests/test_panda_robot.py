@@ -1,0 +1,21 @@
+"""LIBERO's robot: its dimensions, and actions along a way."""
+
+import numpy as np
+
+from pi0_jax.env.robosuite.panda_robot import CLOSE, OPEN, PANDA, move_action
+
+
+def test_panda_has_eight_values_of_state_and_seven_limited_actions():
+    assert len(PANDA.state) == 8
+    assert [(d.low, d.high) for d in PANDA.actions] == [(-1, 1)] * 7
+
+
+def test_move_action_goes_three_times_a_short_way_without_turning():
+    # An action of 1 is 5 cm: 1 cm is 0.2, and 0.6 with the gain of 3.
+    action = move_action(np.array([0.01, 0.0, -0.005]), OPEN, speed=1.0)
+    np.testing.assert_allclose(action, [0.6, 0, -0.3, 0, 0, 0, -1])
+
+
+def test_move_action_is_not_faster_than_its_speed():
+    action = move_action(np.array([0.3, -0.3, 0.0]), CLOSE, speed=0.7)
+    np.testing.assert_allclose(action, [0.7, -0.7, 0, 0, 0, 0, 1])
