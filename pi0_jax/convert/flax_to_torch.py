@@ -19,9 +19,9 @@ from pi0_jax.convert.keymap import (
     LEROBOT,
     OPENPI,
     TRANSFORMERS,
-    Layout,
     Leaf,
     Tensor,
+    TorchLayout,
     rearrange,
     shape,
 )
@@ -45,7 +45,7 @@ LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS}
 _VISION_LEVEL = ("vision_tower.", "vision_tower.vision_model.")
 
 Written = list[tuple[str, np.ndarray]]
-Job = tuple[Leaf, int | None]
+ExportJob = tuple[Leaf, int | None]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,8 +81,8 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
     """
     start, spec = time.monotonic(), spec_of(source)
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
-    dtype = lossless(source.facts.dtypes)
-    said = notes(family, spec) + _condition_note(source)
+    dtype = lossless(source.info.dtypes)
+    export_notes = notes(family, spec) + _condition_note(source)
     check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize, "the weights")
     with new_folder(destination, overwrite=overwrite) as folder:
         weights = folder / "model.safetensors"
@@ -94,7 +94,7 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
             "layout": family,
             "files_sha256": {weights.name: sha256(weights)},
             "dtype": dtype,
-            "notes": said,
+            "notes": export_notes,
             "versions": versions(),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -106,13 +106,13 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
         ("dtype", dtype),
         ("statistics", f"{len(stats.state.mean)} state, {len(stats.actions.mean)} action values"),
         ("time", duration(time.monotonic() - start)),
-        *(("note", text) for text in said),
+        *(("note", text) for text in export_notes),
         ("written", str(destination)),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)
 
 
-def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) -> int:
+def _write_weights(path: Path, source: OrbaxSource, layout: TorchLayout, dtype: str) -> int:
     """Writes model.safetensors tensor by tensor; the number of tensors.
 
     Raises:
@@ -140,7 +140,7 @@ def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) 
 
 
 def _announce(
-    spec: PolicySpec, layout: Layout, dtype: str
+    spec: PolicySpec, layout: TorchLayout, dtype: str
 ) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
     """Key, dtype and shape of every tensor, in the order in which they are written."""
     sizes = axis_sizes(spec.model)
@@ -153,7 +153,7 @@ def _announce(
     yield head, (dtype, (spec.model.vocab_size, spec.model.action.width))
 
 
-def keys(layout: Layout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
+def keys(layout: TorchLayout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
     """Names under which a library looks for a tensor.
 
     The token embedding of openpi is stored once, as its tied lm_head (what `save_model` leaves);
@@ -167,11 +167,11 @@ def keys(layout: Layout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
     return [layout.lm_head] if layout.family == "openpi" else [layout.lm_head, key]
 
 
-def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], Written]:
+def _worker(source: OrbaxSource, layout: TorchLayout, dtype: str) -> Callable[[ExportJob], Written]:
     """The function that reads one layer and turns it into PyTorch tensors."""
-    sizes, condition = axis_sizes(source.facts.config), _condition(source)
+    sizes, condition = axis_sizes(source.info.config), _condition(source)
 
-    def work(job: Job) -> Written:
+    def work(job: ExportJob) -> Written:
         """Runs in a thread: one layer, under every name that it has."""
         leaf, layer = job
         values = source.read(leaf, layer)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         ],
         path,
     )
-    statistics.check_widths(found, TorchConfig(), source.facts.config.action_dim)
+    statistics.check_widths(found, TorchConfig(), source.info.config.action_dim)
     request = command.request(arguments, path)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0

@@ -2,7 +2,7 @@
 
 Our leaves are those of the official openpi tree, path for path and axis for axis, so the JAX side
 needs no table of its own. Every PyTorch layout holds the same tensors under other prefixes
-(`Layout`); no layout stores a scaled or permuted weight.
+(`TorchLayout`); no layout stores a scaled or permuted weight.
 
 Axes are written by name, in order. `(heads head_dim) vlm` is a matrix whose rows run over heads
 and, faster, over head dimensions. `depth` and `vision_depth` lead our stacked leaves and are the
@@ -25,7 +25,7 @@ DEPTHS = ("depth", "vision_depth")
 
 @dataclass(frozen=True)
 class Tensor:
-    """One PyTorch tensor: its key, with the prefixes of `Layout` open, and its axes."""
+    """One PyTorch tensor: its key, with the prefixes of `TorchLayout` open, and its axes."""
 
     key: str
     axes: str
@@ -57,7 +57,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TorchLayout:
     """Prefixes of one PyTorch layout.
 
     Attributes:
@@ -103,11 +103,13 @@ class Layout:
 _HEADLESS = "the action expert predicts no words"
 
 
-def _layout(name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_head: str) -> Layout:
+def _layout(
+    name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_head: str
+) -> TorchLayout:
     """A layout in which openpi's class `PaliGemmaWithExpertModel` gives the names."""
     root = f"{prefix}paligemma_with_expert"
     tower = f"{root}.paligemma{paligemma}"
-    return Layout(
+    return TorchLayout(
         name=name,
         family=family,
         vision=f"{tower}.vision_tower",
@@ -139,7 +141,7 @@ LEROBOT_OLD = _layout(
 TRANSFORMERS_HYBRID = _layout(
     "transformers (mixed names)", "transformers", "", ".model", ".model", "lm_head"
 )
-TRANSFORMERS = Layout(
+TRANSFORMERS = TorchLayout(
     name="transformers",
     family="transformers",
     vision="model.vlm.vision_tower",

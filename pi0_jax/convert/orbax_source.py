@@ -43,7 +43,7 @@ class OrbaxSource:
     """`Source` of an official checkpoint or of a policy folder.
 
     Attributes:
-        facts: layout, architecture, accounting.
+        info: layout, architecture, accounting.
         folder: where assets/ lies.
         spec: of a policy folder; None for an official checkpoint.
         cond_embed: of a policy folder, float[2, w]; None for an official checkpoint.
@@ -68,7 +68,7 @@ class OrbaxSource:
         self._lora = {s.path: _adapters(s.path) for s in self._stored.values()}
         self._lora = {path: ab for path, ab in self._lora.items() if self._keys.keys() & {*ab}}
         sizes = self._account(path)
-        self.facts = CheckpointInfo(
+        self.info = CheckpointInfo(
             layout="pi0_jax policy" if self.spec else "openpi orbax",
             config=self._config(sizes, path, horizon),
             dtypes=frozenset(self._tree.dtypes[key] for key in self._keys.values()),

@@ -55,11 +55,11 @@ class Source(Protocol):
     """Weights of one checkpoint, one layer at a time.
 
     Attributes:
-        facts: layout, architecture, accounting.
+        info: layout, architecture, accounting.
         cond_embed: float[2, w] of a policy of ours; None where a layout has no condition.
     """
 
-    facts: CheckpointInfo
+    info: CheckpointInfo
     cond_embed: np.ndarray | None
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
@@ -124,7 +124,7 @@ def tasks(config: Pi0Config) -> list[tuple[Leaf, int | None]]:
     return [(leaf, i) for leaf in LEAVES for i in layers(leaf, config)]
 
 
-def pieces(source: Source, dtype: str) -> Iterator[LayerArray]:
+def layer_arrays(source: Source, dtype: str) -> Iterator[LayerArray]:
     """Every layer of every leaf in table order, in `dtype`, contiguous."""
 
     def load(task: tuple[Leaf, int | None]) -> LayerArray:
@@ -132,7 +132,7 @@ def pieces(source: Source, dtype: str) -> Iterator[LayerArray]:
         values = contiguous(source.read(*task), dtype)
         return LayerArray(*task, values, is_finite(values))
 
-    return ahead(load, tasks(source.facts.config))
+    return ahead(load, tasks(source.info.config))
 
 
 def load_params(source: Source, dtype: str) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def load_params(source: Source, dtype: str) -> dict[str, Any]:
     Raises:
         InputError: one list of all weights that are not finite.
     """
-    config = source.facts.config
+    config = source.info.config
     flat = {path: np.empty(size, np.dtype(dtype)) for path, size in leaf_shapes(config).items()}
     bad = []
-    for piece in pieces(source, dtype):
-        flat[piece.leaf.path][... if piece.layer is None else piece.layer] = piece.values
-        if not piece.finite:
-            bad.append(f"{piece.name}: NaN or infinity")
+    for array in layer_arrays(source, dtype):
+        flat[array.leaf.path][... if array.layer is None else array.layer] = array.values
+        if not array.finite:
+            bad.append(f"{array.name}: NaN or infinity")
     if bad:
-        fail(source.facts.layout, bad)
+        fail(source.info.layout, bad)
     condition = source.cond_embed
     if condition is None:
         condition = np.zeros((2, config.action.width))

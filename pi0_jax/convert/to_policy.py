@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.convert.keymap import LEAVES
-from pi0_jax.convert.source import Source, leaf_shapes, parameters, pieces, progress_bar, tasks
+from pi0_jax.convert.source import (
+    Source,
+    layer_arrays,
+    leaf_shapes,
+    parameters,
+    progress_bar,
+    tasks,
+)
 from pi0_jax.convert.statistics import FoundStats, own_width
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
@@ -71,10 +78,10 @@ def convert(
         InputError: a weight is not finite (all are listed), or a setting does not fit.
     """
     start = time.monotonic()
-    dtype = request.dtype or lossless(source.facts.dtypes)
+    dtype = request.dtype or lossless(source.info.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
-    files = source.facts.files
-    size = parameters(source.facts.config) * np.dtype(dtype).itemsize
+    files = source.info.files
+    size = parameters(source.info.config) * np.dtype(dtype).itemsize
     check_space(request.destination, size, "the parameters")
     with new_folder(request.destination, overwrite=request.overwrite) as folder:
         with ThreadPoolExecutor(1) as background:
@@ -93,7 +100,7 @@ def policy_spec(
     Raises:
         InputError: settings that contradict each other.
     """
-    model = replace(source.facts.config, compute_dtype=dtype)
+    model = replace(source.info.config, compute_dtype=dtype)
     actions = declared.action_dim or own_width(found.stats.actions)
     if request.delta_dims > min(actions, len(found.stats.state.mean)):
         raise InputError(f"--delta-dims {request.delta_dims}: the robot has {actions} actions")
@@ -138,7 +145,7 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
     Raises:
         InputError: one list of all weights that are not finite.
     """
-    config = source.facts.config
+    config = source.info.config
     shapes, bad = leaf_shapes(config), []
     total = len(tasks(config))
     with TreeWriter(path) as writer, progress_bar(title, total) as progress:
@@ -146,14 +153,14 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
             layered = leaf.depth is not None
             writer.create(f"params/{leaf.path}", shapes[leaf.path], dtype, layered=layered)
         last = None
-        for done, piece in enumerate(pieces(source, dtype), 1):
-            if not piece.finite:
-                bad.append(f"{piece.name}: NaN or infinity")
-            write = writer.write(f"params/{piece.leaf.path}", piece.values, piece.layer)
+        for done, array in enumerate(layer_arrays(source, dtype), 1):
+            if not array.finite:
+                bad.append(f"{array.name}: NaN or infinity")
+            write = writer.write(f"params/{array.leaf.path}", array.values, array.layer)
             if last is not None:
                 last.result()
             last = write
-            progress.update(done, piece.leaf.path)
+            progress.update(done, array.leaf.path)
         if last is not None:
             last.result()
         _write_condition(writer, source, dtype)
@@ -163,7 +170,7 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
 
 def _write_condition(writer: TreeWriter, source: Source, dtype: str) -> None:
     """`cond_embed`: zero at first, so that the converted policy acts as it did."""
-    shape = (2, source.facts.config.action.width)
+    shape = (2, source.info.config.action.width)
     values = source.cond_embed if source.cond_embed is not None else np.zeros(shape)
     writer.create("params/cond_embed", shape, dtype, layered=False)
     writer.write("params/cond_embed", values.astype(np.dtype(dtype))).result()
@@ -183,18 +190,18 @@ def _relative(file: Path, request: ConvertRequest) -> str:
 def _manifest(
     source: Source, found: FoundStats, request: ConvertRequest, dtype: str, digests: dict[str, str]
 ) -> dict[str, Any]:
-    facts = source.facts
+    info = source.info
     return {
         "made_by": "convert",
         "source": request.source,
-        "layout": facts.layout,
+        "layout": info.layout,
         "files_sha256": digests,
         "statistics": found.where,
-        "source_dtypes": sorted(facts.dtypes),
+        "source_dtypes": sorted(info.dtypes),
         "dtype": dtype,
-        "notes": facts.notes,
-        "keys_used": facts.used,
-        "keys_unused": facts.unused,
+        "notes": info.notes,
+        "keys_used": info.used,
+        "keys_unused": info.unused,
         "versions": versions(),
     }
 
@@ -213,21 +220,21 @@ def _summary(
     dtype: str,
     seconds: float,
 ) -> str:
-    facts, model = source.facts, spec.model
+    info, model = source.info, spec.model
     count = parameters(model)
     rows: Sequence[tuple[str, str]] = (
-        ("layout", facts.layout),
-        ("keys", f"{len(facts.used)} used, {len(facts.unused)} known to be unused, none left over"),
+        ("layout", info.layout),
+        ("keys", f"{len(info.used)} used, {len(info.unused)} known to be unused, none left over"),
         ("leaves", f"{len(LEAVES)} official, and cond_embed"),
         ("parameters", f"{count:,}"),
         ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
-        ("dtype", f"{'/'.join(sorted(facts.dtypes))} -> {dtype}"),
+        ("dtype", f"{'/'.join(sorted(info.dtypes))} -> {dtype}"),
         ("compute", f"{model.compute_dtype}; output float32"),
         ("horizon", f"{model.action_horizon} actions of {len(spec.robot.actions)}"),
         ("cameras", ", ".join(spec.robot.cameras)),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         ("time", duration(seconds)),
-        *(("note", note) for note in [*facts.notes, *_tokenizer_note(request)]),
+        *(("note", note) for note in [*info.notes, *_tokenizer_note(request)]),
         ("written", str(request.destination)),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)

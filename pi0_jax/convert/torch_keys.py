@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, LEAVES, Layout, Leaf, Tensor
+from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, LEAVES, Leaf, Tensor, TorchLayout
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 
@@ -18,7 +18,7 @@ _OPTIONAL_LEVEL = ("vision_tower.vision_model.", "vision_tower.")
 _EXPERT_WORDS, _WORDS = "vocab action", "vocab vlm"
 
 
-def recognise(keys: Iterable[str], path: Path) -> Layout:
+def recognise(keys: Iterable[str], path: Path) -> TorchLayout:
     """The layout whose names fit most of the keys.
 
     Raises:
@@ -43,7 +43,7 @@ def recognise(keys: Iterable[str], path: Path) -> Layout:
     return best
 
 
-def check_family(layout: Layout, family: str, config: TorchConfig, path: Path) -> None:
+def check_family(layout: TorchLayout, family: str, config: TorchConfig, path: Path) -> None:
     """The layout is what --layout says.
 
     Raises:
@@ -74,7 +74,7 @@ def without_optional_level(keys: Iterable[str], path: Path) -> dict[str, str]:
     return found
 
 
-def expected_keys(layout: Layout, depths: dict[str, int], embedding: str) -> Expected:
+def expected_keys(layout: TorchLayout, depths: dict[str, int], embedding: str) -> Expected:
     """Every key that a complete checkpoint has.
 
     Args:
@@ -91,7 +91,7 @@ def expected_keys(layout: Layout, depths: dict[str, int], embedding: str) -> Exp
     return found
 
 
-def embedding_key(layout: Layout, keys: Iterable[str]) -> str:
+def embedding_key(layout: TorchLayout, keys: Iterable[str]) -> str:
     """Where the token embedding is.
 
     safetensors keeps one name of a tied pair, the alphabetically first: lm_head. lerobot from 0.5
@@ -102,7 +102,9 @@ def embedding_key(layout: Layout, keys: Iterable[str]) -> str:
     return layout.lm_head if tied and layout.lm_head else key
 
 
-def unused_keys(layout: Layout, keys: Iterable[str], embedding: str) -> dict[str, tuple[str, str]]:
+def unused_keys(
+    layout: TorchLayout, keys: Iterable[str], embedding: str
+) -> dict[str, tuple[str, str]]:
     """Keys that no forward pass reads: their axes, and the reason."""
     known = {key: (_EXPERT_WORDS, why) for key, why in layout.unused.items()}
     if layout.lm_head and layout.lm_head != embedding:

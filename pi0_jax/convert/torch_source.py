@@ -19,7 +19,7 @@ class TorchSource:
     """`Source` of a PyTorch checkpoint.
 
     Attributes:
-        facts: layout, architecture, accounting.
+        info: layout, architecture, accounting.
         layout: prefixes of the names.
         tensors: the files.
         config: their config.json.
@@ -60,7 +60,7 @@ class TorchSource:
         )
         unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
-        self.facts = CheckpointInfo(
+        self.info = CheckpointInfo(
             layout=self.layout.name,
             config=config_from_sizes(self._sizes, settings),
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),

@@ -68,7 +68,7 @@ def against_golden(source: Source, golden: Arrays) -> dict[str, Any]:
         InputError: inputs are missing, or do not fit the checkpoint's sizes.
     """
     obs, flow_in = stages.inputs(golden)
-    config = _fit(source.facts.config, obs, flow_in)
+    config = _fit(source.info.config, obs, flow_in)
     params = on_device(load_params(source, "float32"))
     with jax.default_matmul_precision("highest"):
         found = jax.device_get(stages.forward(config, params, obs, flow_in))
@@ -81,7 +81,7 @@ def against_golden(source: Source, golden: Arrays) -> dict[str, Any]:
             gradient.pop("cond_embed")  # not in the official tree, and no condition is given
             found["grad_global_norm"] = np.asarray(stages.global_norm(gradient))
     errors = {name: _error(name, found[name], golden[name]) for name in found if name in golden}
-    horizons = {"checkpoint": source.facts.config.action_horizon, "golden": config.action_horizon}
+    horizons = {"checkpoint": source.info.config.action_horizon, "golden": config.action_horizon}
     return _report(source, errors) | {"action_horizon": horizons}
 
 
@@ -91,10 +91,10 @@ def against_checkpoint(source: Source, other: Source, seed: int) -> dict[str, An
     Raises:
         InputError: different architectures.
     """
-    config = source.facts.config
+    config = source.info.config
     horizon = config.action_horizon
-    if _core(config) != _core(other.facts.config):
-        raise InputError(f"different architectures: {config} and {other.facts.config}")
+    if _core(config) != _core(other.info.config):
+        raise InputError(f"different architectures: {config} and {other.info.config}")
     obs, flow_in = random_inputs(config, seed)
     outputs = []
     for checkpoint in (source, other):
@@ -108,7 +108,7 @@ def against_checkpoint(source: Source, other: Source, seed: int) -> dict[str, An
     a, b = outputs
     errors = {name: _error(name, a[name], b[name]) for name in a if name in TOLERANCES}
     report = _report(source, errors, other)
-    horizons = {"a": horizon, "b": other.facts.config.action_horizon}
+    horizons = {"a": horizon, "b": other.info.config.action_horizon}
     return report | {"action_horizon": horizons}
 
 
@@ -191,7 +191,7 @@ def _report(
     source: Source, errors: dict[str, float], other: Source | None = None
 ) -> dict[str, Any]:
     both = [source] if other is None else [source, other]
-    rounded = any(s.facts.dtypes != {"float32"} for s in both)
+    rounded = any(s.info.dtypes != {"float32"} for s in both)
     rows = {}
     for name, error in errors.items():
         tolerance = TOLERANCES.get(name, 0.0)
@@ -205,8 +205,8 @@ def _report(
         }
     return {
         "ok": bool(rows) and all(row["ok"] for row in rows.values()),
-        "layouts": [s.facts.layout for s in both],
-        "weights": ["/".join(sorted(s.facts.dtypes)) for s in both],
+        "layouts": [s.info.layout for s in both],
+        "weights": ["/".join(sorted(s.info.dtypes)) for s in both],
         "device": str(jax.devices()[0]),
         "stages": rows,
     }
