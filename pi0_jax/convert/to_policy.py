@@ -32,7 +32,7 @@ from pi0_jax.robot import Robot, numbered
 from pi0_jax.versions import versions
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-# openpi's LIBERO client looks again after five actions.
+# openpi's LIBERO client executes five actions of a chunk, then calls the policy again.
 _EXECUTE_STEPS = 5
 _TWO_ARMS = 14  # actions of ALOHA, the robot with two arms that openpi knows
 
@@ -42,13 +42,13 @@ class ConvertRequest:
     """What the command line asks for.
 
     Attributes:
-        source: as typed, for the manifest.
-        folder: the source on this machine; its tokenizer comes along.
+        source: the source as typed, for the manifest.
+        folder: the source on this machine; its tokenizer is copied too.
         destination: policy folder to make.
-        dtype: of the parameters written; None keeps the source's.
-        delta_dims: leading action dimensions relative to the state.
-        cameras: names in order; None takes the source's.
-        overwrite: replace an earlier policy folder.
+        dtype: name of the dtype to write; None for one that loses nothing.
+        delta_dims: number of leading action dimensions that are relative to the state.
+        cameras: names in order; None for those of the source.
+        overwrite: whether to replace an earlier policy folder.
     """
 
     source: str
@@ -66,13 +66,13 @@ def convert(
     """Writes the policy folder.
 
     Args:
-        source: weights, already accounted for by name and shape.
-        found: statistics.
-        declared: what the layout's own config says.
-        request: the rest.
+        source: the weights; every name and shape has been checked.
+        found: the statistics.
+        declared: what the checkpoint's config.json declares.
+        request: what the command line asks for.
 
     Returns:
-        The summary for people.
+        The summary to print, one line per fact.
 
     Raises:
         InputError: a weight is not finite (all are listed), or a setting does not fit.
@@ -84,6 +84,7 @@ def convert(
     size = parameters(source.info.config) * np.dtype(dtype).itemsize
     check_space(request.destination, size, "the parameters")
     with new_folder(request.destination, overwrite=request.overwrite) as folder:
+        # Hashing reads every byte of the source; in a thread it overlaps the conversion.
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
@@ -100,6 +101,7 @@ def policy_spec(
     Raises:
         InputError: settings that contradict each other.
     """
+    # Activations get the dtype of the weights.
     model = replace(source.info.config, compute_dtype=dtype)
     actions = declared.action_dim or own_width(found.stats.actions)
     if request.delta_dims > min(actions, len(found.stats.state.mean)):
@@ -117,12 +119,13 @@ def policy_spec(
 def _robot(
     found: FoundStats, declared: TorchConfig, request: ConvertRequest, actions: int
 ) -> Robot:
-    """The policy's robot, as far as the source tells: widths and cameras.
+    """The policy's robot, as far as the source describes it: widths and cameras.
 
-    openpi names three cameras for every robot. One with a single arm has no right wrist, and
+    openpi names three cameras for every robot. A robot with one arm has no right wrist, and
     openpi masks that camera (`policies/libero_policy.py`, `droid_policy.py`).
     """
     cameras, masked = request.cameras or declared.cameras or OPENPI_CAMERAS, ()
+    # Cameras that the user names are taken as they are.
     if not request.cameras and cameras == OPENPI_CAMERAS and actions < _TWO_ARMS:
         cameras, masked = OPENPI_CAMERAS[:2], OPENPI_CAMERAS[2:]
     return Robot(
@@ -135,7 +138,7 @@ def _robot(
 
 
 def lossless(dtypes: frozenset[str]) -> str:
-    """bfloat16 where all weights are; else float32, which holds every other exactly."""
+    """The dtype that holds weights of these dtypes exactly: bfloat16 if all are, else float32."""
     return "bfloat16" if dtypes == {"bfloat16"} else "float32"
 
 
@@ -152,6 +155,8 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
         for leaf in LEAVES:
             layered = leaf.depth is not None
             writer.create(f"params/{leaf.path}", shapes[leaf.path], dtype, layered=layered)
+        # A write needs its array until it is done. Waiting for the one before keeps at most two
+        # layers of the writer in memory, and lets the next be read meanwhile.
         last = None
         for done, array in enumerate(layer_arrays(source, dtype), 1):
             if not array.finite:
@@ -164,12 +169,13 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
         if last is not None:
             last.result()
         _write_condition(writer, source, dtype)
+    # All bad weights in one error; the unfinished folder disappears with it.
     if bad:
         tree_check.fail(title, bad)
 
 
 def _write_condition(writer: TreeWriter, source: Source, dtype: str) -> None:
-    """`cond_embed`: zero at first, so that the converted policy acts as it did."""
+    """Writes `cond_embed` [2, w]: zero where the source has none, so the policy acts as before."""
     shape = (2, source.info.config.action.width)
     values = source.cond_embed if source.cond_embed is not None else np.zeros(shape)
     writer.create("params/cond_embed", shape, dtype, layered=False)
