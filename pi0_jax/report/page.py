@@ -229,7 +229,7 @@ def _words(entry: Mapping[str, Any], key: str) -> str:
 
 def _settings(run: RunData) -> str:
     """The command, and protocol and config as tables that open on a click."""
-    # config.json of a run has it; a folder with results alone has it in the protocol.
+    # A run's config.json has the command; other results may have it in their protocol.
     command = run.config.get("command") or run.protocol.get("command")
     if isinstance(command, list):  # sys.argv
         command = shlex.join(["python", *map(str, command)])
