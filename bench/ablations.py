@@ -2,9 +2,9 @@
 
 python bench/ablations.py [--seeds 0 1 2] [--workdir runs/ablations] [--plot docs/ablations.png]
 
-Trains every method of `configs/demo.py:ablations` for every seed (an interrupted run goes on), all
-from the seed's one base policy with equally many rollouts tried and optimizer steps, and adds up
-the seeds.
+Trains every method of `configs/demo.py:ablations` for every seed (an interrupted run goes on) and
+adds up the seeds. All methods of a seed start from its one base policy, and have the same numbers
+of rollouts and optimizer steps.
 """
 
 import argparse
@@ -28,14 +28,14 @@ class Line:
     """One method at one guidance scale, over all seeds.
 
     Attributes:
-        method: name.
-        guidance: scale.
-        rows: one a seed.
-        flips: initial states solved here and not at guidance 1 by the same parameters, and the
-            other way round; what guidance alone does.
+        method: name of the method.
+        guidance: guidance scale.
+        rows: one row per seed.
+        flips: how many initial states the same parameters solve at this scale and not at scale 1,
+            and the other way round: the effect of guidance alone.
         gap: mean guidance gap at the end of training; NaN where none is measured.
-        rollouts: episodes tried, a seed.
-        minutes: of rollouts and updates, a seed.
+        rollouts: episodes tried per seed.
+        minutes: minutes of rollouts and updates per seed.
     """
 
     method: str
@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
 
 
 def train(seed: int, folder: Path) -> None:
-    """Runs train.py to its end, going on where it was interrupted."""
+    """Runs train.py to its end; continues a run that was interrupted."""
     command = [sys.executable, "train.py", "--config", "configs/demo.py:ablations"]
     command += [f"--config.seed={seed}", "--workdir", str(folder)]
     if (folder / "config.json").exists():
@@ -110,7 +110,7 @@ def results(folder: Path) -> dict[tuple[str, float | None], Row]:
 
 
 def flips(folders: Sequence[Path], method: str, guidance: float | None) -> tuple[int, int]:
-    """Initial states that guidance wins and loses against guidance 1, over all seeds."""
+    """Numbers of initial states that guidance wins and loses against scale 1, over all seeds."""
     won = lost = 0
     for folder in folders:
         at_one, here = outcomes(folder, method, 1.0), outcomes(folder, method, guidance or 0.0)
@@ -120,14 +120,14 @@ def flips(folders: Sequence[Path], method: str, guidance: float | None) -> tuple
 
 
 def outcomes(folder: Path, method: str, guidance: float) -> dict[tuple[str, int], bool]:
-    """Success by task and seed of one evaluation; every guidance meets the same states."""
+    """Success by task and seed of one evaluation; every guidance scale has the same states."""
     file = folder / "episodes" / "eval" / f"{method}_{guidance:g}.jsonl"
     episodes = [json.loads(line) for line in file.read_text().splitlines()]
     return {(one["task"], one["seed"]): one["success"] for one in episodes}
 
 
 COSTS = ("gap", "rollouts", "minutes")
-# How far apart the branches are, by the learning rate of what tells them apart.
+# Methods whose guidance gap is plotted, by the learning rate of the condition embedding.
 GAPS = {"embedding_rate_1": "x 1", "ript": "x 20", "embedding_rate_30": "x 30"}
 
 
@@ -136,6 +136,7 @@ def gap_curves(folders: Sequence[Path]) -> dict[str, list[float]]:
     runs = [read_metrics(folder / "metrics.jsonl") for folder in folders]
     curves = {}
     for method, label in GAPS.items():
+        # One list of gaps per seed, a gap per iteration.
         of_seeds = [
             [
                 line["guidance_gap"]
@@ -149,7 +150,7 @@ def gap_curves(folders: Sequence[Path]) -> dict[str, list[float]]:
 
 
 def spent(folder: Path) -> dict[str, dict[str, float]]:
-    """What each method of a run took: `COSTS` by method."""
+    """The cost of each method of a run: method to `COSTS`."""
     of_method: dict[str, list[dict[str, Any]]] = {}
     for line in read_metrics(folder / "metrics.jsonl"):
         if line["phase"] == "rl" and "rollouts" in line:
@@ -165,12 +166,12 @@ def spent(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """NaN where one of them is."""
+    """Mean; NaN if one of the values is."""
     return sum(values) / len(values)
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Markdown, the best pooled rate first; in points against filtered BC."""
+    """A markdown table, the best pooled rate first; differences to filtered BC in points."""
     reference = next((x.pooled.rate for x in lines if x.method == REFERENCE), math.nan)
     head = (
         "| method | w | success, all seeds | to filtered BC | won : lost to w = 1 | each seed | "
@@ -197,7 +198,7 @@ def _cells(line: Line, reference: float) -> str:
 
 
 def plot(lines: Sequence[Line], gaps: dict[str, list[float]], path: Path) -> None:
-    """Left, pooled rates with 95 % intervals and a dot a seed; right, how the branches part."""
+    """Left: pooled rates with 95 % intervals and a dot per seed. Right: the guidance gap."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 0.26 * len(lines) + 1))

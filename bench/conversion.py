@@ -1,28 +1,23 @@
-"""How much memory and time conversion takes at full size (3.24 billion parameters, bfloat16).
+"""Memory and time of a conversion at full size (3.24 billion parameters, bfloat16).
 
-python bench/conversion.py [--folder TMP]
+python bench/conversion.py [--folder TMP]     from the root of the repository
 
 Makes a random checkpoint in openpi's PyTorch layout, sharded as on the hub, in a temporary folder;
 copies it, converts it to a policy folder and back; prints peak RSS, seconds, and the ratio to the
-copy. Needs 20 GB of disk for a while; everything is deleted at the end.
+copy. Needs 20 GB of disk while it runs; everything is deleted at the end.
 """
-
-# ruff: noqa: E402
-import sys
-from pathlib import Path
-
-# Beside this file, `import convert` would find this file instead of the package.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -42,7 +37,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Measured:
-    """One step: seconds, and the peak RSS of its process in bytes (0 for a step in this one)."""
+    """One measured step.
+
+    Attributes:
+        name: name of the step.
+        seconds: wall time.
+        peak: peak RSS of the step's process, in bytes; 0 for a step in this process.
+    """
 
     name: str
     seconds: float
@@ -78,7 +79,7 @@ def make_checkpoint(folder: Path, config: Pi0Config) -> int:
         announced = {key: ("bfloat16", size) for key, size in shard.items()}
         with SafetensorsWriter(folder / name, announced, {}) as writer:
             for key, size in shard.items():
-                # The same random numbers again and again: nothing here compresses them.
+                # The same random numbers repeated: no step compresses them, so it is no help.
                 writer.write(key, np.resize(pool, size))
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -109,20 +110,20 @@ def command(name: str, *arguments: str) -> Measured:
 
 
 def measure(config: Pi0Config, folder: Path) -> list[Measured]:
-    """Copy, there and back, in a folder that must be empty."""
+    """Measures a copy and the conversion both ways, in an empty folder."""
     source, policy, back = folder / "source", folder / "policy", folder / "back"
     size = make_checkpoint(source, config)
     print(f"{size:,} bytes of bfloat16 in {len(list(source.glob('*.safetensors')))} shards")
     copied = copy(source, folder / "copy")
     shutil.rmtree(folder / "copy")
-    there = command("pi0_jax.convert.torch_to_flax", str(source), str(policy))
+    there = command("convert.torch_to_flax", str(source), str(policy))
     shutil.rmtree(source)
-    again = command("pi0_jax.convert.flax_to_torch", str(policy), str(back), "--layout", "openpi")
+    again = command("convert.flax_to_torch", str(policy), str(back), "--layout", "openpi")
     return [copied, there, again]
 
 
 def report(rows: Sequence[Measured]) -> str:
-    """The table, each row beside the plain copy."""
+    """The table, each row with its ratio to the plain copy."""
     lines = [f"{'':<24}{'seconds':>9}{'x copy':>8}{'peak RSS':>11}"]
     for row in rows:
         ratio, peak = row.seconds / rows[0].seconds, f"{row.peak / 1e9:.2f} GB" if row.peak else ""

@@ -1,8 +1,8 @@
-"""How often the scripted demonstrators solve LIBERO's tasks when they make no error on purpose.
+"""How often the scripted demonstrators solve LIBERO's tasks without their deliberate errors.
 
 python bench/experts.py [--suites libero_spatial libero_object libero_goal] [--episodes 20]
 
-The initial states are the benchmark's own, from 0 on. Assets: LIBERO_ASSETS, or LIBERO's own.
+Initial states: the benchmark's own, from number 0 on. Assets: LIBERO_ASSETS, or LIBERO's own.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.episode import Episode
 from pi0_jax.run.success import wilson
 
-# Nobody looks: pictures would cost more than the rest.
+# No pictures are needed, and they would cost more than the rest.
 STYLE = DemonstratorConfig(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
 TIMEOUT_S = 120.0
 
 
 def main() -> None:
-    """Prints a markdown table, a line a task."""
+    """Prints a markdown table, one line per task."""
     args = arguments()
     tasks = [
         task
@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
 
 
 def line(task: LiberoTask, results: list[Episode | None]) -> str:
-    """One task; episodes that the simulator spoiled (None) are not counted."""
+    """The line of one task; episodes in which the simulator failed (None) are not counted."""
     valid = [episode for episode in results if episode is not None]
     solved = sum(episode.success for episode in valid)
     low, high = wilson(solved, len(valid))

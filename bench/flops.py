@@ -2,8 +2,8 @@
 
 python bench/flops.py
 
-Nothing is compiled or allocated. XLA's own count takes a loop's body once; here loops count as
-often as they run, and a branch as often as it is taken. 1 multiply-add = 2 FLOPs; only products of
+Nothing is compiled or allocated. XLA's own count has a loop's body once; here a loop counts as
+often as it runs, and a branch as often as it is taken. 1 multiply-add = 2 FLOPs. Only products of
 matrices are counted, as in roofline arithmetic.
 """
 
@@ -36,7 +36,7 @@ def traced(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def program_flops(jaxpr: Any, trips: int = 1) -> float:
-    """FLOPs of a program that is the body of a loop of `trips` iterations, once on average."""
+    """FLOPs of one run of a program that is the body of a loop of `trips` turns, on average."""
     return sum(_equation_flops(equation, trips) for equation in jaxpr.eqns)
 
 
@@ -49,7 +49,7 @@ def _equation_flops(equation: Any, trips: int) -> float:
             length = params["length"]
             return length * program_flops(params["jaxpr"].jaxpr, length)
         case "cond":
-            # `scan_layers` takes branch 1 for the last of its layers and branch 0 before.
+            # `scan_layers` takes branch 1 for its last layer and branch 0 for the others.
             before, last = (program_flops(branch.jaxpr) for branch in params["branches"])
             return ((trips - 1) * before + last) / trips
         case "while" | "conv_general_dilated":
@@ -84,7 +84,7 @@ def sample_flops(guidance: float, cameras: int = 2) -> float:
     params = jax.eval_shape(model.init, jax.random.key(0))
     noise = jax.ShapeDtypeStruct((1, CONFIG.action_horizon, CONFIG.action_dim), jnp.float32)
     obs = abstract_batch(CONFIG, cameras, 1).obs
-    # A number of steps that is known makes the loop one whose trips can be counted.
+    # Without jit the number of steps is a constant, so the loop's turns can be counted.
     run = inspect.unwrap(sample)
     return traced(
         lambda p, o, n: run(model, branches(guidance), p, o, n, 10, guidance), params, obs, noise
@@ -92,7 +92,7 @@ def sample_flops(guidance: float, cameras: int = 2) -> float:
 
 
 def table(title: str, rows: dict[str, float]) -> None:
-    """Prints TFLOP, and ratios to the first."""
+    """Prints TFLOP per row, and its ratio to the first row."""
     first = next(iter(rows.values()))
     print(f"\n{title}")
     for name, value in rows.items():

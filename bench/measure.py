@@ -13,7 +13,10 @@ from pi0_jax.types import Batch, Observation
 
 
 def small() -> Pi0Config:
-    """Proportions of pi0 at a size that a CPU steps in about a second: prefix 144, suffix 17."""
+    """pi0's proportions, so small that a CPU update takes about a second.
+
+    144 prefix tokens and 17 suffix tokens.
+    """
     return Pi0Config(
         vision=VisionConfig(
             image_size=112, patch_size=14, width=192, depth=5, mlp_dim=768, num_heads=4
@@ -35,13 +38,21 @@ SIZES = {"small": small, "pi0": pi0}
 
 
 def windows(config: Pi0Config, size: int, cameras: int = 2, absent: int = 0) -> Batch:
-    """Random windows; the last `absent` of the cameras are masked, as openpi pads LIBERO."""
+    """Random training windows.
+
+    Args:
+        config: architecture.
+        size: number of windows b.
+        cameras: cameras c per window.
+        absent: how many of the last cameras are masked, as openpi pads LIBERO.
+    """
     rng = np.random.default_rng(0)
     pixels, length, horizon = (
         config.vision.image_size,
         config.prompt_length,
         config.action_horizon,
     )
+    # bool[b, c]
     image_mask = np.broadcast_to(np.arange(cameras) < cameras - absent, (size, cameras))
     obs = Observation(
         images=rng.integers(256, size=(size, cameras, pixels, pixels, 3), dtype=np.uint8),
@@ -63,9 +74,9 @@ class Seconds:
     """The fastest round of a variant.
 
     Attributes:
-        wall: seconds that passed.
-        cpu: seconds of all this process's threads: on a CPU that others use too, the better
-            measure of what the program costs.
+        wall: wall time in seconds.
+        cpu: CPU time of all threads of this process, in seconds. On a machine that others use too,
+            it is the better measure of what the program costs.
     """
 
     wall: float
@@ -73,7 +84,8 @@ class Seconds:
 
 
 def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Seconds]:
-    """Times each variant; they take turns, so that a busy machine slows all alike."""
+    """Times each variant; they take turns, so that a busy machine slows all of them equally."""
+    # The first call compiles.
     for run in variants.values():
         jax.block_until_ready(run())
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
@@ -86,7 +98,7 @@ def side_by_side(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[st
 
 
 def compare(title: str, variants: dict[str, Callable[[], Any]], rounds: int) -> None:
-    """Prints milliseconds and ratios to the first, of wall time and of CPU time."""
+    """Prints wall and CPU milliseconds of each variant, and their ratios to the first."""
     seconds = side_by_side(variants, rounds)
     first = next(iter(seconds.values()))
     print(f"\n{title}: wall ms, ratio, CPU ms, ratio", flush=True)

@@ -1,10 +1,10 @@
-"""Memory of an update at full size: by count, and by a compiler for a machine that is not here.
+"""Memory of an update at full size: by count, and by the compiler of a TPU that is not here.
 
 python bench/memory.py                                # by count, in seconds
 TPU_LIBRARY_PATH=.../libtpu.so python bench/memory.py --tpu v5p    # and compiled, in minutes
 
-No weight and no accelerator is needed. The CPU's own compiler is not asked: it counts float32
-copies of bfloat16 weights. `pip install --no-deps --target DIR libtpu` gives the TPU's, which
+It needs no weights and no accelerator. The CPU's compiler is not used, because it counts float32
+copies of bfloat16 weights. `pip install --no-deps --target DIR libtpu` installs the TPU's, which
 compiles for a described topology.
 """
 
@@ -23,7 +23,7 @@ from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import GB, Job, abstract_batch, compiled_bytes, count
 from pi0_jax.training.optimizer import OptimizerConfig
 
-# Slice type, and its smallest topology: 16 GB and 95 GB a device.
+# Slice type and its smallest topology; 16 GB and 95 GB per device.
 TPUS = {"v5e": ("v5litepod-4", "v5e:2x2"), "v5p": ("v5p-8", "v5p:2x2x1")}
 
 
@@ -59,7 +59,7 @@ def job(case: Case) -> Job:
 
 
 def described(name: str) -> Any:
-    """A device of a TPU that need not exist."""
+    """A device of a described TPU, which need not exist."""
     slice_type, topology = TPUS[name]
     os.environ |= {
         "TPU_SKIP_MDS_QUERY": "1",

@@ -1,4 +1,4 @@
-"""What the shared prefix is compared with: one whole pass for each branch of guidance."""
+"""Losses that ours are compared with: one whole pass per guidance branch, and joint attention."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from pi0_jax.types import Batch, Observation
 
 
 def two_pass_loss(model: Pi0, alpha: float) -> SampledLoss:
-    """`cfg_flow_matching_loss` with a prefix pass for each branch, one noise/time draw.
+    """The loss of objective `cfg` with one prefix pass per branch and one noise/time sample.
 
-    The second pass takes the batch in reverse order: else the compiler would see that the
-    prefixes are equal, and compute one.
+    The second pass takes the batch in reverse order. Otherwise the compiler would see that the
+    prefixes are equal, and compute only one.
     """
 
     def branch(params: Params, batch: Batch, drawn: NoiseAndTime, branch_id: int) -> jax.Array:
@@ -43,8 +43,8 @@ def two_pass_loss(model: Pi0, alpha: float) -> SampledLoss:
 def joint_loss(model: Pi0) -> SampledLoss:
     """Plain flow matching as openpi computes it: one attention over prefix and suffix.
 
-    In every layer the tokens of both experts meet in one product with one mask, and the last
-    layer is computed for the prefix too, though nothing reads it. Same parameters, same value.
+    In every layer the tokens of both experts are in one product with one mask, and the last layer
+    is computed for the prefix too, although nothing reads it. Same parameters, same value.
     """
 
     def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
@@ -59,7 +59,7 @@ def joint_loss(model: Pi0) -> SampledLoss:
 def _joint_velocity(
     model: Pi0, params: Params, obs: Observation, x_t: jax.Array, time: jax.Array
 ) -> jax.Array:
-    """As `Pi0.velocity` for one suffix row: float32[b, 1, H, d]."""
+    """Like `Pi0.velocity` for one suffix row: float32[b, 1, H, d]."""
     config, llm = model.config, params["PaliGemma"]["llm"]
     experts = [gemma.DecoderLayer(config, sizes) for sizes in (config.vlm, config.action)]
     prefix, valid = model.embed_prefix(params, obs)
@@ -73,6 +73,7 @@ def _joint_velocity(
             expert.apply({"params": w}, x, at, method="qkv")
             for expert, w, x, at in zip(experts, weights, tokens, places, strict=True)
         ]
+        # [b, p, ...] and [b, s, ...] -> [b, p + s, ...]
         q, k, v = (jnp.concatenate(both, axis=1) for both in zip(*parts, strict=True))
         seen = gemma.attend(q[:, None], (k, v, allowed))[:, 0]
         halves = jnp.split(seen, [valid.shape[1]], axis=1)
@@ -89,7 +90,7 @@ def _joint_velocity(
 
 
 def _joint_mask(valid: jax.Array, own: jax.Array) -> jax.Array:
-    """bool[b, p + s, p + s]: everybody sees the prefix, the suffix also itself."""
+    """bool[b, p + s, p + s]: all tokens see the prefix, suffix tokens also the suffix."""
     batch, p = valid.shape
     s = len(own)
     seen = jnp.broadcast_to(valid[:, None], (batch, p + s, p))

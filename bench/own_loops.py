@@ -1,6 +1,6 @@
 """The simulators' own loops, as others run them: one environment that renders every control step.
 
-What is here runs in worker processes; `rollout.py` compares it with ours.
+This code runs in worker processes; `rollout.py` compares its speed with ours.
 """
 
 # mujoco is an extension module without stubs.
@@ -21,7 +21,7 @@ class OwnLoop(Protocol):
     """An environment as its authors made it."""
 
     def begin(self, seed: int) -> Any:
-        """Resets to the initial state `seed` and settles, as examples do; gives the environment."""
+        """Resets to the initial state `seed`, lets objects settle, returns the environment."""
         ...
 
     def close(self) -> None:
@@ -30,12 +30,12 @@ class OwnLoop(Protocol):
 
 
 class Ran(NamedTuple):
-    """What an episode of an own loop took.
+    """Cost and result of an episode of an own loop.
 
     Attributes:
         start_s: wall seconds until the first action.
-        wall_s: wall seconds of the steps.
-        cpu_s: CPU seconds of the steps, of all threads of the process.
+        wall_s: wall seconds of the control steps.
+        cpu_s: CPU seconds of the control steps, all threads of the process together.
         physics: float64[n], the state of the physics at the end (`physics_of`).
     """
 
@@ -57,7 +57,7 @@ class OwnLoopTask:
         return f"own loop of {self.task.name}"
 
     def build(self) -> OwnLoop:
-        """Builds it, rendering included."""
+        """Builds the environment with its renderer."""
         if isinstance(self.task, LiberoTask):
             return LiberoLoop(self.task)
         assert isinstance(self.task, LiftTask)
@@ -82,7 +82,7 @@ class LiberoLoop:
         )
 
     def begin(self, seed: int) -> Any:
-        """One of the benchmark's own initial states; ten steps in which the objects fall."""
+        """Loads one of the benchmark's own initial states; objects fall for ten steps."""
         self.env.seed(seed)
         self.env.reset()
         self.env.set_init_state(self._states[seed])
@@ -96,7 +96,7 @@ class LiberoLoop:
 
 
 class LiftLoop:
-    """robosuite's Lift with `use_camera_obs`, in its own quality of pictures."""
+    """robosuite's Lift with `use_camera_obs`, with pictures of its own quality."""
 
     def __init__(self, task: LiftTask) -> None:
         from pi0_jax.env.robosuite.lift_simulator import make_environment
@@ -134,18 +134,18 @@ def own_episode(loop: OwnLoop, seed: int, actions: np.ndarray) -> Ran:
 
 
 def timed_run(simulator: Any, state: SimState, actions: np.ndarray) -> tuple[ChunkResult, float]:
-    """Job function: a chunk as rollouts run it, and the CPU seconds it took."""
+    """Job function: runs a chunk as rollouts do; its result and CPU seconds."""
     cpu = time.process_time()
-    boundary = simulator.run(state, actions)
-    return boundary, time.process_time() - cpu
+    result = simulator.run(state, actions)
+    return result, time.process_time() - cpu
 
 
 def loaded_physics(simulator: Any, state: SimState) -> np.ndarray:
-    """Job function: `physics_of` a state of ours."""
+    """Job function: `physics_of` one of our states."""
     simulator.load(state)
     return physics_of(simulator._arm.data)
 
 
 def physics_of(data: Any) -> np.ndarray:
-    """float64[n]: time, positions, velocities, and the solver's warm start, of a mujoco.MjData."""
+    """float64[n]: time, positions, velocities and the solver's warm start of a mujoco.MjData."""
     return np.concatenate([[data.time], data.qpos, data.qvel, data.qacc_warmstart])

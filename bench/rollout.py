@@ -1,11 +1,11 @@
-"""Speed of rollouts: a simulator's own loop against ours, and our worker processes, in one run.
+"""Speed of rollouts: a simulator's own loop and ours, and numbers of our workers, in one run.
 
 python bench/rollout.py [--suite lift|libero_spatial|...] [--task 0] [--steps 100] [--rounds 2]
 
 The own loop renders every control step in one process, as openpi's LIBERO example does. Ours
-renders at the end of each chunk. All execute the same random actions, and the states at the end are
-compared bit for bit. CPU seconds are those of the worker processes: on a machine that others use
-too they are the better measure of what a step costs.
+renders at the end of each chunk. All execute the same random actions, and their final states are
+compared bit for bit. CPU seconds are those of the worker processes. On a machine that others use
+too, they are the better measure of what a control step costs.
 """
 
 import argparse
@@ -24,16 +24,17 @@ from pi0_jax.env.workers.pool import SimulatorPool
 
 CHUNKS = (5, 10, 50)
 WORKERS = (1, 2, 4)
-REPEATS = 3  # of the comparison of workers: starting them takes longer than their episodes
+# Repetitions of the comparison of workers: starting them takes longer than their episodes.
+REPEATS = 3
 TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What some episodes of one round took.
+    """Cost of the episodes of one round.
 
     Attributes:
-        episodes: how many.
+        episodes: number of episodes.
         steps: control steps, all episodes together.
         start_s: wall seconds of the episodes' starts.
         wall_s: wall seconds of their steps.
@@ -48,17 +49,17 @@ class Cost:
 
     @property
     def steps_per_s(self) -> float:
-        """Control steps a second of wall time, all workers together."""
+        """Control steps per second of wall time, all workers together."""
         return self.steps / self.wall_s
 
     @property
     def cpu_ms(self) -> float:
-        """CPU milliseconds a control step."""
+        """CPU milliseconds per control step."""
         return 1e3 * self.cpu_s / self.steps
 
     @property
     def episodes_per_min(self) -> float:
-        """Episodes a minute of wall time, their starts included."""
+        """Episodes per minute of wall time, with their starts."""
         return 60 * self.episodes / (self.start_s + self.wall_s)
 
 
@@ -70,7 +71,7 @@ def random_actions(seed: int, steps: int) -> np.ndarray:
 def naive(
     pool: SimulatorPool, task: Task, seed: int, actions: np.ndarray
 ) -> tuple[Cost, np.ndarray]:
-    """One episode of the own loop, and its last state of physics."""
+    """Runs one episode of the own loop; its cost, and the state of the physics at its end."""
     (ran,) = pool.map([Job(OwnLoopTask(task), own_episode, (seed, actions))])  # pyright: ignore[reportArgumentType]
     return Cost(1, len(actions), ran.start_s, ran.wall_s, ran.cpu_s), ran.physics
 
@@ -78,13 +79,13 @@ def naive(
 def ours(
     pool: SimulatorPool, task: Task, episodes: Sequence[tuple[int, np.ndarray]], chunk: int
 ) -> tuple[Cost, list[ChunkResult]]:
-    """Episodes (seed, float32[t, 7] actions) as rollouts run them, and where they ended."""
+    """Runs episodes (seed, float32[t, 7] actions) as rollouts do; their cost and last results."""
     begin = time.perf_counter()
     at: list[ChunkResult] = pool.map([Job(task, start, (seed,)) for seed, _ in episodes])
     middle, cpu, done = time.perf_counter(), 0.0, [0] * len(episodes)
 
     def submit(index: int) -> int:
-        """Ticket of the next chunk of an episode."""
+        """Submits the next chunk of an episode; returns its ticket."""
         actions = episodes[index][1][done[index] : done[index] + chunk]
         return pool.submit(Job(task, timed_run, (at[index].state, actions)))
 
@@ -104,16 +105,18 @@ def ours(
 
 
 def compare_loops(task: Task, steps: int, rounds: int, renderer: str) -> bool:
-    """Prints the own loop and ours by chunk length; returns whether all states are equal."""
+    """Prints the own loop and ours for each chunk length; returns whether all states agree."""
     costs: dict[str, list[Cost]] = {"own loop": [], **{f"chunks of {c}": [] for c in CHUNKS}}
     equal = True
     with (
         SimulatorPool(1, TIMEOUT_S, renderer=renderer) as theirs,
         SimulatorPool(1, TIMEOUT_S, renderer=renderer) as pool,
     ):
-        naive(theirs, task, 0, random_actions(0, 2))  # builds, and compiles what is compiled
+        # The first episodes build the environments, and compile what is compiled.
+        naive(theirs, task, 0, random_actions(0, 2))
         ours(pool, task, [(0, random_actions(0, 2))], 1)
-        for seed in range(rounds):  # variants take turns, so that a busy machine slows all alike
+        # Variants take turns, so that a busy machine slows all of them equally.
+        for seed in range(rounds):
             actions = random_actions(seed, steps)
             cost, physics = naive(theirs, task, seed, actions)
             costs["own loop"].append(cost)
@@ -127,7 +130,7 @@ def compare_loops(task: Task, steps: int, rounds: int, renderer: str) -> bool:
 
 
 def compare_workers(task: Task, steps: int, rounds: int, renderer: str) -> None:
-    """Prints the same episodes in chunks of `CHUNKS[-1]` by number of workers."""
+    """Prints the same episodes, in chunks of `CHUNKS[-1]`, for each number of workers."""
     costs: dict[str, list[Cost]] = {f"{count} workers": [] for count in WORKERS}
     episodes = [(seed, random_actions(seed, steps)) for seed in range(2 * max(WORKERS))]
     for _ in range(rounds):
@@ -139,10 +142,10 @@ def compare_workers(task: Task, steps: int, rounds: int, renderer: str) -> None:
 
 
 def show(title: str, costs: dict[str, list[Cost]]) -> None:
-    """Prints the fastest round of each variant; ratios are to the first line."""
+    """Prints the fastest round of each variant, and its ratio to the first line."""
     best = {name: min(found, key=lambda c: c.wall_s / c.steps) for name, found in costs.items()}
     first = next(iter(best.values()))
-    print(f"\n{title}: env steps/s, ratio, CPU ms a step, ratio, cores used, episodes/min")
+    print(f"\n{title}: env steps/s, ratio, CPU ms per step, ratio, cores used, episodes/min")
     for name, cost in best.items():
         wall = f"{cost.steps_per_s:7.1f} | {cost.steps_per_s / first.steps_per_s:5.2f}"
         cpu = f"{cost.cpu_ms:7.2f} | {first.cpu_ms / cost.cpu_ms:5.2f}"

@@ -1,10 +1,10 @@
-"""Time and memory of one update, variants side by side in one run, and their ratios.
+"""Time and memory of one update: variants side by side in one run, and their ratios.
 
 python bench/step.py [--size small|pi0] [--batch 8] [--rounds 7] [--preset full] [--remat none]
 
-(a) shared-prefix CFG against plain flow matching and against naive two-pass CFG
-(b) two cameras against three with the third masked
-(d) 1, 2, 4 time samples    (e) remat choices    (f) scaling with batch
+(a) plain flow matching, shared-prefix CFG, naive two-pass CFG
+(b) two cameras and three with the third masked
+(d) 1, 2, 4 time samples    (e) remat choices    (f) batch sizes
 """
 
 import argparse
@@ -30,7 +30,14 @@ from pi0_jax.types import Batch
 
 @dataclass
 class Bench:
-    """One training state that all variants go on with, so that it is in memory once."""
+    """One training state that all variants use and update, so that it is in memory once.
+
+    Attributes:
+        params: parameters to start from.
+        optimizer: settings of the optimizer.
+        hardware: settings of the device layout.
+        state: the training state; None before the first update.
+    """
 
     params: Any
     optimizer: OptimizerConfig
@@ -38,7 +45,7 @@ class Bench:
     state: TrainState | None = None
 
     def step(self, loss: SampledLoss, batch: Batch) -> Callable[[], Any]:
-        """Runs one update after another on the same batch, state donated as in training."""
+        """Returns a function that makes one update of the batch, with the state donated."""
         init_fn, step = make_init_and_update(self.params, loss, self.optimizer, 1000, self.hardware)
         jitted, key = jax.jit(step, donate_argnums=0), jax.random.key(1)
         placed = jax.device_put(batch)
@@ -52,7 +59,7 @@ class Bench:
         return run
 
     def megabytes(self, loss: SampledLoss, batch: Batch) -> float:
-        """Memory of the compiled update."""
+        """Memory of the compiled update, in 10^6 bytes."""
         job = Job(self.params, lambda remat: loss, self.optimizer, batch, self.hardware)
         return (compiled_bytes(job) or 0) / 1e6
 
@@ -64,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="full")
-    parser.add_argument("--remat", choices=REMATS, default="none", help="of all but table (e)")
+    parser.add_argument("--remat", choices=REMATS, default="none", help="of all tables except (e)")
     return parser.parse_args()
 
 
@@ -95,9 +102,10 @@ def main() -> None:
     compare("plain flow matching as openpi formulates it", formulations, rounds)
     cameras = {"two cameras": bench.step(cfg, batch), "three, one masked": bench.step(cfg, masked)}
     compare("(b) cameras", cameras, rounds)
+    # Noise and time are sampled n times per window; all samples share the prefix.
     draws = {n: Cfg(0.1).loss(model, n, "embedding") for n in (1, 2, 4)}
     steps = {f"{n} time samples": bench.step(loss, batch) for n, loss in draws.items()}
-    compare("(d) noise/time draws", steps, rounds)
+    compare("(d) noise/time samples", steps, rounds)
     remats = {name: Cfg(0.1).loss(Pi0(config, name), 1, "embedding") for name in REMATS}
     steps = {name: bench.step(loss, batch) for name, loss in remats.items()}
     compare("(e) remat", steps, rounds)

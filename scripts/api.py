@@ -1,4 +1,4 @@
-"""Writes a page per module of pi0_jax to docs/api/, from its docstrings.
+"""Writes one page per module of pi0_jax to docs/api/, from its docstrings.
 
 python scripts/api.py
 """
@@ -8,7 +8,8 @@ import pkgutil
 import shutil
 from pathlib import Path
 
-# GLFW asks a child process for its version when MuJoCo is imported, which pdoc forbids otherwise.
+# GLFW starts a child process to find its version when MuJoCo is imported; pdoc forbids that
+# without this.
 os.environ["PDOC_ALLOW_EXEC"] = "1"
 
 import jax
@@ -22,9 +23,9 @@ PAGES = ROOT / "docs" / "api"
 
 
 def main() -> None:
-    """Makes the pages anew."""
+    """Replaces all pages."""
     show_whole_package()
-    # The class names a private module in its own name, and so would every signature.
+    # The class has a private module in its name, which every signature would show.
     jax.Array.__qualname__ = "Array"
     shutil.rmtree(PAGES, ignore_errors=True)
     pdoc.render.configure(docformat="google", template_directory=ROOT / "scripts" / "api")
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def show_whole_package() -> None:
-    """Shows pdoc what it misses in a package with `__all__`: lazy names and submodules."""
+    """Adds what pdoc misses in a package with `__all__`: lazy names and submodules."""
     lazy = list(getattr(pi0_jax, "__all__", ()))
     for name in lazy:
         setattr(pi0_jax, name, getattr(pi0_jax, name))

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes .venv anew with the newest releases and writes their versions to constraints.txt.
+# Replaces .venv by one with the newest releases and writes their versions to constraints.txt.
 # Usage: scripts/constraints.sh     Then run make test, make demo, and commit the file if both pass.
 set -eu
 cd "$(dirname "$0")/.."
 
-# Releases for the oldest Python exist for the others too; the reverse is not so.
+# Releases for the oldest Python exist for the others too, but not the other way round.
 python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
     echo "error: expected Python 3.11 as python3 on the PATH, got $(python3 -V)" >&2
     exit 2

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains and evaluates the demo in a run folder; an interrupted run goes on, a whole one is shown.
+# Trains and evaluates the demo in a run folder. An interrupted run goes on; a finished one is shown.
 # Usage: scripts/demo.sh RUN [full] [SEED]
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ python=.venv/bin/python
 resume() { [ -e "$1/config.json" ] && echo --resume || true; }
 
 $python train.py --config "$config" --config.seed="$seed" --workdir "$run" $(resume "$run")
-# A second set of initial states, and the policy as it lies on disk.
+# Evaluates the policy folder on a second set of initial states (seeds: docs/glossary.md).
 $python eval.py --config "$config" --checkpoint "$run/policy" --workdir "$run/eval" \
     --config.eval.first_seed=2000000 $(resume "$run/eval")
 echo

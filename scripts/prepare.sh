@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what a target needs: .venv, packages, and a software GL library for rendering.
-# Usage: scripts/prepare.sh demo|dev     Safe to repeat, from any state.
+# Usage: scripts/prepare.sh demo|dev     It may be run again at any time.
 # CONSTRAINTS names the file of exact versions; CONSTRAINTS= (empty) takes the newest releases.
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ apt_install() {
     elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo=sudo
     else die "packages are missing; run:  sudo apt-get install $*  and then make again"
     fi
-    # An update that fails (no network, one dead mirror) need not stop the installation.
+    # The installation may work although the update failed (no network, one dead mirror).
     $sudo apt-get update -qq || true
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
@@ -29,10 +29,10 @@ find_python() {
 }
 
 usable_venv() {
-    # A .venv that was moved or copied here still runs programs of the place it was made in.
+    # A .venv that was moved or copied here still runs the programs of its first place.
     grep -qF "$(pwd -P)/.venv/" .venv/bin/pip 2>/dev/null && .venv/bin/python -c '' 2>/dev/null \
         || return 1
-    # pip keeps what is installed where that satisfies the bounds, so other versions begin anew.
+    # pip keeps installed packages that satisfy the bounds, so other versions need a new .venv.
     [ ! -e .venv/.constraints ] || [ "$(cat .venv/.constraints)" = "$constraints" ]
 }
 
@@ -66,9 +66,9 @@ install_packages() {
     echo "installing packages into .venv ($kind, ${constraints:-newest releases}) ..."
     pip_install --upgrade pip
     if [ "$kind" = dev ]; then
-        # torch on the same line: a bare torch would bring gigabytes of CUDA.
+        # On one line with the rest: torch by itself would bring gigabytes of CUDA.
         pip_install ${constraints:+-c "$constraints"} torch==2.13.0 -e '.[dev]'
-        # Their own lists bring a hundred packages that the simulator never imports.
+        # Their own requirements are a hundred packages that the simulator never imports.
         pip_install --no-deps hf-libero==0.1.4 bddl==1.0.1
     else
         pip_install ${constraints:+-c "$constraints"} -e .

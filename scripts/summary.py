@@ -1,4 +1,4 @@
-"""Several runs side by side: success of every method and guidance scale, each seed and pooled.
+"""Several runs side by side: success of each method and guidance scale, per seed and pooled.
 
 python scripts/summary.py runs/demo_full_0 runs/demo_full_1 runs/demo_full_2
 """

@@ -51,4 +51,4 @@ def test_the_table_shows_each_step_beside_the_copy(bench: ModuleType) -> None:
 
 def test_a_failing_converter_stops_the_benchmark(bench: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="failed with status 2"):
-        bench.command("pi0_jax.convert.jax_to_flax", str(tmp_path / "none"), str(tmp_path / "x"))
+        bench.command("convert.jax_to_flax", str(tmp_path / "none"), str(tmp_path / "x"))

@@ -51,7 +51,7 @@ def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
 
 def test_train_state_alone_gives_the_raw_weights_and_says_so() -> None:
     source = OrbaxSource(GOLDENS / "tiny_pi0/train_state")
-    assert source.facts.notes == ["weights from train_state/params"]
+    assert source.info.notes == ["weights from train_state/params"]
     raw = load_params(source, "float32")["state_proj"]["bias"]
     ema = load_params(OrbaxSource(GOLDENS / "tiny_pi0"), "float32")["state_proj"]["bias"]
     np.testing.assert_allclose(raw, ema + 0.01, atol=1e-6)
@@ -89,7 +89,7 @@ def add_lora(tree: Any, rank: int) -> tuple[Any, Any]:
 def test_adapters_are_found_and_merged(tmp_path: Path) -> None:
     tree, merged = add_lora(official(), rank=2)
     source = OrbaxSource(save(tmp_path, tree))
-    assert source.facts.notes == ["5 low-rank adapters merged"]
+    assert source.info.notes == ["5 low-rank adapters merged"]
     found = load_params(source, "float32")
     del found["cond_embed"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, merged)

@@ -20,7 +20,7 @@ from pi0_jax.model.config import Pi0Config, pi0, tiny
 from pi0_jax.model.pi0 import Pi0
 
 
-def torch_shapes(layout: keymap.Layout, config: Pi0Config) -> dict[str, tuple[int, ...]]:
+def torch_shapes(layout: keymap.TorchLayout, config: Pi0Config) -> dict[str, tuple[int, ...]]:
     sizes = axis_sizes(config)
     return {
         layout.key(tensor, i or 0): shape(tensor.axes, sizes)
@@ -41,7 +41,7 @@ def torch_shapes(layout: keymap.Layout, config: Pi0Config) -> dict[str, tuple[in
     ],
 )
 def test_the_table_names_every_published_tensor(
-    layout: keymap.Layout, file: str, part: str
+    layout: keymap.TorchLayout, file: str, part: str
 ) -> None:
     listed: Any = json.loads((REFERENCE / file).read_text())[part]
     published = {

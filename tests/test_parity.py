@@ -46,7 +46,7 @@ def params(source: OrbaxSource) -> Any:
 
 @pytest.fixture(scope="module")
 def found(source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]) -> dict[str, Any]:
-    return stages.forward(source.facts.config, params, *stages.inputs(golden))
+    return stages.forward(source.info.config, params, *stages.inputs(golden))
 
 
 def assert_within(found: Any, wanted: np.ndarray, tolerance: float) -> None:
@@ -54,7 +54,7 @@ def assert_within(found: Any, wanted: np.ndarray, tolerance: float) -> None:
 
 
 def test_image_tower(source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]) -> None:
-    vision = source.facts.config.vision
+    vision = source.info.config.vision
     tokens = siglip.encode(
         params["PaliGemma"]["img"], vision, golden["image/base_0_rgb"], jnp.dtype("float32")
     )
@@ -99,12 +99,12 @@ def test_samples(
     source: OrbaxSource, params: Any, golden: dict[str, np.ndarray], steps: int
 ) -> None:
     obs, flow_in = stages.inputs(golden)
-    chunk = stages.sample(source.facts.config, params, obs, flow_in["noise"], steps)
+    chunk = stages.sample(source.info.config, params, obs, flow_in["noise"], steps)
     assert_within(chunk, golden[f"sample_actions_{steps}"], 3e-4)
 
 
 def test_gradients(source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]) -> None:
-    gradient = stages.gradient(source.facts.config, params, *stages.inputs(golden))
+    gradient = stages.gradient(source.info.config, params, *stages.inputs(golden))
     assert not gradient.pop("cond_embed").any()
     norm = stages.global_norm(gradient)
     assert norm == pytest.approx(float(golden["grad_global_norm"]), rel=1e-4)
@@ -126,7 +126,7 @@ def test_dropping_the_masked_third_camera_changes_only_rounding(
     obs, flow_in = stages.inputs(golden)
     assert not obs.image_mask[:, 2].any()
     two = obs.replace(images=obs.images[:, :2], image_mask=obs.image_mask[:, :2])
-    without = stages.forward(source.facts.config, params, two, flow_in)
+    without = stages.forward(source.info.config, params, two, flow_in)
     assert_within(without["v_t"], np.asarray(found["v_t"]), 2e-5)
 
 
@@ -136,7 +136,7 @@ def test_a_masked_camera_in_the_middle_is_the_same_as_none(
     obs, flow_in = stages.inputs(golden)
     gap = obs.replace(image_mask=np.array([[True, False, True]] * 2))
     outer = obs.replace(images=obs.images[:, ::2], image_mask=np.ones((2, 2), bool))
-    config = source.facts.config
+    config = source.info.config
     masked, absent = (stages.forward(config, params, o, flow_in)["v_t"] for o in (gap, outer))
     assert_within(masked, np.asarray(absent), 2e-5)
 
@@ -144,7 +144,7 @@ def test_a_masked_camera_in_the_middle_is_the_same_as_none(
 def test_bfloat16_compute_stays_within_the_reference_models_own_rounding(
     source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]
 ) -> None:
-    config = dataclasses.replace(source.facts.config, compute_dtype="bfloat16")
+    config = dataclasses.replace(source.info.config, compute_dtype="bfloat16")
     obs, flow_in = stages.inputs(golden)
     out = stages.forward(config, params, obs, flow_in)
     assert out["prefix_tokens"].dtype == jnp.bfloat16

@@ -1,4 +1,4 @@
-"""The architecture, read off the tensors: sizes of the named axes of `keymap`, and Pi0Config."""
+"""The architecture, from the tensors' shapes: sizes of the axes of `keymap`, and a Pi0Config."""
 
 import math
 from collections import Counter, defaultdict
@@ -10,16 +10,16 @@ from pi0_jax.errors import InputError
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 
 HEADS, KEYS, VISION_HEADS = "heads head_dim", "kv_heads head_dim", "vision_heads vision_head_dim"
-"""Grouped axes of flat PyTorch matrices: their product is in the shape, the factors are not."""
+"""Grouped axes of flat PyTorch matrices: a shape has their product, but not the factors."""
 
 
 class Settings(NamedTuple):
-    """What no tensor's shape tells.
+    """Settings that no tensor's shape shows.
 
     Attributes:
-        action_horizon: actions in a chunk.
-        prompt_length: padded prompt tokens.
-        compute_dtype: of activations.
+        action_horizon: actions per chunk.
+        prompt_length: prompt tokens, padding included.
+        compute_dtype: name of the activations' dtype.
     """
 
     action_horizon: int = 50
@@ -28,9 +28,9 @@ class Settings(NamedTuple):
 
 
 def vote(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, int]:
-    """Size of every axis (or group of axes) as most tensors have it.
+    """Size of every axis (or group of axes) by a vote of the tensors that have it.
 
-    A majority, so that one misshapen tensor is reported as such instead of everything else.
+    By majority, one tensor of a wrong shape is reported as wrong, and not all others.
 
     Args:
         shapes: pairs of axes, such as "(heads head_dim) vlm", and the shape found.
@@ -38,6 +38,7 @@ def vote(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, int]:
     votes: dict[str, Counter[int]] = defaultdict(Counter)
     for axes, shape in shapes:
         names = groups(axes)
+        # A tensor with another number of dimensions has no vote; `tree_check` reports it.
         if len(names) == len(shape):
             for name, size in zip(names, shape, strict=True):
                 votes[name][size] += 1
@@ -48,13 +49,15 @@ def config_from_sizes(sizes: dict[str, int], settings: Settings) -> Pi0Config:
     """Builds and checks the architecture.
 
     Args:
-        sizes: of every axis of `keymap`, heads split.
-        settings: the rest.
+        sizes: size of every axis of `keymap`, with the grouped ones split into single axes.
+        settings: what the shapes do not show.
 
     Raises:
         InputError: sizes that no pi0 has.
     """
+    # One position per patch, and the patches form a square.
     side = math.isqrt(sizes["positions"])
+    # Relations that the network takes for granted; nothing else would notice a violation.
     wanted = {
         "positions": (side**2, "a square number of image patches"),
         "patch_x": (sizes["patch_y"], "square patches"),
@@ -109,7 +112,9 @@ def axis_sizes(config: Pi0Config) -> dict[str, int]:
         "vlm": config.vlm.width,
         "vlm_mlp": config.vlm.mlp_dim,
         "action": config.action.width,
+        # The same width again: a square matrix needs two names for its two axes.
         "action_out": config.action.width,
+        # Action token and time embedding, side by side before the first MLP layer.
         "action_and_time": 2 * config.action.width,
         "action_mlp": config.action.mlp_dim,
         "heads": config.num_heads,

@@ -1,6 +1,7 @@
-"""What the four commands share: one-line errors with exit codes, remote sources, common flags.
+"""What the commands share: one-line errors with exit codes, remote sources, common flags.
 
-0 done, 1 the work failed (or a verification is above tolerance), 2 the input was wrong.
+Exit codes: 0 done, 1 the work failed (or a verification is above tolerance), 2 the input was
+wrong, 130 interrupted.
 """
 
 import argparse
@@ -16,15 +17,15 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
 
-# What only the top of an Orbax store, or of a folder that we wrote, has.
+# Files that only the top folder of an Orbax store, or of a folder that pi0_jax wrote, has.
 _MARKS = ("_METADATA", "manifest.json")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are one line, like every other wrong input."""
+    """An argument parser whose errors are one line, like those of every other wrong input."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what `run` prints.
+        """Raises the error that `run` prints, where argparse would print its whole usage.
 
         Raises:
             InputError: always.
@@ -34,13 +35,14 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Runs a command on sys.argv and exits."""
-    # `kill`, and a batch system whose time is up, shall leave nothing half-written either.
+    # `kill`, and a batch system at its time limit, send SIGTERM. As a KeyboardInterrupt it runs
+    # the same clean-up as Ctrl-C, so that no half-written folder stays.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(status(main, sys.argv[1:]))
 
 
 def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Runs a command; an exception with a message for people becomes one line and a code."""
+    """Runs a command; an error that the user can act on becomes one line and an exit code."""
     try:
         return main(argv)
     except InputError as error:
@@ -48,29 +50,31 @@ def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     except OSError as error:
         code, message = 1, str(error)
     except KeyboardInterrupt:
+        # 128 + 2, as a shell reports a program that SIGINT ended.
         code, message = 130, "interrupted; nothing was written"
+    # Messages of libraries may hold line breaks.
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     return code
 
 
 def add_heads(parser: argparse.ArgumentParser) -> None:
-    """Flags for what a flat PyTorch matrix does not tell."""
-    parser.add_argument("--num-heads", type=_positive, help="query heads, if the files do not tell")
-    parser.add_argument("--vision-heads", type=_positive, help="heads of the image tower, likewise")
+    """Adds the flags for head counts, which a flat PyTorch matrix does not show."""
+    parser.add_argument("--num-heads", type=_positive, help="query heads, if no file says")
+    parser.add_argument("--vision-heads", type=_positive, help="image heads, if no file says")
 
 
 def heads(arguments: argparse.Namespace) -> DeclaredHeads:
-    """The values of `add_heads`."""
+    """The head counts that the flags of `add_heads` gave."""
     return DeclaredHeads(num_heads=arguments.num_heads, vision_heads=arguments.vision_heads)
 
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of both converters to a policy folder."""
+    """Adds the flags that both converters to a policy folder have."""
     parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
     parser.add_argument("destination", metavar="DST", type=path, help="policy folder to make")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the parameters; default: lossless")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default: lossless")
     parser.add_argument("--norm-stats", type=path, metavar="FILE", help="a norm_stats.json")
-    parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or under which name")
+    parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or their new name")
     parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
     parser.add_argument(
         "--cameras",
@@ -87,7 +91,12 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
-    """The values of `add_policy_flags`."""
+    """The request that the flags of `add_policy_flags` gave.
+
+    Args:
+        arguments: parsed flags.
+        folder: the source on this machine, a folder or a file in it.
+    """
     return ConvertRequest(
         source=arguments.source,
         folder=folder if folder.is_dir() else folder.parent,
@@ -100,24 +109,29 @@ def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
 
 
 def check_destination(source: str, destination: Path, *, overwrite: bool) -> None:
-    """DST may be written, which is said before anything is fetched or read.
+    """Checks that DST may be written, before anything is fetched or read.
 
     Raises:
-        InputError: it may not.
+        InputError: DST exists, holds SRC, or lies inside a checkpoint.
     """
     if destination.exists() and not overwrite:
         raise InputError(f"{destination}: exists already; choose another DST or pass --overwrite")
     check_free(destination, overwrite=overwrite)
+    # Replacing DST would delete SRC with it.
     here, there = destination.resolve(), Path(source).expanduser().resolve()
     if here == there or here in there.parents:
         raise InputError(f"{destination}: DST must not be SRC or hold it")
+    # A folder inside a checkpoint would look like a part of it.
     inside = next((p for p in here.parents for mark in _MARKS if (p / mark).is_file()), None)
     if inside is not None:
         raise InputError(f"{destination}: DST must not lie in the checkpoint {inside}")
 
 
 def path(text: str) -> Path:
-    """Type of a flag that names a local file or folder; `~` is understood where no shell did."""
+    """Type of a flag that names a local file or folder.
+
+    `~` is expanded here too, because no shell expands it in `--flag=~/x`.
+    """
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got ''")
     return Path(text).expanduser()
@@ -136,7 +150,7 @@ def _positive(text: str) -> int:
 
 
 def _asset_id(text: str) -> str:
-    # It becomes a path below assets/.
+    # It becomes a path below assets/, so it must not leave that folder or hide in it.
     if not all(part and not part.startswith(".") for part in text.split("/")):
         raise argparse.ArgumentTypeError(f"expected a name such as org/robot, got {text!r}")
     return text

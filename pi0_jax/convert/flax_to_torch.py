@@ -19,9 +19,9 @@ from pi0_jax.convert.keymap import (
     LEROBOT,
     OPENPI,
     TRANSFORMERS,
-    Layout,
     Leaf,
     Tensor,
+    TorchLayout,
     rearrange,
     shape,
 )
@@ -45,7 +45,7 @@ LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS}
 _VISION_LEVEL = ("vision_tower.", "vision_tower.vision_model.")
 
 Written = list[tuple[str, np.ndarray]]
-Job = tuple[Leaf, int | None]
+ExportJob = tuple[Leaf, int | None]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -74,16 +74,17 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
         overwrite: replace an earlier export.
 
     Returns:
-        The summary for people.
+        The summary to print, one line per fact.
 
     Raises:
         InputError: no policy folder, or a weight is not finite.
     """
     start, spec = time.monotonic(), spec_of(source)
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
-    dtype = lossless(source.facts.dtypes)
-    said = notes(family, spec) + _condition_note(source)
+    dtype = lossless(source.info.dtypes)
+    export_notes = notes(family, spec) + _condition_note(source)
     check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize, "the weights")
+    # After an error nothing of the new folder is left, and an earlier export is as it was.
     with new_folder(destination, overwrite=overwrite) as folder:
         weights = folder / "model.safetensors"
         count = _write_weights(weights, source, LAYOUTS[family], dtype)
@@ -94,7 +95,7 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
             "layout": family,
             "files_sha256": {weights.name: sha256(weights)},
             "dtype": dtype,
-            "notes": said,
+            "notes": export_notes,
             "versions": versions(),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -106,19 +107,20 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
         ("dtype", dtype),
         ("statistics", f"{len(stats.state.mean)} state, {len(stats.actions.mean)} action values"),
         ("time", duration(time.monotonic() - start)),
-        *(("note", text) for text in said),
+        *(("note", text) for text in export_notes),
         ("written", str(destination)),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)
 
 
-def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) -> int:
-    """Writes model.safetensors tensor by tensor; the number of tensors.
+def _write_weights(path: Path, source: OrbaxSource, layout: TorchLayout, dtype: str) -> int:
+    """Writes model.safetensors tensor by tensor; returns the number of tensors.
 
     Raises:
         InputError: one list of all weights that are not finite.
     """
     spec, bad = spec_of(source), []
+    # The file begins with every tensor's place, so all shapes must be known before the first.
     announced = dict(_announce(spec, layout, dtype))
     jobs = tasks(spec.model)
     with (
@@ -132,6 +134,7 @@ def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) 
                 writer.write(key, values)
             progress.update(done)
         for key in layout.unused:
+            # Zeros, because no forward pass reads it.
             if key in announced:
                 writer.write(key, np.zeros(announced[key][1], np.dtype(announced[key][0])))
     if bad:
@@ -140,7 +143,7 @@ def _write_weights(path: Path, source: OrbaxSource, layout: Layout, dtype: str) 
 
 
 def _announce(
-    spec: PolicySpec, layout: Layout, dtype: str
+    spec: PolicySpec, layout: TorchLayout, dtype: str
 ) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
     """Key, dtype and shape of every tensor, in the order in which they are written."""
     sizes = axis_sizes(spec.model)
@@ -148,16 +151,16 @@ def _announce(
         for tensor in leaf.tensors:
             for key in keys(layout, leaf, tensor, i or 0):
                 yield key, (dtype, shape(tensor.axes, sizes))
-    # The libraries miss the expert's word table if it is not there, and never read it.
+    # The libraries report the action expert's word table as missing, though they never read it.
     head = next(iter(layout.unused))
     yield head, (dtype, (spec.model.vocab_size, spec.model.action.width))
 
 
-def keys(layout: Layout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
+def keys(layout: TorchLayout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
     """Names under which a library looks for a tensor.
 
-    The token embedding of openpi is stored once, as its tied lm_head (what `save_model` leaves);
-    lerobot ties it up to 0.4 and not from 0.5 on, so both names are there.
+    openpi stores the token embedding once, as its tied lm_head (what `save_model` writes).
+    lerobot ties the two up to 0.4 and no longer from 0.5 on, so both names are written.
     """
     key = layout.key(tensor, layer)
     if layout.family != "transformers":
@@ -167,16 +170,18 @@ def keys(layout: Layout, leaf: Leaf, tensor: Tensor, layer: int) -> list[str]:
     return [layout.lm_head] if layout.family == "openpi" else [layout.lm_head, key]
 
 
-def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], Written]:
-    """The function that reads one layer and turns it into PyTorch tensors."""
-    sizes, condition = axis_sizes(source.facts.config), _condition(source)
+def _worker(source: OrbaxSource, layout: TorchLayout, dtype: str) -> Callable[[ExportJob], Written]:
+    """Returns the function that reads one layer and converts it to PyTorch tensors."""
+    sizes, condition = axis_sizes(source.info.config), _condition(source)
 
-    def work(job: Job) -> Written:
+    def work(job: ExportJob) -> Written:
         """Runs in a thread: one layer, under every name that it has."""
         leaf, layer = job
         values = source.read(leaf, layer)
         if condition is not None and leaf.path == "action_in_proj/bias":
-            values = values + condition
+            # The condition is one constant for all action tokens, which is what a bias is.
+            values = values + condition  # [w]
+        # Key and value, or gate and up, are stacked in our leaf: [2, ...] gives two tensors.
         parts = [values] if len(leaf.tensors) == 1 else list(values)
         found: Written = []
         for tensor, part in zip(leaf.tensors, parts, strict=True):
@@ -188,7 +193,8 @@ def _worker(source: OrbaxSource, layout: Layout, dtype: str) -> Callable[[Job], 
 
 
 def _condition(source: OrbaxSource) -> np.ndarray | None:
-    """What the condition adds to every action token at guidance 1; None if it was never trained."""
+    """float[w], added to every action token at guidance 1; None if it was never trained."""
+    # The embedding starts at zero, and only training with outcomes changes it.
     if source.cond_embed is None or not np.any(source.cond_embed):
         return None
     return source.cond_embed[POSITIVE]
@@ -204,7 +210,10 @@ def _condition_note(source: OrbaxSource) -> list[str]:
 
 
 def _heads(spec: PolicySpec) -> dict[str, str]:
-    """What a flat matrix does not tell, for the way back; libraries ignore it."""
+    """Head counts for the file's header, so that `TorchSource` can read the file again.
+
+    A flat matrix does not show them. The libraries ignore the header.
+    """
     model = spec.model
     return {
         "num_heads": str(model.num_heads),

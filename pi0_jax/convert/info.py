@@ -49,8 +49,8 @@ def describe(source: Source, path: Path, asset_id: str | None = None) -> Rows:
         asset_id: which statistics, where there are several.
     """
     found = _statistics(source, path, asset_id)
-    rows = [*_weights(source.facts), *_sizes(source.facts.config), *_robot(source, found)]
-    return rows + [("note", note) for note in source.facts.notes]
+    rows = [*_weights(source.info), *_sizes(source.info.config), *_robot(source, found)]
+    return rows + [("note", note) for note in source.info.notes]
 
 
 def _weights(facts: CheckpointInfo) -> Rows:

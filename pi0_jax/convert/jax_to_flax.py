@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"{path}: is a policy folder already; nothing to convert")
     source = OrbaxSource(path, arguments.action_horizon)
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
-    statistics.check_widths(found, TorchConfig(), source.facts.config.action_dim)
+    statistics.check_widths(found, TorchConfig(), source.info.config.action_dim)
     request = command.request(arguments, path)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0

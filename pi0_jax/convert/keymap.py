@@ -1,8 +1,8 @@
-"""THE table: our leaf <-> PyTorch tensors, with axes. Data and reshapes only, no I/O.
+"""The table: our leaf <-> PyTorch tensors, with axes. Data and reshapes only, no I/O.
 
 Our leaves are those of the official openpi tree, path for path and axis for axis, so the JAX side
 needs no table of its own. Every PyTorch layout holds the same tensors under other prefixes
-(`Layout`); no layout stores a scaled or permuted weight.
+(`TorchLayout`); no layout stores a scaled or permuted weight.
 
 Axes are written by name, in order. `(heads head_dim) vlm` is a matrix whose rows run over heads
 and, faster, over head dimensions. `depth` and `vision_depth` lead our stacked leaves and are the
@@ -25,7 +25,12 @@ DEPTHS = ("depth", "vision_depth")
 
 @dataclass(frozen=True)
 class Tensor:
-    """One PyTorch tensor: its key, with the prefixes of `Layout` open, and its axes."""
+    """One PyTorch tensor.
+
+    Attributes:
+        key: its name, with placeholders such as {vlm} for the prefixes of `TorchLayout`.
+        axes: names of its axes, in order.
+    """
 
     key: str
     axes: str
@@ -33,7 +38,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf of our tree, and the PyTorch tensors that hold it (per layer, if stacked)."""
+    """One leaf of our tree.
+
+    Attributes:
+        path: slash-joined path in our tree.
+        axes: names of its axes, in order.
+        tensors: the PyTorch tensors that hold it (those of one layer, if it has layers).
+    """
 
     path: str
     axes: str
@@ -52,27 +63,30 @@ class Leaf:
 
     @property
     def part_axes(self) -> str:
-        """Axes of what one PyTorch tensor holds, in our order."""
+        """Axes, in our order, of the part that one PyTorch tensor holds."""
         return self.layer_axes.removeprefix("2 ") if len(self.tensors) == 2 else self.layer_axes
 
 
 @dataclass(frozen=True)
-class Layout:
+class TorchLayout:
     """Prefixes of one PyTorch layout.
 
     Attributes:
-        name: for messages and manifests.
-        family: what --layout calls it.
-        vision: image tower; the level `vision_model.` behind it is optional in every layout.
-        projector: image tower to language model.
-        vlm: language model, expert 0.
-        expert: action expert.
-        inputs: of the state, action and time projections.
-        output: of the action projection back.
-        unused: keys of word tables of the action expert, vocab x action, that may be there and
-            that no forward pass reads, with the reason.
-        query_heads: number that the layout's own code fixes, whatever its config says.
-        lm_head: tied to the token embedding; its weights serve where the embedding is absent.
+        name: the layout's name in messages and manifests.
+        family: its name as a value of --layout.
+        vision: prefix of the image tower; the level `vision_model.` after it is optional in every
+            layout.
+        projector: prefix of the projection from image tower to language model.
+        vlm: prefix of the language model, expert 0.
+        expert: prefix of the action expert.
+        inputs: prefix of the state, action and time projections.
+        output: prefix of the projection back to actions.
+        unused: keys of the action expert's word tables [vocab, action], which may be present and
+            which no forward pass reads, with the reason.
+        query_heads: number of query heads that the layout's own code fixes, whatever its config
+            says; None if it fixes none.
+        lm_head: key of the output word table. It is tied to the token embedding, and is read
+            where the embedding is absent. None if the layout has none.
     """
 
     name: str
@@ -103,11 +117,14 @@ class Layout:
 _HEADLESS = "the action expert predicts no words"
 
 
-def _layout(name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_head: str) -> Layout:
+def _layout(
+    name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_head: str
+) -> TorchLayout:
     """A layout in which openpi's class `PaliGemmaWithExpertModel` gives the names."""
+    # `paligemma` and `vlm` are the levels that differ between versions of transformers.
     root = f"{prefix}paligemma_with_expert"
     tower = f"{root}.paligemma{paligemma}"
-    return Layout(
+    return TorchLayout(
         name=name,
         family=family,
         vision=f"{tower}.vision_tower",
@@ -120,12 +137,13 @@ def _layout(name: str, family: str, prefix: str, paligemma: str, vlm: str, lm_he
             f"{root}.gemma_expert.lm_head.weight": _HEADLESS,
             f"{root}.gemma_expert.model.embed_tokens.weight": _HEADLESS,
         },
-        # Both libraries reshape the attention's output to 8 heads.
+        # openpi and lerobot both reshape the attention's output to 8 heads, as a literal.
         query_heads=None if family == "transformers" else 8,
         lm_head=f"{root}.paligemma.{lm_head}.weight",
     )
 
 
+# One entry per spelling of the names that a library has written.
 OPENPI = _layout("openpi", "openpi", "", ".model", "", "lm_head")
 LEROBOT = _layout("lerobot", "lerobot", "model.", ".model", "", "lm_head")
 LEROBOT_OLD = _layout(
@@ -139,7 +157,7 @@ LEROBOT_OLD = _layout(
 TRANSFORMERS_HYBRID = _layout(
     "transformers (mixed names)", "transformers", "", ".model", ".model", "lm_head"
 )
-TRANSFORMERS = Layout(
+TRANSFORMERS = TorchLayout(
     name="transformers",
     family="transformers",
     vision="model.vlm.vision_tower",
@@ -192,6 +210,8 @@ def _vision_dense(name: str, key: str, fan_in: str, fan_out: str) -> tuple[Leaf,
 
 def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
     """One expert: `suffix` is "" or "_1" in our paths, `tower` a prefix of the layout."""
+    # PyTorch's attention matrices are flat: their rows run over heads, then over the dimensions
+    # of one head. Ours keep heads and head dimensions as two axes.
     ours, theirs = "PaliGemma/llm/layers/", f"{{{tower}}}.layers.{{i}}."
     attn, mlp = f"{theirs}self_attn.", f"{theirs}mlp."
     hidden, keys = f"{width}_mlp", f"(kv_heads head_dim) {width}"
@@ -217,6 +237,7 @@ def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
             f"heads head_dim {width}",
             Tensor(f"{attn}o_proj.weight", f"{width} (heads head_dim)"),
         ),
+        # The gate comes first: it passes through GELU and multiplies the other half.
         leaf(
             f"mlp{suffix}/gating_einsum",
             f"2 {width} {hidden}",
@@ -238,6 +259,7 @@ def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
             width,
             Tensor(f"{theirs}post_attention_layernorm.weight", width),
         ),
+        # One per expert, not per layer.
         Leaf(
             f"PaliGemma/llm/final_norm{suffix}/scale",
             width,
@@ -247,6 +269,7 @@ def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
 
 
 def _dense(path: str, key: str, fan_in: str, fan_out: str) -> tuple[Leaf, ...]:
+    # JAX multiplies x @ kernel [fan_in, fan_out], PyTorch x @ weight.T with [fan_out, fan_in].
     return (
         Leaf(
             f"{path}/kernel",
@@ -263,6 +286,7 @@ EMBEDDING = Leaf(
     (Tensor("{vlm}.embed_tokens.weight", "vocab vlm"),),
 )
 LEAVES: tuple[Leaf, ...] = (
+    # Image tower (SigLIP). The patch embedding is a convolution, [out, in, y, x] in PyTorch.
     _vision(
         "embedding/kernel",
         "embeddings.patch_embedding.weight",
@@ -270,6 +294,7 @@ LEAVES: tuple[Leaf, ...] = (
         "vision rgb patch_y patch_x",
     ),
     _vision("embedding/bias", "embeddings.patch_embedding.bias", "vision"),
+    # Our leading axis of 1 is a batch axis, which PyTorch's table lacks.
     _vision(
         "pos_embedding",
         "embeddings.position_embedding.weight",
@@ -303,10 +328,13 @@ LEAVES: tuple[Leaf, ...] = (
     *_vision_dense("Dense_0", "fc1", "vision", "vision_mlp"),
     *_vision_dense("Dense_1", "fc2", "vision_mlp", "vision"),
     *_vision_norm("Transformer/encoder_norm", "post_layernorm", "vision"),
+    # From the image tower's width to that of the language model.
     *_dense("PaliGemma/img/head", "{projector}.linear", "vision", "vlm"),
+    # Language model and action expert.
     EMBEDDING,
     *_decoder("", "vlm", "vlm"),
     *_decoder("_1", "expert", "action"),
+    # State, noisy actions and time into the action expert, and its output back to actions.
     *_dense("state_proj", "{inputs}state_proj", "dims", "action"),
     *_dense("action_in_proj", "{inputs}action_in_proj", "dims", "action"),
     *_dense("action_time_mlp_in", "{inputs}action_time_mlp_in", "action_and_time", "action"),
@@ -322,9 +350,10 @@ def axis_names(axes: str) -> list[str]:
 
 
 def groups(axes: str) -> list[str]:
-    """One entry a dimension: `(heads head_dim) vlm` -> ["heads head_dim", "vlm"]."""
+    """One entry per dimension: `(heads head_dim) vlm` -> ["heads head_dim", "vlm"]."""
     found, names = [], iter(axes.split())
     for name in names:
+        # An open bracket takes the words up to its end from the same iterator.
         while name.count("(") > name.count(")"):
             name += " " + next(names)
         found.append(name.strip("()"))
@@ -332,13 +361,13 @@ def groups(axes: str) -> list[str]:
 
 
 def shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:
-    """The shape that axes have: `(heads head_dim) vlm` with 8, 16, 64 -> (128, 64)."""
+    """The shape that axes have: `(heads head_dim) vlm` with sizes 8, 16, 64 -> (128, 64)."""
     sizes = {**sizes, "1": 1, "2": 2}
     return tuple(math.prod(sizes[name] for name in group.split()) for group in groups(axes))
 
 
 def rearrange(x: np.ndarray, axes: str, to: str, sizes: dict[str, int]) -> np.ndarray:
-    """Moves axes: the one operation that conversion is made of, and its own inverse.
+    """Moves axes. Conversion needs no other operation, and swapping `axes` and `to` undoes it.
 
     Args:
         x: array with the shape of `axes`.
@@ -350,6 +379,9 @@ def rearrange(x: np.ndarray, axes: str, to: str, sizes: dict[str, int]) -> np.nd
         Array with the shape of `to`; a view where NumPy can make one.
     """
     names = axis_names(axes)
+    # For q_proj: [heads head_dim, vlm] -> [heads, head_dim, vlm]
     apart = x.reshape([sizes[name] for name in names])
+    # -> [heads, vlm, head_dim]
     moved = apart.transpose([names.index(name) for name in axis_names(to)])
+    # Groups of `to`, if it has any, become one dimension again.
     return moved.reshape(shape(to, sizes))

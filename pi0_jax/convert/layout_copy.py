@@ -2,17 +2,18 @@
 
 import numpy as np
 
-# Sixteen columns a pass keep the lines that a transposed copy touches in the processor's cache:
-# 2.5 GB/s a core here, where one plain NumPy copy of a transposed matrix makes 0.3.
+# A transposed copy touches one cache line per row. With sixteen columns per pass these lines stay
+# in the processor's cache: 2.5 GB/s per core where this was measured, against 0.3 for one plain
+# NumPy copy of a transposed matrix.
 _COLUMNS = 16
 
 
 def contiguous(x: np.ndarray, dtype: str) -> np.ndarray:
-    """X in C order and in a dtype; x itself if it is so already.
+    """Returns x in C order and in a dtype; x itself if it has both already.
 
     Args:
-        x: array of any strides.
-        dtype: name of the dtype wanted.
+        x: array of any shape and strides.
+        dtype: name of the wanted dtype.
     """
     x = x.astype(np.dtype(dtype), copy=False)
     if x.flags.c_contiguous:
@@ -23,10 +24,11 @@ def contiguous(x: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def fill(out: np.ndarray, x: np.ndarray) -> None:
-    """Writes x into an array of its shape and dtype."""
+    """Writes x into an array of the same shape and dtype."""
     if x.dtype.name == "bfloat16":
-        # NumPy moves two plain bytes faster than elements of a foreign type.
+        # The same bits; NumPy moves plain integers faster than elements of a foreign type.
         out, x = out.view(np.uint16), x.view(np.uint16)
+    # Neighbours of the last axis lie side by side: NumPy's own copy is fast.
     if x.ndim < 2 or x.strides[-1] == x.itemsize:
         out[...] = x
         return

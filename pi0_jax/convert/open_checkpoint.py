@@ -1,4 +1,4 @@
-"""Opens a checkpoint whatever it is."""
+"""Opens a checkpoint of any layout."""
 
 from pathlib import Path
 
@@ -11,17 +11,18 @@ from pi0_jax.policy.folder import PARAMS
 
 
 def open_any(path: Path, flags: DeclaredHeads = UNKNOWN) -> Source:
-    """A policy folder, an official Orbax folder, or any PyTorch layout.
+    """Opens a policy folder, an official Orbax folder, or any PyTorch layout.
 
     Args:
         path: folder or file.
         flags: head counts from the command line, for PyTorch layouts.
 
     Raises:
-        InputError: none of these, or one list of all that is wrong with it.
+        InputError: it is none of these, or one list of everything that is wrong with it.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    # Only an Orbax folder has one of these: params/ itself, a policy or step folder, a save.
     marks = [path / "_METADATA", path / PARAMS, path / "train_state"]
     if any(mark.exists() for mark in marks):
         return OrbaxSource(path)

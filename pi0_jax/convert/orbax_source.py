@@ -1,8 +1,8 @@
 """Official Orbax folders and our own policy folders as a `Source`.
 
-The official tree is ours, leaf for leaf, so there is nothing to turn. What differs between saves:
+The official tree is ours, leaf for leaf, so no axis has to move. What differs between saves:
 training saves end every path in `value`; adapters (LoRA) lie beside the weights; with as many
-key as query heads the two projections are one `qkv_einsum`.
+key heads as query heads, the two projections are one `qkv_einsum`.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,8 @@ from pi0_jax.model.config import Pi0Config
 from pi0_jax.policy.folder import PARAMS, PolicySpec, load_spec
 
 COND_EMBED = "cond_embed"
-# Where train_state/ keeps weights, best first: openpi evaluates and releases the average.
+# Where train_state/ keeps weights. The moving average comes first, because openpi evaluates and
+# releases it.
 _TRAIN_STATE_ROOTS = ("ema_params", "params")
 
 
@@ -29,9 +30,9 @@ class StoredLeaf(NamedTuple):
     """Where an official tree keeps a leaf.
 
     Attributes:
-        path: as in the tree, without a trailing `value`.
-        axes: of the whole stored array.
-        part: which entries of a layer's first axis are the leaf; None for the whole layer.
+        path: path in that tree, without a trailing `value`.
+        axes: axes of the whole stored array, as `keymap` writes them.
+        part: entries of a layer's first axis that belong to the leaf; None for all of them.
     """
 
     path: str
@@ -43,10 +44,11 @@ class OrbaxSource:
     """`Source` of an official checkpoint or of a policy folder.
 
     Attributes:
-        facts: layout, architecture, accounting.
-        folder: where assets/ lies.
-        spec: of a policy folder; None for an official checkpoint.
-        cond_embed: of a policy folder, float[2, w]; None for an official checkpoint.
+        info: layout, architecture, and which keys are used.
+        folder: the folder in which assets/ lies.
+        spec: the spec of a policy folder; None for an official checkpoint.
+        cond_embed: condition embedding of a policy folder, float[2, w]; None for an official
+            checkpoint.
     """
 
     def __init__(self, path: Path, horizon: int | None = None):
@@ -54,10 +56,10 @@ class OrbaxSource:
 
         Args:
             path: step folder (with params/), the params folder itself, or a policy folder.
-            horizon: actions in a chunk, which an official checkpoint does not say; 50 if None.
+            horizon: actions per chunk, which an official checkpoint does not say; 50 if None.
 
         Raises:
-            InputError: nothing to read there, or one list of all that is wrong.
+            InputError: nothing to read there, or one list of everything that is wrong.
         """
         self.folder, store = _locate(path)
         self.spec = load_spec(path) if is_policy(path) else None
@@ -65,10 +67,11 @@ class OrbaxSource:
         self._keys, notes = official_names(self._tree.shapes)
         _refuse_pi05(self._keys, path)
         self._stored = {leaf.path: _stored(leaf, self._keys) for leaf in LEAVES}
+        # Only weights of which at least one factor is stored have an adapter.
         self._lora = {s.path: _adapters(s.path) for s in self._stored.values()}
         self._lora = {path: ab for path, ab in self._lora.items() if self._keys.keys() & {*ab}}
         sizes = self._account(path)
-        self.facts = CheckpointInfo(
+        self.info = CheckpointInfo(
             layout="pi0_jax policy" if self.spec else "openpi orbax",
             config=self._config(sizes, path, horizon),
             dtypes=frozenset(self._tree.dtypes[key] for key in self._keys.values()),
@@ -87,20 +90,23 @@ class OrbaxSource:
                 self._tree.read(self._keys[key], layer).astype(np.float32)
                 for key in self._lora[stored.path]
             )
-            # delta = a b alpha / rank, and openpi sets alpha = rank.
+            # a [heads, fan_in, rank] @ b [heads, rank, fan_out], or without the axis of heads.
+            # delta = a b alpha / rank, and openpi sets alpha = rank. In float32, because a small
+            # delta would be rounded away in bfloat16.
             values = values.astype(np.float32) + a @ b
         return values if stored.part is None else values[stored.part]
 
     def _account(self, path: Path) -> dict[str, int]:
-        """Checks names, dtypes and shapes; sizes of the axes.
+        """Checks names, dtypes and shapes; returns the sizes of the axes.
 
         Raises:
-            InputError: one list of all that is wrong, values that are not finite included.
+            InputError: one list of everything that is wrong, with values that are not finite.
         """
         stored = {s.path: s.axes for s in self._stored.values()}
         found = {name: self._tree.shapes[key] for name, key in self._keys.items()}
         dtypes = {name: self._tree.dtypes[key] for name, key in self._keys.items()}
         sizes = vote((axes, found[name]) for name, axes in stored.items() if name in found)
+        # Numbers in `axes` are axes of that size; 3 is that of a fused `qkv_einsum`.
         sizes |= {"1": 1, "2": 2, "3": 3}
         wanted = {
             name: tuple(sizes.get(axis, 0) for axis in groups(axes))
@@ -109,11 +115,13 @@ class OrbaxSource:
         if self.spec:
             wanted[COND_EMBED] = (2, sizes.get("action", 0))
         for name, (a, b) in self._lora.items():
+            # The rank is free: the first factor sets it, and the second must agree.
             *outer, fan_in, fan_out = wanted[name]
             rank = found[a][-1] if a in found else 0
             wanted |= {a: (*outer, fan_in, rank), b: (*outer, rank, fan_out)}
         problems = tree_check.compare(wanted, found) + tree_check.dtypes(dtypes)
         if problems:
+            # The conversion checks values as it reads them. Here they complete the one list.
             tree_check.fail(path, problems + self._not_finite())
         return sizes
 
@@ -137,15 +145,18 @@ class OrbaxSource:
 
 
 def is_policy(path: Path) -> bool:
-    """A folder that `save_policy` wrote."""
+    """Whether `save_policy` wrote this folder."""
     return (path / "config.json").is_file() and (path / PARAMS / "_METADATA").is_file()
 
 
 def official_names(found: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Official path to stored path, and what a user should know about the choice.
+    """Maps official paths to stored paths, and notes what the user should know about the choice.
 
-    Drops the root (`params`, or the best of train_state/), and a trailing `value` if all have it,
-    which is openpi's own rule.
+    Drops the root (`params`, or the first of train_state/'s roots that is there), and a trailing
+    `value` if all paths have it, which is openpi's own rule.
+
+    Args:
+        found: slash-joined paths of the stored leaves.
     """
     found = list(found)
     roots = {key.split("/")[0] for key in found}
@@ -161,7 +172,7 @@ def _locate(path: Path) -> tuple[Path, Path]:
     """The checkpoint folder and the Orbax folder in it.
 
     Raises:
-        InputError: there is none, with what is there instead.
+        InputError: there is none; the message says what was found instead.
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder")
@@ -174,6 +185,7 @@ def _locate(path: Path) -> tuple[Path, Path]:
 
 
 def _instead(path: Path) -> str:
+    # The likely mistakes, each with what to do about it.
     if path.is_file():
         return "found a file"
     there = sorted(child.name for child in path.iterdir())
@@ -193,6 +205,7 @@ def _refuse_pi05(keys: dict[str, str], path: Path) -> None:
 
 
 def _stored(leaf: Leaf, keys: dict[str, str]) -> StoredLeaf:
+    # A fused projection stacks query, key and value: [depth, 3, heads, vlm, head_dim].
     for name, part in (("q_einsum", 0), ("kv_einsum", slice(1, 3))):
         fused = leaf.path.replace(f"/{name}", "/qkv_einsum")
         if fused != leaf.path and fused in keys:
@@ -202,7 +215,7 @@ def _stored(leaf: Leaf, keys: dict[str, str]) -> StoredLeaf:
 
 
 def _adapters(path: str) -> tuple[str, str]:
-    """Names that openpi gives the two factors beside a weight."""
+    """Names that openpi gives to the two factors of a weight's adapter."""
     stem = f"{path.removesuffix('w')}" if path.endswith("/w") else f"{path}_"
     return f"{stem}lora_a", f"{stem}lora_b"
 

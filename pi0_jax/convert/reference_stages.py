@@ -1,6 +1,7 @@
 """The network stage by stage, so that a mismatch points at a part of it.
 
-Axis letters: b batch, c camera, H action horizon, d padded action dimension.
+Axis letters: b batch, c camera, H action horizon, d padded action dimension, p prefix token,
+s suffix token (the state and H actions), w width of an expert.
 """
 
 from functools import partial
@@ -19,6 +20,7 @@ from pi0_jax.types import Observation
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 """openpi's cameras in the order of their tokens."""
 
+# Beside the images: names of openpi's Observation, and the inputs of flow matching.
 _NEEDED = ("state", "tokenized_prompt", "tokenized_prompt_mask", "noise", "time", "actions")
 
 Arrays = dict[str, Any]
@@ -28,10 +30,13 @@ Arrays = dict[str, Any]
 def inputs(golden: Arrays) -> tuple[Observation, Arrays]:
     """The observation of a golden file, and its actions, noise and time.
 
-    Cameras come in openpi's order, others behind them in the order of the file.
+    Cameras come in openpi's order; others follow in the order of the file.
+
+    Args:
+        golden: the arrays of the file, with "image/<camera>" and "image_mask/<camera>".
 
     Raises:
-        InputError: an input is missing, named.
+        InputError: an input is missing; the message names it.
     """
     found = [key.removeprefix("image/") for key in golden if key.startswith("image/")]
     names = [name for name in CAMERAS if name in found]
@@ -41,6 +46,7 @@ def inputs(golden: Arrays) -> tuple[Observation, Arrays]:
     if missing:
         raise InputError(f"the golden file lacks {', '.join(missing)}")
     obs = Observation(
+        # [b, h, w, 3] per camera -> [b, c, h, w, 3]
         images=np.stack([golden[f"image/{name}"] for name in names], axis=1),
         image_mask=np.stack([golden[f"image_mask/{name}"] for name in names], axis=1),
         state=golden["state"],
@@ -57,13 +63,15 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
     Args:
         config: architecture.
         params: parameter tree.
-        obs: batch b.
+        obs: b observations.
         flow_in: actions and noise float32[b, H, d], time float32[b].
 
     Returns:
-        By the names of the golden file: prefix_tokens, prefix_mask, positions, suffix_tokens,
-        suffix_out, v_t, v_at_t1, loss [b, H], mean_loss.
+        Arrays under their names in the golden file: prefix_tokens [b, p, w], prefix_mask
+        bool[b, p], positions int32[b, p + s], suffix_tokens and suffix_out [b, s, w], v_t and
+        v_at_t1 float32[b, H, d], loss float32[b, H], mean_loss a scalar.
     """
+    # The reference has one suffix row per observation: [b, H, d] -> [b, 1, H, d]
     model, t = Pi0(config), flow_in["time"][:, None]
     actions, noise = (flow_in[name][:, None] for name in ("actions", "noise"))
     x_t = flow.interpolate(actions, noise, t)
@@ -72,6 +80,7 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
     suffix = model.embed_suffix(params, jnp.asarray(obs.state), x_t, t, None)
     v_t = model.velocity(params, cache, jnp.asarray(obs.state), x_t, t)
     loss = flow.matching_error(v_t, actions, noise)
+    # The reference computes prefix and suffix in one sequence, so positions go through.
     own = mask.suffix_positions(prefix_mask, suffix.shape[2])
     return {
         "prefix_tokens": tokens,
@@ -92,7 +101,7 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
 def sample(
     config: Pi0Config, params: Any, obs: Observation, noise: jax.Array, num_flow_steps: int
 ) -> jax.Array:
-    """Action chunks float32[b, H, d] by Euler's method from noise of that shape."""
+    """Action chunks float32[b, H, d] by Euler's method, from noise float32[b, H, d]."""
     model = Pi0(config)
     cache, state = model.encode_prefix(params, obs), jnp.asarray(obs.state)
     return flow.euler(

@@ -1,4 +1,4 @@
-"""SRC that is elsewhere: hf://org/name and gs://bucket/path are fetched into a local cache."""
+"""Sources on other machines: hf://org/name and gs://bucket/path, fetched into a local cache."""
 
 import importlib
 import sys
@@ -10,14 +10,17 @@ from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.atomic import atomic_folder
 
 CACHE = Path.home() / ".cache" / "pi0_jax"
-# Optimizer state is most of a training checkpoint, and no policy needs it.
+# What a policy needs. Optimizer state, most of a training checkpoint, is not fetched.
 _WEIGHTS = ("*.json", "*.safetensors", "*.bin", "*.pt", "*.model", "params/*", "assets/*")
-# What fsspec needs for a scheme; each brings fsspec itself along.
+# The package that fsspec needs per scheme; each installs fsspec too.
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
 
 
 def local(source: str) -> Path:
-    """The folder or file on this machine; fetches it once if it is elsewhere.
+    """Path of a source on this machine; a remote one is fetched once.
+
+    Args:
+        source: a path, hf://org/name, or a URL that fsspec understands, such as gs://bucket/path.
 
     Raises:
         InputError: no such place, or a library or the network is missing.
@@ -35,8 +38,9 @@ def _from_hub(source: str) -> Path:
     name = source.removeprefix("hf://").strip("/")
     if name.count("/") != 1:
         raise InputError(f"{source}: expected hf://org/name")
+    # The hub's own library keeps the files in its own cache, which other programs share.
     hub = _library("huggingface_hub", source, "huggingface_hub")
-    _say(f"fetching {source}")
+    _message(f"fetching {source}")
     try:
         return Path(
             hub.snapshot_download(
@@ -51,7 +55,8 @@ def _from_bucket(source: str) -> Path:
     scheme, _, path = source.partition("://")
     package = _PACKAGES.get(scheme, "fsspec")
     fsspec = _library("fsspec", source, package)
-    # One name, no folders: a part that was fetched before must not pass for the whole.
+    # One flat name per URL. With nested folders, a part that was fetched before would be taken
+    # for the whole.
     target = CACHE / scheme / quote(path.strip("/"), safe="")
     if target.exists():
         return target
@@ -63,6 +68,7 @@ def _from_bucket(source: str) -> Path:
         raise InputError(f"{source}: needs {package}: pip install {package}") from error
     except InputError:
         raise
+    # Backends of fsspec raise whatever their own libraries raise.
     except Exception as error:
         raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
     return target
@@ -79,7 +85,7 @@ def _fetch(fsspec: Any, source: str, folder: Path) -> None:
     if not found:
         raise InputError(f"{source}: nothing there")
     for i, file in enumerate(found, 1):
-        _say(f"fetching {source}: file {i} of {len(found)}")
+        _message(f"fetching {source}: file {i} of {len(found)}")
         inside = folder / file.removeprefix(root).strip("/")
         inside.parent.mkdir(parents=True, exist_ok=True)
         files.get_file(file, str(inside))
@@ -92,5 +98,5 @@ def _library(name: str, source: str, package: str) -> Any:
         raise InputError(f"{source}: needs {package}: pip install {package}") from error
 
 
-def _say(text: str) -> None:
+def _message(text: str) -> None:
     sys.stderr.write(text + "\n")

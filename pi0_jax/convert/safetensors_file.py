@@ -1,7 +1,7 @@
 """safetensors files, tensor by tensor: eight bytes of length, a JSON header, then plain bytes.
 
-Read and written here instead of through the library, because that maps whole files into memory and
-writes whole dicts; here one tensor at a time is in memory.
+The library maps whole files into memory and writes whole dicts. Here one tensor at a time is in
+memory, so a checkpoint may be larger than it.
 """
 
 import json
@@ -31,12 +31,19 @@ DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 _CODES = {dtype.name: code for code, dtype in DTYPES.items()}
-# The format's own limit.
+# The format's own limit, in bytes.
 _MAX_HEADER = 100 * 2**20
 
 
 class Entry(NamedTuple):
-    """Where a tensor lies."""
+    """Where a tensor lies.
+
+    Attributes:
+        file: the file.
+        offset: bytes from the start of the file.
+        dtype: dtype of its values.
+        shape: its shape; values are in C order.
+    """
 
     file: Path
     offset: int
@@ -48,8 +55,8 @@ class SafetensorsFile:
     """One file, opened for reading; only its header is read.
 
     Attributes:
-        entries: key to place.
-        metadata: the strings that the writer left.
+        entries: key to the place of its tensor.
+        metadata: strings that the writer put into the header.
     """
 
     def __init__(self, path: Path):
@@ -60,8 +67,11 @@ class SafetensorsFile:
         """
         size = path.stat().st_size
         with path.open("rb") as file:
+            # Length of the header, a little-endian 64-bit integer. A file that is too short for
+            # it gets a length that the check below refuses.
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else _MAX_HEADER + 1
+            # A clone without git-lfs has small text files in place of the large ones.
             if head == b"version ":
                 raise InputError(f"{path}: a git-lfs pointer, not the file; run `git lfs pull`")
             if length > min(_MAX_HEADER, size - 8):
@@ -120,6 +130,7 @@ class SafetensorsWriter:
             start, end = end, end + int(np.prod(shape)) * DTYPES[code].itemsize
             header[key] = {"dtype": code, "shape": list(shape), "data_offsets": [start, end]}
         raw = json.dumps(header).encode()
+        # Spaces after the JSON align the data to eight bytes, as the format asks.
         raw += b" " * (-len(raw) % 8)
         self._expected = iter(tensors.items())
         self._file = path.open("wb")
@@ -129,7 +140,7 @@ class SafetensorsWriter:
         """Appends the next tensor.
 
         Raises:
-            ValueError: another tensor than announced.
+            ValueError: another tensor than the next one of the header.
         """
         name, (dtype, shape) = next(self._expected)
         if (key, values.dtype.name, values.shape) != (name, dtype, shape):
@@ -157,7 +168,7 @@ def write_small(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def open_all(paths: Iterable[Path]) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Entries of several shards together, and their metadata.
+    """Entries and metadata of several shards, merged.
 
     Raises:
         InputError: a key in two shards, or a file that cannot be read.
@@ -175,6 +186,7 @@ def open_all(paths: Iterable[Path]) -> tuple[dict[str, Entry], dict[str, str]]:
 
 
 def _entry(path: Path, base: int, value: dict[str, Any]) -> Entry:
+    # Offsets in the header count from its end.
     start, end = value["data_offsets"]
     entry = Entry(path, base + start, DTYPES[value["dtype"]], tuple(value["shape"]))
     if end - start != _nbytes(entry):

@@ -24,19 +24,19 @@ from pi0_jax.model.config import Pi0Config
 T = TypeVar("T")
 U = TypeVar("U")
 
-# Layers read, checked and turned at the same time; each is up to 150 MB in bfloat16.
+# Layers that are read, checked and converted at the same time; each is up to 150 MB in bfloat16.
 _AHEAD = 3
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a source says about itself; opening it has checked every key and shape.
+    """What is known about a checkpoint once it is open, with every key and shape checked.
 
     Attributes:
         layout: name of the layout.
         config: the architecture; compute dtype float32.
-        dtypes: names of the dtypes of the weights.
-        files: what was read.
+        dtypes: names of the weights' dtypes.
+        files: the files that hold it.
         used: keys that hold weights.
         unused: keys that no forward pass reads, with the reason.
         notes: what a user should know, such as merged adapters.
@@ -55,21 +55,29 @@ class Source(Protocol):
     """Weights of one checkpoint, one layer at a time.
 
     Attributes:
-        facts: layout, architecture, accounting.
-        cond_embed: float[2, w] of a policy of ours; None where a layout has no condition.
+        info: layout, architecture, and which keys are used.
+        cond_embed: condition embedding of a policy folder, float[2, w]; None for a layout that
+            has no condition.
     """
 
-    facts: CheckpointInfo
+    info: CheckpointInfo
     cond_embed: np.ndarray | None
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
-        """One layer of a leaf (or a whole leaf without layers) in our axes, as stored."""
+        """One layer of a leaf (a whole leaf, if it has none) in our axes and the stored dtype."""
         ...
 
 
 @dataclass(frozen=True)
 class LayerArray:
-    """One layer of one leaf; `finite` says that no value is NaN or infinite."""
+    """One layer of one leaf.
+
+    Attributes:
+        leaf: the leaf.
+        layer: its number; None for a leaf without layers.
+        values: the weights, with the axes `leaf.layer_axes`.
+        finite: whether no value is NaN or infinite.
+    """
 
     leaf: Leaf
     layer: int | None
@@ -78,7 +86,7 @@ class LayerArray:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages, such as "path/to/leaf[3]"."""
         return self.leaf.path if self.layer is None else f"{self.leaf.path}[{self.layer}]"
 
 
@@ -94,14 +102,14 @@ def parameters(config: Pi0Config) -> int:
 
 
 def progress_bar(title: str, total: int) -> AbstractContextManager[Progress]:
-    """A bar on standard error, if somebody watches."""
-    # In a log an error stays the only line on standard error, and the summary says the rest.
+    """A progress line on standard error, if that is a terminal."""
+    # In a log file an error shall be the only line on standard error; the summary has the rest.
     stream = sys.stderr if sys.stderr.isatty() else io.StringIO()
     return Progress(title, total, stream)
 
 
 def layers(leaf: Leaf, config: Pi0Config) -> list[int | None]:
-    """The layers of a leaf; [None] for a leaf without."""
+    """Numbers of a leaf's layers; [None] for a leaf without layers."""
     if leaf.depth is None:
         return [None]
     return list(range(config.depth if leaf.depth == "depth" else config.vision.depth))
@@ -110,6 +118,7 @@ def layers(leaf: Leaf, config: Pi0Config) -> list[int | None]:
 def ahead(work: Callable[[T], U], tasks: Iterable[T]) -> Iterator[U]:
     """Results of `work` in order, a few of them computed ahead in threads."""
     with ThreadPoolExecutor(_AHEAD) as threads:
+        # The queue bounds memory: a task starts only when an earlier result has been taken.
         waiting: deque[Future[U]] = deque()
         for task in tasks:
             waiting.append(threads.submit(work, task))
@@ -120,19 +129,19 @@ def ahead(work: Callable[[T], U], tasks: Iterable[T]) -> Iterator[U]:
 
 
 def tasks(config: Pi0Config) -> list[tuple[Leaf, int | None]]:
-    """Every layer of every leaf, in table order."""
+    """Every layer of every leaf, in the order of `keymap.LEAVES`."""
     return [(leaf, i) for leaf in LEAVES for i in layers(leaf, config)]
 
 
-def pieces(source: Source, dtype: str) -> Iterator[LayerArray]:
-    """Every layer of every leaf in table order, in `dtype`, contiguous."""
+def layer_arrays(source: Source, dtype: str) -> Iterator[LayerArray]:
+    """Every layer of every leaf, in the order of `tasks`, contiguous and in `dtype`."""
 
     def load(task: tuple[Leaf, int | None]) -> LayerArray:
-        """Runs in a thread; NumPy's copies and checks let go of the interpreter's lock."""
+        """Runs in a thread; NumPy's copies and checks release the interpreter's lock."""
         values = contiguous(source.read(*task), dtype)
         return LayerArray(*task, values, is_finite(values))
 
-    return ahead(load, tasks(source.facts.config))
+    return ahead(load, tasks(source.info.config))
 
 
 def load_params(source: Source, dtype: str) -> dict[str, Any]:
@@ -141,15 +150,16 @@ def load_params(source: Source, dtype: str) -> dict[str, Any]:
     Raises:
         InputError: one list of all weights that are not finite.
     """
-    config = source.facts.config
+    config = source.info.config
+    # Filled layer by layer: there is never a second copy of the whole tree.
     flat = {path: np.empty(size, np.dtype(dtype)) for path, size in leaf_shapes(config).items()}
     bad = []
-    for piece in pieces(source, dtype):
-        flat[piece.leaf.path][... if piece.layer is None else piece.layer] = piece.values
-        if not piece.finite:
-            bad.append(f"{piece.name}: NaN or infinity")
+    for array in layer_arrays(source, dtype):
+        flat[array.leaf.path][... if array.layer is None else array.layer] = array.values
+        if not array.finite:
+            bad.append(f"{array.name}: NaN or infinity")
     if bad:
-        fail(source.facts.layout, bad)
+        fail(source.info.layout, bad)
     condition = source.cond_embed
     if condition is None:
         condition = np.zeros((2, config.action.width))

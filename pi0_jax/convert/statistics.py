@@ -16,18 +16,19 @@ from pi0_jax.errors import InputError
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
+# lerobot's modes that pi0 has: whether quantiles replace mean and standard deviation.
 _MODES = {"MEAN_STD": False, "QUANTILES": True}
 _FIELDS = ("mean", "std", "q01", "q99")
 
 
 class FoundStats(NamedTuple):
-    """Statistics and where they were.
+    """Statistics, and where they were found.
 
     Attributes:
-        stats: of the raw state and of actions.
-        asset_id: the folder's name under assets/.
-        where: for messages.
-        quantile: the policy normalises by quantiles, not z-scores.
+        stats: statistics of the raw state and of the actions.
+        asset_id: name of their folder under assets/.
+        where: the file they came from, for messages.
+        quantile: whether the policy normalises by quantiles instead of z-scores.
     """
 
     stats: NormStats
@@ -37,17 +38,18 @@ class FoundStats(NamedTuple):
 
 
 def from_file(path: Path, asset_id: str | None) -> FoundStats:
-    """A norm_stats.json that the user names."""
+    """Reads a norm_stats.json that the user names."""
     return FoundStats(load_norm_stats(path), asset_id or "default", str(path))
 
 
 def from_assets(folder: Path, asset_id: str | None) -> FoundStats | None:
-    """The assets/<asset_id>/norm_stats.json of openpi; None if there is no such folder.
+    """Reads openpi's assets/<asset_id>/norm_stats.json; None if there is no such folder.
 
     Raises:
         InputError: several asset ids and none named, or none of that name.
     """
     assets = folder / "assets"
+    # An asset id may hold a slash, as in org/robot.
     found = {
         str(file.parent.relative_to(assets)): file
         for file in sorted(assets.rglob("norm_stats.json"))
@@ -63,10 +65,10 @@ def from_assets(folder: Path, asset_id: str | None) -> FoundStats | None:
 
 
 def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) -> FoundStats | None:
-    """Statistics among the weights, as in lerobot 0.1-0.3; None if there are none.
+    """Reads statistics among the weights, as in lerobot 0.1-0.3; None if there are none.
 
     Raises:
-        InputError: never set (infinite), incomplete, or contradictory.
+        InputError: they were never set (infinite), are incomplete, or contradict each other.
     """
     keys = [key for key in tensors.shapes if key.startswith(STATISTICS)]
     if not keys:
@@ -75,7 +77,7 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
     where = str(tensors.files[0])
 
     def stats(prefix: str) -> Stats:
-        """Those of one buffer."""
+        """Statistics of one buffer."""
         return _stats(
             {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}, where
         )
@@ -85,13 +87,14 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
         "normalize_targets.buffer_action.",
         "unnormalize_outputs.buffer_action.",
     )
+    # Image statistics would change what the network sees, so they are not dropped silently.
     strange = [key for key in keys if not key.startswith(known)]
     if strange:
         raise InputError(
             f"{where}: statistics of images, which pi0 does not normalise: {', '.join(strange)}"
         )
     state, target, output = map(stats, known)
-    # One of them normalised the training targets, the other turns outputs back.
+    # The first normalised the training targets, the second converts outputs back to actions.
     _same(target, output, where)
     return FoundStats(
         NormStats(state, output), asset_id or "default", where, _quantile(config, where)
@@ -99,10 +102,10 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
 
 
 def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> FoundStats | None:
-    """Statistics in the processor files of lerobot 0.4 and later; None if there are none.
+    """Reads statistics from processor files of lerobot 0.4 and later; None if there are none.
 
     Raises:
-        InputError: incomplete or contradictory.
+        InputError: they are incomplete or contradict each other.
     """
     if not (folder / PREPROCESSOR).is_file():
         return None
@@ -110,6 +113,7 @@ def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> 
     outputs = _state_file(folder, POSTPROCESSOR, UNNORMALIZER)
     where = str(folder / PREPROCESSOR)
     state = _stats(_under("observation.state.", inputs), where)
+    # The postprocessor acts; the preprocessor holds the same numbers for training.
     action = _stats(_under("action.", outputs), where)
     _same(action, _stats(_under("action.", inputs), where), where)
     return FoundStats(
@@ -118,10 +122,14 @@ def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> 
 
 
 def first(sources: list[Callable[[], FoundStats | None]], where: Path) -> FoundStats:
-    """The first of several places that has statistics.
+    """Statistics from the first of several places that has any.
+
+    Args:
+        sources: functions that read one place each, in order; they return None for "none here".
+        where: the checkpoint, for the message.
 
     Raises:
-        InputError: none has.
+        InputError: no place has statistics.
     """
     for source in sources:
         found = source()
@@ -134,10 +142,15 @@ def first(sources: list[Callable[[], FoundStats | None]], where: Path) -> FoundS
 
 
 def check_widths(found: FoundStats, config: TorchConfig, dims: int) -> None:
-    """The statistics fit the checkpoint's declared features and the model's dimensions.
+    """Checks statistics against the checkpoint's declared features and the model's dimensions.
+
+    Args:
+        found: the statistics.
+        config: what the checkpoint's config.json declares.
+        dims: padded state and action dimension of the model.
 
     Raises:
-        InputError: they do not, with both widths.
+        InputError: they do not fit; the message has both widths.
     """
     for name, stats, declared in (
         ("state", found.stats.state, config.state_dim),
@@ -148,7 +161,7 @@ def check_widths(found: FoundStats, config: TorchConfig, dims: int) -> None:
             raise InputError(
                 f"{found.where}: statistics of {name} are {width} wide, the model takes {dims}"
             )
-        # Zero-padded statistics may be wider than the robot.
+        # Zero-padded statistics may be wider than the robot's features.
         if declared is not None and not own_width(stats) <= declared <= width:
             raise InputError(
                 f"{found.where}: statistics of {name} are {own_width(stats)} wide, the "
@@ -157,13 +170,17 @@ def check_widths(found: FoundStats, config: TorchConfig, dims: int) -> None:
 
 
 def own_width(stats: Stats) -> int:
-    """The robot's own dimensions: older statistics are zero-padded to the model's width."""
+    """Number of dimensions that are the robot's own.
+
+    Older statistics are zero-padded to the model's width. Padding has mean and deviation 0.
+    """
+    # Up to the last real one: a constant dimension before it still counts.
     real = np.flatnonzero((stats.std != 0) | (stats.mean != 0))
     return int(real[-1]) + 1 if len(real) else len(stats.mean)
 
 
 def _state_file(folder: Path, name: str, step: str) -> Mapping[str, np.ndarray]:
-    """The tensors of one step of a lerobot processor."""
+    """The tensors of one step of a lerobot processor, by name."""
     path = folder / name
     try:
         steps = json.loads(path.read_text())["steps"]
@@ -186,6 +203,7 @@ def _stats(values: Mapping[str, np.ndarray], where: str) -> Stats:
         raise InputError(f"{where}: statistics without mean and std; give --norm-stats FILE")
     if len({x.shape for x in found.values()}) > 1:
         raise InputError(f"{where}: mean, std and quantiles of different widths")
+    # lerobot creates its buffers filled with infinity and expects them to be loaded.
     if not all(np.isfinite(x).all() for x in found.values()):
         raise InputError(
             f"{where}: the statistics were never set (they are infinite); give --norm-stats FILE"
@@ -202,6 +220,7 @@ def _same(a: Stats, b: Stats, where: str) -> None:
 
 
 def _quantile(config: TorchConfig, where: str) -> bool:
+    # A policy folder has one flag for both, as openpi has.
     modes = {config.normalization.get(name, "MEAN_STD") for name in ("STATE", "ACTION")}
     if len(modes) > 1 or not modes <= _MODES.keys():
         raise InputError(

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.convert.keymap import LEAVES
-from pi0_jax.convert.source import Source, leaf_shapes, parameters, pieces, progress_bar, tasks
+from pi0_jax.convert.source import (
+    Source,
+    layer_arrays,
+    leaf_shapes,
+    parameters,
+    progress_bar,
+    tasks,
+)
 from pi0_jax.convert.statistics import FoundStats, own_width
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
@@ -25,7 +32,7 @@ from pi0_jax.robot import Robot, numbered
 from pi0_jax.versions import versions
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-# openpi's LIBERO client looks again after five actions.
+# openpi's LIBERO client executes five actions of a chunk, then calls the policy again.
 _EXECUTE_STEPS = 5
 _TWO_ARMS = 14  # actions of ALOHA, the robot with two arms that openpi knows
 
@@ -35,13 +42,13 @@ class ConvertRequest:
     """What the command line asks for.
 
     Attributes:
-        source: as typed, for the manifest.
-        folder: the source on this machine; its tokenizer comes along.
+        source: the source as typed, for the manifest.
+        folder: the source on this machine; its tokenizer is copied too.
         destination: policy folder to make.
-        dtype: of the parameters written; None keeps the source's.
-        delta_dims: leading action dimensions relative to the state.
-        cameras: names in order; None takes the source's.
-        overwrite: replace an earlier policy folder.
+        dtype: name of the dtype to write; None for one that loses nothing.
+        delta_dims: number of leading action dimensions that are relative to the state.
+        cameras: names in order; None for those of the source.
+        overwrite: whether to replace an earlier policy folder.
     """
 
     source: str
@@ -59,24 +66,25 @@ def convert(
     """Writes the policy folder.
 
     Args:
-        source: weights, already accounted for by name and shape.
-        found: statistics.
-        declared: what the layout's own config says.
-        request: the rest.
+        source: the weights; every name and shape has been checked.
+        found: the statistics.
+        declared: what the checkpoint's config.json declares.
+        request: what the command line asks for.
 
     Returns:
-        The summary for people.
+        The summary to print, one line per fact.
 
     Raises:
         InputError: a weight is not finite (all are listed), or a setting does not fit.
     """
     start = time.monotonic()
-    dtype = request.dtype or lossless(source.facts.dtypes)
+    dtype = request.dtype or lossless(source.info.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
-    files = source.facts.files
-    size = parameters(source.facts.config) * np.dtype(dtype).itemsize
+    files = source.info.files
+    size = parameters(source.info.config) * np.dtype(dtype).itemsize
     check_space(request.destination, size, "the parameters")
     with new_folder(request.destination, overwrite=request.overwrite) as folder:
+        # Hashing reads every byte of the source; in a thread it overlaps the conversion.
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
@@ -93,7 +101,8 @@ def policy_spec(
     Raises:
         InputError: settings that contradict each other.
     """
-    model = replace(source.facts.config, compute_dtype=dtype)
+    # Activations get the dtype of the weights.
+    model = replace(source.info.config, compute_dtype=dtype)
     actions = declared.action_dim or own_width(found.stats.actions)
     if request.delta_dims > min(actions, len(found.stats.state.mean)):
         raise InputError(f"--delta-dims {request.delta_dims}: the robot has {actions} actions")
@@ -110,12 +119,13 @@ def policy_spec(
 def _robot(
     found: FoundStats, declared: TorchConfig, request: ConvertRequest, actions: int
 ) -> Robot:
-    """The policy's robot, as far as the source tells: widths and cameras.
+    """The policy's robot, as far as the source describes it: widths and cameras.
 
-    openpi names three cameras for every robot. One with a single arm has no right wrist, and
+    openpi names three cameras for every robot. A robot with one arm has no right wrist, and
     openpi masks that camera (`policies/libero_policy.py`, `droid_policy.py`).
     """
     cameras, masked = request.cameras or declared.cameras or OPENPI_CAMERAS, ()
+    # Cameras that the user names are taken as they are.
     if not request.cameras and cameras == OPENPI_CAMERAS and actions < _TWO_ARMS:
         cameras, masked = OPENPI_CAMERAS[:2], OPENPI_CAMERAS[2:]
     return Robot(
@@ -128,7 +138,7 @@ def _robot(
 
 
 def lossless(dtypes: frozenset[str]) -> str:
-    """bfloat16 where all weights are; else float32, which holds every other exactly."""
+    """The dtype that holds weights of these dtypes exactly: bfloat16 if all are, else float32."""
     return "bfloat16" if dtypes == {"bfloat16"} else "float32"
 
 
@@ -138,32 +148,35 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
     Raises:
         InputError: one list of all weights that are not finite.
     """
-    config = source.facts.config
+    config = source.info.config
     shapes, bad = leaf_shapes(config), []
     total = len(tasks(config))
     with TreeWriter(path) as writer, progress_bar(title, total) as progress:
         for leaf in LEAVES:
             layered = leaf.depth is not None
             writer.create(f"params/{leaf.path}", shapes[leaf.path], dtype, layered=layered)
+        # A write needs its array until it is done. Waiting for the one before keeps at most two
+        # layers of the writer in memory, and lets the next be read meanwhile.
         last = None
-        for done, piece in enumerate(pieces(source, dtype), 1):
-            if not piece.finite:
-                bad.append(f"{piece.name}: NaN or infinity")
-            write = writer.write(f"params/{piece.leaf.path}", piece.values, piece.layer)
+        for done, array in enumerate(layer_arrays(source, dtype), 1):
+            if not array.finite:
+                bad.append(f"{array.name}: NaN or infinity")
+            write = writer.write(f"params/{array.leaf.path}", array.values, array.layer)
             if last is not None:
                 last.result()
             last = write
-            progress.update(done, piece.leaf.path)
+            progress.update(done, array.leaf.path)
         if last is not None:
             last.result()
         _write_condition(writer, source, dtype)
+    # All bad weights in one error; the unfinished folder disappears with it.
     if bad:
         tree_check.fail(title, bad)
 
 
 def _write_condition(writer: TreeWriter, source: Source, dtype: str) -> None:
-    """`cond_embed`: zero at first, so that the converted policy acts as it did."""
-    shape = (2, source.facts.config.action.width)
+    """Writes `cond_embed` [2, w]: zero where the source has none, so the policy acts as before."""
+    shape = (2, source.info.config.action.width)
     values = source.cond_embed if source.cond_embed is not None else np.zeros(shape)
     writer.create("params/cond_embed", shape, dtype, layered=False)
     writer.write("params/cond_embed", values.astype(np.dtype(dtype))).result()
@@ -183,18 +196,18 @@ def _relative(file: Path, request: ConvertRequest) -> str:
 def _manifest(
     source: Source, found: FoundStats, request: ConvertRequest, dtype: str, digests: dict[str, str]
 ) -> dict[str, Any]:
-    facts = source.facts
+    info = source.info
     return {
         "made_by": "convert",
         "source": request.source,
-        "layout": facts.layout,
+        "layout": info.layout,
         "files_sha256": digests,
         "statistics": found.where,
-        "source_dtypes": sorted(facts.dtypes),
+        "source_dtypes": sorted(info.dtypes),
         "dtype": dtype,
-        "notes": facts.notes,
-        "keys_used": facts.used,
-        "keys_unused": facts.unused,
+        "notes": info.notes,
+        "keys_used": info.used,
+        "keys_unused": info.unused,
         "versions": versions(),
     }
 
@@ -213,21 +226,21 @@ def _summary(
     dtype: str,
     seconds: float,
 ) -> str:
-    facts, model = source.facts, spec.model
+    info, model = source.info, spec.model
     count = parameters(model)
     rows: Sequence[tuple[str, str]] = (
-        ("layout", facts.layout),
-        ("keys", f"{len(facts.used)} used, {len(facts.unused)} known to be unused, none left over"),
+        ("layout", info.layout),
+        ("keys", f"{len(info.used)} used, {len(info.unused)} known to be unused, none left over"),
         ("leaves", f"{len(LEAVES)} official, and cond_embed"),
         ("parameters", f"{count:,}"),
         ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
-        ("dtype", f"{'/'.join(sorted(facts.dtypes))} -> {dtype}"),
+        ("dtype", f"{'/'.join(sorted(info.dtypes))} -> {dtype}"),
         ("compute", f"{model.compute_dtype}; output float32"),
         ("horizon", f"{model.action_horizon} actions of {len(spec.robot.actions)}"),
         ("cameras", ", ".join(spec.robot.cameras)),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         ("time", duration(seconds)),
-        *(("note", note) for note in [*facts.notes, *_tokenizer_note(request)]),
+        *(("note", note) for note in [*info.notes, *_tokenizer_note(request)]),
         ("written", str(request.destination)),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)

@@ -1,4 +1,4 @@
-"""What a PyTorch checkpoint's config.json says beside its tensors, in any layout's spelling."""
+"""What a PyTorch checkpoint's config.json declares beside its tensors, for every layout."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ _CAMERA = "observation.images."
 
 @dataclass(frozen=True)
 class TorchConfig:
-    """CheckpointInfo of a config.json; None or empty where it is silent.
+    """What a config.json declares; None or empty where it says nothing.
 
     Attributes:
         heads: numbers of heads.
-        depths: layers of the towers, by axis name.
-        action_horizon: actions in a chunk.
-        prompt_length: padded prompt tokens.
-        execute_steps: actions executed before the policy looks again.
+        depths: axis name ("depth", "vision_depth") to number of layers.
+        action_horizon: actions per chunk.
+        prompt_length: prompt tokens, padding included.
+        execute_steps: actions of a chunk that are executed before the policy is called again.
         cameras: names in order.
         state_dim: width of the raw state.
         action_dim: width of the raw action.
         normalization: lerobot's mode for "STATE" and "ACTION".
-        is_transformers: written by transformers.
+        is_transformers: whether transformers wrote it.
     """
 
     heads: DeclaredHeads = UNKNOWN
@@ -41,16 +41,17 @@ class TorchConfig:
 
 
 def read_config(folder: Path) -> TorchConfig:
-    """Reads config.json; without one nothing is declared.
+    """Reads a folder's config.json; without one, nothing is declared.
 
     Raises:
-        InputError: a config.json that is no JSON object.
+        InputError: a config.json that cannot be read.
     """
     path = folder / "config.json"
     if not path.is_file():
         return TorchConfig()
     try:
         values = json.loads(path.read_text())
+        # transformers and lerobot each write a key that the others lack.
         if "vlm_config" in values:
             return _transformers(values)
         return _lerobot(values) if "input_features" in values else _openpi(values)
@@ -65,6 +66,7 @@ def _transformers(values: dict[str, Any]) -> TorchConfig:
         text.get("num_key_value_heads"),
         vision.get("num_attention_heads"),
     )
+    # The action expert ("dit_config") has as many layers and heads as the language model.
     layers = {
         "depth": text.get("num_hidden_layers"),
         "vision_depth": vision.get("num_hidden_layers"),
@@ -84,7 +86,7 @@ def _lerobot(values: dict[str, Any]) -> TorchConfig:
         action_horizon=values.get("chunk_size"),
         prompt_length=values.get("tokenizer_max_length"),
         execute_steps=values.get("n_action_steps"),
-        # Placeholders for cameras that the robot lacks; an absent camera needs none.
+        # lerobot has placeholders for cameras that the robot lacks; here such a camera is absent.
         cameras=tuple(name for name in cameras if not name.startswith("empty_camera")),
         state_dim=_width(inputs.get("observation.state")),
         action_dim=_width(outputs.get("action")),
@@ -99,4 +101,5 @@ def _openpi(values: dict[str, Any]) -> TorchConfig:
 
 
 def _width(feature: dict[str, Any] | None) -> int | None:
+    # State and action features are vectors: "shape": [width]
     return feature["shape"][0] if feature else None

@@ -1,4 +1,4 @@
-"""What the libraries want beside the weights: config.json and statistics in their own form."""
+"""What PyTorch libraries need beside the weights: config.json and statistics in their format."""
 
 import json
 from collections.abc import Callable
@@ -18,8 +18,10 @@ from pi0_jax.convert.statistics import (
 from pi0_jax.data.normalize import NormStats, Stats, save_norm_stats
 from pi0_jax.policy.folder import PolicySpec
 
-# Both libraries build these sizes by name; other sizes are not theirs to load.
+# openpi and lerobot build networks by these names only; they cannot load other sizes.
 _VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
+# Constants of pi0's flow matching, the same in every checkpoint: number of flow steps, times
+# Beta(1.5, 1) · 0.999 + 0.001, and the periods of the time embedding.
 _FLOW = {
     "num_inference_steps": 10,
     "time_sampling_beta_alpha": 1.5,
@@ -34,7 +36,7 @@ Json = dict[str, Any]
 
 
 def write_openpi(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
-    """config.json as openpi's train_pytorch.py leaves it; assets/<asset_id>/norm_stats.json."""
+    """Writes config.json as openpi's train_pytorch.py, and assets/<asset_id>/norm_stats.json."""
     model = spec.model
     config = {
         "action_dim": model.action_dim,
@@ -48,17 +50,21 @@ def write_openpi(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -
 
 
 def write_transformers(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
-    """config.json of PI0ForConditionalGeneration; the library knows no statistics, so openpi's."""
+    """Writes config.json of PI0ForConditionalGeneration, and statistics as in openpi.
+
+    The library itself has no file for statistics.
+    """
     _write(folder / "config.json", _transformers_config(spec, dtype))
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
 
 
 def write_lerobot(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
-    """config.json and the pre- and postprocessor of lerobot 0.4 and later."""
+    """Writes config.json and the pre- and postprocessor of lerobot 0.4 and later."""
     norm_map = {"VISUAL": "IDENTITY", "STATE": _mode(spec), "ACTION": _mode(spec)}
     inputs, output = _features(spec, stats)
     _write(folder / "config.json", _lerobot_config(spec, inputs, output, norm_map, dtype))
     tensors = _under("observation.state", stats.state) | _under("action", stats.actions)
+    # lerobot numbers a file by its step's place in the list of steps below.
     pre, post = (
         f"policy_preprocessor_step_5_{NORMALIZER}.safetensors",
         f"policy_postprocessor_step_0_{UNNORMALIZER}.safetensors",
@@ -75,6 +81,7 @@ def write_lerobot(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) 
         "tokenizer_name": "google/paligemma-3b-pt-224",
     }
     normalize = {"eps": 1e-8, "features": inputs | output, "norm_map": norm_map}
+    # The steps that lerobot itself writes for pi0, in its order.
     steps = [
         _step("rename_observations_processor", {"rename_map": {}}),
         _step("to_batch_processor", {}),
@@ -97,7 +104,12 @@ WRITERS: dict[str, Writer] = {
 
 
 def notes(family: str, spec: PolicySpec) -> list[str]:
-    """What the layout cannot carry, for the user to hear."""
+    """What the layout cannot express, as notes for the user.
+
+    Args:
+        family: a key of `WRITERS`.
+        spec: the policy to export.
+    """
     found = []
     if spec.delta_dims and family != "openpi":
         found.append(
@@ -108,6 +120,7 @@ def notes(family: str, spec: PolicySpec) -> list[str]:
         found.append("use a config with extra_delta_transform=True")
     if spec.quantile and family == "openpi":
         found.append("normalised by quantiles: use a config with use_quantile_norm")
+    # The width and depth of gemma_2b.
     if family != "transformers" and (spec.model.vlm.width, spec.model.depth) != (2048, 18):
         found.append(f"{family} builds gemma_2b only; it will not load these sizes")
     return found
@@ -142,6 +155,7 @@ def _lerobot_config(
 
 def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
     model, vision = spec.model, spec.model.vision
+    # What language model and action expert have in common; they differ in their widths.
     decoder = {
         "model_type": "gemma",
         "num_hidden_layers": model.depth,
@@ -181,7 +195,7 @@ def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
         "vlm_config": {
             "model_type": "paligemma",
             "projection_dim": model.vlm.width,
-            # The first id behind the vocabulary stands for an image token.
+            # The first id after the vocabulary marks an image token.
             "image_token_index": model.vocab_size,
             "text_config": decoder | vlm | {"num_image_tokens": vision.num_tokens},
             "vision_config": tower,
@@ -190,9 +204,10 @@ def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
 
 
 def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
-    """The input_features and output_features of lerobot."""
+    """The input_features and output_features of lerobot: name to type and shape."""
     size = spec.model.vision.image_size
     images = {
+        # Channels first, as PyTorch has them.
         f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}
         for name in (*spec.robot.cameras, *spec.robot.masked_cameras)
     }
@@ -202,6 +217,7 @@ def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
 
 
 def _under(name: str, stats: Stats) -> dict[str, np.ndarray]:
+    # lerobot's files hold float32: the one place where an export is not exact.
     values = {"mean": stats.mean, "std": stats.std, "q01": stats.q01, "q99": stats.q99}
     return {f"{name}.{k}": v.astype(np.float32) for k, v in values.items() if v is not None}
 

@@ -1,6 +1,6 @@
 """The tensors of a PyTorch checkpoint on disk, read one by one: safetensors or pickles, sharded.
 
-Pickles go through `torch.load(weights_only=True)` only: code in them is refused, not run.
+Pickles are read by `torch.load(weights_only=True)` only: code in them is refused, not run.
 """
 
 import json
@@ -18,20 +18,20 @@ from pi0_jax.errors import InputError, first_line
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
 _PICKLES = (".pt", ".pth", ".bin")
-# Statistics of lerobot, and what training scripts leave.
+# Beginnings of names that hold no weights: lerobot's statistics, and files of training scripts.
 _NO_WEIGHTS = ("policy_", "optimizer", "metadata", "scheduler", "training_args")
 # A training script may wrap the state dict in one of these.
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 class Tensors(Protocol):
-    """Named tensors of which only shapes and dtypes are known until one is read.
+    """Named tensors. Shapes and dtypes are known at once, values when they are read.
 
     Attributes:
-        files: all files they lie in.
+        files: all files that hold them.
         shapes: key to shape.
         dtypes: key to dtype name.
-        metadata: strings that the writer left.
+        metadata: strings that the writer put into the files.
     """
 
     files: list[Path]
@@ -78,7 +78,7 @@ class Pickled:
         if self.dtypes[key] == "bfloat16":
             import torch
 
-            # NumPy knows no bfloat16 of torch's; the bits are the same.
+            # torch cannot give bfloat16 to NumPy. The bits are the same as two-byte integers.
             return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()
 
@@ -87,7 +87,7 @@ def open_tensors(path: Path) -> Tensors:
     """Opens a checkpoint folder, or one file of it.
 
     Raises:
-        InputError: nothing there that holds weights, or a file that is damaged or unsafe.
+        InputError: nothing holds weights there, or a file is damaged or unsafe.
     """
     files = weight_files(path)
     pickled = [file for file in files if file.suffix in _PICKLES]
@@ -108,12 +108,14 @@ def weight_files(path: Path) -> list[Path]:
         return _shards(path)
     if path.is_file():
         return [path]
+    # An index first: a folder with shards may hold an older single file too.
     for name in _INDEXES:
         if (path / name).is_file():
             return _shards(path / name)
     for name in _SINGLES:
         if (path / name).is_file():
             return [path / name]
+    # A file under its own name is accepted if there is one only; a choice would be a guess.
     others = [
         child
         for child in path.iterdir()
@@ -145,11 +147,13 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
+    # torch is no dependency: only pickles need it.
     try:
         import torch
     except ImportError as error:
         raise InputError(f"{file}: reading pickles needs torch: pip install torch") from error
     try:
+        # mmap leaves the values on disk until they are read.
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise InputError(

@@ -1,28 +1,32 @@
-"""Which PyTorch layout a set of keys is, and which keys a complete checkpoint of it has."""
+"""Recognises a PyTorch layout by its keys, and lists the keys of a complete checkpoint."""
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, LEAVES, Layout, Leaf, Tensor
+from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, LEAVES, Leaf, Tensor, TorchLayout
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 
 FAMILIES = tuple(sorted({layout.family for layout in LAYOUTS}))
 
 Expected = dict[str, tuple[Leaf, Tensor]]
-"""Key to the leaf and the table entry that it serves."""
+"""Key to its leaf and its entry in the table."""
 
-# transformers up to 5.5 has one more level; nothing else distinguishes the names.
+# transformers up to 5.5 has one level more; the names are otherwise the same.
 _OPTIONAL_LEVEL = ("vision_tower.vision_model.", "vision_tower.")
 _EXPERT_WORDS, _WORDS = "vocab action", "vocab vlm"
 
 
-def recognise(keys: Iterable[str], path: Path) -> Layout:
+def recognise(keys: Iterable[str], path: Path) -> TorchLayout:
     """The layout whose names fit most of the keys.
 
+    Args:
+        keys: names of the tensors, without the optional level.
+        path: where they lie, for messages.
+
     Raises:
-        InputError: pi0.5, or none fits.
+        InputError: the keys are those of pi0.5, or no layout fits.
     """
     names = set(keys)
     if any("time_mlp_in" in key and "action_time_mlp_in" not in key for key in names):
@@ -30,10 +34,12 @@ def recognise(keys: Iterable[str], path: Path) -> Layout:
             f"{path}: this is a pi0.5 checkpoint (it has time_mlp_in); only pi0 is supported"
         )
     tensors = [tensor for leaf in LEAVES for tensor in leaf.tensors]
+    # Layer 0 of each tensor: every layout has it, and the depth is not known yet.
     scores = {
         layout.name: sum(layout.key(tensor) in names for tensor in tensors) for layout in LAYOUTS
     }
     best = max(LAYOUTS, key=lambda layout: scores[layout.name])
+    # Half is enough, so that an incomplete checkpoint gets the list of what it lacks.
     if scores[best.name] < len(tensors) // 2:
         some = ", ".join(sorted(names)[:3])
         raise InputError(
@@ -43,13 +49,19 @@ def recognise(keys: Iterable[str], path: Path) -> Layout:
     return best
 
 
-def check_family(layout: Layout, family: str, config: TorchConfig, path: Path) -> None:
-    """The layout is what --layout says.
+def check_family(layout: TorchLayout, family: str, config: TorchConfig, path: Path) -> None:
+    """Checks the layout against --layout.
+
+    Args:
+        layout: the layout that the keys have.
+        family: value of --layout.
+        config: what the checkpoint's config.json declares.
+        path: where it lies, for messages.
 
     Raises:
-        InputError: it is another.
+        InputError: the layout is another.
     """
-    # transformers also writes openpi's names (after loading them); its config.json tells.
+    # transformers also writes openpi's names (after loading them); its config.json shows it.
     wrote_openpi_names = family == "transformers" and config.is_transformers
     if family in ("auto", layout.family) or (layout.family == "openpi" and wrote_openpi_names):
         return
@@ -60,10 +72,10 @@ def check_family(layout: Layout, family: str, config: TorchConfig, path: Path) -
 
 
 def without_optional_level(keys: Iterable[str], path: Path) -> dict[str, str]:
-    """Key without the level `vision_model.` to key on disk.
+    """Maps each key without the level `vision_model.` to the key on disk.
 
     Raises:
-        InputError: both spellings of one tensor.
+        InputError: a tensor is there under both spellings.
     """
     found: dict[str, str] = {}
     for key in keys:
@@ -74,13 +86,13 @@ def without_optional_level(keys: Iterable[str], path: Path) -> dict[str, str]:
     return found
 
 
-def expected_keys(layout: Layout, depths: dict[str, int], embedding: str) -> Expected:
+def expected_keys(layout: TorchLayout, depths: dict[str, int], embedding: str) -> Expected:
     """Every key that a complete checkpoint has.
 
     Args:
-        layout: prefixes.
-        depths: layers of both kinds of tower, by axis name.
-        embedding: where the token embedding is.
+        layout: prefixes of the names.
+        depths: axis name ("depth", "vision_depth") to number of layers.
+        embedding: key of the token embedding.
     """
     found: Expected = {}
     for leaf in LEAVES:
@@ -91,19 +103,22 @@ def expected_keys(layout: Layout, depths: dict[str, int], embedding: str) -> Exp
     return found
 
 
-def embedding_key(layout: Layout, keys: Iterable[str]) -> str:
-    """Where the token embedding is.
+def embedding_key(layout: TorchLayout, keys: Iterable[str]) -> str:
+    """Key of the token embedding.
 
-    safetensors keeps one name of a tied pair, the alphabetically first: lm_head. lerobot from 0.5
-    on unties the pair; then the embedding has its own name and lm_head holds anything.
+    safetensors keeps one name of a tied pair, the alphabetically first: lm_head. lerobot unties
+    the pair from 0.5 on; then the embedding has its own name and lm_head holds anything.
     """
     key, names = layout.key(EMBEDDING.tensors[0]), set(keys)
     tied = layout.lm_head is not None and layout.lm_head in names and key not in names
     return layout.lm_head if tied and layout.lm_head else key
 
 
-def unused_keys(layout: Layout, keys: Iterable[str], embedding: str) -> dict[str, tuple[str, str]]:
+def unused_keys(
+    layout: TorchLayout, keys: Iterable[str], embedding: str
+) -> dict[str, tuple[str, str]]:
     """Keys that no forward pass reads: their axes, and the reason."""
+    # Their shapes are checked too, so a renamed weight cannot pass as unused.
     known = {key: (_EXPERT_WORDS, why) for key, why in layout.unused.items()}
     if layout.lm_head and layout.lm_head != embedding:
         known[layout.lm_head] = _WORDS, "stale: the token embedding has a tensor of its own"
@@ -111,7 +126,10 @@ def unused_keys(layout: Layout, keys: Iterable[str], embedding: str) -> dict[str
 
 
 def depth(keys: Iterable[str], prefix: str) -> int:
-    """Layers: indices that have at least half as many keys as the fullest has."""
+    """Number of layers: up to the last one that has at least half the keys of the fullest one.
+
+    So a layer that lacks a key still counts, and is reported; a stray key does not make a layer.
+    """
     indices = [key.removeprefix(prefix).split(".")[0] for key in keys if key.startswith(prefix)]
     counts = Counter(int(index) for index in indices if index.isdigit())
     full = max(counts.values(), default=0)

@@ -1,4 +1,4 @@
-"""A PyTorch checkpoint of any layout as a `Source`: recognised by its keys, fully accounted for."""
+"""A PyTorch checkpoint of any layout as a `Source`: recognised by its keys, every key checked."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ class TorchSource:
     """`Source` of a PyTorch checkpoint.
 
     Attributes:
-        facts: layout, architecture, accounting.
+        info: layout, architecture, and which keys are used.
         layout: prefixes of the names.
-        tensors: the files.
-        config: their config.json.
-        cond_embed: None, no PyTorch layout has a condition.
+        tensors: the tensors on disk.
+        config: what their config.json declares.
+        cond_embed: None, because no PyTorch layout has a condition.
     """
 
     cond_embed: np.ndarray | None = None
@@ -39,16 +39,17 @@ class TorchSource:
 
         Args:
             path: folder or weight file.
-            family: what --layout says.
+            family: value of --layout.
             flags: head counts from the command line.
-            horizon: actions in a chunk; None takes the config's, or 50.
+            horizon: actions per chunk; None for the config's, or 50 if it has none.
 
         Raises:
-            InputError: no known layout, another than `family`, or one list of all that is wrong.
+            InputError: no known layout, another than `family`, or one list of everything wrong.
         """
         self.tensors = open_tensors(path)
         self.config = read_config(path if path.is_dir() else path.parent)
         keys = torch_keys.without_optional_level(self.tensors.shapes, path)
+        # Statistics among the weights are read by `statistics.from_tensors`.
         self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
         self.layout = torch_keys.recognise(self._keys, path)
         torch_keys.check_family(self.layout, family, self.config, path)
@@ -60,7 +61,7 @@ class TorchSource:
         )
         unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
-        self.facts = CheckpointInfo(
+        self.info = CheckpointInfo(
             layout=self.layout.name,
             config=config_from_sizes(self._sizes, settings),
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),
@@ -78,7 +79,8 @@ class TorchSource:
         ]
         if len(parts) == 1:
             return parts[0]
-        # np.stack would copy a turned view element by element.
+        # Two tensors become one leaf [2, ...]. np.stack would copy a transposed view element by
+        # element.
         both = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
         for out, part in zip(both, parts, strict=True):
             fill(out, part)
@@ -89,11 +91,12 @@ class TorchSource:
         return self.tensors.read(self._keys[key])
 
     def _account(self, path: Path) -> dict[str, int]:
-        """Checks names, shapes and dtypes; sizes of the (grouped) axes.
+        """Checks names, shapes and dtypes; returns the sizes of the (grouped) axes.
 
         Raises:
-            InputError: one list of all that is wrong, values that are not finite included.
+            InputError: one list of everything that is wrong, with values that are not finite.
         """
+        # A config that states the depth is right even if whole layers are missing.
         depths = {
             "depth": torch_keys.depth(self._keys, f"{self.layout.vlm}.layers."),
             "vision_depth": torch_keys.depth(self._keys, f"{self.layout.vision}.encoder.layers."),
@@ -103,6 +106,7 @@ class TorchSource:
         axes = {key: tensor.axes for key, (_, tensor) in expected.items()}
         axes |= {key: names for key, (names, _) in unused.items()}
         found = {key: self.tensors.shapes[on_disk] for key, on_disk in self._keys.items()}
+        # In a fixed order, so that a tie is decided alike in every process.
         sizes = vote((axes[key], found[key]) for key in sorted(found.keys() & axes.keys()))
         wanted = {
             key: tuple(sizes.get(group, 0) for group in groups(names))
@@ -124,7 +128,7 @@ class TorchSource:
         )
 
     def _declared(self) -> DeclaredHeads:
-        """Head counts from config.json, or from the header that our own exports carry."""
+        """Head counts from the header that our own exports have, or from config.json."""
         header = self.tensors.metadata
         if "num_heads" not in header:
             return self.config.heads

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     path = local(arguments.source)
     source = TorchSource(path, arguments.layout, command.heads(arguments), arguments.action_horizon)
     request = command.request(arguments, path)
-    declared, dims = source.config, source.facts.config.action_dim
+    declared, dims = source.config, source.info.config.action_dim
     if arguments.norm_stats:
         found = statistics.from_file(arguments.norm_stats, arguments.asset_id)
     else:

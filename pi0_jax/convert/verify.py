@@ -1,10 +1,11 @@
-"""A checkpoint of any layout against reference outputs, or against another checkpoint.
+"""Compares a checkpoint of any layout with reference outputs, or with another checkpoint.
 
 python -m convert.verify POLICY --io FILE.npz        the arrays of a golden file, stage by stage
 python -m convert.verify POLICY --against POLICY_B   the same inputs and noise through both
 
-JSON on standard output: the largest error of each stage beside its tolerance. Exit code 1 above
-tolerance. All is computed in float32 at the highest matrix precision, on the weights as stored.
+Prints JSON: the largest error of each stage and its tolerance. Exit code 1 if one is above its
+tolerance. Everything is computed in float32 at the highest matrix precision, on the weights as
+stored.
 """
 
 import argparse
@@ -62,14 +63,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def against_golden(source: Source, golden: Arrays) -> dict[str, Any]:
-    """Errors of every stage that the golden file has.
+    """Compares every stage that the golden file has; returns the report as JSON values.
 
     Raises:
         InputError: inputs are missing, or do not fit the checkpoint's sizes.
     """
     obs, flow_in = stages.inputs(golden)
-    config = _fit(source.facts.config, obs, flow_in)
+    config = _fit(source.info.config, obs, flow_in)
     params = on_device(load_params(source, "float32"))
+    # The default precision of some accelerators rounds float32 products to fewer bits.
     with jax.default_matmul_precision("highest"):
         found = jax.device_get(stages.forward(config, params, obs, flow_in))
         for name, steps in _SAMPLES.items():
@@ -81,20 +83,20 @@ def against_golden(source: Source, golden: Arrays) -> dict[str, Any]:
             gradient.pop("cond_embed")  # not in the official tree, and no condition is given
             found["grad_global_norm"] = np.asarray(stages.global_norm(gradient))
     errors = {name: _error(name, found[name], golden[name]) for name in found if name in golden}
-    horizons = {"checkpoint": source.facts.config.action_horizon, "golden": config.action_horizon}
+    horizons = {"checkpoint": source.info.config.action_horizon, "golden": config.action_horizon}
     return _report(source, errors) | {"action_horizon": horizons}
 
 
 def against_checkpoint(source: Source, other: Source, seed: int) -> dict[str, Any]:
-    """Errors between two checkpoints on the same random inputs and noise.
+    """Compares two checkpoints on the same random inputs and noise; returns the report.
 
     Raises:
         InputError: different architectures.
     """
-    config = source.facts.config
+    config = source.info.config
     horizon = config.action_horizon
-    if _core(config) != _core(other.facts.config):
-        raise InputError(f"different architectures: {config} and {other.facts.config}")
+    if _core(config) != _core(other.info.config):
+        raise InputError(f"different architectures: {config} and {other.info.config}")
     obs, flow_in = random_inputs(config, seed)
     outputs = []
     for checkpoint in (source, other):
@@ -108,12 +110,20 @@ def against_checkpoint(source: Source, other: Source, seed: int) -> dict[str, An
     a, b = outputs
     errors = {name: _error(name, a[name], b[name]) for name in a if name in TOLERANCES}
     report = _report(source, errors, other)
-    horizons = {"a": horizon, "b": other.facts.config.action_horizon}
+    horizons = {"a": horizon, "b": other.info.config.action_horizon}
     return report | {"action_horizon": horizons}
 
 
 def random_inputs(config: Pi0Config, seed: int) -> tuple[Observation, Arrays]:
-    """One observation with two cameras, one of them masked in the second sample; actions, noise."""
+    """Two samples with two cameras, one of them masked in the second sample; actions, noise, time.
+
+    Args:
+        config: architecture.
+        seed: seed of all values.
+
+    Returns:
+        The observation, and actions and noise float32[2, H, d] with time float32[2].
+    """
     rng, size = np.random.default_rng(seed), config.vision.image_size
     chunk = (2, config.action_horizon, config.action_dim)
     length = config.prompt_length
@@ -122,6 +132,7 @@ def random_inputs(config: Pi0Config, seed: int) -> tuple[Observation, Arrays]:
         image_mask=np.array([[True, True], [True, False]]),
         state=rng.normal(size=(2, config.action_dim)).astype(np.float32),
         prompt=rng.integers(0, config.vocab_size, (2, length), np.int32),
+        # The second prompt is half as long, so that padding is compared too.
         prompt_mask=np.arange(length) < np.array([[length], [max(1, length // 2)]]),
     )
     return obs, {
@@ -132,11 +143,12 @@ def random_inputs(config: Pi0Config, seed: int) -> tuple[Observation, Arrays]:
 
 
 def on_device(params: Any) -> Any:
-    """The tree on the default device; each host array goes as soon as it is copied.
+    """Moves a tree to the default device; each host array is freed as soon as it is copied.
 
     At full size both trees together would not fit a 24 GB machine.
     """
     leaves, structure = jax.tree.flatten(params)
+    # The caller keeps no reference either, so an overwritten leaf is freed at once.
     del params
     for i, leaf in enumerate(leaves):
         leaves[i] = jax.device_put(leaf).block_until_ready()
@@ -157,10 +169,10 @@ def read_golden(path: Path) -> Arrays:
 
 
 def _fit(config: Pi0Config, obs: Observation, flow_in: Arrays) -> Pi0Config:
-    """The checkpoint's architecture with the horizon of the golden file, on which none depends.
+    """The checkpoint's architecture with the golden file's horizon; no weight depends on it.
 
     Raises:
-        InputError: images or actions of another size.
+        InputError: the golden file has images, actions or token ids of another size.
     """
     horizon, dims = flow_in["actions"].shape[1:]
     size = obs.images.shape[2]
@@ -175,7 +187,7 @@ def _fit(config: Pi0Config, obs: Observation, flow_in: Arrays) -> Pi0Config:
 
 
 def _core(config: Pi0Config) -> Pi0Config:
-    """The architecture without what the weights do not depend on."""
+    """The architecture as far as weights depend on it."""
     return replace(config, action_horizon=1, prompt_length=1, compute_dtype="float32")
 
 
@@ -191,7 +203,7 @@ def _report(
     source: Source, errors: dict[str, float], other: Source | None = None
 ) -> dict[str, Any]:
     both = [source] if other is None else [source, other]
-    rounded = any(s.facts.dtypes != {"float32"} for s in both)
+    rounded = any(s.info.dtypes != {"float32"} for s in both)
     rows = {}
     for name, error in errors.items():
         tolerance = TOLERANCES.get(name, 0.0)
@@ -205,8 +217,8 @@ def _report(
         }
     return {
         "ok": bool(rows) and all(row["ok"] for row in rows.values()),
-        "layouts": [s.facts.layout for s in both],
-        "weights": ["/".join(sorted(s.facts.dtypes)) for s in both],
+        "layouts": [s.info.layout for s in both],
+        "weights": ["/".join(sorted(s.info.dtypes)) for s in both],
         "device": str(jax.devices()[0]),
         "stages": rows,
     }

@@ -1,1 +1,1 @@
-"""Files: parameter trees, metrics, videos, and writing that is whole or not at all."""
+"""Files: parameter trees, episodes, metrics, videos, and atomic writing."""

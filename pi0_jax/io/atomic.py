@@ -1,7 +1,7 @@
 """Files and folders that appear under their names only when they are whole.
 
-Everything is written beside its place and then renamed, which a file system does in one step. This
-is the one place that does so: whoever writes what another process may read goes through here.
+Everything is written beside its place and then renamed, which a file system does in one step. All
+code that writes what another process may read uses this module.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         The path to write to. After an error nothing is there, and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending comes last: who looks for *.npz must not find what is not whole.
+    # Hidden, and with another ending: a search for *.npz must not find an unfinished file.
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -48,12 +48,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Yields:
         The folder to fill. After an error nothing of it is left, and `path` is as it was.
     """
-    # A link stays; what it points at is replaced. It also gives "." and ".." a name.
+    # A link stays a link, and its target is replaced. "." and ".." get a name that way too.
     path = path.resolve()
     made = [parent for parent in path.parents if not parent.exists()]
-    # Names that no user gives to a backup of his own.
+    # Names that no user would give to a backup.
     partial, old = (path.with_name(f".{path.name}.pi0_jax-{end}") for end in ("partial", "old"))
-    # What a killed process left; nobody reads it.
+    # A killed process may have left one; nothing reads it.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -62,7 +62,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
-            # Another process may have put something into a parent meanwhile.
+            # Another process may have put something into a parent in the meantime.
             with contextlib.suppress(OSError):
                 for parent in made:
                     parent.rmdir()
@@ -88,7 +88,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _replace(path: Path, new: Path, old: Path) -> None:
-    """Gives `new` the name `path`; what has it steps aside first, for a moment, as `old`."""
+    """Renames `new` to `path`; a folder that has this name is `old` for a moment, then removed."""
     if not path.exists():
         new.rename(path)
         return
@@ -97,6 +97,7 @@ def _replace(path: Path, new: Path, old: Path) -> None:
     try:
         new.rename(path)
     finally:
+        # The second rename failed: the earlier folder gets its name back.
         if not path.exists():
             old.rename(path)
     shutil.rmtree(old)

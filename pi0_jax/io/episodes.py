@@ -27,21 +27,26 @@ _UNREADABLE = (
 
 
 def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
-    """Writes episodes into one compressed .npz: ragged fields end to end, with their lengths.
+    """Writes episodes into one compressed .npz: fields of different lengths end to end.
 
     The file appears under its name only when it is whole. An empty sequence is allowed.
+
+    Args:
+        path: file to write.
+        episodes: in the order in which `load_episodes` gives them back.
     """
     arrays = {"format_version": np.array(FORMAT_VERSION)}
     for name in _SCALARS:
         values = [getattr(episode, name) for episode in episodes]
-        # NumPy has no "no string": an empty one stands for "no error".
+        # NumPy has no null string: an empty one means "no error".
         arrays[name] = np.array(["" if value is None else value for value in values])
     arrays["robot"] = np.array([json.dumps(asdict(episode.robot)) for episode in episodes])
     for name in _RAGGED:
         parts = [getattr(episode, name) for episode in episodes]
+        # n episodes of lengths t_i -> int64 [n] and one array [sum t_i, ...]
         arrays[f"{name}_length"] = np.array([len(part) for part in parts], np.int64)
         arrays[name] = np.concatenate(parts) if parts else np.zeros(0)
-    # A file object, because NumPy would put .npz behind the name of an unfinished file.
+    # A file object, because NumPy would append .npz to the name of an unfinished file.
     with atomic_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 

@@ -1,4 +1,4 @@
-"""What a run says while it works: metrics.jsonl, an optional W&B mirror, a progress line."""
+"""What a run reports while it works: metrics.jsonl, an optional W&B mirror, a progress line."""
 
 import importlib
 import json
@@ -15,17 +15,17 @@ from pi0_jax.io.atomic import write_text
 
 
 class MetricsWriter:
-    """Appends one flat JSON object a line to metrics.jsonl.
+    """Appends one flat JSON object per line to metrics.jsonl.
 
-    Each line carries `step`, `phase`, the scalars given, `time` (Unix seconds) and `elapsed`
-    (seconds that the run has worked, pauses between interruption and resumption left out).
+    Each line has `step`, `phase`, the given scalars, `time` (Unix seconds) and `elapsed` (seconds
+    that the run has worked, without the pauses between interruption and resumption).
 
     Attributes:
-        path: the file written to.
+        path: the file.
     """
 
     def __init__(self, path: Path, wandb_project: str | None = None):
-        """Opens the file for appending; what an earlier process wrote stays.
+        """Opens the file for appending; the lines of an earlier process stay.
 
         Args:
             path: the file; parent folders are made.
@@ -40,16 +40,17 @@ class MetricsWriter:
         self._wandb = _start_wandb(wandb_project, path.parent) if wandb_project else None
         self._file = path.open("a+b")
         _drop_half_line(self._file)
+        # A resumed run counts its seconds on from the last line.
         earlier = read_metrics(path)
         self._start = time.monotonic() - (earlier[-1].get("elapsed") or 0.0 if earlier else 0.0)
 
     def write(self, step: int, phase: str, **scalars: Any) -> None:
-        """Writes one line and hands it to the system; NaN and infinity become null.
+        """Writes one line at once, so that a crash loses none; NaN and infinity become null.
 
         Args:
             step: counter of optimizer steps (or episodes, in a phase without training).
             phase: "demonstrations", "sft", "rl" or "eval".
-            **scalars: numbers, strings, None, or arrays without axes.
+            **scalars: numbers, strings, None, or arrays of shape [].
         """
         values = {name: _plain(value) for name, value in scalars.items()}
         clocks = {
@@ -60,14 +61,19 @@ class MetricsWriter:
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()
         if self._wandb is not None:
-            # W&B drops lines whose step goes back, and every phase counts from 0: so the step is
-            # a value like the others.
+            # W&B drops lines whose step goes back, and every phase counts from 0. So the step is
+            # logged as one more value.
             self._wandb.log({f"{phase}/{name}": value for name, value in line.items()})
 
     def rewind(self, phase: str, method: str, step: int) -> None:
-        """Drops the lines of this phase and method beyond `step`, where its work goes on.
+        """Drops the lines of this phase and method after `step`, from where a resumed run goes on.
 
         A W&B mirror keeps them.
+
+        Args:
+            phase: as in `write`.
+            method: value of the lines' `method`.
+            step: optimizer step of the checkpoint that the run resumes from.
         """
 
         def repeated(line: dict[str, Any]) -> bool:
@@ -79,6 +85,7 @@ class MetricsWriter:
         kept = [line for line in lines if not repeated(line)]
         if len(kept) == len(lines):
             return
+        # The name belongs to another file from here on, so the file is opened again.
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file.close()
         self._file = self.path.open("a+b")
@@ -102,7 +109,7 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that a crash cut short is left out.
+    """The lines of metrics.jsonl, without a last line that a crash cut short.
 
     A file that does not exist has no lines.
 
@@ -111,12 +118,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
+    # Whatever follows the last line end is incomplete.
     whole, _, _ = path.read_bytes().rpartition(b"\n")
     return [_parse(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
 
 
 class Progress:
-    """A line that tells how far a phase is: on a terminal in place, in a log now and then.
+    """A line that shows how far a phase is. A terminal shows it in place, a log every 15 s.
 
     Example: `rl rollouts  31/48  65 %  0:42  left 0:23  ok 20/31`
     """
@@ -133,25 +141,25 @@ class Progress:
         """Starts the clock; writes nothing yet.
 
         Args:
-            phase: what is being done.
-            total: units of work in all.
+            phase: name of the work.
+            total: all units of work.
             stream: where to write, usually sys.stderr.
-            done: units that an earlier process did; they do not count for the time left.
-            clock: seconds, for tests.
+            done: units that an earlier process did; the time left is not estimated from them.
+            clock: gives seconds; tests have their own.
         """
         self._phase, self._total, self._stream, self._clock = phase, total, stream, clock
         self._first, self._done, self._text = done, done, ""
         self._start = clock()
         self._terminal = stream.isatty()
-        # An eye follows ten pictures a second; a log file needs a line only now and then.
+        # Ten updates per second look smooth; in a log file one line per 15 s is enough.
         self._interval_s = 0.1 if self._terminal else 15.0
         self._shown, self._stale = -math.inf, True
 
     def update(self, done: int, text: str = "") -> None:
-        """Shows `done` units and a free text, unless the last line is too fresh.
+        """Shows `done` units and a free text, unless a line was shown just before.
 
         Args:
-            done: units done so far, those of earlier processes included.
+            done: units done so far, with those of earlier processes.
             text: anything short, such as "ok 31/48" or "loss 0.213".
         """
         self._done, self._text, self._stale = done, text, True
@@ -159,7 +167,7 @@ class Progress:
             self._show()
 
     def close(self) -> None:
-        """Shows the last state, unless it was just shown, and ends the line."""
+        """Shows the last state, if it was not shown yet, and ends the line."""
         if self._stale:
             self._show()
         if self._terminal:
@@ -181,7 +189,7 @@ class Progress:
         self._shown, self._stale = self._clock(), False
         line = self._line()
         if self._terminal:
-            # One column stays free: a full line would wrap and the return would miss its start.
+            # One column stays free: a full line would wrap, and \r would not reach its start.
             columns = shutil.get_terminal_size().columns - 1
             line = f"\r{line[:columns]}\x1b[K"
         self._stream.write(line if self._terminal else line + "\n")
@@ -205,7 +213,7 @@ def duration(seconds: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar of Python, NumPy or JAX as JSON can carry it."""
+    """A scalar of Python, NumPy or JAX as a value that JSON has."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -221,13 +229,14 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _drop_half_line(file: Any) -> None:
-    """Cuts what follows the last line end, so that the next line does not grow onto it."""
+    """Cuts what follows the last line end, so that the next line starts on its own."""
     file.seek(0)
     content = file.read()
     file.truncate(content.rfind(b"\n") + 1)
 
 
 def _start_wandb(project: str, run_dir: Path) -> Any:
+    # Imported by name: wandb is no dependency.
     try:
         wandb = importlib.import_module("wandb")
     except ImportError as error:

@@ -1,9 +1,9 @@
 """Parameter trees on disk in the official layout: the one file that knows Orbax.
 
-Orbax itself saves whole trees. `TreeReader` and `TreeWriter` can move one layer at a time, for
-trees that do not fit in memory twice: Orbax takes and gives whole trees only, so they speak to
-TensorStore, the library below it, in the format that Orbax writes (an OCDBT store of Zarr 2 arrays
-named by dotted paths, and `_METADATA` that lists them).
+Orbax saves and restores whole trees only. `TreeReader` and `TreeWriter` move one layer at a time,
+for trees that do not fit in memory twice. They use TensorStore, the library below Orbax, in the
+format that Orbax writes: an OCDBT store of Zarr 2 arrays named by dotted paths, and `_METADATA`,
+which lists them.
 """
 
 import json
@@ -46,7 +46,7 @@ def load_tree(path: Path) -> Tree:
     Raises:
         InputError: the folder is missing, or damaged.
     """
-    # Not by Orbax: on a damaged folder it prints hundreds of lines from threads of its own.
+    # Not by Orbax: on a damaged folder its threads print hundreds of lines.
     return nest(TreeReader(path).read_all())
 
 
@@ -137,10 +137,11 @@ class TreeReader:
             chunk = array.chunk_layout.read_chunk.shape
             if chunk is not None and chunk[0] == 1:
                 return array[layer].read().result()
-            # StoredLeaf in one piece (as one host saves it): every layer would unpack all of it, so
-            # the last leaf stays in memory.
+            # Stored in one piece, as one host saves it: reading any layer reads all of it. So the
+            # last leaf stays in memory for its other layers.
             with self._lock:
                 if self._held_name != name:
+                    # Frees the earlier leaf before the next is read: two may not fit.
                     self._held = np.empty(0)
                     self._held_name, self._held = name, array.read().result()
                 return self._held[layer].copy()
@@ -149,7 +150,7 @@ class TreeReader:
 
 
 class TreeWriter:
-    """Writes an Orbax folder layer by layer; `load_tree` and Orbax read it as any other.
+    """Writes an Orbax folder layer by layer; `load_tree` and Orbax read it like any other.
 
     The folder is complete when the writer closes without an error.
     """
@@ -159,7 +160,7 @@ class TreeWriter:
         path.mkdir(parents=True)
         self._path = path
         self._arrays: dict[str, ts.TensorStore] = {}
-        # A plain copy of a file does not wait for the disk either.
+        # Without fsync, like a plain copy of a file: waiting for the disk would take longer.
         self._context = ts.Context({"file_io_sync": False})
 
     def create(self, name: str, shape: tuple[int, ...], dtype: str, *, layered: bool) -> None:
@@ -167,12 +168,12 @@ class TreeWriter:
 
         Args:
             name: slash-joined path, such as "params/state_proj/bias".
-            shape: of the whole leaf.
-            dtype: its name.
-            layered: the first axis is written, and later read, entry by entry.
+            shape: shape of the whole leaf.
+            dtype: name of its dtype.
+            layered: whether the first axis is written, and later read, entry by entry.
         """
         spec = _spec(self._path, name.split("/"), "zarr", ocdbt=True)
-        # Trained weights hardly compress, and packing would take longer than writing.
+        # Trained weights hardly compress, and compressing takes longer than writing.
         spec["metadata"] = {
             "shape": shape,
             "chunks": _chunks(shape, np.dtype(dtype).itemsize, layered),
@@ -182,10 +183,15 @@ class TreeWriter:
         self._arrays[name] = ts.open(spec, create=True, context=self._context).result()
 
     def write(self, name: str, values: np.ndarray, layer: int | None = None) -> ts.Future:
-        """Starts writing a leaf, or one entry of its first axis; the values must stay as they are.
+        """Starts writing a leaf, or one entry of its first axis.
+
+        Args:
+            name: as in `create`.
+            values: the values; they must not change before the write is done.
+            layer: entry of the first axis; None for the whole leaf.
 
         Returns:
-            A future; its `result()` waits for the write and raises what went wrong.
+            A future; its `result()` waits for the write and raises its error.
         """
         array = self._arrays[name]
         return (array if layer is None else array[layer]).write(values).commit
@@ -199,6 +205,7 @@ class TreeWriter:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        # Without _METADATA an unfinished folder cannot be mistaken for a whole one.
         if error is not None:
             return
         tree = {str(tuple(name.split("/"))): _entry(name) for name in self._arrays}
@@ -210,6 +217,7 @@ class TreeWriter:
             "custom_metadata": None,
         }
         (self._path / "_METADATA").write_text(json.dumps(metadata))
+        # Orbax asks this file which handler restores the folder.
         handler = f"{ocp.PyTreeCheckpointHandler.__module__}.{ocp.PyTreeCheckpointHandler.__name__}"
         now = time.time_ns()
         stamp = {"init_timestamp_nsecs": now, "commit_timestamp_nsecs": now}
@@ -234,7 +242,7 @@ def _open(path: Path, names: list[str], driver: str) -> ts.TensorStore:
 
 
 def _spec(path: Path, names: list[str], driver: str, *, ocdbt: bool) -> dict[str, Any]:
-    """Where Orbax keeps the array of a tree path; without OCDBT every array is a folder."""
+    """TensorStore's spec of a tree path's array; without OCDBT every array is a folder."""
     base, name = f"{path.absolute()}/", ".".join(names)
     if ocdbt:
         store: dict[str, Any] = {"driver": "ocdbt", "base": f"file://{base}", "path": f"{name}/"}
@@ -244,7 +252,7 @@ def _spec(path: Path, names: list[str], driver: str, *, ocdbt: bool) -> dict[str
 
 
 def _chunks(shape: tuple[int, ...], itemsize: int, layered: bool) -> list[int]:
-    """Pieces of one layer, or of at most 128 MiB."""
+    """Chunk shape: one layer if `layered`, else rows of at most 128 MiB in all."""
     if not shape:
         return []
     row = max(1, math.prod(shape[1:]) * itemsize)
@@ -253,5 +261,5 @@ def _chunks(shape: tuple[int, ...], itemsize: int, layered: bool) -> list[int]:
 
 
 def _line(error: Exception) -> str:
-    """The first sentence of a TensorStore error, which goes on with its own source lines."""
+    """The first sentence of a TensorStore error, without TensorStore's own source lines."""
     return first_line(error).split(" [")[0]

@@ -1,4 +1,4 @@
-"""Whether a file or folder may be made at a place and fits there: said before the work."""
+"""Checks, before any work, that a file or folder may be made at a place and fits there."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pi0_jax.errors import InputError
 
 
 def check_space(path: Path, size: int, purpose: str) -> None:
-    """The disk has room.
+    """Checks that the disk has room.
 
     Args:
         path: what is to be written; it and its parents need not exist.
@@ -18,6 +18,7 @@ def check_space(path: Path, size: int, purpose: str) -> None:
     Raises:
         InputError: too little is free.
     """
+    # The nearest parent that exists lies on the same disk.
     places = (path, *path.absolute().parents)
     free = shutil.disk_usage(next(place for place in places if place.exists())).free
     if free < size:
@@ -28,20 +29,21 @@ def check_space(path: Path, size: int, purpose: str) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """A folder may be made here.
+    """Checks that a folder may be made here.
 
     Args:
-        path: the folder to be.
-        overwrite: it may be there already, if pi0_jax wrote it (it has a manifest.json).
+        path: the folder to make.
+        overwrite: it may exist already, if pi0_jax wrote it (it has a manifest.json).
 
     Raises:
-        InputError: it may not, with the reason.
+        InputError: it may not be made, with the reason.
     """
     check_writable(path)
     if not path.exists():
         return
     if not overwrite:
         raise InputError(f"{path}: exists already; remove it or choose another folder")
+    # An empty folder may be replaced; anything else could be the user's own.
     if path.is_file() or (any(path.iterdir()) and not (path / "manifest.json").is_file()):
         raise InputError(
             f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
@@ -50,11 +52,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Something may be made under this name.
+    """Checks that something may be made under this name.
 
     Raises:
-        InputError: it lies in a file, behind a dead link, or where this user may not write.
+        InputError: a parent is a file, the name is a dead link, or this user may not write there.
     """
+    # The folder would be made at the link's target, which nobody named here.
     if path.is_symlink() and not path.exists():
         raise InputError(f"{path}: is a link to {path.readlink()}, which does not exist")
     above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))

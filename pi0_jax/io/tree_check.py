@@ -1,4 +1,4 @@
-"""Strict accounting: every leaf once, every shape right, every value finite, or one full list.
+"""Strict checks of trees: every leaf once, in its shape, finite, or one error with all problems.
 
 Trees and checkpoints are compared as flat maps from a leaf's name to its shape.
 """
@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 
-# A megabyte or so at a time keeps the temporary of a check in the processor's cache.
+# Elements per check. One megabyte at a time keeps the temporary array in the processor's cache.
 _STEP = 2**19
 
 
@@ -24,7 +24,7 @@ def compare(expected: Shapes, found: Shapes) -> list[str]:
     """One line for each leaf that is missing, left over, or of another shape.
 
     Args:
-        expected: name to shape; a size of 0 is one that could not be told.
+        expected: name to shape; a size of 0 is unknown.
         found: name to shape.
     """
     problems = [f"missing {key}, {_text(expected[key])}" for key in sorted(expected.keys() - found)]
@@ -58,7 +58,7 @@ def is_finite(x: np.ndarray) -> bool:
         x = np.ascontiguousarray(x)
     if x.dtype.name != "bfloat16":
         return bool(np.isfinite(x).all())
-    # bfloat16 is no type of NumPy's own: its exponent is all ones where it is not finite.
+    # bfloat16 is not NumPy's own type: its exponent bits are all ones where it is not finite.
     bits = x.reshape(-1).view(np.uint16)
     return all((bits[i : i + _STEP] & 0x7FFF).max() < 0x7F80 for i in range(0, bits.size, _STEP))
 
@@ -75,12 +75,12 @@ def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def check_tree(tree: Any, expected: Shapes, where: object) -> None:
-    """Every expected leaf is there, in its shape, finite, and nothing else is.
+    """Checks that a tree has every expected leaf, in its shape and finite, and no other leaf.
 
     Args:
         tree: nested dicts of host arrays.
         expected: path to shape.
-        where: the tree came from, for the message.
+        where: where the tree came from, for the message.
 
     Raises:
         InputError: one error that lists every missing, unexpected, misshapen or non-finite leaf.
@@ -93,7 +93,7 @@ def check_tree(tree: Any, expected: Shapes, where: object) -> None:
 
 
 def fail(where: object, problems: Iterable[str]) -> NoReturn:
-    """Raises the one error.
+    """Raises one error for all problems.
 
     Raises:
         InputError: always; every problem in one line.

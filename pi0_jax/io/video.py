@@ -14,12 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pi0_jax.io.atomic import atomic_file
 
-# Twelve pixels is the smallest type that survives H.264; 256 px hold some 35 letters of it.
+# Twelve pixels is the smallest type that stays readable in H.264; 256 px hold about 35 letters.
 _FONT_PX = 13
 _LINE_PX = 18
 _MARGIN_PX = 8
-_MOST_LINES = 4  # of one line of a caption; LIBERO's longest instruction takes three
-# Below this width a caption has no room: small pictures are repeated pixel by pixel.
+# Lines into which one line of a caption is wrapped; LIBERO's longest instruction takes three.
+_MOST_LINES = 4
+# Smaller pictures are enlarged, pixel by pixel, to give captions room.
 _CAPTION_WIDTH_PX = 192
 _BACKGROUND = (18, 20, 24)
 _INK = (238, 240, 243)
@@ -31,17 +32,17 @@ def write_video(
 ) -> None:
     r"""Writes an H.264 mp4 (yuv420p, index first, so that it plays while it loads).
 
-    A strip below the pictures carries the captions, so they hide nothing; its height is that of
-    the longest caption. Odd sizes grow by one pixel, as yuv420p demands. The file appears under
-    its name only when it is whole.
+    A strip below the pictures has the captions, so they hide nothing; its height is that of the
+    longest caption. Odd sizes grow by one pixel, because yuv420p needs even ones. The file appears
+    under its name only when it is whole.
 
     Args:
         path: where to write; parent folders are made.
         frames: uint8[t, h, w, 3] RGB, t > 0.
-        fps: frames per second of playing.
+        fps: frames per second at which it plays.
         captions: t texts such as "lift · step 12\nsuccess"; the first line is bright, lines
-            below it are dimmed. A line too long is wrapped, at most into `_MOST_LINES`, and what
-            is left is cut with an ellipsis.
+            below it are dimmed. A line that is too long is wrapped into at most `_MOST_LINES`
+            lines; the last of them ends in an ellipsis if the text still does not fit.
 
     Raises:
         ValueError: the frames have another shape or dtype, or captions another length.
@@ -55,7 +56,7 @@ def write_video(
     plugin: Any = "pyav"  # imopen's annotation knows only plugin classes
     with (
         atomic_file(path) as partial,
-        # The name of an unfinished file does not tell the container.
+        # The name of an unfinished file has another ending, so the container is named.
         iio.imopen(partial, "w", plugin=plugin, container="mp4", options=faststart) as file,
     ):
         file.write(frames, codec="libx264", fps=fps, out_pixel_format="yuv420p")
@@ -75,10 +76,11 @@ def _even(frames: np.ndarray) -> np.ndarray:
 def _captioned(frames: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     """uint8[t, h, w, 3] -> uint8[t, h·n + strip, w·n, 3], n = 1 for pictures wide enough."""
     if len(captions) != len(frames):
-        raise ValueError(f"expected {len(frames)} captions, one a frame, got {len(captions)}")
+        raise ValueError(f"expected {len(frames)} captions, one per frame, got {len(captions)}")
     times = -(-_CAPTION_WIDTH_PX // frames.shape[2])
     frames = frames.repeat(times, axis=1).repeat(times, axis=2)
     width = frames.shape[2]
+    # All strips have the height of the longest caption, so that the pictures do not jump.
     texts = [_lines(caption, width - 2 * _MARGIN_PX) for caption in captions]
     height = _MARGIN_PX + max(map(len, texts)) * _LINE_PX
     strips = np.stack([_strip(text, width, height) for text in texts])
@@ -100,7 +102,7 @@ def _strip(lines: Sequence[tuple[str, bool]], width: int, height: int) -> np.nda
     draw = ImageDraw.Draw(image)
     for index, (text, bright) in enumerate(lines):
         top = _MARGIN_PX // 2 + index * _LINE_PX
-        # "lm": left, middle of the line, whatever the letters.
+        # "lm" anchors at left and middle, so lines do not depend on the height of their letters.
         place = (_MARGIN_PX, top + _LINE_PX / 2)
         draw.text(place, text, _INK if bright else _INK_BELOW, _font(), anchor="lm")
     return np.asarray(image)

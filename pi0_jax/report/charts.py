@@ -1,7 +1,7 @@
 """Line charts with error bars as inline SVG text, and how numbers are written.
 
-Colours, type and dark mode come from the page's stylesheet (page.css) by class name, so a chart
-is only geometry and words. Every mark carries a <title>, which browsers show on hover.
+Colours, fonts and dark mode come from the page's stylesheet (page.css) by class name, so a chart
+is only geometry and text. Every mark has a <title>, which browsers show on hover.
 """
 
 import math
@@ -12,14 +12,21 @@ from html import escape
 # Units of the viewBox; the page shows a chart at about its natural size.
 _WIDTH, _HEIGHT = 350, 228
 _LEFT, _TOP, _BOTTOM = 46, 30, 40
-# Text is measured by rule of thumb: an SVG cannot wrap, and a generous margin hurts nobody.
+# Rough width of a letter: an SVG cannot wrap text, and a margin that is too wide does no harm.
 _LETTER_PX = 6.9
 _LABEL_GAP_PX = 14
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a curve; `low` and `high` are the ends of its error bar, if it has one."""
+    """One value of a curve.
+
+    Attributes:
+        x: in units of the horizontal axis.
+        y: in units of the vertical axis; NaN for a gap.
+        low: lower end of the error bar; None for no bar.
+        high: upper end of the error bar; None for no bar.
+    """
 
     x: float
     y: float
@@ -32,11 +39,12 @@ class Series:
     """One curve.
 
     Attributes:
-        label: written at its right end.
+        label: name at the curve's right end.
         points: in order of x; a y that is not finite interrupts the curve.
-        colour: 0 is the page's accent, 1 to 4 are quieter.
-        dashed: for references and second quantities.
-        markers: whether single points are drawn; without, they only answer to the pointer.
+        colour: 0 is the page's accent colour, 1 to 4 are quieter.
+        dashed: whether the line is dashed, as for references and second quantities.
+        markers: whether a dot is drawn at each point; if not, a point only shows its title on
+            hover.
     """
 
     label: str
@@ -48,7 +56,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where data lies in a chart: ranges in data units, `right` in pixels of the viewBox."""
+    """Maps data to a chart: ranges in data units, `right` (end of the axis) in viewBox pixels."""
 
     x_low: float
     x_high: float
@@ -70,6 +78,7 @@ class Frame:
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round values (1, 2, 2.5 or 5 times a power of ten) within [low, high]."""
     step = _round_up((high - low) / count)
+    # The small number forgives rounding, so that the ends of the range keep their ticks.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
 
@@ -78,13 +87,14 @@ def number(value: float) -> str:
     """Three significant digits, thousands with a thin space, no exponent below a million."""
     if value and not 1e-4 <= abs(value) < 1e6:
         return f"{value:.2e}"
+    # 2 digits after the point for 1 to 9.99, 1 for 10 to 99.9, none from 100 on.
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     text = f"{value:,.{digits}f}".replace(",", "\u2009")
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "\u2212")
 
 
 def percent(value: float) -> str:
-    """A fraction as whole per cent, with a narrow space that does not break."""
+    """A fraction as whole per cent, with a narrow no-break space before the sign."""
     return f"{value:.0%}".replace("%", "\u202f%")
 
 
@@ -94,11 +104,11 @@ def line_chart(
     """One <svg> with axes, light grid, curves, and labels at the curves' ends.
 
     Args:
-        title: for readers that do not see; the page writes its own heading.
-        series: curves; without a finite point the chart only says that there is no data.
+        title: text for screen readers; the page has its own heading.
+        series: curves; if no point is finite, the result is a line of text that says so.
         x_label: name of the horizontal axis, with its unit.
         y_label: name of the vertical axis, with its unit.
-        fractions: y is a fraction, shown from 0 to 100 %.
+        fractions: whether y is a fraction, shown from 0 to 100 %.
     """
     shown = [(p.x, p.y) for one in series for p in one.points if math.isfinite(p.y)]
     if not shown:
@@ -109,7 +119,7 @@ def line_chart(
         _grid(frame, written, whole_x=all(float(x).is_integer() for x, _ in shown)),
         _text(2, 12, y_label, "axis"),
         _text(_LEFT + (frame.right - _LEFT) / 2, _HEIGHT - 6, x_label, "axis middle"),
-        # The accent is drawn last, on top of the quieter curves.
+        # The accent colour (0) is drawn last, on top of the quieter curves.
         *(
             _curve(one, frame, x_label, written)
             for one in sorted(series, key=lambda one: -one.colour)
@@ -135,10 +145,12 @@ def _frame(
     ends = [end for one in series for p in one.points for end in (p.low, p.high) if end is not None]
     values = [y for _, y in shown] + ends
     y_low, y_high = (0.0, 1.0) if fractions else (min(0.0, *values), max(0.0, *values))
+    # All values are 0: any height will do.
     if y_low == y_high:
         y_high = y_low + 1.0
     step = _round_up((y_high - y_low) / 4)
     y_low, y_high = math.floor(y_low / step) * step, math.ceil(y_high / step - 1e-9) * step
+    # One curve alone needs no label, because the heading names it.
     longest = max(len(one.label) for one in series) if len(series) > 1 else 0
     right = _WIDTH - max(14.0, min(150.0, longest * _LETTER_PX + 14))
     # A single x has no width: half a unit to both sides puts it in the middle.
@@ -160,6 +172,7 @@ def _grid(frame: Frame, written: Callable[[float], str], *, whole_x: bool) -> st
         )
         lines.append(_text(_LEFT - 7, y + 4, written(value), "tick end"))
     for value in ticks(frame.x_low, frame.x_high, 5):
+        # Steps and iterations are whole numbers; a tick at 2.5 iterations would mean nothing.
         if whole_x and not math.isclose(value, round(value), abs_tol=1e-9):
             continue
         lines.append(_text(frame.x(value), _HEIGHT - _BOTTOM + 16, number(value), "tick middle"))
@@ -168,7 +181,7 @@ def _grid(frame: Frame, written: Callable[[float], str], *, whole_x: bool) -> st
 
 def _curve(series: Series, frame: Frame, x_label: str, written: Callable[[float], str]) -> str:
     finite = [point for point in series.points if math.isfinite(point.y)]
-    # A dot larger than the line where single values count; otherwise an unseen one for hovering.
+    # A visible dot where single values matter; otherwise an invisible one for the pointer.
     radius = 3.5 if series.markers or len(finite) == 1 else 5
     name = "dot" if radius == 3.5 else "hover"
     parts = [f'<path d="{_path(series.points, frame)}"/>']
@@ -185,7 +198,7 @@ def _curve(series: Series, frame: Frame, x_label: str, written: Callable[[float]
 
 
 def _path(points: Sequence[Point], frame: Frame) -> str:
-    """SVG path commands; after a gap the pen is set down anew."""
+    """SVG path commands; a new line starts after each gap."""
     commands, pen = [], "M"
     for point in points:
         if not math.isfinite(point.y):
@@ -229,6 +242,7 @@ def _spread(heights: Sequence[float], low: float, high: float) -> list[float]:
     spread: list[float] = []
     for height in heights:
         spread.append(max(height, spread[-1] + _LABEL_GAP_PX) if spread else max(height, low))
+    # Back from the bottom: what the first pass pushed out of the chart moves up again.
     ceiling = high
     for index in reversed(range(len(spread))):
         spread[index] = min(spread[index], ceiling)

@@ -1,4 +1,4 @@
-"""Which learning curves a run has: lines of metrics.jsonl -> charts."""
+"""Learning curves of a run: lines of metrics.jsonl -> charts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,23 @@ from typing import Any
 from pi0_jax.report.charts import Point, Series, line_chart
 from pi0_jax.report.run_data import main_method, method_colour, method_name
 
-# More points than this are not seen in a chart of 350 px; each is then the mean of neighbours.
+# A chart of 350 px cannot show more points; each is then the mean of neighbours.
 _POINTS = 120
 Lines = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one chart shows: `keys` maps keys of metrics.jsonl to names of the curves."""
+    """What one chart shows.
+
+    Attributes:
+        title: heading of the chart.
+        phase: the lines of metrics.jsonl that it takes.
+        keys: keys of these lines to names of the curves.
+        y_label: name of the vertical axis.
+        x: key of the horizontal axis: optimizer "step" or RIPT "iteration".
+        fractions: whether y is a fraction, shown from 0 to 100 %.
+    """
 
     title: str
     phase: str
@@ -27,6 +36,7 @@ class Curve:
 
 _LOSSES = {"loss_cond": "conditional", "loss_uncond": "unconditional", "loss": "total"}
 _GROUPS = {"groups_tried": "tried", "groups_accepted": "accepted"}
+# In the order of the page: first what the run is for, then what explains it.
 _CURVES = (
     Curve("Rollout success", "rl", {"rollout_success": ""}, "success", "iteration", True),
     Curve("Success on evaluation states", "rl", {"eval_success": ""}, "success", "iteration", True),
@@ -49,6 +59,7 @@ def learning_curves(lines: Lines) -> list[tuple[str, str]]:
     charts = []
     for curve in _CURVES:
         series = _series(curve, [line for line in lines if line.get("phase") == curve.phase])
+        # A run without this phase, or without this value, has no such chart.
         if series:
             x_label = "iteration" if curve.x == "iteration" else "optimizer step"
             svg = line_chart(curve.title, series, x_label, curve.y_label, fractions=curve.fractions)
@@ -57,7 +68,8 @@ def learning_curves(lines: Lines) -> list[tuple[str, str]]:
 
 
 def _series(curve: Curve, lines: Lines) -> list[Series]:
-    """One series per method and key that has values; the run's own in the accent colour."""
+    """One series per method and key that has values; the main method in the accent colour."""
+    # A dict keeps the order of first appearance.
     methods = list(dict.fromkeys(str(line.get("method") or "") for line in lines))
     main = main_method(methods)
     series = []
@@ -66,6 +78,7 @@ def _series(curve: Curve, lines: Lines) -> list[Series]:
         curves = {name: _points(of_method, curve.x, key) for key, name in curve.keys.items()}
         drawn = {name: points for name, points in curves.items() if _finite(points)}
         for index, (name, points) in enumerate(drawn.items()):
+            # A name is needed only to tell several methods, or several keys, apart.
             words = [method_name(method)] if len(methods) > 1 or not name else []
             colour = method_colour(method, main) if index < 2 else 4
             series.append(Series(" ".join([*words, name]).strip(), points, colour, index == 1))
@@ -77,9 +90,9 @@ def _finite(points: Sequence[Point]) -> bool:
 
 
 def _points(lines: Lines, x: str, key: str) -> tuple[Point, ...]:
-    """Values in order of x. A resumed run repeats steps since its checkpoint: the last one holds.
+    """Values in order of x. If a resumed run repeated a step, its last line counts.
 
-    A null, which stands for NaN, is kept as a gap; lines without the key say nothing.
+    A null, which stands for NaN, is kept as a gap; lines without the key are left out.
     """
     values: dict[float, float] = {}
     for line in lines:
@@ -92,6 +105,7 @@ def _points(lines: Lines, x: str, key: str) -> tuple[Point, ...]:
 
 def _thin(points: Sequence[Point]) -> tuple[Point, ...]:
     """At most `_POINTS` points, each the mean of as many neighbours as needed."""
+    # Neighbours per point, rounded up.
     size = -(-len(points) // _POINTS)
     if size <= 1:
         return tuple(points)

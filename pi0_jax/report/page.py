@@ -1,7 +1,7 @@
 """report.html: a run folder as one page that opens from disk, without network or library.
 
-Everything is in the page but videos and pictures, which are relative links. All text that comes
-from the run is escaped; parts that the run lacks are left out and named at the top.
+Everything except videos and pictures, which are relative links, is in the page itself. All text
+from the run is escaped. Parts that the run lacks are left out, and the top of the page lists them.
 """
 
 import json
@@ -26,21 +26,24 @@ from pi0_jax.report.tasks import task_table
 from pi0_jax.run.success import Row
 
 _HERE = Path(__file__).parent
+# Keys of metrics.jsonl that hold seconds, and the work that they measure.
 _WORK = {"seconds_rollout": "rollouts", "seconds_train": "training", "seconds_eval": "evaluation"}
+# In the order of a run.
 _PHASES = {"demonstrations": "Demonstrations", "sft": "Supervised training"}
 _PHASES |= {"rl": "Reinforcement learning", "eval": "Evaluation"}
 
 
 def write_report(run_dir: Path) -> Path:
-    """Builds `run_dir`/report.html from what lies in the run folder and gives its path.
+    """Builds `run_dir`/report.html from the files of the run folder and returns its path.
 
-    Read are config.json, metrics.jsonl, results.json, videos/*.mp4 with videos/index.json and
+    It reads config.json, metrics.jsonl, results.json, videos/*.mp4 with videos/index.json and
     frames/*.png with frames/index.json; each may be missing. An earlier report is replaced.
 
     Raises:
         InputError: the folder does not exist, or a file in it is not what its name says.
     """
     run = read_run(run_dir)
+    # The result comes first and the settings last, as a reader asks for them.
     sections = [
         _results(run.rows),
         _tasks(run),
@@ -70,7 +73,7 @@ def _name(run: RunData) -> str:
 
 
 def _eyebrow(run: RunData) -> str:
-    """What the run is, when it was, how long it worked."""
+    """The line above the heading: phases of the run, its date, how long it worked."""
     phases = [*(line.get("phase") for line in run.metrics), *(row.phase for row in run.rows)]
     parts = [" → ".join(name for phase, name in _PHASES.items() if phase in phases)]
     if run.metrics and "time" in run.metrics[0]:
@@ -87,7 +90,8 @@ def _worked(seconds: float) -> str:
 
 
 def _emphasised(sentences: str) -> str:
-    """Escapes the outcome, sets rates in bold and intervals small, the second sentence apart."""
+    """HTML of the outcome: rates in bold, intervals small, the second sentence on its own line."""
+    # Escaped first, so that only these tags are HTML. \u202f is the space of `percent`.
     html = re.sub(r"(\d+\u202f%) (\[\d+, \d+\])", r"<b>\1</b> <small>\2</small>", escape(sentences))
     first, mark, second = html.partition(". For comparison")
     if not mark:
@@ -119,7 +123,7 @@ def _results(rows: Sequence[Row]) -> str:
 
 
 def _tasks(run: RunData) -> str:
-    """Nothing where there is one task only: the section above says it all."""
+    """The table by task; empty for one task, which the section above already shows."""
     if len({row.task for row in run.rows}) < 2:
         return ""
     note = "Share of successful episodes, in brackets the 95\u202f% Wilson interval."
@@ -142,7 +146,7 @@ def _curves(run: RunData) -> str:
 
 
 def _time(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Where the time went: a stacked bar for each phase and method, the longest at full width."""
+    """A stacked bar of seconds for each phase and method; the longest has the full width."""
     sums: dict[str, dict[str, float]] = {}
     for line in lines:
         method = f", {method_name(str(line['method']))}" if line.get("method") else ""
@@ -167,6 +171,7 @@ def _time(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def _frames(run: RunData) -> str:
     body = ""
+    # Entries of one group follow each other in index.json, so groupby keeps them together.
     for title, group in groupby(run.frames, key=lambda entry: _words(entry, "group")):
         strip = "".join(_frame(entry) for entry in group)
         heading = f"<h3>{title}</h3>" if title else ""
@@ -184,7 +189,7 @@ def _frame(entry: Mapping[str, Any]) -> str:
 
 
 def _videos(run: RunData) -> str:
-    """Grids in the order of training, so that before stands above after."""
+    """Grids of videos in the order of training: the base policy above what came of it."""
     order = list(_PHASES)
 
     def place(entry: Mapping[str, Any]) -> tuple[int, bool, str]:
@@ -206,6 +211,7 @@ def _videos(run: RunData) -> str:
 
 def _video(entry: Mapping[str, Any]) -> str:
     result = str(entry.get("outcome") or "")
+    # Only known outcomes become class names; any other text would be the run's own.
     kind = result if result in ("success", "failure") else ""
     badge = f'<span class="badge {kind}">{escape(result)}</span>' if result else ""
     # The fragment makes browsers show a picture of the rollout instead of an empty box.
@@ -222,7 +228,8 @@ def _words(entry: Mapping[str, Any], key: str) -> str:
 
 
 def _settings(run: RunData) -> str:
-    """The command, and protocol and config as tables that open."""
+    """The command, and protocol and config as tables that open on a click."""
+    # A run's config.json has the command; other results may have it in their protocol.
     command = run.config.get("command") or run.protocol.get("command")
     if isinstance(command, list):  # sys.argv
         command = shlex.join(["python", *map(str, command)])
@@ -241,6 +248,7 @@ def _settings(run: RunData) -> str:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
     """Nested settings as ("a.b", JSON text) pairs."""
     for key, value in values.items():
+        # An empty section is a leaf, so that it is shown too.
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:

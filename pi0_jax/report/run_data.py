@@ -1,4 +1,4 @@
-"""What lies in a run folder, read with patience, and the sentence that its results add up to."""
+"""Reads a run folder, whole or not, and sums up its results in a sentence."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 
 _NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
 _NAMES |= {"filtered_bc": "filtered BC", "": "run"}
-# The page's accent belongs to what the run is about; a control looks the same in every chart.
+# The accent colour (0) is for the main method; a control has the same colour in every chart.
 _COLOURS = {"base": 2, "continued_sft": 1, "filtered_bc": 3}
-# Arms that a result is held against, not what a run is about.
+# Methods that the main method is compared with.
 _CONTROLS = ("base", "continued_sft", "filtered_bc")
 
 
@@ -28,10 +28,10 @@ class RunData:
         metrics: lines of metrics.jsonl.
         protocol: how the results were measured.
         rows: measured success rates.
-        videos: entries {"file", "title", "phase", "method", "outcome", "caption"} whose file is
-            there.
-        frames: entries {"file", "title", "caption"} whose file is there.
-        missing: what is not there yet, in words.
+        videos: entries {"file", "title", "phase", "method", "outcome", "caption"} whose file
+            exists.
+        frames: entries {"file", "title", "caption"} whose file exists.
+        missing: names of the parts that do not exist yet.
     """
 
     path: Path
@@ -53,6 +53,7 @@ def read_run(run_dir: Path) -> RunData:
     if not run_dir.is_dir():
         raise InputError(f"{run_dir}: expected a run folder, but it does not exist")
     results = _read_json(run_dir / "results.json", {})
+    # The keys are the words in which the page lists what is missing.
     parts = {
         "settings (config.json)": _read_json(run_dir / "config.json", {}),
         "learning curves (metrics.jsonl)": read_metrics(run_dir / "metrics.jsonl"),
@@ -73,12 +74,13 @@ def read_run(run_dir: Path) -> RunData:
 
 
 def method_name(method: str) -> str:
-    """The name of a method as prose writes it."""
+    """The name of a method as it is written in text."""
     return _NAMES.get(method, method.replace("_", " "))
 
 
 def main_method(methods: Sequence[str]) -> str | None:
-    """The method the run is about: "ript", or the first that is no control."""
+    """The method that the run is about: "ript", or the first that is no control."""
+    # A run of controls alone shows the last of them, which was trained last.
     if "ript" in methods:
         return "ript"
     return next(
@@ -94,8 +96,8 @@ def method_colour(method: str, main: str | None) -> int:
 def at_one_scale(rows: Sequence[Row]) -> list[Row]:
     """One row for each (phase, method), tasks added up, all at one guidance scale.
 
-    The scale is 1, the plain conditional policy, where it was measured, else the smallest: a best
-    one picked after the fact would flatter the method that has a choice.
+    The scale is 1, the plain conditional policy, if it was measured, else the smallest. Choosing
+    each method's best scale afterwards would favour the methods that have several.
     """
     scales = sorted({row.guidance for row in rows if row.guidance is not None})
     scale = 1.0 if 1.0 in scales else (scales[0] if scales else None)
@@ -103,12 +105,16 @@ def at_one_scale(rows: Sequence[Row]) -> list[Row]:
 
 
 def outcome(rows: Sequence[Row]) -> str:
-    """The result in one or two plain sentences, intervals included, claims only where they part."""
+    """The result in one or two sentences with intervals.
+
+    It claims a difference only where the intervals of base and main method do not overlap.
+    """
     pooled = at_one_scale(rows)
     if not pooled:
         return "No evaluation has finished yet."
     base = next((row for row in pooled if row.method == "base"), None)
     method = main_method([row.method for row in pooled if row.method != "base"])
+    # The latest phase of the method counts: an evaluation after training, if there is one.
     after = next((row for row in reversed(pooled) if row.method == method), None)
     if base is None or after is None:
         row = after or base or pooled[0]
@@ -129,6 +135,7 @@ def rate_text(row: Row) -> str:
 
 
 def _compared(base: Row, after: Row) -> str:
+    # Intervals that do not overlap: a strict test, which needs no choice of level.
     higher, lower = after.wilson_low > base.wilson_high, after.wilson_high < base.wilson_low
     verb = "lifted" if higher else "lowered" if lower else "moved"
     name = _capital(method_name(after.method))
@@ -161,7 +168,7 @@ def _read_json(path: Path, default: Any) -> Any:
 
 
 def _media(folder: Path, pattern: str) -> list[Mapping[str, Any]]:
-    """Entries of the folder's index.json, or one a file where there is none."""
+    """Entries of the folder's index.json, or one entry per file if there is no index."""
     names = sorted(file.name for file in folder.glob(pattern) if not file.name.startswith("."))
     bare = [{"file": name, "title": Path(name).stem} for name in names]
     index = _read_json(folder / "index.json", [])

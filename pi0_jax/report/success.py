@@ -11,14 +11,14 @@ from pi0_jax.run.success import Row, pool_tasks
 
 
 def success_table(rows: Sequence[Row]) -> str:
-    """All methods and scales on one axis, tasks added up. Without rows it is empty."""
+    """All methods and scales on one axis, tasks added up. Empty if there are no rows."""
     return _table(pool_tasks(rows)) if rows else ""
 
 
 def guidance_chart(rows: Sequence[Row]) -> str:
     """Success against guidance scale, with intervals; methods with one scale are level lines.
 
-    Without a method measured at several scales it is empty.
+    Empty if no method was measured at several scales.
     """
     methods: dict[str, list[Row]] = {}
     for row in pool_tasks(rows):
@@ -31,6 +31,7 @@ def guidance_chart(rows: Sequence[Row]) -> str:
     scales = [point.x for points in curves.values() for point in points]
     main, series = main_method(list(curves)), []
     for method, group in methods.items():
+        # A method with one scale is a reference for all others: a line over the whole width.
         level = tuple(Point(scale, group[-1].rate) for scale in (min(scales), max(scales)))
         points = curves.get(method, level)
         name, colour, curved = method_name(method), method_colour(method, main), method in curves
@@ -41,6 +42,7 @@ def guidance_chart(rows: Sequence[Row]) -> str:
 
 def _curve(rows: Sequence[Row]) -> tuple[Point, ...]:
     """One point for each guidance scale; a scale measured in two phases shows the later one."""
+    # Later rows replace earlier ones under the same key.
     points = {
         row.guidance: Point(row.guidance, row.rate, row.wilson_low, row.wilson_high)
         for row in rows
@@ -54,6 +56,7 @@ def _table(rows: Sequence[Row]) -> str:
     body = []
     for _, group in groupby(rows, key=lambda row: (row.phase, row.method)):
         body += [_line(row, index == 0, main) for index, row in enumerate(group)]
+    # interval_axis gives HTML; the other heads are plain words, so nothing is escaped here.
     heads = ("Method", "Guidance", interval_axis(), "Rate", "95\u202f% interval", "Episodes")
     names = ("", "", "bar", "number", "", "number counts")
     head = "".join(f'<th class="{n}">{h}</th>' for n, h in zip(names, heads, strict=True))
@@ -64,7 +67,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row, first: bool, main: str | None) -> str:
-    """One row; the method is named in the first of its rows only."""
+    """One row; only the first row of a method has its name."""
     guidance = "" if row.guidance is None else f"w = {row.guidance:g}"
     rate = percent(row.rate) if row.episodes else "?"
     title = (

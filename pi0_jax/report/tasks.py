@@ -1,4 +1,4 @@
-"""Success of each task as one HTML table: a line a task, a column a method and guidance scale."""
+"""Success by task as an HTML table: a line per task, a column per method and guidance scale."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,12 +10,13 @@ from pi0_jax.run.success import Row, by_setting, pool_tasks
 
 
 def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:
-    """Rates with their intervals, shaded by rate; the last line is of all tasks together.
+    """Rates with their intervals, shaded by rate; the last line adds up all tasks.
 
     Args:
-        rows: of any methods and scales.
-        instructions: task name -> what the robot was told, for tasks where it is known.
+        rows: success rates of any methods and scales.
+        instructions: task name -> language instruction, for tasks where it is known.
     """
+    # A column per (phase, method, guidance).
     columns = by_setting(rows)
     tasks = list(dict.fromkeys(row.task for row in rows))
     of_task = [{row.task: row for row in column} for column in columns]
@@ -24,6 +25,7 @@ def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:
         f"{''.join(_cell(column.get(task)) for column in of_task)}</tr>"
         for task in tasks
     ]
+    # pool_tasks has the settings in the same order as the columns.
     sums = "".join(map(_cell, pool_tasks(rows)))
     return (
         f'<div class="scroll"><table class="tasks"><thead>{_head(columns)}</thead>'
@@ -50,12 +52,13 @@ def _scale(guidance: float | None) -> str:
 
 
 def _task(name: str, instruction: str) -> str:
-    """The instruction tells people more than the name, which stands below it."""
+    """The head of a line: the instruction, because it says more, with the name below it."""
     below = f"<small>{escape(name)}</small>" if instruction else ""
     return f'<th scope="row">{escape(instruction or name)}{below}</th>'
 
 
 def _cell(row: Row | None) -> str:
+    # A method need not have been evaluated on every task.
     if row is None or not row.episodes:
         return "<td>?</td>"
     low, high = 100 * row.wilson_low, 100 * row.wilson_high

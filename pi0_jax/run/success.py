@@ -13,7 +13,7 @@ Phase = Literal["sft", "rl", "eval"]
 def wilson(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson score interval of a success rate, as fractions in [0, 1].
 
-    With p = successes / n it is the set of rates q with |p - q| <= z sqrt(q (1 - q) / n):
+    With p = successes / n, it is the set of rates q with |p - q| <= z sqrt(q (1 - q) / n):
 
         (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n)
 
@@ -23,7 +23,7 @@ def wilson(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float
 
     Args:
         successes: number of successful episodes.
-        episodes: number of episodes n; of none nothing is known, and the interval is (0, 1).
+        episodes: number of episodes n; with n = 0 the interval is (0, 1).
         z: normal quantile; 1.96 gives 95 %.
 
     Raises:
@@ -37,7 +37,7 @@ def wilson(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float
     spread = z * z / episodes
     middle = (rate + spread / 2) / (1 + spread)
     half = math.sqrt(spread * rate * (1 - rate) + spread * spread / 4) / (1 + spread)
-    # Rounding leaves -1e-17 at 0 successes; a rate is never outside [0, 1].
+    # Rounding gives -1e-17 at 0 successes, but a rate is never outside [0, 1].
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
@@ -47,11 +47,11 @@ class Row:
 
     Attributes:
         phase: the part of the run after which it was measured.
-        method: what was trained, such as "base", "continued_sft", "ript" or "filtered_bc".
+        method: how it was trained, such as "base", "continued_sft", "ript" or "filtered_bc".
         task: name of the task.
-        guidance: guidance scale the policy acted with; None for a policy without condition.
+        guidance: guidance scale at which the policy acted; None for a policy without condition.
         successes: successful episodes.
-        episodes: valid episodes; those that the simulator spoiled are not counted.
+        episodes: valid episodes; those in which the simulator failed are not counted.
     """
 
     phase: Phase
@@ -62,7 +62,8 @@ class Row:
     episodes: int
 
     def __post_init__(self):
-        wilson(self.successes, self.episodes)  # raises where the counts cannot be
+        # It raises if the counts are impossible.
+        wilson(self.successes, self.episodes)
 
     @property
     def rate(self) -> float:
@@ -80,18 +81,20 @@ class Row:
         return wilson(self.successes, self.episodes)[1]
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as results.json carries it; a rate that does not exist is null there."""
+        """The row as it is stored in results.json; the rate of no episodes is null there."""
+        # JSON has no NaN.
         rate = self.rate if self.episodes else None
         ends = {"wilson_low": self.wilson_low, "wilson_high": self.wilson_high}
         return {**asdict(self), "rate": rate, **ends}
 
 
 def row_from_dict(entry: Mapping[str, Any]) -> Row:
-    """Reads what `Row.as_dict` gave; rate and interval are computed again from the counts.
+    """Reads what `Row.as_dict` gave.
 
     Raises:
-        InputError: a field is missing or the counts cannot be.
+        InputError: a field is missing or the counts are impossible.
     """
+    # Rate and interval are computed from the counts again, so they cannot contradict them.
     try:
         phase, guidance = entry["phase"], entry["guidance"]
         if phase not in get_args(Phase):
@@ -109,12 +112,16 @@ def row_from_dict(entry: Mapping[str, Any]) -> Row:
 
 
 def pool_tasks(rows: Sequence[Row]) -> list[Row]:
-    """Adds up the tasks of each (phase, method, guidance), in order of first appearance."""
+    """Adds up the tasks of each (phase, method, guidance), in order of first appearance.
+
+    Tasks with more episodes weigh more; with equal numbers it is the mean over tasks.
+    """
     return [_sum(group) for group in by_setting(rows)]
 
 
 def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of all tasks of each (phase, method, guidance), in order of first appearance."""
+    # A dict keeps the order of first appearance.
     groups: dict[tuple[Phase, str, float | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.phase, row.method, row.guidance), []).append(row)
@@ -137,9 +144,9 @@ _HEADER = ("phase", "method", "task", "guidance", "success", "rate", "95 % inter
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Aligned plain text for a console: a header, then one line a row; no line end at the end.
+    """Aligned plain text for a console: a header, then one line per row, no line end at the end.
 
-    Behind several tasks of one setting stands their sum.
+    If a setting has several tasks, a row with their total follows.
     """
     cells = [_HEADER, *map(_cells, _with_sums(rows))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -167,6 +174,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, numbers to the right."""
+    """Names aligned to the left, numbers to the right."""
+    # The first three columns are names.
     pairs = enumerate(zip(cells, widths, strict=True))
     return "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in pairs)
