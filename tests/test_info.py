@@ -15,7 +15,7 @@ def missing() -> str:
 def test_facts_name_versions_devices_renderer_and_assets(monkeypatch):
     monkeypatch.setattr(info, "choose_renderer", missing)
     monkeypatch.setattr(info, "local_assets", lambda: None)
-    found = info.info()
+    found = info.facts()
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["jax"][0].isdigit()
     assert "cpu" in found["devices"]
