@@ -1,1 +1,1 @@
-"""RIPT: rollouts, leave-one-out advantages, and the CFG flow-matching loss."""
+"""RIPT: groups of rollouts, leave-one-out advantages, objectives by name, and the loop."""

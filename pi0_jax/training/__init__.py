@@ -1,1 +1,1 @@
-"""Parameters, optimizer, update step and checkpoints; knows nothing of robots."""
+"""Parameters, optimizer, update step and checkpoints, for any robot and any loss."""
