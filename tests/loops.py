@@ -8,7 +8,7 @@ from tiny import episode
 
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.env.scripted import ScriptedTask
-from pi0_jax.training import setup as setup_module
+from pi0_jax.training import setup as training_setup
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.step import SampledLoss
 
@@ -29,7 +29,7 @@ def compiled_once() -> Iterator[None]:
     A loss is what its function refers to, too: its objective's settings, network and branch mode.
     The schedule is that of the longest run here, or its length would make programs of their own.
     """
-    create = setup_module.create_training
+    create = training_setup.create_training
 
     def shared(params, loss, config, steps, hardware):
         assert steps <= LONGEST
@@ -41,7 +41,7 @@ def compiled_once() -> Iterator[None]:
         return state, _UPDATES.setdefault((config, hardware, evaluate, sample), update)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup_module, "create_training", shared)
+        patch.setattr(training_setup, "create_training", shared)
         yield
 
 

@@ -27,7 +27,7 @@ from pi0_jax.rl.loop import (
 )
 from pi0_jax.rl.setup import create_loop
 from pi0_jax.testing import batch
-from pi0_jax.training import setup as setup_module
+from pi0_jax.training import setup as training_setup
 from pi0_jax.training.fit import ONE_DEVICE
 from pi0_jax.training.supervised import sample_noise_and_time
 
@@ -48,7 +48,7 @@ def test_only_equal_losses_share_an_update(base):
 
     def update(alpha: float):
         loss = ript(cfg={"alpha": alpha}).chosen.loss(MODEL, 2, "embedding")
-        return setup_module.create_training(base.params, loss, OPTIMIZER, 4, ONE_DEVICE)[1]
+        return training_setup.create_training(base.params, loss, OPTIMIZER, 4, ONE_DEVICE)[1]
 
     assert update(0.1) is update(0.1)
     assert update(0.1) is not update(0.0)
