@@ -11,6 +11,7 @@ import numpy as np
 
 from pi0_jax.errors import InputError, check_choices
 
+# Conventions of the gripper's action; two robots with different ones cannot share a policy.
 GRIPPERS = ("unknown", "none", "high_closes", "high_opens")
 
 

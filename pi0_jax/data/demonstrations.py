@@ -113,6 +113,7 @@ def motion_stats(
     Raises:
         InputError: there is no sample, or one is not finite.
     """
+    # Absolute values first; the leading action dimensions are replaced by relative ones.
     state = compute_stats(np.concatenate([state for state, _ in motions]))
     actions = compute_stats(np.concatenate([actions for _, actions in motions]), std_floor)
     # One dimension at a time: all chunks of all dimensions would be H times the data.

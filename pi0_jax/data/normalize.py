@@ -23,8 +23,8 @@ class Stats:
     Attributes:
         mean: float64[d].
         std: float64[d].
-        q01: float64[d], 1 % quantile; None where a file has none.
-        q99: float64[d], 99 % quantile; None where a file has none.
+        q01: float64[d], 1 % quantile; None if the file has none.
+        q99: float64[d], 99 % quantile; None if the file has none.
     """
 
     mean: np.ndarray
@@ -55,6 +55,7 @@ def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
     values = np.asarray(values, np.float64)
     if not len(values) or not np.isfinite(values).all():
         raise InputError(f"statistics need finite samples, got shape {values.shape}")
+    # The standard deviation of all samples (ddof 0), as openpi's running statistics compute it.
     q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
     return Stats(values.mean(0), np.maximum(values.std(0), std_floor), q01, q99)
 

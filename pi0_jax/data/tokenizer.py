@@ -83,5 +83,6 @@ def pad_prompt(ids: list[int], length: int) -> tuple[np.ndarray, np.ndarray]:
             "shorten the instruction or raise prompt_length"
         )
     padded = np.zeros(length, np.int32)
+    # Padding has id 0 and is masked: its embedding is never read.
     padded[: len(ids)] = ids
     return padded, np.arange(length) < len(ids)

@@ -140,5 +140,6 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
     padded = np.zeros((size, size, 3), np.uint8)
     top, left = (size - new_height) // 2, (size - new_width) // 2
+    # Black, as openpi pads; the network was trained with these borders.
     padded[top : top + new_height, left : left + new_width] = np.asarray(resized)
     return padded

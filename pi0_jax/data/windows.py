@@ -149,6 +149,7 @@ def _windows_at(
         for look, start in zip(looks, starts, strict=True)
     ]
     actions, mask = chunks(episode.actions, starts, horizon)
+    # One advantage per episode: every window of it gets the same weight, [n].
     weights = np.full(len(starts), weight, np.float32)
     return assemble(observations, actions, mask, weights, transforms)
 

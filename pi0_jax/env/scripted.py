@@ -40,7 +40,7 @@ class ScriptedTask:
         tolerance: distance to the target that counts as success; the square has side 2.
         speed: distance of one step with an action of 1.
         robot: at least two actions, two values of state, and one camera or two; its first camera
-            stands still, its second moves with the hand.
+            does not move, its second moves with the hand.
     """
 
     name: str = "scripted"
@@ -55,7 +55,7 @@ class ScriptedTask:
         """Checks sizes.
 
         Raises:
-            InputError: named field.
+            InputError: a size is out of range; the message names it.
         """
         check_minima("task", self, {"max_steps": 1, "image_size": 8})
         robot = self.robot

@@ -51,7 +51,7 @@ class Pi0Config:
         head_dim: dimension of one head, even.
         vocab_size: rows of the token embedding.
         action_dim: padded dimension d of state and actions.
-        action_horizon: actions H in a chunk.
+        action_horizon: number of actions H per chunk.
         prompt_length: number of prompt tokens t, padding included.
         compute_dtype: dtype of activations in both towers. Projections of state and actions,
             norms' statistics, the decoder's softmax and the output are always float32.

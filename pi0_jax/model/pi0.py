@@ -245,7 +245,7 @@ def time_embedding(time: jax.Array, width: int) -> jax.Array:
 
 
 def _dense(layer: Params, x: jax.Array) -> jax.Array:
-    """X W + b in float32, whatever dtype the parameters are held in."""
+    """Returns x W + b in float32, for parameters of any dtype."""
     kernel, bias = layer["kernel"].astype(jnp.float32), layer["bias"].astype(jnp.float32)
     return x @ kernel + bias
 

@@ -86,6 +86,7 @@ def _check_camera_mask(mask: np.ndarray | None, robot: Robot, where: str) -> Non
             f"{where}: expected camera_mask bool[{len(robot.cameras)}], got "
             f"{found.dtype}{list(found.shape)}"
         )
+    # Without any image the policy would act on the prompt and the state alone.
     if not found.any():
         raise InputError(f"{where}: camera_mask hides every camera; show at least one")
 

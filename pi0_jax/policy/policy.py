@@ -26,6 +26,8 @@ from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
 
+# Static arguments decide the shape of the program. The number of steps and the scale are traced, so
+# that another value does not compile again.
 @partial(jax.jit, static_argnames=("model", "branch_ids", "two_prompts"))
 def sample(
     model: Pi0,

@@ -65,7 +65,7 @@ class _Live:
     """An episode in progress: everything that was recorded so far.
 
     Attributes:
-        plan: what is run.
+        plan: the planned episode.
         at: result of the last chunk; None if the episode could not start.
         keep_images: whether images are recorded.
         images: r images uint8[c, h, w, 3].

@@ -50,7 +50,7 @@ class EvalConfig:
         """Checks ranges.
 
         Raises:
-            InputError: named field.
+            InputError: a value is out of range; the message names it.
         """
         minima = {
             "episodes": 1,
@@ -129,11 +129,11 @@ def evaluate_states(
     """Runs one episode from each state; nothing is stored, and no images are kept.
 
     Args:
-        policy: what acts.
-        engine: runs the simulators.
-        states: where the episodes start; those of one task side by side.
+        policy: the policy that acts.
+        engine: the engine that runs the simulators.
+        states: initial states; those of one task next to each other.
         execute_steps: actions executed of each chunk.
-        report: called with the episodes of the block under way that have ended so far, and once
+        report: called with the episodes of the running block that have ended so far, and once
             with all of a block.
 
     Returns:
@@ -142,7 +142,7 @@ def evaluate_states(
     episodes: list[Episode] = []
     for block in _blocks(states, engine.workers):
         plans = plan_states(engine, block)
-        # Optimizer step 0 in the key of the noise, whatever was trained: all policies meet the
+        # Optimizer step 0 in the key of the noise, for any training: all policies get the
         # same noise, so that differences between them are paired.
         ended = collect(policy, engine, plans, execute_steps, 0, report, keep_images=False)
         # Again, because an episode that could not start is not reported on the way.

@@ -87,6 +87,7 @@ def open_layout(path: Path) -> Layout:
             raise InputError(f"{path}: expected LeRobot {', '.join(_VERSIONS)}, got {version!r}")
         features = {name: str(feature["dtype"]) for name, feature in info["features"].items()}
         videos = [name for name, kind in features.items() if kind == "video"]
+        # 2.1 differs from 2.0 only in statistics per episode, which are not read.
         new = version == "v3.0"
         tasks = _tasks_v3(path) if new else _tasks_v2(path)
         episodes = (_episodes_v3 if new else _episodes_v2)(path, info, videos)

@@ -65,7 +65,7 @@ class LiberoTask:
         """Checks values.
 
         Raises:
-            InputError: named field.
+            InputError: a value is not allowed; the message names it.
         """
         check_minima("task", self, {"image_size": 8})
         if self.pictures not in PICTURES:

@@ -80,7 +80,7 @@ def initial_states(suite: str, task_name: str) -> np.ndarray:
     """The benchmark's own initial states, float64[50, 1 + nq + nv]: time, qpos, qvel.
 
     Raises:
-        InputError: no such file, or one that holds anything but an array.
+        InputError: there is no such file, or it contains anything but an array.
     """
     path = package() / "init_files" / suite / f"{task_name}.pruned_init"
     try:

@@ -31,7 +31,8 @@ from pi0_jax.env.robosuite.panda_simulator import (
 )
 from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
 
-# Of the model: fixtures are moved at the start of an episode, burners glow when turned on.
+# Arrays of the model that change: fixtures are moved at the start of an episode, and burners glow
+# when they are turned on.
 _MODEL_ARRAYS = ("body_pos", "body_quat", "site_rgba")
 
 
@@ -140,8 +141,8 @@ def make_environment(task: LiberoTask, **options: Any) -> Any:
     """LIBERO's own environment of a task, with soft resets.
 
     Args:
-        task: to build.
-        options: of robosuite's environment.
+        task: the task to build.
+        options: further options of robosuite's environment.
     """
     with _quiet_import():
         import libero.libero as libero

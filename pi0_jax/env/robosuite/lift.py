@@ -35,7 +35,7 @@ class LiftTask:
         """Checks sizes.
 
         Raises:
-            InputError: named field.
+            InputError: a value is out of range; the message names it.
         """
         check_minima("task", self, {"max_steps": 1, "image_size": 8})
 

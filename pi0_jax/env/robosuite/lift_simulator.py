@@ -86,8 +86,8 @@ def make_environment(task: LiftTask, **options: Any) -> Any:
     """Robosuite's own environment of a task, without a horizon, with soft resets.
 
     Args:
-        task: to build.
-        options: of robosuite's environment.
+        task: the task to build.
+        options: further options of robosuite's environment.
     """
     from robosuite.utils.placement_samplers import UniformRandomSampler
 

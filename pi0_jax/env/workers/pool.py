@@ -76,7 +76,7 @@ class _Seat:
         self.limit_s, self.deadline = seconds, time.monotonic() + seconds
 
     def replace(self) -> None:
-        """Ends the process, whatever it is doing, and starts another."""
+        """Kills the process, whatever it is doing, and starts another."""
         self.process.kill()
         self.process = WorkerProcess(self._renderer)
         self._begin()
