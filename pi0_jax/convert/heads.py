@@ -82,7 +82,7 @@ def _decoder_heads(
         return layout_heads, 1
     if heads is None:
         raise InputError(
-            f"q_proj has {queries} rows and k_proj {keys}, which does not tell the number of "
+            f"q_proj has {queries} rows and k_proj {keys}, which does not show the number of "
             "heads, and neither does the checkpoint's config; give --num-heads"
         )
     # A flag that corrects the file's query heads makes its key heads doubtful too.
@@ -98,7 +98,7 @@ def _vision_heads(sizes: Mapping[str, int], flags: DeclaredHeads, declared: Decl
     if heads is None:
         raise InputError(
             f"an image tower of width {width} and MLP width {mlp} is not known, and neither the "
-            "tensors nor the config tell its number of heads; give --vision-heads"
+            "tensors nor the config show its number of heads; give --vision-heads"
         )
     if width % heads:
         raise InputError(

@@ -160,6 +160,7 @@ def load_params(source: Source, dtype: str) -> dict[str, Any]:
             bad.append(f"{array.name}: NaN or infinity")
     if bad:
         fail(source.info.layout, bad)
+    # float[2, w]; zeros change no velocity.
     condition = source.cond_embed
     if condition is None:
         condition = np.zeros((2, config.action.width))

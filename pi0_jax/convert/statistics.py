@@ -93,6 +93,7 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
         raise InputError(
             f"{where}: statistics of images, which pi0 does not normalise: {', '.join(strange)}"
         )
+    # Each field of these is float64 [width].
     state, target, output = map(stats, known)
     # The first normalised the training targets, the second converts outputs back to actions.
     _same(target, output, where)

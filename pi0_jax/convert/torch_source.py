@@ -73,6 +73,7 @@ class TorchSource:
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
         """One layer of a leaf in our axes."""
+        # For q_proj: [heads head_dim, vlm] on disk -> [heads, vlm, head_dim], a view.
         parts = [
             rearrange(self._tensor(leaf, t, layer), t.axes, leaf.part_axes, self._sizes)
             for t in leaf.tensors

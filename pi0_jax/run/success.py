@@ -155,12 +155,14 @@ def table(rows: Sequence[Row]) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The same table in GitHub's markdown; a pipe in a name is escaped."""
+    # A colon at the right end aligns a column to the right, as in `table`.
     rules = [("---",) * 3 + ("---:",) * 4]
     lines = [_HEADER, *rules, *map(_cells, _with_sums(rows))]
     return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in x)} |" for x in lines)
 
 
 def _with_sums(rows: Sequence[Row]) -> list[Row]:
+    # A total of one task would repeat its row.
     groups = by_setting(rows)
     return [row for group in groups for row in (*group, *[_sum(group)] * (len(group) > 1))]
 

@@ -1,6 +1,6 @@
 """How often the scripted demonstrators solve LIBERO's tasks without their deliberate errors.
 
-python bench/experts.py [--suites libero_spatial libero_object libero_goal] [--episodes 20]
+python bench/demonstrators.py [--suites libero_spatial libero_object libero_goal] [--episodes 20]
 
 Initial states: the benchmark's own, from number 0 on. Assets: LIBERO_ASSETS, or LIBERO's own.
 """
