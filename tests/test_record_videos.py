@@ -14,11 +14,12 @@ from pi0_jax.io.episodes import save_episodes
 from pi0_jax.io.video import read_video
 from pi0_jax.rollout import record_videos as film_module
 from pi0_jax.rollout.collect import replay
-from pi0_jax.rollout.record_videos import HOLD_FRAMES, MOST_STATES, _choose, record_videos
+from pi0_jax.rollout.record_videos import MOST_STATES, _choose, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 
 TASK = ScriptedTask(max_steps=9, image_size=32, tolerance=0.3)
+HOLD = 20  # frames of a second at the rate of a robot that has none
 SUITE = Suite("scripted", (TASK,), DemonstratorConfig())
 SEEDS = range(12)
 
@@ -61,12 +62,12 @@ def test_both_arms_show_the_same_states(once, evaluated):
         assert outcome == ("success" if saved.success else "failure")
         assert entry["caption"] == f"{len(saved)} control steps"
         frames = read_video(path / "videos" / entry["file"])
-        assert len(frames) == len(saved) + HOLD_FRAMES
+        assert len(frames) == len(saved) + HOLD
         end = frames[-1].astype(int)
         assert np.abs(end - frames[len(saved)]).mean() < 2  # the end stays
         written = [(frame[-22:, 110:].min(axis=-1) > 100).any() for frame in frames]
         # It says how the episode ended, and nothing of it before.
-        assert written == [False] * len(saved) + [True] * HOLD_FRAMES
+        assert written == [False] * len(saved) + [True] * HOLD
     assert outcomes["base"].keys() == outcomes["ript"].keys()
     pairs = {(outcomes["base"][seed], outcomes["ript"][seed]) for seed in outcomes["base"]}
     assert ("failure", "success") in pairs  # what RL taught comes first

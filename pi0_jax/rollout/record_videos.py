@@ -19,8 +19,8 @@ from pi0_jax.io.video import write_video
 from pi0_jax.rollout.collect import replay
 from pi0_jax.run.session import Session
 
-CONTROL_HZ = 20
-HOLD_FRAMES = CONTROL_HZ  # the last picture stays for a second, with the outcome
+HOLD_SECONDS = 1  # the last picture stays, with the outcome
+_SOME_HZ = 20  # of a robot whose rate nobody said; only the speed of its videos depends on it
 MOST_STATES = 20  # for any number of tasks: a video of LIBERO takes minutes in software
 _STILLS = 6  # pictures in a row
 
@@ -131,10 +131,11 @@ def _write_video(run: Path, method: str, episode: Episode, frames: np.ndarray) -
     captions = [
         f"{episode.prompt}\n{method}  step {step + 1}/{len(episode)}" for step in range(len(frames))
     ]
-    end = [f"{captions[-1]}  {_outcome(episode)}"] * HOLD_FRAMES
-    # The last frame stays for a second: uint8[f + HOLD_FRAMES, h, w, 3].
-    held = np.concatenate([frames, frames[-1:].repeat(HOLD_FRAMES, axis=0)])
-    write_video(_video_file(run, method, episode), held, CONTROL_HZ, captions + end)
+    rate = round(episode.robot.control_hz or _SOME_HZ)
+    hold = HOLD_SECONDS * rate
+    end = [f"{captions[-1]}  {_outcome(episode)}"] * hold
+    held = np.concatenate([frames, frames[-1:].repeat(hold, axis=0)])  # uint8[f + hold, h, w, 3]
+    write_video(_video_file(run, method, episode), held, rate, captions + end)
 
 
 def _still_entry(method: str, episode: Episode) -> dict[str, str]:
