@@ -161,6 +161,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _with_sums(rows: Sequence[Row]) -> list[Row]:
+    # The total of a single task would repeat its row.
     groups = by_setting(rows)
     return [row for group in groups for row in (*group, *[_sum(group)] * (len(group) > 1))]
 
