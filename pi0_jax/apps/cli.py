@@ -1,6 +1,6 @@
-"""Command line of train.py and eval.py: one flag grammar, and exit codes that mean something.
+"""Command line of pi0-train and pi0-eval: one set of flags, and exit codes with a meaning.
 
-0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
 """
 
 import gc
@@ -30,7 +30,7 @@ class Arguments:
     """A command line.
 
     Attributes:
-        config: what --config names, with the overrides of --config.KEY=VALUE.
+        config: the config that --config names, with the overrides of --config.KEY=VALUE.
         workdir: run folder to make or to resume.
         resume: continue the run in `workdir`.
         checkpoint: policy folder to evaluate; None where the command takes none.
@@ -46,10 +46,11 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
     """Parses the command line, runs `main`, and exits.
 
     Args:
-        main: the work.
-        usage: what --help says.
-        checkpoint: the command takes --checkpoint, and needs it.
+        main: function that does the work.
+        usage: text that --help prints.
+        checkpoint: whether the command takes --checkpoint, and needs it.
     """
+    # Before parsing: help must come even where --config is missing or wrong.
     if {"--help", "-h"} & set(sys.argv):
         sys.stdout.write(usage)
         sys.exit(0)
@@ -60,19 +61,20 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
     except InputError as error:
         _fail(str(error), 2)
     except OSError as error:
-        # A full disk, a file that vanished: the message says all that a user can mend.
+        # A full disk or a deleted file: the message has all that a user can act on, a traceback has
+        # not. Exceptions of other kinds keep theirs.
         _fail(str(error), 1)
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; run the same command with --resume to continue\n")
         sys.stderr.flush()
-        # Everything of ours is closed by now; an ordinary exit would let libraries that were
-        # caught in the middle of a write complain behind the message.
+        # All our files and processes are closed by now. An ordinary exit would let libraries that
+        # were interrupted in a write print errors after the message.
         os._exit(130)
     sys.exit(0)
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    """Ctrl-C. Where Python throws exceptions away, it comes again a moment later."""
+    """Handles Ctrl-C; where Python would drop the exception, the signal is repeated a bit later."""
     if _throws_away(frame):
         signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
         return
@@ -80,11 +82,12 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _throws_away(frame: FrameType | None) -> bool:
-    """Whether an exception raised in `frame` is printed and forgotten.
+    """Whether Python prints an exception raised in `frame` and then continues.
 
-    That is so in callbacks of the garbage collector, of which JAX has one, and in finalizers.
+    It does in callbacks of the garbage collector, of which JAX has one, and in finalizers.
     """
     codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    # Up through all callers: the signal may arrive in a function that such a callback calls.
     while frame is not None:
         if frame.f_code in codes or frame.f_code.co_name == "__del__":
             return True
@@ -97,12 +100,14 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
 
     Args:
         argv: the program and its arguments.
-        checkpoint: --checkpoint is known and needed.
+        checkpoint: whether --checkpoint is a flag of this command; it is then needed.
 
     Raises:
         InputError: unknown flag or key (with the nearest valid one), ill-typed value, no config.
     """
+    # --config first: only the config tells which --config.KEY flags exist.
     name, rest = _without_config(argv)
+    # Not absl's global flags, so that tests and notebooks can parse more than once.
     values = flags.FlagValues()
     workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
     resume = flags.DEFINE_bool("resume", False, "continue the run in --workdir", flag_values=values)
@@ -113,6 +118,7 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
         raise InputError("--config is missing, e.g. --config demo or --config configs/demo.py")
     config = load_config(name)
     check_old_keys(config.to_dict())
+    # Before absl sees the flags: its message for an unknown key does not name the nearest one.
     _check_keys(rest, config)
     _override(rest, config, values)
     policy = holder.value if holder is not None else None
@@ -126,19 +132,21 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
 
 
 def _override(argv: Sequence[str], config: ConfigDict, values: flags.FlagValues) -> None:
-    """Parses all flags; those of --config.KEY change the config."""
+    """Parses all flags; those of --config.KEY change the config in place."""
     try:
-        # The overrides become flags by being found on the command line.
+        # Looks at the command line itself, and defines one flag per override found there.
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=[*argv])
         left = values(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        # absl's messages have several lines; an error of ours is one.
         raise InputError(" ".join(str(error).split())) from error
+    # The first is the program's own name.
     if len(left) > 1:
         raise InputError(f"unexpected argument {left[1]!r}; flags begin with --")
 
 
 def _without_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """What --config names, and the command line without it."""
+    """The value of --config, and the command line without it."""
     name, rest, words = None, [], iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
@@ -150,13 +158,14 @@ def _without_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _check_keys(argv: Sequence[str], config: ConfigDict) -> None:
-    """Every --config.KEY is a key of the config.
+    """Checks that every --config.KEY is a key of the config.
 
     Raises:
-        InputError: one is not, with its new name or the valid key nearest to it.
+        InputError: one is not; the message has its new name or the nearest valid key.
     """
     known = set(dotted(config.to_dict()))
     for word in argv:
+        # The key up to "=" or an index "[": --config.eval.guidance[0] belongs to eval.guidance.
         found = re.match(r"--?(?:no)?config\.([^=\[]+)", word)
         if not found or found[1] in known:
             continue

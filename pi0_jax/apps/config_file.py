@@ -30,13 +30,14 @@ from pi0_jax.apps.settings import train_config
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import replaced, tuples
 
-# What a run's config.json holds beside the config: what else the run depended on.
+# Entries of a run's config.json that are no keys: they record what else the run depended on.
 BESIDE = ("checkpoint", "demonstrations_digest")
+# What a wrong config file may raise while it is read.
 _BROKEN = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2, and not a word."""
+    """YAML in which 1e-3 is a number, as in YAML 1.2; PyYAML alone reads it as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -52,6 +53,7 @@ def load_config(name: str) -> ConfigDict:
     Raises:
         InputError: no such config, or an error in it.
     """
+    # A name of this package or a path; in both a colon starts the argument.
     file, _, argument = name.partition(":")
     path = Path(file).expanduser()
     readers = {".py": _from_python, ".json": _from_run, ".yaml": _from_yaml, ".yml": _from_yaml}
@@ -75,6 +77,7 @@ def load_config(name: str) -> ConfigDict:
 
 def packaged() -> list[str]:
     """Names of the configs of this package."""
+    # The files themselves are the list, so a new config need not be named anywhere.
     folder = Path(__file__).parents[1] / "configs"
     return sorted(path.stem for path in folder.glob("[a-z]*.py"))
 
@@ -87,6 +90,7 @@ def _from_python(path: Path, argument: str) -> ConfigDict:
     if not path.is_file():
         raise FileNotFoundError(2, "No such file", str(path))
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    # Loaded by path and not put into sys.modules: two configs may have one file name.
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -98,11 +102,13 @@ def _from_run(path: Path, argument: str) -> ConfigDict:
     stored = json.loads(path.read_text())
     if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
         raise InputError(f"--config {path}: expected the config.json of a run")
+    # Completed, because a run of an earlier version lacks the keys that are new since then.
     return _completed({k: v for k, v in stored["config"].items() if k not in BESIDE})
 
 
 def _from_yaml(path: Path, argument: str) -> ConfigDict:
     _no_argument(path, argument)
+    # A safe loader: a config of somebody else must not run code.
     values = yaml.load(path.read_text(), _Loader)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"--config {path}: expected keys and values, got {values!r}")
@@ -120,8 +126,9 @@ def _no_argument(path: Path, argument: str) -> None:
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with dots as sections."""
+    """The values with dotted keys turned into sections."""
     found: dict[str, Any] = {}
+    # Merged one by one: a file may have both `eval.episodes` and a section `eval`.
     for key, value in values.items():
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -130,7 +137,8 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _completed(values: Mapping[str, Any]) -> ConfigDict:
-    """The values, with the defaults of their suite where they say nothing."""
+    """The values, with the defaults of their suite for all other keys."""
+    # The options of `task` depend on the suite, so without it there are no defaults.
     if "suite" not in values:
         raise InputError("config key suite is missing; set it")
     return ConfigDict(_changed(train_config(values["suite"]).to_dict(), values))

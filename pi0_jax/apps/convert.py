@@ -35,11 +35,12 @@ def main(argv: Sequence[str]) -> int:
     """Runs the named command; returns its exit code.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: no command has that name.
     """
     if not argv or argv[0] in ("--help", "-h"):
         sys.stdout.write(__doc__ or "")
         return 0 if argv else 2
     if argv[0] not in COMMANDS:
         raise InputError(f"expected one of {', '.join(COMMANDS)}, got {argv[0]!r}; see --help")
+    # Imported only now, so that --help and `info` do not wait for the imports of all commands.
     return importlib.import_module(f"pi0_jax.convert.{COMMANDS[argv[0]]}").main(argv[1:])

@@ -35,10 +35,12 @@ def main(arguments: cli.Arguments) -> None:
     cache_programs(settings.compilation_cache)
     suite, evaluation = make_suite(settings.suite, settings.task), settings.eval
     folder = load_policy(arguments.checkpoint)
+    # All checks before the session, which writes the first file and starts the simulators.
     check_robot(folder.spec.robot, suite.robot)
     for task in suite.tasks:
-        folder.transforms.prompt(task.instruction)  # the tokenizer is there, the prompt fits
+        folder.transforms.prompt(task.instruction)  # needs the tokenizer, and must fit
     evaluation.executed(folder.spec)
+    # Stored with the config, so that --resume refuses to mix results of two checkpoints.
     stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}
     with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
         evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.guidance)
@@ -46,5 +48,6 @@ def main(arguments: cli.Arguments) -> None:
     run = session.run
     run.message(f"results in {run.path}\n\n{table(run.rows)}\n", RESULTS)
     run.message(f"report {write_report(run.path)}", RESULTS)
+    # After the report, so that it is written in any case.
     if not any(row.episodes for row in run.rows):
         raise RuntimeError("every episode ended in a simulator error: nothing was measured")

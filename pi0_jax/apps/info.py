@@ -29,7 +29,7 @@ def command() -> NoReturn:
 
 
 def facts() -> dict[str, str]:
-    """What is here, by name; what is missing says why."""
+    """Facts about this machine by name; for a part that is missing, the reason."""
     return {
         "system": platform.platform(),
         **versions(),
@@ -40,6 +40,7 @@ def facts() -> dict[str, str]:
 
 
 def _or_cause(find: Callable[[], str]) -> str:
+    # This command is for broken installations, so a missing part is a fact and not an error.
     try:
         return find()
     except InputError as error:

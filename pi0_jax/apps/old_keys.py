@@ -6,7 +6,8 @@ from typing import Any
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import dotted
 
-# The longest key that fits decides; what stands below a section moves along with it.
+# Old key or section -> new name; of several that fit, the longest decides. Keys below a renamed
+# section move with it.
 NEW_NAMES = {
     "eval.num_steps": "eval.num_flow_steps",
     "rl.condition": "rl.branch_mode",
@@ -30,18 +31,18 @@ def new_name(key: str) -> str | None:
 
 
 def check_old_keys(values: Mapping[str, Any]) -> None:
-    """No key of a config is one of an earlier version.
+    """Checks that no key of a config is one of an earlier version.
 
     Args:
         values: the config as plain values; its baselines hold keys of `rl`.
 
     Raises:
-        InputError: the first that is, with its new name.
+        InputError: an old key; the message has its new name.
     """
     keys = [*dotted(values)]
     for changes in values.get("baselines", {}).values():
         keys += dotted({"rl": changes})
-    # Deepest first: a section is old because of what stands in it.
+    # Deepest first: an old key gives a more exact message than the section around it.
     for key in sorted(keys, key=lambda key: -key.count(".")):
         if name := new_name(key):
             raise InputError(f"config key {key} is now {name}")

@@ -1,4 +1,4 @@
-"""Sections of a config that are more than the dataclass of one room."""
+"""Sections of a config that only the programs know, or that join the settings of two packages."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pi0_jax.rl.config import RiptConfig
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import SupervisedConfig
 
-# Whose statistics a given checkpoint normalises with: its own, or those of new data.
+# Which statistics a given checkpoint normalises with: its own, or those of new data.
 OF_CHECKPOINT, OF_DEMONSTRATIONS = "checkpoint", "demonstrations"
 
 
@@ -17,8 +17,8 @@ class InitConfig:
 
     Attributes:
         checkpoint: a policy folder; "" for random parameters.
-        statistics: of a given checkpoint: "checkpoint", its own; "demonstrations", those of the
-            data, for a checkpoint of another robot.
+        statistics: statistics that a given checkpoint normalises with: "checkpoint", its own;
+            "demonstrations", those of the data, for a checkpoint of another robot.
     """
 
     checkpoint: str = ""
@@ -35,13 +35,13 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class DemonstrationsConfig:
-    """What is imitated.
+    """Demonstrations to imitate.
 
     Attributes:
-        episodes: scripted demonstrations to make, in all; 0 for none.
+        episodes: total number of scripted demonstrations to make; 0 for none.
         first_seed: seed of the first of them; every run seed has its own range.
         std_floor: smallest standard deviation of an action in the statistics.
-        lerobot: a LeRobot folder in their place; "" for none.
+        lerobot: a LeRobot folder to read instead of scripted ones; "" for none.
     """
 
     episodes: int = 0
@@ -78,4 +78,5 @@ class RiptSettings(RiptConfig):
             InputError: named field.
         """
         super().__post_init__()
+        # Here, because only this section has both: rollouts may need the moving average.
         self.check_optimizer(self.optimizer)

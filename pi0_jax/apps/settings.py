@@ -1,7 +1,7 @@
-"""Every setting of train.py and eval.py: one frozen value, parsed once from a config.
+"""Every setting of pi0-train and pi0-eval: one frozen value, parsed once from a config.
 
-A key's default stands at its field, here or in the dataclass of its section; a config states
-what differs from it.
+The default of a key is that of its field, here or in the dataclass of its section; a config states
+only what differs from it.
 """
 
 import dataclasses
@@ -31,14 +31,14 @@ from pi0_jax.training.hardware import Hardware
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSettings(RunSettings):
-    """What an evaluation needs of a config.
+    """The part of a config that an evaluation needs.
 
     Attributes:
-        suite: name of the tasks (`env/suite.py`).
-        task: their options, and under "demonstrator" those of their demonstrator.
-        eval: the protocol.
-        compilation_cache: a folder in which compiled programs outlive the process; "" compiles
-            anew.
+        suite: name of the set of tasks (`env/suite.py`).
+        task: options of the tasks, and under "demonstrator" those of their demonstrator.
+        eval: protocol of the evaluation.
+        compilation_cache: a folder that keeps compiled programs for later processes; "" keeps
+            none.
     """
 
     suite: str
@@ -53,14 +53,15 @@ class TrainSettings(EvalSettings):
 
     Attributes:
         model: preset of a policy that is trained from scratch (`model/config.py`).
-        execute_steps: actions executed of each chunk; 0 for as many as the given checkpoint
-            says, or all of them where there is none.
+        execute_steps: actions executed of each chunk; 0 for the number in the given checkpoint, or
+            for all actions if training starts from random parameters.
         init: what training starts from.
-        demonstrations: what is imitated.
+        demonstrations: demonstrations to imitate.
         sft: supervised training.
-        rl: RIPT after it.
-        baselines: methods beside RIPT by name; a config states what of `rl` each replaces.
-        hardware: layout of an update, which changes no result.
+        rl: RIPT, after supervised training.
+        baselines: other methods by name; in a config each states only the keys of `rl` that it
+            replaces.
+        hardware: layout of an update on the devices, which changes no result.
     """
 
     model: str
@@ -73,25 +74,27 @@ class TrainSettings(EvalSettings):
     hardware: Hardware = field(default_factory=Hardware)
 
     def methods(self, tasks: int) -> dict[str, RiptSettings]:
-        """The baselines and then RIPT by name, their initial states by seed and number.
+        """The baselines and then RIPT, by name, with the seed and number of their initial states.
 
         Args:
             tasks: number of tasks of the suite.
 
         Raises:
-            InputError: demonstrations that have no simulator state to start from.
+            InputError: initial states of demonstrations are wanted, but these have none.
         """
+        # RIPT last: its policy is the run's result, and a baseline must not replace it.
         named = {**self.baselines, RIPT: self.rl}
         return {name: self._with_states(method, tasks) for name, method in named.items()}
 
     def _with_states(self, method: RiptSettings, tasks: int) -> RiptSettings:
-        """The initial states that `groups.states` stands for."""
+        """The method with `groups.states` replaced by the seeds that it names."""
         groups = method.groups
         if groups.states == FRESH:
             return method
         if groups.states == VALIDATION:
             first, number = self.eval.first_seed, self.eval.episodes
         else:
+            # Tasks took turns in the demonstrations: each has an equal part of the episodes.
             first, number = self.demonstrations.first_seed, self.demonstrations.episodes // tasks
         if not number:
             raise InputError(
@@ -103,10 +106,10 @@ class TrainSettings(EvalSettings):
 
 
 def train_config(suite: str) -> ConfigDict:
-    """Every default, for a config to start from; a key without a default is yet to be set.
+    """All defaults, for a config to start from; a key without a default is still to be set.
 
     Args:
-        suite: whose options `config.task` has.
+        suite: name of the set of tasks, whose options `config.task` then has.
 
     Raises:
         InputError: unknown suite.
@@ -123,17 +126,19 @@ def train_settings(config: ConfigDict) -> TrainSettings:
     values = config.to_dict()
     check_old_keys(values)
     rl = values.get("rl", {})
+    # A baseline is `rl` with some keys replaced, so it is merged before it is checked.
     baselines = {
         name: build("rl", RiptSettings, replaced(rl, changes))
         for name, changes in values.get("baselines", {}).items()
     }
     settings = build("", TrainSettings, {**values, "baselines": baselines})
+    # Over all methods together: the section of an objective may serve a baseline alone.
     check_unused_objectives([*settings.baselines.values(), settings.rl])
     return settings
 
 
 def eval_settings(config: ConfigDict) -> EvalSettings:
-    """What an evaluation needs of a config; sections that only training has are not looked into.
+    """The part of a config that an evaluation needs; sections for training only are not checked.
 
     Raises:
         InputError: as `train_settings`.

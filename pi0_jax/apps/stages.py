@@ -1,4 +1,4 @@
-"""The stages of train.py between its checks and its report."""
+"""The stages of training between the checks and the report; each continues where it stopped."""
 
 import dataclasses
 import shutil
@@ -42,7 +42,7 @@ from pi0_jax.versions import versions
 
 
 def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
-    """Scripted episodes, failures kept; made once and stored."""
+    """Scripted episodes, failures included; made once and stored."""
     path, clock = session.run.episodes("demonstrations"), time.monotonic()
     if not path.exists():
         first = session.first_state(config.first_seed)
@@ -54,14 +54,15 @@ def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
             )
         save_episodes(path, episodes)
         session.log_speed("demonstrations", episodes, time.monotonic() - clock)
+    # From the file also when just made, so that a resumed run has the very same values.
     return Recorded(load_episodes(path))
 
 
 def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations) -> PolicyFolder:
     """The policy before RL: a given checkpoint or a fresh one, after supervised training.
 
-    It is stored in RUN/base. Of a given checkpoint that is not trained nothing is copied:
-    RUN/base.json names it.
+    It is stored in RUN/base. A given checkpoint that is not trained is not copied: RUN/base.json
+    names it.
 
     Raises:
         InputError: a resumed run started from another checkpoint than the one that is given.
@@ -69,6 +70,7 @@ def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations
     path, sft = session.run.path / BASE, settings.sft
     if path.exists():
         return load_policy(path)
+    # The only place where the weights of a given checkpoint are read.
     start = initial_policy(settings, session.suite, demos)
     session.run.message(f"policy: {param_count(start.params):,} parameters")
     if start.path and not sft.steps:
@@ -105,9 +107,10 @@ def train_method(
     base: PolicyFolder,
     demos: Demonstrations,
 ) -> PolicyFolder:
-    """One way to spend the same number of optimizer steps on the base policy."""
+    """Trains the base policy by one method: RIPT's loop, or supervised if it has no rollouts."""
     sft, hardware, optimizer = settings.sft, settings.hardware, ript.optimizer
     if ript.groups.groups_per_iteration:
+        # A base policy that was never trained with branches lets each method choose their mode.
         base = conditioned(base, ript.branch_mode)
         return run_stored_ript(
             session, name, base, demos, ript, optimizer, sft.steps, hardware, settings.eval
@@ -127,16 +130,18 @@ def supervise(
     config: SupervisedSettings,
     hardware: Hardware,
 ) -> PolicyFolder:
-    """Flow matching on the demonstrations' windows; goes on at the newest checkpoint."""
+    """Flow matching on the demonstrations' windows; continues from the newest checkpoint."""
     run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
     batch = abstract_batch(model, len(start.spec.robot.cameras), config.batch_size)
     state, update, budget = set_up_training(
         start.params, model, _loss(config, start), config.optimizer, config.steps, batch, hardware
     )
     run.message(f"{method}: {budget}")
+    # Before the first update: a full disk must not show after hours.
     checkpoint.check_room(folder, state)
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
+    # Lines of steps after the checkpoint are written again by the updates that are repeated.
     run.rewind("sft", method, int(state.step))
     batch_of = _batches(session, method, start, demos, config.batch_size)
     with run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress:
@@ -146,6 +151,7 @@ def supervise(
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
         key = session.noise_key(method)
+        # In stretches of `save_every`: `fit` donates the state, so it is saved between two calls.
         while int(state.step) < config.steps:
             until = min(int(state.step) + config.save_every, config.steps)
             state = fit(state, update, batch_of, until, key, config.log_every, log)
@@ -155,7 +161,7 @@ def supervise(
 
 def _loss(config: SupervisedSettings, start: PolicyFolder) -> Callable[[Pi0], SampledLoss]:
     def loss(model: Pi0) -> SampledLoss:
-        """Flow matching, of changed pictures where they are to be changed."""
+        """The flow-matching loss, with augmented images if the config says so."""
         plain = flow_matching_loss(model, config.time_samples)
         return augmented(plain, start.spec.robot.cameras) if config.augment else plain
 
@@ -168,7 +174,8 @@ def _batches(
     windows = demos.windows(start.transforms, start.spec.model.action_horizon)
 
     def batch_of(step: int) -> Batch:
-        """Windows drawn by the step alone."""
+        """Windows, drawn as a function of the step alone: a resumed run draws the same."""
+        # 1 is the stream of supervised windows; those of RL are another (`rl/loop.py`).
         rng = session.rng(1, step, method_number(method))
         return windows.take(rng.integers(len(windows), size=size))
 
@@ -176,7 +183,7 @@ def _batches(
 
 
 def export(run: RunFolder, final: PolicyFolder) -> None:
-    """Writes the improved policy, in place of one that an interrupted run left."""
+    """Writes the final policy; one that an interrupted run left is replaced."""
     path = run.path / "policy"
     shutil.rmtree(path, ignore_errors=True)
     save_policy(path, final, {"made_by": "train.py", "versions": versions()})

@@ -21,17 +21,19 @@ from pi0_jax.training.sharding import make_mesh
 
 
 def check_start(settings: TrainSettings, suite: Suite, methods: Mapping[str, RiptSettings]) -> None:
-    """What training starts from exists and fits the task, and the devices can take every batch.
+    """Checks that the start of training exists and fits the task, and that devices fit the batches.
 
     Of a given checkpoint no weights are read.
 
     Raises:
-        InputError: it does not; before anything is written.
+        InputError: a check fails; nothing is written before that.
     """
+    # Checks of the settings alone first, then those that open files.
     check_sources(settings)
     if settings.demonstrations.episodes:
         suite.check_demonstrator()
     if settings.init.checkpoint:
+        # Shapes and statistics only: the weights may be 13 GB, and are read once, in `base_policy`.
         policy = given_policy(settings, suite, weights=False)
         spec = policy.spec
         check_robot(spec.robot, suite.robot)
@@ -41,15 +43,16 @@ def check_start(settings: TrainSettings, suite: Suite, methods: Mapping[str, Rip
     settings.eval.executed(spec)
     for size in (settings.sft.batch_size, *(ript.batch_size for ript in methods.values())):
         settings.hardware.check_batch(size)
+    # Makes the mesh only for its check; the training makes its own.
     if settings.hardware.devices > 1:
         make_mesh(settings.hardware)
 
 
 def check_sources(settings: TrainSettings) -> None:
-    """Demonstrations come from one place, and from somewhere where they are needed.
+    """Checks that demonstrations have one source at most, and one if they are needed.
 
     Raises:
-        InputError: they do not.
+        InputError: two sources, or none where demonstrations are needed.
     """
     made, folder = settings.demonstrations.episodes, settings.demonstrations.lerobot
     if made and folder:
@@ -69,23 +72,25 @@ def check_sources(settings: TrainSettings) -> None:
 
 
 def check_conditions(policy: PolicyFolder, suite: Suite, branch_modes: Iterable[str]) -> None:
-    """A given checkpoint can be told what RL will tell it.
+    """Checks that a checkpoint was trained with the same branch mode, and that all prompts fit it.
 
     Raises:
-        InputError: it was trained with another branch_mode, or a prompt does not fit.
+        InputError: another branch mode, or a prompt that is longer than the prompt length.
     """
     for mode in sorted(branch_modes):
         transforms = conditioned(policy, mode).transforms
         for positive in (False, True) if has_two_prompts(mode) else ():
+            # Both branches: the positive prompt of `text_indicator` is longer than the other.
             transforms.prompts([task.instruction for task in suite.tasks], positive)
 
 
 def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
-    """The policy with its branches told apart by `branch_mode`.
+    """The policy with `branch_mode` as the difference between its branches.
 
     Raises:
-        InputError: it was trained with another one than the embedding, which is nobody's choice.
+        InputError: it was trained with a third mode, neither this one nor the default.
     """
+    # "embedding" is also what a policy has that never had branches, so it may become another.
     before = policy.spec.branch_mode
     if before not in (EMBEDDING, branch_mode):
         raise InputError(
@@ -97,10 +102,11 @@ def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
 
 
 def fresh_spec(settings: TrainSettings, suite: Suite) -> PolicySpec:
-    """A policy for this suite that is trained from scratch, with room for all it may be told."""
+    """A policy for this suite that is trained from scratch, with room for every prompt."""
     model = preset(settings.model)
     modes = {ript.branch_mode for ript in (*settings.baselines.values(), settings.rl)}
     said = [branch_prompt(mode, task.instruction, True) for mode in modes for task in suite.tasks]
+    # Baselines may have longer prompts than RIPT, and all start from one base policy.
     longest = max(len(ByteTokenizer().encode(text)) for text in said)
     return PolicySpec(
         model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
@@ -114,9 +120,9 @@ def given_policy(settings: TrainSettings, suite: Suite, *, weights: bool = True)
     """The checkpoint that the config names, as the config wants it used.
 
     Args:
-        settings: of the run.
-        suite: whose robot the demonstrations have.
-        weights: read them; else `params` are shapes, checked.
+        settings: settings of the run.
+        suite: set of tasks; its robot is that of the demonstrations.
+        weights: whether to read the weights; else `params` are checked shapes.
 
     Raises:
         InputError: no such policy folder, or one that does not fit.
@@ -132,14 +138,14 @@ def given_policy(settings: TrainSettings, suite: Suite, *, weights: bool = True)
     if settings.execute_steps:
         changes["execute_steps"] = settings.execute_steps
     if settings.init.statistics == OF_DEMONSTRATIONS:
-        # It may be one of another robot, with cameras that this one lacks.
+        # The checkpoint may be of another robot, with cameras that this one does not have.
         masked = policy.spec.robot.masked_cameras
         changes["robot"] = dataclasses.replace(suite.robot, masked_cameras=masked)
     return dataclasses.replace(policy, spec=dataclasses.replace(policy.spec, **changes))
 
 
 def recorded_demonstrations(settings: TrainSettings, suite: Suite) -> LeRobotFolder | None:
-    """Those of the suite's tasks in a LeRobot folder; None where the config names no folder.
+    """The episodes of the suite's tasks in a LeRobot folder; None if the config names no folder.
 
     Raises:
         InputError: as `open_lerobot`, or another robot; before anything is written.
@@ -154,7 +160,7 @@ def recorded_demonstrations(settings: TrainSettings, suite: Suite) -> LeRobotFol
 
 
 def point_at(file: Path, checkpoint: Path) -> None:
-    """Notes which checkpoint stands for the base policy, in place of a copy of it.
+    """Notes which checkpoint is the base policy, instead of copying it.
 
     Args:
         file: base.json of the run folder.
@@ -163,6 +169,7 @@ def point_at(file: Path, checkpoint: Path) -> None:
     Raises:
         InputError: an earlier part of this run started from another checkpoint.
     """
+    # A path alone would not do: another checkpoint may be put there between two parts of a run.
     now = {"checkpoint": str(checkpoint.resolve()), "fingerprint": fingerprint(checkpoint)}
     if not file.exists():
         write_text(file, json.dumps(now, indent=1) + "\n")
@@ -176,8 +183,9 @@ def point_at(file: Path, checkpoint: Path) -> None:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """What tells one policy folder from another: its small files, one of which is dated."""
+    """A digest by which policy folders differ: of their small files, one of which has a date."""
     names = ("config.json", "manifest.json", "params/_METADATA", "params/_CHECKPOINT_METADATA")
+    # Not of the weights: that would read gigabytes at every start.
     digest = hashlib.sha256()
     for name in names:
         if (checkpoint / name).is_file():

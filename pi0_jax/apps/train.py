@@ -36,9 +36,10 @@ def main(arguments: cli.Arguments) -> None:
     cache_programs(settings.compilation_cache)
     suite = make_suite(settings.suite, settings.task)
     methods = settings.methods(len(suite.tasks))
+    # All checks before `open_session`, which makes the run folder: a wrong input leaves nothing.
     recorded = recorded_demonstrations(settings, suite)
     check_start(settings, suite, methods)
-    # A resumed run must find the same demonstrations.
+    # Stored with the config, so that --resume refuses other demonstrations in the same place.
     stored = {"demonstrations_digest": recorded.digest} if recorded else {}
     stored |= arguments.config.to_dict()
     with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
@@ -46,7 +47,7 @@ def main(arguments: cli.Arguments) -> None:
         session.run.message(f"demonstrations: {demos}")
         final = _train(session, settings, methods if settings.rl.iterations else {}, demos)
     run = session.run
-    # What came in unchanged is not written out again.
+    # A given checkpoint that was not trained is not written again.
     if settings.rl.iterations or settings.sft.steps or not settings.init.checkpoint:
         export(run, final)
         run.message(f"policy {run.path / 'policy'}", RESULTS)
@@ -63,6 +64,7 @@ def _train(
     """Trains and evaluates the base policy and then every method; returns the last policy."""
     evaluation = settings.eval
     final = base = base_policy(session, settings, demos)
+    # At guidance 1 alone: without RL both branches are the same, so a scale changes nothing.
     evaluate_policy(session, evaluation, "sft", BASE, base, (1.0,))
     for name, ript in methods.items():
         final = train_method(session, settings, name, ript, base, demos)

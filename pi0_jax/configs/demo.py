@@ -4,8 +4,8 @@ python train.py --config configs/demo.py --workdir runs/demo
 python train.py --config configs/demo.py:full --workdir runs/demo_full   # adds filtered BC
 python train.py --config configs/demo.py:ablations --workdir runs/ablations   # what of it matters
 
-The demonstrations are of mixed quality on purpose: every one has a constant grasp offset of its
-own, and failures are kept. With clean ones, more imitation does as well as RL.
+The demonstrations have mixed quality on purpose: each has its own constant grasp offset, and
+failures are kept. With clean ones, more imitation is as good as RL.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ SFT_RULES = (("cond_embed", 0.0),)
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Settings of the demo; `full` adds filtered BC, `ablations` many methods more.
+    """Settings of the demo; `full` adds filtered BC, `ablations` adds many more methods.
 
-    What every key means, and what it is where nothing is said here, stands at its dataclass,
-    from pi0_jax/apps/settings.py on.
+    The meaning and the default of every key are documented at its dataclass; start at
+    pi0_jax/apps/settings.py.
     """
     if arg not in ("", "full", "ablations"):
         raise ValueError(f"configs/demo.py takes no argument, 'full' or 'ablations', got {arg!r}")
@@ -58,9 +58,10 @@ def _improve(rl: Any) -> None:
 
 
 def _ablate(config: Any) -> None:
-    """Arms that differ from RIPT in one thing each; shorter runs, more episodes to tell them apart.
+    """Adds methods that differ from RIPT in one setting each, in shorter runs.
 
-    Every method tries as many rollouts and takes as many optimizer steps (bench/ablations.py).
+    More episodes per evaluation make small differences visible. All methods have the same number
+    of rollouts and of optimizer steps (bench/ablations.py).
     """
     config.rl.iterations = 6
     config.rl.groups.groups_per_iteration = config.rl.groups.max_groups = 32

@@ -29,7 +29,7 @@ from pi0_jax.apps.settings import train_config
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
 STAGES = ("ript", "sft")
-# What preset=tiny learns unless told otherwise; the scripted demonstrator can do it.
+# Tasks of preset=tiny, if none are given; the scripted demonstrator can do them.
 TINY_TASKS = {"libero_spatial": (0,), "libero_object": (0,), "libero_goal": (8,)}
 
 
@@ -39,8 +39,8 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     Args:
         arg: "suite=NAME,preset=NAME,stage=NAME"; without the last two, gpu16 and ript.
 
-    What every key means, and what it is where nothing is said here, stands at its dataclass,
-    from pi0_jax/apps/settings.py on.
+    The meaning and the default of every key are documented at its dataclass; start at
+    pi0_jax/apps/settings.py.
     """
     suite, preset, stage = _parse(arg)
     config: Any = train_config(suite)
@@ -54,7 +54,7 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.sft.optimizer.update({"rules": (("cond_embed", 0.0),)})
     config.sft.optimizer.preset = _trained(preset, stage)
     _improve(config.rl, preset)
-    # The benchmark's protocol: its own 50 initial states of every task.
+    # The benchmark's protocol: its own 50 initial states per task.
     config.eval.update({"episodes": 50, "first_seed": 0, "guidance": (1.0, 1.5, 2.0, 3.0)})
     if preset == "tiny":
         _make_tiny(config)
@@ -83,7 +83,7 @@ def _parse(arg: str) -> tuple[str, str, str]:
 
 
 def _trained(preset: str, stage: str) -> str:
-    """RL trains the action expert and leaves the VLM as it is; imitation trains all that fits."""
+    """RL trains the action expert and freezes the VLM; imitation trains all that fits in memory."""
     if preset == "tiny":
         return "full"
     return "full" if stage == "sft" and preset != "gpu16" else "expert_only"
@@ -105,7 +105,7 @@ def _improve(rl: Any, preset: str) -> None:
     # 192 accepted episodes are 2,000 to 4,000 windows: 80 updates see each about once.
     rl.update({"iterations": 12, "updates_per_iteration": 80, "time_samples": 2})
     rl.batch_size = 128 if preset in ("gpu8", "tpu8") else 32
-    # Pictures of 24 groups are some gigabytes: the windows of one iteration at a time.
+    # Images of 24 groups take some gigabytes, so the buffer holds one iteration only.
     rl.buffer_iterations = 1
     rl.groups.update({"group_size": 8, "groups_per_iteration": 24, "max_groups": 72})
     rl.groups.early_stop = 0.8
@@ -116,12 +116,13 @@ def _improve(rl: Any, preset: str) -> None:
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     config.task.update({"tasks": TINY_TASKS[config.suite], "image_size": 64, "pictures": "coarse"})
-    # This demonstrator succeeds in about half of its episodes, in two thirds with bowls.
+    # This demonstrator succeeds in about half of its episodes; with bowls, in two thirds.
     sigma = 0.035 if config.suite == "libero_object" else 0.03
     config.task.demonstrator.offset_sigma = sigma
     config.model = "tiny"
     config.execute_steps = 16
-    # Numbers from 50 on: states placed anew. The benchmark's own are for the evaluation.
+    # From number 50 on, objects are placed at random. The benchmark's own states, 0 to 49, are for
+    # the evaluation.
     config.demonstrations.update({"episodes": 400, "first_seed": 1_000})
     config.sft.update({"steps": 4000, "batch_size": 64, "time_samples": 2})
     config.sft.optimizer.update({"learning_rate": 2e-3, "warmup_steps": 50})

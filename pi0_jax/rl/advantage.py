@@ -30,16 +30,16 @@ class AdvantageConfig:
     """How the outcomes of an iteration become the weights of its episodes.
 
     Attributes:
-        success_weight: weigh every success 1 and every failure 0, whatever its group: filtered
-            behaviour cloning. The other keys then have no part in it.
+        success_weight: give every success weight 1 and every failure weight 0, whatever its
+            group: filtered behaviour cloning. The other keys then have no effect.
         all_rollouts_baseline: leave one out of all rollouts of the iteration's accepted groups,
             instead of out of those of its own group (RIPT-VLA's `rloo_over_all_rollouts`).
         normalization: "none"; "standard", (A - mean) / deviation; "robust", (A - median) /
-            (1.4826 median absolute deviation): the commoner outcome becomes 0, and where half
-            of the rollouts or more share it nothing is divided. Over the rollouts that share a
-            baseline, never across baselines.
+            (1.4826 median absolute deviation): the more frequent outcome becomes 0, and if half
+            of the rollouts or more have it, nothing is divided. Statistics are those of the
+            rollouts that share a baseline, never of several baselines.
         clipping: "asymmetric", to [0, a_max]; "symmetric", to [-a_max, a_max]; "none".
-        a_max: the bound.
+        a_max: bound of the clipping.
         negatives: the weight of a negative advantage A: "clamp", 0; "softplus", log(1 + e^A),
             also for positive A; "abs", |A|; "signed", A itself. The last two are for ablations:
             a run with them starts with a warning.
@@ -59,7 +59,7 @@ class AdvantageConfig:
     rescale: str = "positive_mean"
 
     def __post_init__(self) -> None:
-        """Checks names, ranges, and that no key is without effect.
+        """Rejects unknown names, values out of range, and options that another one disables.
 
         Raises:
             InputError: named field.
@@ -95,7 +95,7 @@ def episode_weights(
     Args:
         rewards: float32[k] of each group, one entry per rollout; at least one group. A list and
             no array float32[g, k], because a group without its errors is shorter.
-        config: what is done to them.
+        config: how advantages become weights.
 
     Returns:
         float32[n] over all groups in order, and the count.
@@ -110,7 +110,7 @@ def episode_weights(
     # To 0 before the transforms: one NaN would reach every weight through the mean in `rescale`.
     spoiled = ~np.isfinite(advantages)
     advantages = np.where(spoiled, np.float32(0), advantages)
-    weights = advantages if config.success_weight else _weights(advantages, config)
+    weights = advantages if config.success_weight else _weights(advantages, config)  # [n]
     # And after them: softplus gives log 2, not 0, for an advantage of 0.
     weights = np.where(spoiled, np.float32(0), weights)
     return weights, int(spoiled.sum())
@@ -131,10 +131,10 @@ def leave_one_out(rewards: np.ndarray) -> np.ndarray:
     rewards = np.asarray(rewards, np.float64)
     if len(rewards) < 2:
         raise ValueError(f"a leave-one-out baseline needs at least 2 rollouts, got {len(rewards)}")
-    known = np.isfinite(rewards)
+    known = np.isfinite(rewards)  # [k]
     advantages = np.full(len(rewards), np.nan)
     if known.sum() > 1:
-        finite = rewards[known]
+        finite = rewards[known]  # [k] of finite rewards only
         # Huge rewards overflow to infinity; `episode_weights` counts them as not finite.
         with np.errstate(over="ignore", invalid="ignore"):
             # The mean of all rewards but one's own, for all k at once.
@@ -145,10 +145,10 @@ def leave_one_out(rewards: np.ndarray) -> np.ndarray:
 
 
 def normalize(advantages: np.ndarray, how: str) -> np.ndarray:
-    """Centres and scales; a spread of 0 divides nothing. Only finite entries are counted.
+    """Subtracts a centre and divides by a spread, unless it is 0; only finite entries count.
 
     Args:
-        advantages: float32[k] of one baseline.
+        advantages: float32[k], those that share a baseline.
         how: one of `NORMALIZATIONS`.
 
     Returns:
@@ -167,14 +167,14 @@ def normalize(advantages: np.ndarray, how: str) -> np.ndarray:
 
 
 def clip(advantages: np.ndarray, how: str, a_max: float) -> np.ndarray:
-    """To [0, a_max], to [-a_max, a_max], or not at all; `how` is one of `CLIPPINGS`."""
+    """Clips to [0, a_max], to [-a_max, a_max], or not at all; `how` is one of `CLIPPINGS`."""
     if how == "none":
         return advantages
     return np.clip(advantages, 0.0 if how == "asymmetric" else -a_max, a_max)
 
 
 def transform_negatives(advantages: np.ndarray, how: str) -> np.ndarray:
-    """What negative advantages are worth; `how` is one of `NEGATIVES`."""
+    """Turns clipped advantages into weights, float32[n]; `how` is one of `NEGATIVES`."""
     if how == "clamp":
         return np.maximum(advantages, 0.0)
     if how == "softplus":
@@ -184,13 +184,13 @@ def transform_negatives(advantages: np.ndarray, how: str) -> np.ndarray:
 
 
 def rescale(weights: np.ndarray) -> np.ndarray:
-    """Weights with mean 1 over the positive ones; without any they stay as they are."""
-    positive = weights[weights > 0]
+    """Weights float32[n] with mean 1 over the positive ones; without any they stay the same."""
+    positive = weights[weights > 0]  # [n] -> only the positive ones
     return weights / positive.mean() if len(positive) else weights
 
 
 def _weights(advantages: np.ndarray, config: AdvantageConfig) -> np.ndarray:
-    """float32[n] of finite advantages."""
+    """Weights float32[n] of finite advantages float32[n]."""
     clipped = clip(advantages, config.clipping, config.a_max)
     weights = transform_negatives(clipped, config.negatives).astype(np.float32)
     # CFGRL's indicator 1[A > 0]: how much better than the baseline no longer counts.

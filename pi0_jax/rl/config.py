@@ -25,7 +25,7 @@ class RiptConfig:
     """What the RIPT loop collects and trains on.
 
     Attributes:
-        iterations: RIPT iterations; with 0, train.py only imitates and evaluates.
+        iterations: number of RIPT iterations; with 0, train.py only imitates and evaluates.
         updates_per_iteration: optimizer updates per RIPT iteration.
         batch_size: windows per optimizer update.
         groups: which initial states, and which groups count.
@@ -42,7 +42,7 @@ class RiptConfig:
         guidance: scale at which the rollout policy acts.
         rollout_params: what acts in the rollouts: "last", the newest parameters; "ema", their
             moving average, which needs optimizer.ema_decay.
-        buffer_iterations: train on the windows of the last n iterations, and forget the older;
+        buffer_iterations: train on the windows of the last n iterations, and delete older ones;
             0 keeps all.
         demo_fraction: share of a batch drawn from demonstrations; all of it trains the
             unconditional branch.
@@ -113,10 +113,10 @@ class RiptConfig:
         return getattr(self, self.objective)
 
     def check_optimizer(self, optimizer: OptimizerConfig) -> None:
-        """The optimizer keeps the parameters that the rollouts want.
+        """Checks that the optimizer keeps the parameters that act in the rollouts.
 
         Raises:
-            InputError: they want a moving average that is not kept.
+            InputError: rollouts need a moving average that is not kept.
         """
         if self.rollout_params == "ema" and not optimizer.ema_decay:
             raise InputError(
@@ -126,7 +126,7 @@ class RiptConfig:
 
 
 def check_unused_objectives(methods: Iterable[RiptConfig]) -> None:
-    """No method sets an objective that neither it nor another method trains with.
+    """Checks that no method sets an objective that neither it nor another method trains with.
 
     A run shares its sections among several methods, so a section may differ from its default if
     some method with these settings has chosen that objective.

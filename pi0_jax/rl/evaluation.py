@@ -38,7 +38,8 @@ def evaluate_every(
         tasks: what the policy is evaluated on.
         engine: runs the simulators; nothing else is under way between two iterations.
         rows: observations per call of the policy.
-        log: takes the iteration's report, and the values of `success_values` with "seconds_eval".
+        log: called with the iteration's report and the values of `success_values`, together with
+            "seconds_eval".
 
     Raises:
         InputError: more actions are to be executed than a chunk has.
@@ -68,7 +69,8 @@ def success_values(episodes: Sequence[Episode]) -> dict[str, float]:
     """Success rates as values for metrics: of all valid episodes, and of each task.
 
     Args:
-        episodes: of one evaluation; those that the simulator spoiled count as errors alone.
+        episodes: all episodes of one evaluation; those with a simulator error count as errors
+            only.
     """
     valid = [episode for episode in episodes if episode.error is None]
     # Of all episodes, so that a task whose simulator always failed shows as NaN, not as missing.

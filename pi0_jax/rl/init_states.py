@@ -1,6 +1,6 @@
-"""Which initial state next, and which groups count: dynamic sampling over a balanced plan.
+"""Which initial states come next, and which groups count: dynamic sampling over a balanced plan.
 
-The schedule is a value: a resumed run continues with the same states, and knows which are solved.
+The schedule is a value, so a resumed run continues with the same states and knows the solved ones.
 
 The plan of groups, read row by row, for two tasks and one state per group (fresh states):
 
@@ -29,25 +29,25 @@ class GroupConfig:
 
     Attributes:
         group_size: rollouts K per group.
-        groups_per_iteration: accepted groups wanted per iteration.
-        max_groups: groups tried per iteration at most; with a policy that always succeeds or
-            always fails the iteration ends here instead of searching forever.
+        groups_per_iteration: number of accepted groups wanted per iteration.
+        max_groups: largest number of groups tried per iteration; with a policy that always
+            succeeds or always fails the iteration ends here instead of searching forever.
         early_stop: no further round of search begins once this share of `groups_per_iteration` is
             accepted (RIPT-VLA's `early_stop_percentage`).
-        states: "fresh", as `first_seed` and `num_states` say; "demonstrations", those that the
-            scripted demonstrations started from (RIPT-VLA's default); "validation", those of the
-            evaluation (`use_val_init`: training on the test, for debugging only). The last two
-            replace `first_seed` and `num_states`.
-        first_seed: of the training initial states.
-        num_states: initial states per task. 0: fresh ones without end, and every run seed has
-            its own. n > 0: the seeds first_seed ... first_seed + n - 1, the same for every run
-            seed, shuffled in each epoch.
+        states: "fresh", the states that `first_seed` and `num_states` describe;
+            "demonstrations", those that the scripted demonstrations started from (RIPT-VLA's
+            default); "validation", those of the evaluation (`use_val_init`: training on the test,
+            for debugging only). The last two replace `first_seed` and `num_states`.
+        first_seed: seed of the first training initial state.
+        num_states: initial states per task. 0: an endless number of fresh ones, and every run
+            seed has its own. n > 0: the seeds first_seed ... first_seed + n - 1, the same for every
+            run seed, shuffled in each epoch.
         dynamic_sampling: reject groups that all ended alike.
         skip_threshold: a state that was solved in its last K rollouts is skipped
             `skip_threshold + 1` times; then its history is cleared and it is tried again. -1
             skips none. It needs states that come again: `num_states`.
-        mix_states: the K rollouts of a group start from K different states of one task, so that
-            the baseline is the task's, instead of K times from one state.
+        mix_states: the K rollouts of a group start from K different states of one task, instead of
+            K times from one state; the baseline is then that of the task.
     """
 
     group_size: int
@@ -96,17 +96,20 @@ class GroupConfig:
 
 @dataclass(frozen=True)
 class InitStateSchedule:
-    """Where the endless plan of initial states stands; JSON values throughout.
+    """Position in the endless plan of initial states; all fields are JSON values.
 
-    Group i of the plan is of task i mod number of tasks, so tasks stay balanced. With one state a
-    group and without `num_states` its seed is `first_seed + i`: seeds of demonstrations, training
-    and evaluation start far apart and never overlap.
+    Group i of the plan belongs to task i mod number of tasks, so tasks stay balanced. With one
+    state per group and without `num_states` its seed is `first_seed + i`: seeds of demonstrations,
+    training and evaluation start far apart and never overlap.
+
+    A state solved in its last K rollouts is skipped `skip_threshold + 1` times; then its history is
+    cleared and it is tried again.
 
     Attributes:
         first_seed: seed of the first initial state.
-        stream: which of all shuffled orders; the run's seed.
-        drawn: groups of the plan seen so far, handed out or skipped.
-        accepted: informative groups so far.
+        stream: number of the shuffled order; it is the run's seed.
+        drawn: number of groups of the plan so far, given out or skipped.
+        accepted: number of informative groups so far.
         outcomes: last K outcomes of each state that comes again, oldest first, such as
             {"lift/7": "0111"}.
         skips: how often each solved state has been skipped.
@@ -124,11 +127,11 @@ class InitStateSchedule:
     ) -> tuple[list[tuple[Start, ...]], int, "InitStateSchedule"]:
         """The initial states of the next groups.
 
-        Looks at one epoch of the plan at most: where every state is solved, it finds none.
+        Looks at one epoch of the plan at most: if every state is solved, it finds none.
 
         Args:
-            tasks: of the suite.
-            count: groups wanted.
+            tasks: all tasks of the suite.
+            count: number of groups wanted.
             config: which states there are.
 
         Returns:
@@ -154,18 +157,19 @@ class InitStateSchedule:
     def record(
         self, groups: Sequence[Group], kept: int, config: GroupConfig
     ) -> "InitStateSchedule":
-        """The schedule that knows how some groups ended.
+        """The schedule with the outcomes of some groups added.
 
         Args:
-            groups: all of them, errors left out.
-            kept: how many were accepted.
-            config: K, and whether states come again; nothing is kept of fresh ones.
+            groups: all groups that were tried, errors left out.
+            kept: number of accepted groups among them.
+            config: K, and whether states come again; of fresh states no outcome is kept.
         """
         outcomes, skips = dict(self.outcomes), dict(self.skips)
         episodes = [episode for group in groups for episode in group.episodes]
         # Fresh states never come again: a history of them would only grow.
         for episode in episodes if config.num_states else ():
             name = _name(episode.task, episode.seed)
+            # A text of 0 and 1, oldest first, because the schedule is stored as JSON.
             history = outcomes.get(name, "") + str(int(episode.success))
             outcomes[name] = history[-config.group_size :]
             skips.pop(name, None)  # a state of a mixed group may be tried although it is solved
@@ -184,9 +188,10 @@ class InitStateSchedule:
         # States that do not fill a group wait for the next epoch, which is shuffled again.
         epoch, place = divmod(visit, _groups_per_epoch(config))
         # A function of (run seed, epoch, task) alone, so no order has to be stored.
+        # int[num_states]: each state of the task once.
         order = np.random.default_rng((self.stream, epoch, which)).permutation(config.num_states)
         # The epoch's order as a table [groups_per_epoch, states_per_group]; a group is a row.
-        chosen = order[place * width : (place + 1) * width]
+        chosen = order[place * width : (place + 1) * width]  # [states_per_group]
         # A visit is part of the key of the rollouts' noise: the next epoch must draw other noise.
         number = self.stream * _EPOCHS + epoch
         # Tasks took turns in the demonstrations, and so each has seeds of its own.
@@ -196,7 +201,7 @@ class InitStateSchedule:
 
 
 def informative_groups(groups: Sequence[Group], dynamic: bool) -> list[Group]:
-    """Leaves out groups without information, such as one that errors left with one rollout.
+    """Leaves out groups without information, such as one in which errors left one rollout.
 
     Args:
         groups: finished groups.
@@ -218,14 +223,14 @@ def _name(task: str, seed: int) -> str:
 
 
 def _solved(history: str, config: GroupConfig) -> bool:
-    """The last K outcomes are successes; fewer than K say nothing yet."""
+    """Whether the last K outcomes are successes; with fewer than K a state is not solved yet."""
     return config.skip_threshold >= 0 and history == "1" * config.group_size
 
 
 def _pass_over(
     names: Sequence[str], outcomes: dict[str, str], skips: dict[str, int], threshold: int
 ) -> None:
-    """Counts a skip of each state, in place; one that was skipped too often is forgotten."""
+    """Counts a skip of each state, in place; after too many the state's history is cleared."""
     for name in names:
         skips[name] = skips.get(name, 0) + 1
         if skips[name] > threshold:

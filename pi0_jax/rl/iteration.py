@@ -1,6 +1,6 @@
 """The pure steps of a RIPT iteration: groups of rollouts -> weights -> windows -> batches.
 
-RIPT (arXiv 2505.17016) without its PPO update: K rollouts of one initial state, leave-one-out
+RIPT (arXiv 2505.17016) without its PPO update: K rollouts from one initial state, leave-one-out
 advantages, dynamic sampling; no critic, no likelihood. The update is one of `rl/objectives/`.
 
 Axis letters: n episode, m window, c camera, H action horizon, d padded action dimension.
@@ -43,7 +43,7 @@ class CollectedGroups:
 
     @property
     def success_rate(self) -> float:
-        """Of all valid episodes, rejected groups included."""
+        """Success rate of all valid episodes, rejected groups included."""
         return _rate(self.episodes)
 
     @property
@@ -65,7 +65,8 @@ class WeightedWindows:
     Attributes:
         batch: m windows, images uint8[m, c, h, w, 3], actions float32[m, H, d], weight
             float32[m]; None where no group was accepted or no window is complete.
-        advantages_not_finite: episodes whose advantage was NaN or infinite; they weigh 0.
+        advantages_not_finite: number of episodes whose advantage was NaN or infinite; their
+            weight is 0.
     """
 
     batch: Batch | None = None
@@ -88,7 +89,7 @@ def collect_groups(
         policy: acts in the rollouts.
         pool: runs the simulators.
         tasks: they take turns.
-        init_states: where the plan of initial states stands.
+        init_states: position in the plan of initial states.
         config: which groups, and at which steps images are recorded.
         execute_steps: actions executed of each chunk.
         optimizer_step: recorded with the episodes, and part of the key of their noise.
@@ -134,19 +135,20 @@ def weighted_windows(
     """The training windows of an iteration's accepted groups.
 
     Args:
-        groups: accepted ones; their n episodes are weighed together.
-        config: advantage and windows.
-        transforms: of the policy that is trained.
-        horizon: H, actions per window.
+        groups: accepted groups; the weights of their n episodes are computed together.
+        config: settings of advantage and windows.
+        transforms: transforms of the policy that is trained.
+        horizon: actions H per window.
     """
     if not groups:
         return WeightedWindows()
-    # weights float32[n]: every window of an episode inherits the weight of its outcome.
+    # Rewards [k] per group -> weights [n]: every window of an episode has the episode's weight.
     weights, not_finite = episode_weights([group.rewards for group in groups], config.advantage)
     episodes = [episode for group in groups for episode in group.episodes]
     # With windows.skip_short, episodes that all end early have no window; that is no error.
     if not any(len(window_starts(e, horizon, config.windows)) for e in episodes):
         return WeightedWindows(advantages_not_finite=not_finite)
+    # Episodes [n] -> windows [m]: observations and actions are normalised on the way.
     batch = cut_windows(episodes, list(weights), transforms, horizon, config.windows)
     return WeightedWindows(batch, not_finite)
 
@@ -178,7 +180,7 @@ def draw_batch(
             float32[m, H, d].
         demos: windows of demonstrations; None if their share is 0.
         config: batch size b and share of demonstrations.
-        rng: of this update.
+        rng: random generator of this update.
 
     Returns:
         b windows, actions float32[b, H, d]; those of demonstrations come last.
@@ -186,11 +188,13 @@ def draw_batch(
     from_demos = round(config.batch_size * config.demo_fraction)
     from_rollouts = config.batch_size - from_demos
     total = sum(count(part) for part in rollouts)
-    # Uniform over the windows of all iterations in the buffer, with replacement: int[b'] indices.
+    # Uniform over the windows of all iterations, with replacement: indices int[from_rollouts] ->
+    # actions [from_rollouts, H, d].
     parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
     if demos is not None and from_demos:
+        # Actions [from_demos, H, d], of which `demo_weight` is the weight.
         parts.append(demos.take(rng.integers(len(demos), size=from_demos)))
-    return concatenate(parts)
+    return concatenate(parts)  # [b, H, d]
 
 
 def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:

@@ -59,7 +59,7 @@ class Rollouts:
     Attributes:
         collected: episodes and accepted groups.
         init_states: the plan of initial states after them.
-        seconds: how long they took.
+        seconds: duration of the rollouts [s].
     """
 
     collected: CollectedGroups
@@ -72,8 +72,8 @@ class IterationReport:
     """What one iteration did.
 
     Attributes:
-        iteration: counted from 1.
-        optimizer_step: optimizer steps after it, those before RL included.
+        iteration: its number, counted from 1.
+        optimizer_step: number of optimizer steps after it, those before RL included.
         collected: episodes and accepted groups.
         metrics: scalars by name: `iteration_metrics`, and the mean of what its updates measured.
         no_update_reason: why there were no new windows; None where there were.
@@ -109,14 +109,14 @@ def run_ript(
     """Improves a policy by its own rollouts (RIPT, arXiv 2505.17016); nothing is stored.
 
     Args:
-        policy: where to start.
+        policy: the policy to start from.
         tasks: what the policy is trained on; they take turns.
         engine: runs the simulators.
-        config: of RIPT.
-        optimizer: of the update.
+        config: settings of RIPT.
+        optimizer: settings of the optimizer.
         demonstrations: the source of `config.demo_fraction` of every batch.
         loss: network -> loss to minimise; None for the objective that `config` names.
-        seed: of the run.
+        seed: seed of the run.
         rows: observations per call of the policy; results depend on it, as rounding does.
         hardware: the layout of an update.
         first_step: optimizer steps before RL; part of the key of the rollouts' noise.
@@ -158,8 +158,8 @@ def run_iteration(setup: LoopSetup, state: LoopState) -> tuple[LoopState, Iterat
 
     Args:
         setup: from `create_loop`.
-        state: where the loop stands. Its `train_state` is donated to the updates: on return it
-            is gone, so go on with the state that comes back.
+        state: current state of the loop. Its `train_state` is donated to the updates and cannot be
+            used afterwards, so continue with the state that is returned.
 
     Raises:
         InputError: the loss is no longer finite.
@@ -174,7 +174,7 @@ def roll_out(
 
     Args:
         setup: from `create_loop`.
-        state: where the loop stands; it is left as it is.
+        state: current state of the loop; it is not changed.
         on_episodes: called with all episodes that have ended, for a progress line.
     """
     start, config, training = time.monotonic(), setup.config, state.train_state
@@ -201,7 +201,7 @@ def learn(
 
     Args:
         setup: from `create_loop`.
-        state: where the loop stood before the rollouts; its `train_state` is donated.
+        state: state of the loop before the rollouts; its `train_state` is donated.
         rollouts: from `roll_out`.
 
     Raises:
@@ -211,6 +211,7 @@ def learn(
     collected = rollouts.collected
     # Episodes to windows: images uint8[m, c, h, w, 3], actions float32[m, H, d], weight [m].
     fresh = windows_of(setup, collected)
+    # The updates draw from old windows too: actions [m, H, d] per iteration in the buffer.
     buffer = with_windows(setup.config, state.buffer, iteration, fresh)
     clock.append(time.monotonic())
     # An empty buffer has nothing to draw from: parameters, optimizer and step stay as they are.
@@ -254,6 +255,7 @@ def with_windows(
 
 def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
     """The policy of a loop's state, with parameters on the host: averaged, adapters merged."""
+    # To the host, because the loop's own arrays are donated to its next update.
     return replace(setup.base, params=gather(final_params(state.train_state)))
 
 

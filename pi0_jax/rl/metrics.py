@@ -18,11 +18,11 @@ def iteration_metrics(
         iteration: counted from 1.
         collected: what the rollouts brought.
         fresh: this iteration's windows.
-        seconds: float64[3] of its phases: rollouts, windows, updates.
+        seconds: float64[3], duration of each phase: rollouts, windows, updates.
     """
     # One weight per window of this iteration, [m]: old windows in the buffer do not count.
     weights = np.zeros(0) if fresh.batch is None else np.asarray(fresh.batch.weight)
-    positive = weights[weights > 0]
+    positive = weights[weights > 0]  # [m] -> only the positive ones
     # A rate of no episode is NaN here, and null in metrics.jsonl.
     return {
         "iteration": iteration,

@@ -35,7 +35,7 @@ must be a `SampledLoss`, because it draws for the whole batch.
 """
 
 ROWS = RunSettings.rows
-"""Observations per call of the policy in rollouts, unless told otherwise."""
+"""Observations per call of the policy in rollouts, if nothing else is given."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LoopSetup:
         demos: windows of demonstrations, actions float32[m, H, d]; None where batches hold none.
         update: the jitted update.
         budget: memory that an update needs on one device.
-        seed: of the run; every random number of the loop is a function of it.
+        seed: seed of the run; every random number of the loop is a function of it.
         first_step: optimizer steps before RL, to number optimizer steps.
     """
 
@@ -72,11 +72,11 @@ class LoopState:
     """What one iteration hands to the next; with the setup it determines all that follows.
 
     Attributes:
-        iteration: iterations done.
+        iteration: number of iterations done.
         train_state: parameters and optimizer. The next iteration donates it to its updates.
-        init_states: where the plan of initial states stands.
-        buffer: iteration -> its training windows, actions float32[m, H, d]; only iterations
-            that gave windows and are not forgotten yet.
+        init_states: position in the plan of initial states.
+        buffer: replay buffer: iteration -> its training windows, actions float32[m, H, d]; only
+            iterations that gave windows and are still in the buffer.
     """
 
     iteration: int
@@ -102,14 +102,14 @@ def create_loop(
     """The fixed parts of a RIPT loop, and its state before the first iteration.
 
     Args:
-        policy: where to start.
+        policy: the policy to start from.
         tasks: what the policy is trained on; they take turns.
         engine: runs the simulators.
-        config: of RIPT.
-        optimizer: of the update.
+        config: settings of RIPT.
+        optimizer: settings of the optimizer.
         demonstrations: the source of `config.demo_fraction` of every batch.
         loss: network -> loss to minimise; None for the objective that `config` names.
-        seed: of the run.
+        seed: seed of the run.
         rows: observations per call of the policy; results depend on it, as rounding does.
         hardware: the layout of an update.
         first_step: optimizer steps before RL; part of the key of the rollouts' noise.
@@ -148,12 +148,13 @@ def _objective(network: Pi0, config: RiptConfig) -> Loss:
 def _abstract_batch(policy: PolicyFolder, size: int) -> Batch:
     """The shapes of a batch of `size` windows for this policy."""
     spec = policy.spec
+    # Actions [b, H, d] as the updates will get them: the count of memory looks at shapes alone.
     two_prompts = has_two_prompts(spec.branch_mode)
     return abstract_batch(spec.model, len(spec.robot.cameras), size, two_prompts=two_prompts)
 
 
 def _first_init_states(config: RiptConfig, seed: int) -> InitStateSchedule:
-    """Fresh states are every run's own, as demonstrations are; a named finite set is shared."""
+    """Fresh states differ between run seeds, as demonstrations do; a named finite set is shared."""
     groups = config.groups
     # Demonstrations were started from states of this run's seed, so their set moves with it.
     own = not groups.num_states or groups.states == DEMONSTRATIONS
@@ -168,10 +169,10 @@ def _check(
     optimizer: OptimizerConfig,
     demonstrations: Demonstrations | None,
 ) -> None:
-    """Everything is there, and fits together.
+    """Checks that all parts of the loop are given and fit together.
 
     Raises:
-        InputError: it does not.
+        InputError: they do not.
     """
     config.check_optimizer(optimizer)
     if not tasks:

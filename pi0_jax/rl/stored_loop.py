@@ -49,9 +49,9 @@ class _Stored:
     """A loop, and where it is stored.
 
     Attributes:
-        session: of the run.
-        name: of the method.
-        setup: of the loop.
+        session: the running job.
+        name: name of the method.
+        setup: fixed parts of the loop.
     """
 
     session: Session
@@ -83,15 +83,15 @@ def run_stored_ript(
     hardware: Hardware = ONE_DEVICE,
     evaluation: EvalConfig | None = None,
 ) -> PolicyFolder:
-    """Improves a policy by its own rollouts; continues where the run folder's checkpoint stands.
+    """Improves a policy by its own rollouts; continues from the run folder's newest checkpoint.
 
     Args:
-        session: of the run.
-        name: of the method, such as "ript" or "filtered_bc".
-        base: where to start.
+        session: the running job.
+        name: name of the method, such as "ript" or "filtered_bc".
+        base: the policy to start from.
         demos: the source of `config.demo_fraction` of every batch.
-        config: of RIPT.
-        optimizer: of the update.
+        config: settings of RIPT.
+        optimizer: settings of the optimizer.
         first_step: optimizer steps before RL.
         hardware: the layout of an update.
         evaluation: evaluate every `evaluation.every` iterations; None, or 0 there, for never.
@@ -163,7 +163,7 @@ def _evaluating(stored: _Stored, config: EvalConfig) -> OnIteration:
     """The callback that evaluates: a line of metrics.jsonl of its own each time."""
 
     def log(report: IterationReport, values: dict[str, float]) -> None:
-        """Writes the line, and says it."""
+        """Writes the line, and a message with its numbers."""
         _log(stored, report, {"iteration": report.iteration, **values})
         stored.message(
             f"iteration {report.iteration}: evaluation, {values['eval_success']:.1%} of "
@@ -201,7 +201,7 @@ def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
     if host is None or host["phase"] != "rl":
         return fresh
     iteration, schedule = host["iteration"], InitStateSchedule(**host["init_states"])
-    # Into `fresh`, whose arrays say where each leaf lies: on a mesh, in parts.
+    # Leaf by leaf to where those of `fresh` lie: on a mesh, in parts.
     train_state = checkpoint.restore(stored.checkpoints, fresh.train_state)
     state = replace(fresh, iteration=iteration, train_state=train_state, init_states=schedule)
     return replace(state, buffer=_stored_buffer(stored, iteration))

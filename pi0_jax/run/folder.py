@@ -25,22 +25,23 @@ from pi0_jax.versions import SIMULATOR, versions
 T = TypeVar("T")
 
 BASE, RIPT = "base", "ript"
-"""Arms whose checkpoints are the run's own: one follows the other."""
+"""Methods that share `checkpoints/`: RIPT continues from base. A baseline has its own folder."""
 
 RESULTS, MESSAGES, PROGRESS = 0, 1, 2
-"""Levels of `config.verbosity`: each writes what the levels before it write, and more."""
+"""Levels of `config.verbosity`: each writes more than the level before it."""
 
 _NEEDED_BYTES = 10**9  # episodes, checkpoints and videos of the demo take a third of it
 _LOCK = ".lock"
 
 
 class RunFolder:
-    """One run on disk. Everything is written when it is known, so an interruption loses little.
+    """One run on disk. Everything is written as soon as it is known: interruptions lose little.
 
     Attributes:
         path: the folder.
         metrics: the open metrics.jsonl.
         rows: results so far, in order.
+        protocol: what the results depend on, other than the settings of their evaluation.
     """
 
     def __init__(
@@ -54,21 +55,23 @@ class RunFolder:
         """Makes the folder, or opens it to continue.
 
         Args:
-            path: --workdir.
+            path: folder of the run (--workdir).
             config: the resolved config as plain values.
-            resume: continue what lies there.
-            wandb_project: mirror the metrics to W&B; empty for not.
-            verbosity: the level up to which the console is told.
+            resume: continue the run in the folder.
+            wandb_project: also send the metrics to this W&B project; "" for not.
+            verbosity: highest level that is written to the console.
 
         Raises:
-            InputError: the folder holds a run and `resume` is not set, or the other way round,
-                the run there had another config or is still going on, a file of it is damaged,
-                the disk is full, or wandb is not installed.
+            InputError: the folder holds a run and `resume` is not set, or it holds none and
+                `resume` is set; the run there has another config, or another process works on it;
+                one of its files is damaged; the disk is full; or wandb is not installed.
         """
         stored = path / "config.json"
+        # All checks before the first write, so that a wrong --workdir stays as it is.
         _check(path, stored, config, resume)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
+        # Written once: every later part of the run is compared with the first.
         if not stored.exists():
             _write(stored, {"command": sys.argv, "config": config})
         self.path, self._verbosity = path, verbosity
@@ -81,7 +84,7 @@ class RunFolder:
             self.protocol = _read(self._results, "protocol", dict[str, Any])
 
     def set_protocol(self, protocol: dict[str, Any]) -> None:
-        """Takes a protocol for all results from now on, and stores it.
+        """Sets the protocol of all results from now on, and stores it.
 
         Raises:
             InputError: results here were made with another renderer or simulator.
@@ -92,12 +95,12 @@ class RunFolder:
                 f"--workdir {self.path}: its results were made with {before}, and this is {now}; "
                 "continue with the same, or choose another folder"
             )
-        # What earlier rows were evaluated with stays until the next evaluation says it anew.
+        # Entries of earlier evaluations stay until the next evaluation replaces them.
         self.protocol = {**self.protocol, **protocol}
         self.put_rows([])
 
     def checkpoints(self, method: str) -> Path:
-        """Folder of a method's checkpoints; a baseline's lie apart from the run's own."""
+        """Folder of a method's checkpoints: `checkpoints/`, or one of its own for a baseline."""
         own = method in (BASE, RIPT)
         return self.path / ("." if own else f"baselines/{method}") / "checkpoints"
 
@@ -106,7 +109,8 @@ class RunFolder:
         return self.path / "episodes" / f"{name}.npz"
 
     def put_rows(self, rows: Sequence[Row]) -> None:
-        """Appends results, or replaces earlier ones of the same thing, and writes results.json."""
+        """Appends results, or replaces those of the same setting, and writes results.json."""
+        # A resumed run repeats the evaluation that was interrupted: its row must not come twice.
         of = {(r.phase, r.method, r.task, r.guidance): r for r in (*self.rows, *rows)}
         self.rows = list(of.values())
         results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
@@ -114,33 +118,34 @@ class RunFolder:
         _write(self._results, results)
 
     def log(self, step: int, phase: str, method: str, **values: Any) -> None:
-        """One line of metrics.jsonl."""
+        """Writes one line of metrics.jsonl."""
         self.metrics.write(step, phase, method=method, **values)
 
     def rewind(self, phase: str, method: str, step: int) -> None:
-        """Forgets this phase and method's metrics beyond `step`, where a resumed run goes on."""
+        """Deletes this phase and method's metrics after `step`, where a resumed run continues."""
         self.metrics.rewind(phase, method, step)
 
     def message(self, text: str, level: int = MESSAGES) -> None:
-        """One line for the person who watches, with the time of day."""
+        """Writes one line to the console, with the time of day."""
         if level <= self._verbosity:
             sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
 
     def progress(self, phase: str, total: int, done: int = 0) -> Progress:
         """A progress line on the console."""
+        # Also in a quiet run, into a buffer that nobody reads: callers need no case for it.
         stream = sys.stderr if self._verbosity >= PROGRESS else io.StringIO()
         return Progress(phase, total, stream, done=done)
 
 
 def success_text(episodes: Sequence[Episode]) -> str:
-    """Live success of what has ended so far, such as "ok 31/48"."""
+    """Successes among the episodes that have ended so far, such as "ok 31/48"."""
     errors = sum(episode.error is not None for episode in episodes)
     text = f"ok {sum(e.success for e in episodes)}/{len(episodes) - errors}"
     return f"{text}, {errors} errors" if errors else text
 
 
 def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
-    """Everything that a success rate depends on beside the settings of its evaluation."""
+    """Everything that a success rate depends on, other than the settings of its evaluation."""
     return {
         "suite": suite.name,
         "tasks": [repr(task) for task in suite.tasks],
@@ -153,7 +158,8 @@ def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
 
 
 def _makers(protocol: dict[str, Any]) -> dict[str, str]:
-    """What makes states and pictures, as far as a protocol names it."""
+    """Versions of what makes states and images, and the renderer, if a protocol names them."""
+    # Other versions, such as that of jax, may change in a run: they do not change the task.
     named = {**protocol.get("versions", {}), "renderer": protocol.get("renderer")}
     return {name: named[name] for name in (*SIMULATOR, "renderer") if named.get(name)}
 
@@ -176,6 +182,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
             "another folder"
         )
     before = _read(stored, "config", dict[str, Any])
+    # Through JSON, as the stored one went: tuples become lists and keys text.
     after = json.loads(json.dumps(config))
     changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
     if changed:
@@ -186,7 +193,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
 
 
 def _lock(folder: Path) -> TextIO:
-    """Held until the process ends, however it ends; two at a time would spoil the run.
+    """Locks the run until the process ends, also by a kill; two processes would damage the run.
 
     Raises:
         InputError: another process holds it.
@@ -197,16 +204,16 @@ def _lock(folder: Path) -> TextIO:
     except (BlockingIOError, PermissionError) as error:
         raise InputError(f"--workdir {folder}: another process is working on this run") from error
     except OSError:
-        # A file system without locks: then it is up to the user.
+        # A file system without locks: the user must take care.
         pass
     return file
 
 
 def _read(path: Path, key: str, parse: Callable[[Any], T]) -> T:
-    """One entry of a JSON file of ours.
+    """One entry of a JSON file of the run.
 
     Raises:
-        InputError: damaged.
+        InputError: the file is damaged.
     """
     try:
         return parse(json.loads(path.read_text())[key])

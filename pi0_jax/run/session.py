@@ -1,4 +1,4 @@
-"""What every stage of a run needs in hand."""
+"""What every stage of a run needs: run folder, tasks, simulators and random streams."""
 
 import contextlib
 import zlib
@@ -47,11 +47,11 @@ class RunSettings:
     """The settings that every run has.
 
     Attributes:
-        seed: of the whole run.
+        seed: seed of the whole run.
         rows: observations per call of a policy, in rollouts and evaluation; results depend on it,
             as rounding does.
         pool: where the simulators run.
-        wandb_project: mirror the metrics to this W&B project; "" for not.
+        wandb_project: also send the metrics to this W&B project; "" for not.
         verbosity: what is written to standard error: 0, results and errors; 1, messages too; 2,
             progress too.
     """
@@ -78,8 +78,8 @@ class Session:
     Attributes:
         run: where everything is written.
         suite: the tasks.
-        pool: where the simulators are.
-        seed: of the whole run.
+        pool: runs the simulators.
+        seed: seed of the whole run.
         rows: observations per call of a policy; results depend on it, as rounding does.
     """
 
@@ -102,7 +102,7 @@ class Session:
         return seeds.first_state(self.seed, first_seed)
 
     def log_speed(self, what: str, episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
-        """Says how fast a phase of rollouts was; returns it as values for metrics.jsonl."""
+        """Logs how fast a phase of rollouts was; returns it as values for metrics.jsonl."""
         steps_per_s = sum(map(len, episodes)) / seconds
         per_minute = 60 * len(episodes) / seconds
         self.run.message(
@@ -118,6 +118,7 @@ def method_number(method: str) -> int:
 
     Without it, continued training would draw the windows and the noise of the base's first updates.
     """
+    # A checksum, because Python's own hash of a text differs from process to process.
     return 0 if method == BASE else zlib.crc32(method.encode())
 
 
@@ -129,16 +130,18 @@ def open_session(
 
     Args:
         workdir: the run folder.
-        resume: continue what lies there.
-        settings: of the run.
+        resume: continue the run in the folder.
+        settings: settings of the run.
         suite: the tasks.
-        config: plain values to store: the whole config, and what the run depends on beside it.
+        config: plain values to store: the whole config, and what else the run depends on.
 
     Raises:
         InputError: as `RunFolder`, or nothing can render here.
     """
+    # A renderer first: without one nothing is written.
     workers, renderer = settings.pool.workers or cores(), choose_renderer()
     run = RunFolder(workdir, dict(config), resume, settings.wandb_project, settings.verbosity)
+    # Before any rollout: a resumed run on another renderer would mix two kinds of images.
     run.set_protocol({**protocol(suite, renderer), "rows": settings.rows})
     run.message(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, settings.pool.timeout_s, renderer=renderer) as pool:

@@ -1,7 +1,7 @@
 """One Orbax step folder: training state, and what the host must remember with it.
 
 checkpoints/<step>/state/      Orbax: step, parameters, optimizer state
-checkpoints/<step>/host.json   phase, data position, RL sampler
+checkpoints/<step>/host.json   phase; in RL also the iteration and the plan of initial states
 """
 
 import json
@@ -20,43 +20,50 @@ from pi0_jax.training.step import TrainState
 
 
 def check_room(folder: Path, state: TrainState) -> None:
-    """The disk holds two checkpoints of this state: the old one goes when the new one is whole.
+    """Checks that the disk has room for two checkpoints of this state.
+
+    Two, because the old checkpoint is deleted only when the new one is complete.
 
     Args:
-        folder: of all checkpoints of one run or method; it need not exist.
-        state: as it will be saved.
+        folder: where all checkpoints of one run or method lie; it need not exist.
+        state: the state as it will be saved.
 
     Raises:
-        InputError: it does not.
+        InputError: the disk has less room.
     """
+    # `nbytes` counts a sharded array whole: a checkpoint holds all parts.
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    # What lies there already is part of the two.
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     check_space(folder, 2 * size - held, f"two checkpoints of {size / 1e9:.2f} GB")
 
 
 def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> None:
-    """Writes `folder/<step>`, which appears only when whole, then drops older steps.
+    """Writes `folder/<step>`, which appears only when complete, then deletes older steps.
 
     Args:
-        folder: of all checkpoints of one run or method.
-        step: global optimizer step.
-        state: device values; optimizer states are saved as a list of leaves.
-        host: JSON values.
+        folder: where all checkpoints of one run or method lie.
+        step: number of the optimizer step, which names the checkpoint.
+        state: training state on the device; its leaves are saved by position.
+        host: JSON values that the host needs to continue, such as {"phase": "sft"}.
     """
+    # A complete folder or none: an interruption in the middle leaves the older checkpoint.
     with atomic_folder(folder / str(step)) as partial:
         save_tree(partial / "state", _leaves(state))
         (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
+    # Only now: at every moment one complete checkpoint exists.
     for older in steps(folder)[:-1]:
         shutil.rmtree(folder / str(older))
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the whole checkpoints in a folder, ascending."""
+    """Steps of the complete checkpoints in a folder, ascending."""
+    # A checkpoint that is being written has a temporary name, which is no number.
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
-    """What the host remembered at the newest checkpoint; None without one.
+    """The host values of the newest checkpoint; None where there is no checkpoint.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -75,11 +82,11 @@ def restore(folder: Path, like: TrainState) -> TrainState:
     """The newest checkpoint's training state.
 
     Args:
-        folder: of all checkpoints of one run or method.
-        like: a state of the same model and optimizer.
+        folder: where all checkpoints of one run or method lie.
+        like: a state of the same model and optimizer; it gives structure, shapes and placement.
 
     Raises:
-        InputError: there is none, or it belongs to another model or optimizer.
+        InputError: there is no checkpoint, or it belongs to another model or optimizer.
     """
     found = steps(folder)
     if not found:
@@ -89,11 +96,13 @@ def restore(folder: Path, like: TrainState) -> TrainState:
     shapes, wanted_shapes = (jax.tree.map(np.shape, tree) for tree in (saved, wanted))
     if shapes != wanted_shapes:
         raise InputError(f"{path}: belongs to another model or optimizer than the config's")
-    # Each leaf goes where its counterpart lies: on a mesh, in parts.
+    # Leaf by leaf, to the place of its counterpart: on a mesh every device gets only its part, and
+    # none needs room for the whole state.
     leaves = [jax.device_put(saved[name], place.sharding) for name, place in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _leaves(state: TrainState) -> dict[str, Any]:
-    """Flat and by position: optax states are tuples, which Orbax would give back as lists."""
+    """Leaves by position, since Orbax would give optax's tuples back as lists."""
+    # Digits of equal width: sorted by name is sorted by position.
     return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}

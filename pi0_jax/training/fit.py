@@ -41,22 +41,25 @@ def create_training(
     """A fresh training state and its update, on one device or on a mesh.
 
     Args:
-        params: whole tree, on the host or a device; it is copied.
-        loss: to minimise; a `SampledLoss` where there are micro-batches.
-        config: of the optimizer.
-        total_steps: of the learning-rate schedule.
-        hardware: the layout.
+        params: whole parameter tree, on the host or a device; it is copied.
+        loss: function to minimise; a `SampledLoss` where there are micro-batches.
+        config: settings of the optimizer.
+        total_steps: length of the learning-rate schedule, in optimizer steps.
+        hardware: layout of the update on the devices.
 
     Raises:
-        InputError: an optimizer rule matches no parameter, or freezes all; the mesh does not
+        InputError: an optimizer rule matches no parameter, or all are frozen; the mesh does not
             fit the devices.
     """
     init_fn, step = make_init_and_update(params, loss, config, total_steps, hardware)
     if hardware.devices == 1:
+        # Donated: the new state takes over the buffers of the old one, so memory holds one state.
         jitted = jax.jit(step, donate_argnums=0)
         return init_fn(params), _placing(jitted, jax.device_put)
     mesh = make_mesh(hardware)
+    # From shapes alone: the layout must be known before the first array of the state exists.
     layout = shardings(jax.eval_shape(init_fn, params), mesh)
+    # Compiled with its layout, so that optimizer moments are made in parts and never whole.
     state = jax.jit(init_fn, out_shardings=layout)(params)
     jitted = jit_on_mesh(step, layout, mesh)
     return state, _placing(jitted, lambda batch: place_batch(batch, mesh))
@@ -65,7 +68,8 @@ def create_training(
 def make_init_and_update(
     params: Any, loss: Loss, config: OptimizerConfig, total_steps: int, hardware: Hardware
 ) -> tuple[Callable[[Any], TrainState], Update]:
-    """Pure functions: how a state starts from parameters, and its update (`create_training`)."""
+    """Two pure functions: parameters -> first state, and the update (see `create_training`)."""
+    # Shapes alone: rules are checked before minutes of copying.
     adapted = jax.eval_shape(_adapters(config), params)
     leaves = jax.tree_util.tree_flatten_with_path(adapted)[0]
     paths = [path_name(path) for path, _ in leaves]
@@ -74,7 +78,8 @@ def make_init_and_update(
     optimizer = make_optimizer(config, total_steps)
 
     def init_fn(params: Any) -> TrainState:
-        """The state at step 0."""
+        """Makes the state at step 0."""
+        # Adapters first: they are parameters, so rules and optimizer must see them.
         params = _adapters(config)(params)
         return init_state(
             params, optimizer, rules, hardware.frozen_dtype or None, config.ema_decay > 0
@@ -85,15 +90,17 @@ def make_init_and_update(
 
 def _placing(jitted: Update, place: Callable[[Batch], Batch]) -> Update:
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
-        """Places the host batch and takes one step."""
+        """Places the host batch, prompts int32[b, t] cut on the host, and takes one step."""
+        # On the host: jit would need the length as a static value.
         return jitted(state, place(trim_prompts(batch)), rng)
 
     return update
 
 
 def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
-    """The update compiled for a mesh, with the state where it was."""
+    """The update compiled for a mesh; the new state lies where the old one lay."""
     replicated = everywhere(mesh)
+    # The same layout in and out: only then can the donated buffers be reused.
     return jax.jit(
         step,
         donate_argnums=0,
@@ -103,19 +110,21 @@ def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
 
 
 def final_params(state: TrainState) -> Any:
-    """The parameters to act with, on the device: averaged if asked for, adapters merged."""
+    """The parameters to act with, on the device: the moving average if kept, adapters merged."""
     return lora.merge(state.averaged())
 
 
 def _adapters(config: OptimizerConfig) -> Callable[[Any], Any]:
     if config.preset != "lora":
         return lambda params: params
+    # A fixed key: adapters of every run start from the same values.
     return lambda params: lora.with_adapters(params, jax.random.key(0))
 
 
 def _gradient(loss: Loss, hardware: Hardware) -> Gradient:
     if hardware.micro_batches == 1:
         return whole_gradient(loss)
+    # A loss that draws inside would draw other noise for each part than for the whole batch.
     if not isinstance(loss, SampledLoss):
         raise InputError("hardware.micro_batches needs a loss that draws for the whole batch")
     return accumulated_gradient(loss, hardware.micro_batches)
@@ -133,22 +142,24 @@ def fit(
     """Updates until step `until`.
 
     Args:
-        state: where to go on; it is donated.
-        update: from `create_training`.
-        batch_of: step -> host batch; a function of the step alone, so a resumed run goes on with
-            the batches of an unbroken one.
+        state: the state to continue from; it is donated.
+        update: the update from `create_training`.
+        batch_of: step -> host batch; a function of the step alone, so a resumed run continues
+            with the batches of an unbroken one.
         until: step to stop before.
-        rng: key of the run; updates fold it with their step.
-        log_every: steps between two looks at the metrics, which wait for the device.
-        log: (steps done, metrics).
+        rng: key of the run; each update folds it with its step.
+        log_every: steps between two reads of the metrics; each read waits for the device.
+        log: called with (steps done, metrics).
 
     Raises:
         InputError: the loss is no longer finite.
     """
     for step in range(int(state.step), until):
         state, metrics = update(state, batch_of(step), rng)
+        # Metrics stay on the device until read: the host may run ahead and prepare batches.
         if (step + 1) % log_every == 0 or step + 1 == until:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            # Written so that NaN fails too: NaN < inf is false.
             if not abs(values["loss"]) < float("inf"):
                 raise InputError(f"loss is {values['loss']} at step {step + 1}: lower the rate")
             log(step + 1, values)

@@ -16,13 +16,14 @@ class Hardware:
     """`config.hardware`.
 
     Attributes:
-        data: devices along which parameters are copied.
-        fsdp: devices along which parameters and optimizer state are cut. `data * fsdp` is the
-            number of devices, and the batch is cut along both.
-        micro_batches: passes that one update accumulates.
-        remat: what the backward pass computes again: none, mlp or full (`model/layer_scan.py`).
-        attention: einsum, or fused: the kernel of `jax.nn.dot_product_attention`.
-        frozen_dtype: how frozen leaves are held: bfloat16, float32, or "" for what they are.
+        data: number of copies of the parameters (mesh axis `data`).
+        fsdp: number of parts into which parameters and optimizer state are cut (mesh axis
+            `fsdp`). `data * fsdp` is the number of devices, and the batch is cut along both.
+        micro_batches: passes whose gradients one update adds up.
+        remat: what the backward pass computes again instead of keeping it: "none", "mlp" or
+            "full" (`model/layer_scan.py`).
+        attention: "einsum", or "fused": the kernel of `jax.nn.dot_product_attention`.
+        frozen_dtype: dtype of frozen leaves: "bfloat16", "float32", or "" to keep theirs.
         memory_gb: memory of a device in 10^9 bytes, to refuse what cannot fit; 0 asks the device.
     """
 
@@ -49,6 +50,7 @@ class Hardware:
             )
         if self.memory_gb < 0:
             raise InputError(f"hardware.memory_gb must not be negative, got {self.memory_gb}")
+        # The network checks `remat` and `attention` itself: their names stand in one place.
         self.network(Pi0Config())
 
     @property
@@ -57,14 +59,14 @@ class Hardware:
         return self.data * self.fsdp
 
     def network(self, config: Pi0Config) -> Pi0:
-        """The network as an update computes it here."""
+        """The network with this layout's `remat` and `attention`."""
         return Pi0(config, self.remat, self.attention)
 
     def check_batch(self, size: int) -> None:
-        """Every device has the same number of windows of every micro-batch.
+        """Checks that every device gets the same number of windows of every micro-batch.
 
         Raises:
-            InputError: `size` cannot be cut so.
+            InputError: `size` is not such a multiple.
         """
         parts = self.devices * self.micro_batches
         if size % parts:
@@ -75,10 +77,10 @@ class Hardware:
 
 
 def cache_programs(folder: str) -> None:
-    """Lets compiled programs outlive the process, in a folder; "" compiles anew.
+    """Keeps compiled programs in a folder for later processes; "" keeps none.
 
     Args:
-        folder: made when the first program is stored.
+        folder: where to keep them; it is made when the first program is stored.
     """
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)

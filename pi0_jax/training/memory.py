@@ -29,14 +29,14 @@ _TOTAL_STEPS = 1  # the schedule's length changes no shape
 
 @dataclass(frozen=True)
 class Job:
-    """A training update, before it exists.
+    """All parts of a training update that is not made yet.
 
     Attributes:
         params: parameter tree, arrays or shapes.
-        loss: remat -> loss.
+        loss: `Hardware.remat` -> loss.
         optimizer: what is trained, and how.
         batch: the whole batch, arrays or shapes.
-        hardware: the layout.
+        hardware: layout of the update on the devices.
     """
 
     params: Any
@@ -46,12 +46,12 @@ class Job:
     hardware: Hardware
 
     def parts(self) -> tuple[Callable[[Any], TrainState], Any]:
-        """How the state starts, and the update."""
+        """The functions of `make_init_and_update`: parameters -> state, and the update."""
         loss = self.loss(self.hardware.remat)
         return make_init_and_update(self.params, loss, self.optimizer, _TOTAL_STEPS, self.hardware)
 
     def shapes(self) -> tuple[TrainState, Batch, jax.Array]:
-        """What the update is called with."""
+        """Shapes of the update's arguments: state, batch and random key."""
         state = jax.eval_shape(self.parts()[0], _shapes(self.params))
         return state, _shapes(self.batch), jax.eval_shape(lambda: jax.random.key(0))
 
@@ -63,10 +63,10 @@ class Budget:
     Attributes:
         trained: trained parameters.
         frozen: frozen parameters.
-        optimizer: its state, and the moving average.
-        gradients: of trained leaves; with micro-batches also their sum.
-        activations: what the forward pass keeps for the backward pass.
-        working: one layer's values while it is computed or differentiated.
+        optimizer: optimizer state, and the moving average of parameters.
+        gradients: gradients of trained leaves; with micro-batches also the running sum.
+        activations: values that the forward pass keeps for the backward pass.
+        working: values of one layer while it is computed or differentiated.
     """
 
     trained: int
@@ -92,9 +92,9 @@ def abstract_batch(
     """The shapes of a batch of `size` windows.
 
     Args:
-        config: of the model.
-        cameras: number of them.
-        size: windows.
+        config: architecture of the model.
+        cameras: number of cameras c.
+        size: number of windows b.
         two_prompts: the unconditional branch has a prompt of its own.
     """
 
@@ -104,20 +104,20 @@ def abstract_batch(
 
     pixels = config.vision.image_size
     obs = Observation(
-        images=shape("uint8", cameras, pixels, pixels, 3),
-        image_mask=shape("bool", cameras),
-        state=shape("float32", config.action_dim),
-        prompt=shape("int32", config.prompt_length),
-        prompt_mask=shape("bool", config.prompt_length),
+        images=shape("uint8", cameras, pixels, pixels, 3),  # [b, c, h, w, 3]
+        image_mask=shape("bool", cameras),  # [b, c]
+        state=shape("float32", config.action_dim),  # [b, d]
+        prompt=shape("int32", config.prompt_length),  # [b, t]
+        prompt_mask=shape("bool", config.prompt_length),  # [b, t]
     )
     uncond = (obs.prompt, obs.prompt_mask) if two_prompts else (None, None)
     return Batch(
         obs=obs,
         uncond_prompt=uncond[0],
         uncond_prompt_mask=uncond[1],
-        actions=shape("float32", config.action_horizon, config.action_dim),
-        action_mask=shape("bool", config.action_horizon),
-        weight=shape("float32"),
+        actions=shape("float32", config.action_horizon, config.action_dim),  # [b, H, d]
+        action_mask=shape("bool", config.action_horizon),  # [b, H]
+        weight=shape("float32"),  # [b]
     )
 
 
@@ -132,10 +132,13 @@ def count(job: Job) -> Budget:
     hardware.check_batch(size)
     state, batch, _ = job.shapes()
     trained, frozen = split(state.params, job.optimizer.all_rules)
+    # With micro-batches a part's gradient and the sum so far exist at the same time.
     sums = 2 if hardware.micro_batches > 1 else 1
     share = size // (hardware.devices * hardware.micro_batches)
+    # What one device computes at a time: [b, ...] -> [share, ...].
     part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((share, *x.shape[1:]), x.dtype), batch)
     kept = _kept_bytes(job.loss(hardware.remat), trained, frozen, part)
+    # Remat keeps less, but each layer it computes again needs all its values for a moment.
     everything = kept
     if hardware.remat != "none":
         everything = _kept_bytes(job.loss("none"), trained, frozen, part)
@@ -151,12 +154,12 @@ def count(job: Job) -> Budget:
 
 
 def compiled_bytes(job: Job, device: Any = None) -> int | None:
-    """Bytes on one device that the compiled update needs; None where the backend cannot say.
+    """Bytes on one device that the compiled update needs; None where the backend gives none.
 
     Args:
-        job: what to compile.
-        device: to compile for, perhaps of a machine that is only described; None compiles for
-            the devices at hand.
+        job: the update to compile.
+        device: device to compile for, which may belong to a machine that is only described; None
+            compiles for the devices of this machine.
     """
     state, batch, rng = job.shapes()
     step = job.parts()[1]
@@ -171,15 +174,16 @@ def compiled_bytes(job: Job, device: Any = None) -> int | None:
     found = jitted.lower(state, batch, rng).compile().memory_analysis()
     if found is None:
         return None
+    # Donated outputs lie in the buffers of arguments: counted once.
     fresh = found.output_size_in_bytes - found.alias_size_in_bytes
     return found.argument_size_in_bytes + fresh + found.temp_size_in_bytes
 
 
 def check(job: Job) -> Budget:
-    """Counts, and refuses what cannot fit where the device's memory is known.
+    """Counts the memory, and refuses an update that cannot fit, if the device's memory is known.
 
     Raises:
-        InputError: with the budget and the smallest change that would make it fit.
+        InputError: too large; the message has the budget and the smallest change that would fit.
     """
     budget, limit = count(job), _limit(job.hardware)
     if limit is None or budget.total <= limit:
@@ -188,7 +192,7 @@ def check(job: Job) -> Budget:
 
 
 def _advice(job: Job, limit: int) -> str:
-    """The first of the changes, mildest first, that would fit; each alone, then all so far."""
+    """The first change that would fit, mildest first: each alone, then with all before it."""
     tried = job
     for name, change in _changes(job):
         alone, tried = change(job), change(tried)
@@ -200,7 +204,7 @@ def _advice(job: Job, limit: int) -> str:
 
 
 def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
-    """What costs time only, then what costs precision of frozen leaves, then what trains less."""
+    """First what costs only time, then frozen leaves' precision, then what trains fewer leaves."""
 
     def hardware(**values: Any) -> Callable[[Job], Job]:
         """A change of layout."""
@@ -210,6 +214,7 @@ def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
         """A change of preset."""
         return lambda job: replace(job, optimizer=replace(job.optimizer, preset=name))
 
+    # There cannot be more micro-batches than windows per device.
     most = job.batch.weight.shape[0] // job.hardware.devices
     cuts = [n for n in range(job.hardware.micro_batches + 1, most + 1) if most % n == 0]
     changes = [(f"hardware.remat={remat}", hardware(remat=remat)) for remat in ("mlp", "full")]
@@ -222,15 +227,16 @@ def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
 def _limit(hardware: Hardware) -> int | None:
     if hardware.memory_gb:
         return int(hardware.memory_gb * GB)
+    # A CPU gives None: its memory is that of the host, which other programs share.
     stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_limit"] if stats and "bytes_limit" in stats else None
 
 
 def _kept_bytes(loss: Loss, trained: Any, frozen: Any, batch: Batch) -> int:
-    """Bytes of what the backward pass reads besides the parameters themselves."""
+    """Bytes of the values that the backward pass reads, parameters and batch not counted."""
 
     def kept(trained: Any, frozen: Any, batch: Batch, drawn: Any) -> list[Any]:
-        """Everything that the backward pass reads."""
+        """All arrays that the backward pass reads."""
 
         def value(trained: Any) -> Any:
             """The loss as a function of the trained leaves."""
@@ -239,22 +245,27 @@ def _kept_bytes(loss: Loss, trained: Any, frozen: Any, batch: Batch) -> int:
                 return loss.evaluate(params, batch, drawn)[0]
             return loss(params, batch, drawn)[0]  # one of a user's own, which draws by itself
 
+        # The function that `jax.vjp` returns is a tree: its leaves are the residuals, the arrays
+        # saved by the forward pass for the backward pass.
         return jax.tree.leaves(jax.vjp(value, trained)[1])
 
+    # Traced with shapes alone: no array of the loss is ever computed.
     rng = jax.eval_shape(lambda: jax.random.key(0))
     drawn = jax.eval_shape(loss.sample, rng, batch) if isinstance(loss, SampledLoss) else rng
     program = jax.make_jaxpr(kept)(trained, frozen, batch, drawn).jaxpr
+    # Residuals that are inputs (parameters, batch) exist anyway, and one may be listed twice.
     given = set(map(id, program.invars))
     fresh = {id(var): var.aval for var in program.outvars if id(var) not in given}
     return sum(_bytes(aval) for aval in fresh.values())
 
 
 def _layers(params: Any) -> int:
+    # Layers are stacked along axis 0: [l, hidden, width].
     return len(params["PaliGemma"]["llm"]["layers"]["mlp"]["linear"])
 
 
 def _local_bytes(tree: Any, fsdp: int) -> int:
-    """Bytes of a tree on one device."""
+    """Bytes of a tree on one device, with the same cuts as `sharding.shardings`."""
     total = 0
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name = path_name(path)
@@ -264,6 +275,7 @@ def _local_bytes(tree: Any, fsdp: int) -> int:
 
 
 def _bytes(leaf: Any) -> int:
+    # In int64 on every platform: activations of a large batch can have over 2^31 elements.
     return int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
 
 

@@ -17,9 +17,9 @@ Rules = tuple[tuple[str, float], ...]
 
 PRESETS: dict[str, Rules] = {
     "full": (),
-    # In the language model, expert 1 bears the suffix `_1`; the image tower has names like it.
+    # In the language model, expert 1 has the suffix `_1`; the image tower has similar names.
     "expert_only": ((r"PaliGemma/llm/.*_1/.*", 1.0), (r"PaliGemma/.*", 0.0)),
-    # Adapters of both experts, and whole what pi0 adds to PaliGemma.
+    # Adapters of both experts, and everything that pi0 adds to PaliGemma.
     "lora": ((r"lora/.*", 1.0), (r"PaliGemma/.*", 0.0)),
 }
 
@@ -29,17 +29,18 @@ class OptimizerConfig:
     """AdamW with warm-up and cosine decay.
 
     Attributes:
-        learning_rate: peak.
-        warmup_steps: linear warm-up from 0.
-        final_fraction: the cosine ends at this fraction of the peak.
+        learning_rate: peak value of the schedule.
+        warmup_steps: optimizer steps of linear warm-up from 0 to the peak.
+        final_fraction: fraction of the peak at which the cosine ends.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        weight_decay: decoupled, of trained leaves.
-        clip_norm: global gradient norm.
+        weight_decay: decoupled weight decay of trained leaves.
+        clip_norm: largest global norm of the gradient; a longer one is scaled down to it.
         rules: (path regex, learning-rate multiplier) pairs; the first that matches a whole path
             decides, and multiplier 0 freezes. A path that none matches has multiplier 1.
-        preset: name in `PRESETS`, whose rules stand behind `rules`.
-        ema_decay: of the moving average of trained leaves that is exported; 0 keeps none.
+        preset: name in `PRESETS`, whose rules follow after `rules`.
+        ema_decay: decay per step of the moving average of trained leaves, which is then the policy;
+            0 keeps no average.
     """
 
     learning_rate: float
@@ -82,7 +83,7 @@ def multiplier(path: str, rules: Rules) -> float:
 
 
 def check_rules(paths: list[str], rules: Rules) -> None:
-    """Every rule decides at least one path, and something is trained.
+    """Checks that every rule matches a path, and that something is trained.
 
     Raises:
         InputError: a rule that matches nothing (a misspelt path), or everything is frozen.
@@ -95,11 +96,12 @@ def check_rules(paths: list[str], rules: Rules) -> None:
 
 
 def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
-    """Step -> learning rate: linear warm-up, then cosine to the final fraction."""
+    """Step -> learning rate: linear warm-up, then cosine to the final fraction of the peak."""
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
         warmup_steps=config.warmup_steps,
+        # optax counts the warm-up in, and rejects a cosine of 0 steps.
         decay_steps=max(total_steps, config.warmup_steps + 1),
         end_value=config.learning_rate * config.final_fraction,
     )
@@ -108,6 +110,7 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
 def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
     """Clip by global norm, AdamW, then the multiplier of each path. Acts on flat parameters."""
     return optax.chain(
+        # Over all trained leaves together, so the direction of the gradient is kept.
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
             learning_rate(config, total_steps),
@@ -115,6 +118,7 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
             b2=config.b2,
             weight_decay=config.weight_decay,
         ),
+        # Last: Adam divides by the gradient's size, so a factor before it would have no effect.
         _scale_by_path(config.all_rules),
     )
 

@@ -24,29 +24,31 @@ def set_up_training(
     batch: Batch,
     hardware: Hardware,
 ) -> tuple[TrainState, Update, Budget]:
-    """A fresh training state and its update, refused before anything of it is allocated.
+    """A fresh training state and its update; what cannot fit is refused before it is allocated.
 
     Args:
-        params: whole tree, on the host or a device; it is copied.
-        model: its architecture.
-        make_loss: of a network; called once per `remat` that the count of memory looks at.
+        params: whole parameter tree, on the host or a device; it is copied.
+        model: architecture of the network.
+        make_loss: network -> loss; called once per `remat` for which memory is counted.
         optimizer: what is trained, and how.
-        total_steps: of the learning-rate schedule.
+        total_steps: length of the learning-rate schedule, in optimizer steps.
         batch: the whole batch, arrays or shapes (`memory.abstract_batch`).
-        hardware: the layout.
+        hardware: layout of the update on the devices.
 
     Returns:
-        State, update, and what the update needs of a device.
+        State, update, and the memory that the update needs on one device.
 
     Raises:
         InputError: as `memory.check` and `create_training`.
     """
 
+    # Cached, so that the loss that was counted is the loss that is trained with.
     @functools.cache
     def loss_of(remat: str) -> Loss:
-        """The loss, where the backward pass computes more or less again."""
+        """The loss of a network with this `remat`."""
         return make_loss(dataclasses.replace(hardware, remat=remat).network(model))
 
+    # First, from shapes alone: what does not fit is refused before any copy is made.
     budget = check(Job(params, loss_of, optimizer, batch, hardware))
     loss = loss_of(hardware.remat)
     return *create_training(params, loss, optimizer, total_steps, hardware), budget

@@ -22,29 +22,30 @@ from pi0_jax.types import Batch, path_name
 
 DATA, FSDP = "data", "fsdp"
 MIN_SIZE = 2**16
-"""Leaves of fewer elements are copied: to gather them costs more than to hold them."""
+"""Leaves of fewer elements are copied: gathering them costs more than holding a copy."""
 
 Spec = tuple[str | None, ...]
 SPECS: tuple[tuple[str, Spec], ...] = (
-    # Rows are looked up by token: cut along the width, so that a look-up stays on its device.
+    # Rows of [vocabulary, width] are looked up by token. Cut along the width, each device looks up
+    # its part without asking the others.
     (r".*embedder/input_embedding", (None, FSDP)),
 )
 """(path regex, spec) pairs; the first that matches a whole path decides, else the size does."""
 
 
 def start_host(coordinator: str, hosts: int, host: int) -> None:
-    """Joins this process to a run on several hosts; before any other use of JAX.
+    """Joins this process to a run on several hosts; call it before any other use of JAX.
 
     Args:
         coordinator: address and port of host 0, such as "10.0.0.1:1234".
-        hosts: processes in all.
-        host: number of this one.
+        hosts: number of processes.
+        host: number of this process, from 0.
     """
     jax.distributed.initialize(coordinator, num_processes=hosts, process_id=host)
 
 
 def make_mesh(hardware: Hardware) -> Mesh:
-    """All devices of all hosts, as [data, fsdp].
+    """All devices of all hosts, as a mesh [data, fsdp].
 
     Raises:
         InputError: `data * fsdp` is not the number of devices.
@@ -55,7 +56,7 @@ def make_mesh(hardware: Hardware) -> Mesh:
             f"hardware.data * hardware.fsdp must be the number of devices, got "
             f"{hardware.data} * {hardware.fsdp} = {hardware.devices} and {found} devices"
         )
-    # Auto: the compiler propagates the layout; with Explicit types every einsum would name one.
+    # Auto: the compiler propagates the layout; with Explicit types every einsum must name one.
     kinds = (jax.sharding.AxisType.Auto,) * 2
     return jax.make_mesh((hardware.data, hardware.fsdp), (DATA, FSDP), axis_types=kinds)
 
@@ -64,22 +65,24 @@ def leaf_spec(path: str, shape: tuple[int, ...], fsdp: int) -> Spec:
     """Along which axes a parameter, or an optimizer moment of it, is cut.
 
     Args:
-        path: slash-joined; the parameter's own path stands at its end.
-        shape: of the leaf.
-        fsdp: devices along that axis.
+        path: slash-joined path; it ends with the parameter's own path.
+        shape: shape of the leaf.
+        fsdp: number of devices along the mesh axis `fsdp`.
 
     Returns:
-        One entry an axis of the leaf, or () for a leaf that every device holds. Without a rule
-        the longest axis that `fsdp` divides is cut, of equals the last.
+        One entry per axis of the leaf, or () for a leaf that every device holds. Without a rule
+        the longest axis that `fsdp` divides is cut, and the last of axes of equal length.
     """
     if fsdp == 1 or math.prod(shape) < MIN_SIZE:
         return ()
+    # A spec has one entry per axis, so it fits only leaves of that rank.
     for regex, spec in SPECS:
         if re.fullmatch(regex, path) and len(spec) == len(shape):
             return spec
     whole = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
     if not whole:
         return ()
+    # One axis is enough: a leaf [w, m] is held as [w, m/fsdp] or as [w/fsdp, m].
     cut = max(whole, key=lambda axis: (shape[axis], axis))
     return tuple(FSDP if axis == cut else None for axis in range(len(shape)))
 
@@ -94,6 +97,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 
     def layout(path: Any, leaf: Any) -> NamedSharding:
         """Where one leaf lies."""
+        # A moment's path ends with its parameter's, so both are cut alike and meet on one device.
         name = path_name(path)
         spec = leaf_spec(name, leaf.shape, mesh.shape[FSDP])
         return NamedSharding(mesh, PartitionSpec(*spec))
@@ -102,12 +106,13 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """The layout of what every device holds whole."""
+    """The layout of arrays that every device holds completely."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The layout of arrays [b, ...]."""
+    """The layout of arrays [b, ...], whose rows are shared among all devices."""
+    # Along both axes: devices that hold parts of one copy still compute on different rows.
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
@@ -115,23 +120,25 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
     """A host batch on the mesh.
 
     Args:
-        batch: the whole batch, equal on every host; a host copies the rows of its devices.
-        mesh: from `make_mesh`.
+        batch: the whole batch, equal on every host; a host copies only the rows of its devices.
+        mesh: mesh from `make_mesh`.
     """
     layout = over_batch(mesh)
 
     def place(leaf: Any) -> jax.Array:
-        """Puts one leaf where it belongs."""
-        host = np.asarray(leaf)
+        """Puts one leaf on its devices."""
+        host = np.asarray(leaf)  # [b, H, d] for actions, [b/devices, H, d] on each device
+        # By callback: each host cuts out only what its own devices need.
         return jax.make_array_from_callback(host.shape, layout, host.__getitem__)
 
     return jax.tree.map(place, batch)
 
 
 def gather(tree: Any) -> Any:
-    """Whole host arrays of a tree that may lie on several hosts; all of them must call it."""
+    """A tree of arrays that may lie on several hosts, as whole host arrays; all hosts call it."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
+    # A host cannot read the devices of another one: all exchange their parts.
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(tree, tiled=True)

@@ -24,11 +24,13 @@ Gradient = Callable[[dict[str, Any], dict[str, Any], Batch, jax.Array], tuple[Lo
 
 @dataclass(frozen=True)
 class SampledLoss:
-    """A loss that draws for the whole batch at once, so that a batch may be cut afterwards.
+    """A loss in two parts: random numbers for the whole batch, then its value given them.
+
+    Between the two the batch may be cut into micro-batches, and each window keeps its numbers.
 
     Attributes:
-        draw: (rng, batch) -> tree of arrays [b, ...].
-        given: (params, batch, what was drawn) -> (loss, metrics), each a mean over the real
+        sample: (rng, batch) -> tree of random arrays [b, ...].
+        evaluate: (params, batch, sampled arrays) -> (loss, metrics), each a mean over the real
             action steps of the batch.
     """
 
@@ -45,10 +47,10 @@ class TrainState:
     """All that training carries from one update to the next.
 
     Attributes:
-        step: int32 scalar, updates done.
+        step: int32 scalar, number of updates done.
         params: whole parameter tree.
-        opt_state: optimizer state, of trained leaves only.
-        ema: flat moving average of the trained leaves; None without one.
+        opt_state: optimizer state; it has trained leaves only.
+        ema: flat moving average of the trained leaves; None if none is kept.
     """
 
     step: jax.Array
@@ -57,15 +59,17 @@ class TrainState:
     ema: Any = None
 
     def averaged(self) -> Params:
-        """The parameters to act with: the moving average where one is kept."""
+        """The parameters to act with: the moving average if one is kept."""
         if self.ema is None:
             return self.params
+        # Frozen leaves are equal to their average, so the average does not hold them.
         flat = flax.traverse_util.flatten_dict(self.params, sep="/")
         return merge(self.ema, {path: flat[path] for path in flat.keys() - self.ema.keys()})
 
 
 def split(params: Params, rules: Rules) -> tuple[dict[str, Any], dict[str, Any]]:
     """Trained and frozen leaves, each flat: slash-joined path -> leaf."""
+    # Flat, because rules match paths, and so that `merge` is a union of two dictionaries.
     flat = flax.traverse_util.flatten_dict(params, sep="/")
     trained = {path: leaf for path, leaf in flat.items() if multiplier(path, rules)}
     return trained, {path: leaf for path, leaf in flat.items() if path not in trained}
@@ -86,17 +90,18 @@ def init_state(
     """A fresh state at step 0; the parameters are copied, so that updates may donate them.
 
     Args:
-        params: whole tree.
-        optimizer: of the trained leaves.
-        rules: which leaves those are.
-        frozen_dtype: how frozen leaves are held; None keeps what they are. With it, trained
-            leaves become float32: master weights for what is trained alone.
+        params: whole parameter tree.
+        optimizer: optimizer of the trained leaves.
+        rules: learning-rate rules, which decide the trained leaves.
+        frozen_dtype: dtype of frozen leaves; None keeps every dtype. If set, trained leaves
+            become float32 master weights.
         ema: keep a moving average.
     """
     trained, frozen = split(jax.tree.map(jnp.array, params), rules)
     if frozen_dtype:
         trained = {path: leaf.astype(jnp.float32) for path, leaf in trained.items()}
         frozen = {path: leaf.astype(frozen_dtype) for path, leaf in frozen.items()}
+    # A copy: two leaves of a donated state must not share a buffer.
     average = jax.tree.map(jnp.array, trained) if ema else None
     step = jnp.zeros((), jnp.int32)
     return TrainState(step, merge(trained, frozen), optimizer.init(trained), average)
@@ -114,18 +119,21 @@ def whole_gradient(loss: Loss) -> Gradient:
             """The loss as a function of the trained leaves."""
             return loss(merge(trained, frozen), batch, rng)
 
+        # By the trained leaves alone: frozen ones are constants, so no gradient of them is computed
+        # or allocated. Gradients have the shapes of their leaves, such as [l, w, m].
         return jax.value_and_grad(loss_of, has_aux=True)(trained)
 
     return gradient
 
 
 def norms(grads: dict[str, jax.Array]) -> Metrics:
-    """The norm of a flat gradient, "grad_norm", before it is clipped.
+    """Norms of a flat gradient: "grad_norm", before it is clipped.
 
-    Where the condition embedding is trained beside the rest, also "grad_norm/cond_embed" and
-    "grad_norm/model".
+    If the condition embedding is trained together with other leaves, also
+    "grad_norm/cond_embed" and "grad_norm/model".
     """
     found = {"grad_norm": optax.tree.norm(grads)}
+    # cond_embed [2, w] is small and has a rate of its own: in one norm the rest would hide it.
     model = {path: leaf for path, leaf in grads.items() if path != COND_EMBED}
     if model and len(model) < len(grads):
         found["grad_norm/cond_embed"] = jnp.linalg.norm(grads[COND_EMBED])
@@ -144,19 +152,28 @@ def make_step(
     Gradients exist for trained leaves only. The random key of an update is folded with the step,
     so a resumed run draws what an unbroken one would have drawn.
 
+    Args:
+        gradient: function that gives loss, metrics and gradients of a batch.
+        optimizer: optimizer of the trained leaves.
+        rules: learning-rate rules, which decide the trained leaves.
+        ema_decay: decay of the moving average per step; used if the state has one.
+
     Returns:
         update(state, batch, rng) -> (state, metrics with "loss" and the norms of `norms`).
     """
 
     def update(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
-        """One optimizer step."""
+        """One optimizer step, from a batch with actions float32[b, H, d]."""
         trained, frozen = split(state.params, rules)
+        # Folded, not split from the last key: the state need not store a key to be resumed.
         step_rng = jax.random.fold_in(rng, state.step)
         (value, metrics), grads = gradient(trained, frozen, batch, step_rng)
+        # The optimizer never sees frozen leaves, so it holds no moments and no decay for them.
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         trained: Any = optax.apply_updates(trained, updates)
         ema = state.ema
         if ema is not None:
+            # ema <- decay * ema + (1 - decay) * trained, after the step.
             ema = optax.incremental_update(trained, ema, 1 - ema_decay)
         metrics |= {"loss": value, **norms(grads)}
         return TrainState(state.step + 1, merge(trained, frozen), opt_state, ema), metrics
@@ -169,6 +186,7 @@ def make_update(
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """The jitted update of whole batches on one device.
 
-    It donates its state, so the old one must not be used again.
+    It donates its state, so the old one must not be used again: the new state is written into its
+    buffers, and the device holds parameters and moments once, not twice.
     """
     return jax.jit(make_step(whole_gradient(loss), optimizer, rules), donate_argnums=0)

@@ -1,4 +1,8 @@
-"""Plain flow matching on demonstrations: the loss of supervised fine-tuning."""
+"""Plain flow matching on demonstrations: the loss of supervised fine-tuning.
+
+Axis letters: b batch, r suffix row, H action horizon, d padded action dimension, c camera, h w
+image.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,11 +29,11 @@ class SupervisedConfig:
     """How long and on what batches a policy imitates demonstrations.
 
     Attributes:
-        steps: optimizer steps; 0 leaves the policy as it is.
-        batch_size: windows an optimizer step.
-        time_samples: noise/time draws a window.
+        steps: number of optimizer steps; 0 leaves the policy as it is.
+        batch_size: windows per optimizer step.
+        time_samples: noise/time draws per window.
         save_every: optimizer steps between checkpoints.
-        augment: change the pictures of every batch (`data/augment.py`).
+        augment: augment the images of every batch (`data/augment.py`).
         log_every: optimizer steps between lines of metrics; reading them waits for the device.
     """
 
@@ -51,22 +55,31 @@ class SupervisedConfig:
 
 
 def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:
-    """Conditional flow matching without a condition (pi0, arXiv 2410.24164, equation 1).
+    """Builds the flow-matching loss of pi0 (arXiv 2410.24164, equation 1).
 
-    The condition embedding is left out, so it stays zero, and the policy that comes out acts
-    alike at every guidance scale.
+        L = mean over real action steps of |v(x_t, t) - (noise - actions)|^2
+        x_t = t noise + (1 - t) actions
+
+    v is the network's velocity, and |.|^2 is the mean over the d action dimensions. The mean is
+    over windows b, rows r and those of the H steps that the window's mask counts; windows are not
+    weighted.
+
+    The condition embedding has no part in it, so it stays zero, and the trained policy acts the
+    same at every guidance scale.
 
     Args:
         model: the network.
-        time_samples: noise/time draws an observation; they share one prefix pass.
+        time_samples: noise/time draws r per observation; they share one prefix pass.
     """
 
     def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
         """The flow-matching loss of one batch."""
-        actions, noise, time = drawn
-        x_t = flow.interpolate(actions, noise, time)
+        actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
+        x_t = flow.interpolate(actions, noise, time)  # [b, r, H, d]
+        # Once per observation, for all r rows: images and prompt do not depend on noise and time.
         cache = model.encode_prefix(params, batch.obs)
         v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time)
+        # v [b, r, H, d] -> error [b, r, H]; the mask is [b, H]: no step after the episode's end.
         error = flow.matching_error(v, actions, noise)
         return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}
 
@@ -74,30 +87,33 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:
 
 
 def augmented(loss: SampledLoss, cameras: tuple[str, ...]) -> SampledLoss:
-    """The loss of changed pictures; the changes are drawn for the whole batch.
+    """The same loss L, with the images of each batch augmented (`data/augment.py`).
 
     Args:
-        loss: of the pictures as they are.
-        cameras: names in the order of `Observation.images`.
+        loss: the loss of images as they are.
+        cameras: camera names in the order of `Observation.images`.
     """
+    # A hand camera's image is not cropped or turned: places in it are relative to the hand.
     moving = tuple(on_hand(camera) for camera in cameras)
 
-    def drawn(rng: jax.Array, batch: Batch) -> tuple[Any, Change]:
-        """What the loss draws, and a change for every picture."""
+    def sample(rng: jax.Array, batch: Batch) -> tuple[Any, Change]:
+        """The random numbers of the loss, and a change for every image [b, c]."""
+        # Here and not in `evaluate`, so that micro-batches change images as the whole batch would.
         loss_rng, rng = jax.random.split(rng)
         return loss.sample(loss_rng, batch), draw_change(rng, batch.obs.image_mask.shape)
 
-    def given(params: Params, batch: Batch, drawn: tuple[Any, Change]) -> LossAndMetrics:
-        """The loss of one batch."""
+    def evaluate(params: Params, batch: Batch, drawn: tuple[Any, Change]) -> LossAndMetrics:
+        """The loss of one batch with changed images."""
+        # uint8[b, c, h, w, 3] -> float32[b, c, h, w, 3], already scaled.
         images = augment(jnp.asarray(batch.obs.images), drawn[1], moving)
         changed = dataclasses.replace(batch, obs=dataclasses.replace(batch.obs, images=images))
         return loss.evaluate(params, changed, drawn[0])
 
-    return SampledLoss(drawn, given)
+    return SampledLoss(sample, evaluate)
 
 
 def noise_and_time_sampler(time_samples: int) -> Callable[[jax.Array, Batch], NoiseAndTime]:
-    """`draw` for a batch's actions."""
+    """`SampledLoss.sample` that draws noise and time for a batch's actions."""
     return lambda rng, batch: sample_noise_and_time(rng, jnp.asarray(batch.actions), time_samples)
 
 
@@ -105,16 +121,18 @@ def sample_noise_and_time(rng: jax.Array, actions: jax.Array, time_samples: int)
     """Noise and time for every suffix row.
 
     Args:
-        rng: key.
+        rng: random key.
         actions: float32[b, H, d].
-        time_samples: rows r.
+        time_samples: rows r per window.
 
     Returns:
         actions and noise float32[b, r, H, d], time float32[b, r].
     """
     noise_rng, time_rng = jax.random.split(rng)
     batch, horizon, dim = actions.shape
-    shape = (batch, time_samples, horizon, dim)
+    shape = (batch, time_samples, horizon, dim)  # [b, r, H, d]
     noise = jax.random.normal(noise_rng, shape)
-    time = flow.sample_time(time_rng, shape[:2])
+    # One time per row, not per action: a chunk is denoised as a whole.
+    time = flow.sample_time(time_rng, shape[:2])  # [b, r]
+    # [b, H, d] -> [b, 1, H, d] -> [b, r, H, d]: all rows of a window have the same target actions.
     return jnp.broadcast_to(actions[:, None], shape), noise, time

@@ -19,8 +19,8 @@ class Objective(Protocol):
     """Settings of one objective, and the loss that they make.
 
     Attributes:
-        has_guidance: the loss trains both branches, so that guidance scales other than 1 mean
-            something.
+        has_guidance: whether the loss trains both branches, so that guidance scales other than 1
+            have a meaning.
     """
 
     has_guidance: ClassVar[bool]
@@ -64,6 +64,7 @@ def _by_embedding(
     ids = jnp.repeat(jnp.array([POSITIVE, UNCONDITIONAL]), rows // 2)
     ids = jnp.broadcast_to(ids, (len(x_t), rows))  # [b, 2r]
     cache = model.encode_prefix(params, batch.obs)
+    # 2r rows [b, 2r, H, d] attend to one prefix, so the images are encoded once.
     v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
     v_cond, v_uncond = jnp.split(v, 2, axis=1)  # 2 x [b, r, H, d]
     return v_cond, v_uncond
@@ -73,19 +74,21 @@ def _two_prompts(
     model: Pi0, params: Params, batch: Batch, x_t: jax.Array, time: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """As `_by_embedding`, but each branch has a prefix of its own: 2b observations."""
+    # Prompts [b, t] and [b, t] -> [2b, t]; images [b, c, h, w, 3] -> [2b, c, h, w, 3].
     plain = prompts_where(jnp.ones(len(x_t), bool), batch)
     obs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.obs, plain)
     # [b, 2r, ...] to [2b, r, ...]: the rows of a branch belong to its prefix.
     x_t, time = (jnp.concatenate(jnp.split(x, 2, axis=1)) for x in (x_t, time))
     cache = model.encode_prefix(params, obs)
     v = model.velocity(params, cache, obs.state, x_t, time)  # [2b, r, H, d]
-    v_cond, v_uncond = jnp.split(v, 2)
+    v_cond, v_uncond = jnp.split(v, 2)  # 2 x [b, r, H, d]
     return v_cond, v_uncond
 
 
 def prompts_where(uncond: jax.Array, batch: Batch) -> Observation:
     """The observations with the unconditional prompt where bool[b] `uncond`, else their own."""
     obs = batch.obs
+    # Windows are made with both prompts wherever the branches differ by them.
     assert batch.uncond_prompt is not None and batch.uncond_prompt_mask is not None
     return replace(
         obs,

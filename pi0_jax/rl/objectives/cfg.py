@@ -52,7 +52,7 @@ class Cfg:
         return f"cfg, alpha {self.alpha:g}"
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
-        """Builds `L = w L_cond + alpha L_uncond`.
+        """Builds the CFG flow-matching loss `L = w L_cond + alpha L_uncond`.
 
         With v the velocity, u = noise - actions its target, and means over windows b, rows r and
         the real action steps:
@@ -60,16 +60,17 @@ class Cfg:
             L_cond   = mean of |v(x_t, t, POSITIVE) - u|^2, window i weighted by w_i = w(A_i)
             L_uncond = mean of |v(x_t, t, UNCONDITIONAL) - u|^2
 
-        Windows of weight 0 count in the unconditional term only. Arguments as
+        Windows with weight 0 contribute to the unconditional term only. Arguments as
         `Objective.loss`.
         """
 
         def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
             """The weighted two-branch loss of one batch."""
             actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
-            x_t = flow.interpolate(actions, noise, time)
+            x_t = flow.interpolate(actions, noise, time)  # [b, r, H, d]
             if self.shared_noise:
                 x_t, time = (jnp.concatenate([x, x], axis=1) for x in (x_t, time))  # [b, 2r, ...]
+            # [b, r, H, d] each.
             v_cond, v_uncond = both_velocities(model, params, batch, x_t, time, branch_mode)
             mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
             # The conditional branch saw the first rows; all of them, where noise is shared.
@@ -77,8 +78,9 @@ class Cfg:
             # Here the advantage becomes a condition: the positive branch learns what it weighs.
             error = flow.matching_error(v_cond, actions[first], noise[first])  # [b, r, H]
             cond = flow.masked_mean(error, mask, weight)
-            error = flow.matching_error(v_uncond, actions[last], noise[last])
+            error = flow.matching_error(v_uncond, actions[last], noise[last])  # [b, r, H]
             uncond = flow.masked_mean(error, mask)
+            # How far apart the branches are: without a gap, guidance changes no action.
             gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
             metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
             metrics["guidance_gap_relative"] = gap / size

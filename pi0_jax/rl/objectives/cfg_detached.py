@@ -48,7 +48,15 @@ class CfgDetached:
         return f"cfg_detached, alpha {self.alpha:g}"
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
-        """Builds the loss above; arguments as `Objective.loss`.
+        """Builds `L = w L_cond + alpha L_uncond`, L_uncond with the network held fixed.
+
+        With v the velocity, u = noise - actions its target, sg the stop of the gradient, and means
+        over windows b, rows r and the real action steps:
+
+            L_cond   = mean of |v(x_t, t, POSITIVE; theta) - u|^2, window i weighted by w_i = w(A_i)
+            L_uncond = mean of |v(x_t, t, UNCONDITIONAL; sg(theta)) - u|^2
+
+        In L_uncond only the condition embedding has a gradient. Arguments as `Objective.loss`.
 
         Raises:
             InputError: the branches differ by their prompt, so there is no row to train alone.
@@ -62,7 +70,7 @@ class CfgDetached:
         def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
             """The loss of one batch; both branches see the same noise and time."""
             actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
-            x_t = flow.interpolate(actions, noise, time)
+            x_t = flow.interpolate(actions, noise, time)  # [b, r, H, d]
             cache = model.encode_prefix(params, batch.obs)
             rest = jnp.asarray(batch.obs.state), x_t, time
             # Two passes of the expert, [b, r, H, d] each: only the first may train the network.
@@ -75,6 +83,7 @@ class CfgDetached:
             # Errors [b, r, H]; the mask is [b, H]: steps after the end of an episode do not count.
             cond = flow.masked_mean(flow.matching_error(v_cond, actions, noise), mask, weight)
             uncond = flow.masked_mean(flow.matching_error(v_uncond, actions, noise), mask)
+            # How far apart the branches are: without a gap, guidance changes no action.
             gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
             metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
             metrics["guidance_gap_relative"] = gap / size

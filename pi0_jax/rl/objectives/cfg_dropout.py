@@ -28,7 +28,7 @@ class CfgDropout:
     """Objective `cfg_dropout`: half the expert's cost of `cfg`; no guidance gap is measured.
 
     Attributes:
-        probability: of the unconditional branch; it takes the place of alpha.
+        probability: probability that a window trains the unconditional branch; it replaces alpha.
     """
 
     probability: float = 0.1
@@ -52,10 +52,20 @@ class CfgDropout:
         return f"cfg_dropout {self.probability:g}"
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
-        """Builds the loss above; arguments as `Objective.loss`."""
+        """Builds `L = L_cond + L_uncond`, each window in one of the two terms.
+
+        Window i is drawn to be unconditional, d_i = 1, with `probability`, else d_i = 0. With v the
+        velocity, u = noise - actions its target, and means over all windows b, rows r and the
+        real action steps:
+
+            L_cond   = mean of (1 - d_i) w(A_i) |v(x_t, t, POSITIVE) - u|^2
+            L_uncond = mean of d_i |v(x_t, t, UNCONDITIONAL) - u|^2
+
+        Arguments as `Objective.loss`.
+        """
 
         def drawn(rng: jax.Array, batch: Batch) -> tuple[NoiseAndTime, jax.Array]:
-            """Noise and time, and bool[b]: whose branch is the unconditional one."""
+            """Noise and time, and bool[b]: which windows train the unconditional branch."""
             # Once per window, not per row [b, r]: by prompt, a window has one prefix.
             branch_rng, rng = jax.random.split(rng)
             dropped = jax.random.bernoulli(branch_rng, self.probability, (len(batch.weight),))
@@ -66,7 +76,7 @@ class CfgDropout:
         ) -> LossAndMetrics:
             """The weighted loss of one batch, each window in its branch."""
             (actions, noise, time), dropped = drawn  # [b, r, H, d] twice, [b, r], [b]
-            x_t = flow.interpolate(actions, noise, time)
+            x_t = flow.interpolate(actions, noise, time)  # [b, r, H, d]
             obs, ids = batch.obs, None
             if has_two_prompts(branch_mode):
                 obs = prompts_where(dropped, batch)

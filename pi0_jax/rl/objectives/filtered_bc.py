@@ -32,14 +32,19 @@ class FilteredBc:
         return "filtered_bc"
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
-        """Builds the loss above; arguments as `Objective.loss`."""
+        """Builds `L = mean of w(A_i) |v(x_t, t, POSITIVE) - u|^2`.
+
+        v is the velocity, u = noise - actions its target; the mean is over all windows b, rows r
+        and the real action steps. Arguments as `Objective.loss`.
+        """
 
         def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
             """The weighted loss of one batch."""
             actions, noise, time = drawn  # [b, r, H, d] twice, [b, r]
-            x_t = flow.interpolate(actions, noise, time)
+            x_t = flow.interpolate(actions, noise, time)  # [b, r, H, d]
             ids = None if has_two_prompts(branch_mode) else jnp.full(time.shape, POSITIVE)  # [b, r]
             cache = model.encode_prefix(params, batch.obs)
+            # One branch, r rows: half the cost of `cfg` in the action expert.
             v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
             error = flow.matching_error(v, actions, noise)  # [b, r, H]
             # [b]: a window of weight 0 has no gradient, it only makes the mean smaller.
