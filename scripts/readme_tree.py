@@ -1,10 +1,11 @@
-"""The tree in README.md, made from the first line of every file's docstring.
+"""The tree in README.md, made from the first line of every file's docstring or a notebook's title.
 
 python scripts/readme_tree.py           # writes it into README.md
 python scripts/readme_tree.py --check   # says whether it is up to date (exit code 1 if not)
 """
 
 import ast
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def _folder(path: Path, depth: int) -> Iterator[str]:
     own = path / "__init__.py"
     text = _first_line(own) if own.exists() else _OTHERS[name]
     yield f"{indent}{name:<{_WIDTH - len(indent)}}{text}"
-    for file in sorted(path.glob("*.py")):
+    for file in sorted([*path.glob("*.py"), *path.glob("*.ipynb")]):
         if file.name not in _SKIPPED:
             yield f"{indent}  {file.name:<{_WIDTH - len(indent) - 2}}{_first_line(file)}"
     for folder in sorted(p for p in path.iterdir() if (p / "__init__.py").exists()):
@@ -54,7 +55,9 @@ def _line(name: str) -> str:
 
 
 def _first_line(path: Path) -> str:
-    """The first line of a docstring, without its full stop."""
+    """The first line of a docstring, without its full stop; the title of a notebook."""
+    if path.suffix == ".ipynb":
+        return json.loads(path.read_text())["cells"][0]["source"][0].strip("# \n")
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     return docstring.partition("\n")[0].removesuffix(".")
 

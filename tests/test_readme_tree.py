@@ -17,6 +17,6 @@ def test_the_readme_names_every_file_as_its_docstring_does():
 
 def test_every_file_has_a_line():
     lines = readme_tree.tree().splitlines()
-    for name in ("mask.py", "pool.py", "cfg.py", "demo.py", "torch_to_flax.py"):
+    for name in ("mask.py", "pool.py", "demo.py", "torch_to_flax.py", "first_steps.ipynb"):
         (line, *_) = [x for x in lines if x.split()[0] == name]
         assert len(line.split()) > 3, line
