@@ -3,9 +3,10 @@
 import chex
 import jax
 import pytest
-from tiny import CONFIG, batch
+from tiny import CONFIG
 
 from pi0_jax.errors import InputError
+from pi0_jax.testing import batch
 from pi0_jax.training import setup
 from pi0_jax.training.fit import create_training
 from pi0_jax.training.hardware import Hardware
