@@ -8,16 +8,17 @@ python train.py --config configs/libero.py:suite=libero_10,preset=tpu8 --workdir
 python train.py --config configs/libero.py:suite=libero_object,preset=tiny --workdir RUN
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=sft --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.lerobot=FOLDER
 
-Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, or several with a plus between
-them. --config.task.tasks=(0,3) picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the
-meshes and textures.
+Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, or several with a plus
+between them. --config.task.tasks=(0,3) picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS)
+names the meshes and textures.
 
-Presets: gpu16 (one GPU of 16 GB), gpu80 (one of 80 GB; 32 are enough for ript), gpu8 (eight of 80 GB),
-tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
+Presets: gpu16 (one GPU of 16 GB), gpu80 (one of 80 GB; 32 are enough for ript), gpu8 (eight of 80
+GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
 
-Stages: ript (rollouts; trains the action expert alone, with --config.rl.optimizer.preset=full everything),
-sft (imitates the suite's tasks in a LeRobot folder, as openpi does; RUN/policy is then a POLICY for ript;
---config.init.statistics=demonstrations where the checkpoint is of another robot).
+Stages: ript (rollouts; trains the action expert alone, with --config.rl.optimizer.preset=full
+everything), sft (imitates the suite's tasks in a LeRobot folder, as openpi does; RUN/policy is
+then a POLICY for ript; --config.init.statistics=demonstrations where the checkpoint is of another
+robot).
 """  # noqa: E501 (commands are to be copied whole)
 
 from typing import Any
