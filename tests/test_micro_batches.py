@@ -40,7 +40,7 @@ def test_a_plain_mean_of_means_would_differ(params, whole):
     parts = [jax.tree.map(lambda x, i=i: np.asarray(x)[i::2], batch(6)) for i in range(2)]
     drawn = LOSS.sample(KEY, batch(6))
     losses = [
-        float(jax.jit(LOSS.given)(params, part, jax.tree.map(lambda x, i=i: x[i::2], drawn))[0])
+        float(jax.jit(LOSS.evaluate)(params, part, jax.tree.map(lambda x, i=i: x[i::2], drawn))[0])
         for i, part in enumerate(parts)
     ]
     assert abs(np.mean(losses) / float(whole[0][0]) - 1) > 1e-3
