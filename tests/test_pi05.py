@@ -12,7 +12,8 @@ from tiny import CONFIG
 from pi0_jax.model import lora
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0, time_embedding
-from pi0_jax.testing import observation
+from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.testing import batch, observation, random_params
 
 MODEL = Pi0(dataclasses.replace(CONFIG, pi05=True))
 HORIZON, DIM, WIDTH = CONFIG.action_horizon, CONFIG.action_dim, CONFIG.action.width
@@ -21,9 +22,7 @@ HORIZON, DIM, WIDTH = CONFIG.action_horizon, CONFIG.action_dim, CONFIG.action.wi
 @pytest.fixture(scope="module")
 def params():
     """Parameters as after training: none is zero, modulations and `cond_embed` included."""
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(MODEL.init, jax.random.key(0))
-    return jax.tree.map(lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), shapes)
+    return jax.tree.map(jnp.asarray, random_params(config=MODEL.config))
 
 
 @jax.jit
@@ -159,3 +158,10 @@ def test_bfloat16_computes_and_float32_comes_out(params):
     assert v.dtype == jnp.float32
     scale = np.abs(exact).max()
     assert 1e-5 * scale < np.abs(v - exact).max() < 0.1 * scale
+
+
+def test_the_guided_loss_trains_the_condition_and_the_clock(params):
+    loss, key = Cfg(0.1).loss(MODEL, 2, "embedding"), jax.random.key(0)
+    gradient = jax.jit(jax.grad(lambda p: loss(p, batch(3), key)[0]))(params)
+    assert (np.abs(gradient["cond_embed"]).max(1) > 0).all()
+    assert np.abs(gradient["time_mlp_in"]["kernel"]).max() > 0

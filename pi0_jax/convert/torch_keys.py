@@ -30,20 +30,20 @@ def recognise(keys: Iterable[str], path: Path) -> tuple[TorchLayout, bool]:
     """
     names = set(keys)
     # Layer 0 of each tensor: every layout has it, and the depth is not known yet.
-    found = {
-        (layout, pi05): [layout.key(t) in names for leaf in leaves(pi05=pi05) for t in leaf.tensors]
+    choices = [
+        (layout, pi05, [layout.key(t) in names for leaf in leaves(pi05=pi05) for t in leaf.tensors])
         for layout in LAYOUTS
         for pi05 in (False, True)
-    }
-    best = max(found, key=lambda choice: sum(found[choice]))
+    ]
+    layout, pi05, found = max(choices, key=lambda choice: sum(choice[2]))
     # Half is enough, so that an incomplete checkpoint gets the list of what it lacks.
-    if sum(found[best]) < len(found[best]) // 2:
+    if sum(found) < len(found) // 2:
         some = ", ".join(sorted(names)[:3])
         raise InputError(
             f"{path}: {len(names)} keys of no known pi0 layout, such as {some}; known: "
             + ", ".join(layout.name for layout in LAYOUTS)
         )
-    return best
+    return layout, pi05
 
 
 def check_family(layout: TorchLayout, family: str, config: TorchConfig, path: Path) -> None:
