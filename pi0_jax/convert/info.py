@@ -94,6 +94,8 @@ def _robot(source: Source, found: FoundStats | InputError) -> Rows:
     width = len(spec.robot.actions) if spec else declared.action_dim
     width = width or own_width(found.stats.actions)
     delta = spec.delta_dims if spec else 0
+    if spec and spec.model.pi05:
+        rows.append(("state", "text in the prompt" if spec.state_in_prompt else "not read"))
     relative = f", the first {delta} relative to the state" if delta else ""
     return [
         *rows,
