@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from naive import two_pass_loss
 
-from pi0_jax.model.config import pi0
+from pi0_jax.model.config import Pi0Config, pi0, pi05
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
 from pi0_jax.rl.objectives.cfg import Cfg
@@ -65,25 +65,29 @@ def _product_flops(equation: Any) -> float:
 
 
 def update_flops(
-    loss: Callable[[Pi0], SampledLoss], preset: str = "full", remat: str = "none", cameras: int = 2
+    loss: Callable[[Pi0], SampledLoss],
+    preset: str = "full",
+    remat: str = "none",
+    cameras: int = 2,
+    config: Pi0Config = CONFIG,
 ) -> float:
     """FLOPs of one update for one window."""
-    model = Pi0(CONFIG, remat)
+    model = Pi0(config, remat)
     params = jax.eval_shape(model.init, jax.random.key(0))
     optimizer = OptimizerConfig(1e-4, 10, preset=preset)
-    batch = abstract_batch(CONFIG, cameras, 1)
+    batch = abstract_batch(config, cameras, 1)
     job = Job(params, lambda _: loss(model), optimizer, batch, ONE_DEVICE)
     return traced(
         make_init_and_update(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes()
     )
 
 
-def sample_flops(guidance: float, cameras: int = 2) -> float:
+def sample_flops(guidance: float, cameras: int = 2, config: Pi0Config = CONFIG) -> float:
     """FLOPs of one action chunk in ten Euler steps."""
-    model = Pi0(CONFIG)
+    model = Pi0(config)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    noise = jax.ShapeDtypeStruct((1, CONFIG.action_horizon, CONFIG.action_dim), jnp.float32)
-    obs = abstract_batch(CONFIG, cameras, 1).obs
+    noise = jax.ShapeDtypeStruct((1, config.action_horizon, config.action_dim), jnp.float32)
+    obs = abstract_batch(config, cameras, 1).obs
     # Without jit the number of steps is a constant, so the loop's turns can be counted.
     run = inspect.unwrap(sample)
     return traced(
@@ -121,6 +125,8 @@ def main() -> None:
             "CFG, naive two passes": update_flops(naive),
             "CFG, shared prefix, third camera masked": update_flops(cfg, cameras=3),
             "CFG, naive two passes, third camera masked": update_flops(naive, cameras=3),
+            "pi0.5, plain": update_flops(plain, config=pi05()),
+            "pi0.5, CFG, shared prefix": update_flops(cfg, config=pi05()),
         },
     )
     table(
@@ -139,6 +145,8 @@ def main() -> None:
             "unguided": sample_flops(1.0),
             "guided, one pass": sample_flops(2.0),
             "unguided, third camera masked": sample_flops(1.0, cameras=3),
+            "pi0.5, unguided": sample_flops(1.0, config=pi05()),
+            "pi0.5, guided, one pass": sample_flops(2.0, config=pi05()),
         },
     )
 

@@ -70,7 +70,7 @@ def _joint_velocity(
 
     def layer(tokens: Any, weights: Any) -> tuple[Any, None]:
         parts = [
-            expert.apply({"params": w}, x, at, method="qkv")
+            expert.apply({"params": w}, x, at, method="qkv")[:3]  # without the gate of a pi0.5
             for expert, w, x, at in zip(experts, weights, tokens, places, strict=True)
         ]
         # [b, p, ...] and [b, s, ...] -> [b, p + s, ...]

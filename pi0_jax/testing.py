@@ -51,10 +51,10 @@ def tiny_policy(robot: Robot = SCRIPTED_ROBOT, seed: int = 0) -> PolicyFolder:
     return PolicyFolder(spec, random_params(seed), plain_stats(robot))
 
 
-def random_params(seed: int = 0) -> dict[str, Any]:
-    """float32 host arrays of `CONFIG`, none of them zero."""
+def random_params(seed: int = 0, config: Pi0Config = CONFIG) -> dict[str, Any]:
+    """float32 host arrays of a model, none of them zero."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(Pi0(CONFIG).init, jax.random.key(0))
+    shapes = jax.eval_shape(Pi0(config).init, jax.random.key(0))
     return jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), shapes)
 
 

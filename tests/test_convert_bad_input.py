@@ -102,12 +102,9 @@ CHANGES: Mapping[str, tuple[Callable[[Tensors], Any], list[str]]] = {
         ),
         ["3 problems", "missing state_proj.bias", "unexpected x", f"{Q}: NaN or infinity"],
     ),
-    "pi0.5": (
-        lambda t: (
-            t.update({"time_mlp_in.weight": t.pop("action_time_mlp_in.weight")})
-            or [t.pop(k) for k in list(t) if k.startswith("action_time_mlp")]
-        ),
-        ["pi0.5"],
+    "a key of pi0.5": (
+        lambda t: t.update({"time_mlp_in.weight": t.pop("action_time_mlp_in.weight")}),
+        ["2 problems", "missing action_time_mlp_in.weight", "unexpected time_mlp_in.weight"],
     ),
     "another model": (lambda t: [t.pop(k) for k in list(t)[3:]], ["3 keys of no known pi0 layout"]),
 }

@@ -1,10 +1,11 @@
 """pi0-convert: the commands by name, and a checkpoint of any layout on one screen."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
-from checkpoints import make_policy, make_torch
+from checkpoints import TINY, make_policy, make_torch
 
 from pi0_jax.apps import convert
 from pi0_jax.convert.command import status
@@ -31,6 +32,17 @@ def test_a_policy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found["statistics"].endswith("norm_stats.json (asset id robot)")
     mean = [float(number) for number in found["state mean"].split()]
     assert mean == pytest.approx(policy.stats.state.mean, rel=1e-2)
+
+
+def test_a_pi05(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = dataclasses.replace(TINY, pi05=True)
+    make_policy(tmp_path / "p", config, quantile=True, state_in_prompt=True)
+    found = described(capsys, tmp_path / "p")
+    assert (found["model"], found["state"]) == ("pi0.5", "text in the prompt")
+    # An openpi folder does not say how it normalises; the model does.
+    export = make_torch(tmp_path / "t", "openpi", config)
+    found = described(capsys, export)
+    assert (found["model"], found["normalisation"]) == ("pi0.5", "1 % and 99 % quantiles")
 
 
 @pytest.mark.parametrize("layout", ["openpi", "lerobot"])

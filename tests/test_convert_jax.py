@@ -142,7 +142,7 @@ def test_the_summary_says_what_was_found(
         (lambda t: t.pop("state_proj"), "missing state_proj/bias.*missing state_proj/kernel"),
         (lambda t: t.update(extra={"w": np.ones(2)}), "unexpected extra/w"),
         (lambda t: t["state_proj"].update(bias=np.ones(9, np.float32)), "bias: expected shape .8"),
-        (lambda t: t.update(time_mlp_in={"kernel": np.ones((2, 2))}), "pi0.5"),
+        (lambda t: t.update(time_mlp_in={"kernel": np.ones((2, 2))}), "unexpected time_mlp_in"),
     ],
 )
 def test_spoilt_trees(tmp_path: Path, change: Any, message: str) -> None:

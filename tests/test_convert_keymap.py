@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from pi0_jax.convert import keymap
 from pi0_jax.convert.architecture import Settings, axis_sizes, config_from_sizes, vote
-from pi0_jax.convert.keymap import LEAVES, groups, rearrange, shape
+from pi0_jax.convert.keymap import LEAVES, PI05_LEAVES, groups, rearrange, shape
 from pi0_jax.convert.source import leaf_shapes, tasks
 from pi0_jax.errors import InputError
 from pi0_jax.io.tree_check import shapes_by_path
-from pi0_jax.model.config import Pi0Config, pi0, tiny
+from pi0_jax.model.config import Pi0Config, pi0, pi05, tiny, tiny_pi05
 from pi0_jax.model.pi0 import Pi0
 
 
@@ -38,12 +38,14 @@ def torch_shapes(layout: keymap.TorchLayout, config: Pi0Config) -> dict[str, tup
         (keymap.LEROBOT_OLD, "torch_lerobot_old.json", "tensors"),
         (keymap.TRANSFORMERS_HYBRID, "torch_transformers.json", "tensors_on_disk"),
         (keymap.TRANSFORMERS, "torch_transformers.json", "tensors"),
+        (keymap.OPENPI, "torch_openpi_pi05.json", "tensors"),
     ],
 )
 def test_the_table_names_every_published_tensor(
     layout: keymap.TorchLayout, file: str, part: str
 ) -> None:
     listed: Any = json.loads((REFERENCE / file).read_text())[part]
+    config = pi05() if "pi05" in file else pi0()
     published = {
         key.replace("vision_tower.vision_model.", "vision_tower."): tuple(
             value["shape"] if isinstance(value, dict) else value
@@ -51,17 +53,18 @@ def test_the_table_names_every_published_tensor(
         for key, value in listed.items()
         if not key.startswith(keymap.STATISTICS)
     }
-    ours = torch_shapes(layout, pi0())
+    ours = torch_shapes(layout, config)
     assert {key: published.get(key) for key in ours} == ours
     assert published.keys() - ours.keys() <= {*layout.unused, layout.lm_head}
 
 
-def test_the_leaves_are_those_of_the_official_tree() -> None:
-    published = json.loads((REFERENCE / "openpi_pi0_params.json").read_text())["params"]
-    assert leaf_shapes(pi0()) == {k: tuple(v["shape"]) for k, v in published.items()}
+@pytest.mark.parametrize(("config", "name"), [(pi0(), "pi0"), (pi05(), "pi05")])
+def test_the_leaves_are_those_of_the_official_tree(config: Pi0Config, name: str) -> None:
+    published = json.loads((REFERENCE / f"openpi_{name}_params.json").read_text())["params"]
+    assert leaf_shapes(config) == {k: tuple(v["shape"]) for k, v in published.items()}
 
 
-@pytest.mark.parametrize("config", [TINY, tiny(), pi0()])
+@pytest.mark.parametrize("config", [TINY, tiny(), pi0(), tiny_pi05(), pi05()])
 def test_the_leaves_are_those_of_our_model(config: Pi0Config) -> None:
     wanted = shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0)))
     assert wanted.pop("cond_embed") == (2, config.action.width)
@@ -84,7 +87,7 @@ def test_rearrange_adds_an_axis_of_one() -> None:
 
 @given(st.data())
 def test_rearrange_is_its_own_inverse(data: st.DataObject) -> None:
-    leaf = data.draw(st.sampled_from(LEAVES))
+    leaf = data.draw(st.sampled_from(LEAVES + PI05_LEAVES))
     tensor = data.draw(st.sampled_from(leaf.tensors))
     names = keymap.axis_names(tensor.axes)
     drawn = data.draw(st.lists(st.integers(1, 4), min_size=len(names), max_size=len(names)))
@@ -106,7 +109,7 @@ def test_the_majority_decides_a_size() -> None:
 
 
 def test_sizes_and_config_are_two_spellings_of_one_thing() -> None:
-    for config in (TINY, pi0(), tiny()):
+    for config in (TINY, pi0(), tiny(), pi05(), tiny_pi05()):
         settings = Settings(config.action_horizon, config.prompt_length, config.compute_dtype)
         assert config_from_sizes(axis_sizes(config), settings) == config
 
@@ -114,3 +117,10 @@ def test_sizes_and_config_are_two_spellings_of_one_thing() -> None:
 def test_impossible_sizes_are_named() -> None:
     with pytest.raises(InputError, match="positions must be a square"):
         config_from_sizes(axis_sizes(TINY) | {"positions": 5}, Settings())
+    with pytest.raises(InputError, match=r"modulation must be three times .* \(192\), got 191"):
+        config_from_sizes(axis_sizes(tiny_pi05()) | {"modulation": 191}, Settings())
+
+
+def test_a_prompt_length_that_no_file_says_is_the_published_models() -> None:
+    for config, length in ((tiny(), 48), (tiny_pi05(), 200)):
+        assert config_from_sizes(axis_sizes(config), Settings()).prompt_length == length

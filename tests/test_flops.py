@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pi0_jax.model.config import pi05
+
 BENCH = Path(__file__).parents[1] / "bench"
 
 
@@ -61,3 +63,21 @@ def test_the_published_size(flops):
     sampled = flops.sample_flops(1.0) / flops.TERA
     assert sampled == pytest.approx(image + prefix + 10 * suffix, rel=1e-4)
     assert flops.sample_flops(2.0) / flops.TERA / sampled < 1.20
+
+
+def test_pi05_by_hand(flops):
+    """A prompt of 200 tokens, 50 suffix tokens, and norms that a matrix of the clock modulates."""
+    config, image = pi05(), 0.440353161216
+    p, s, vlm, w, heads = 512 + 200, 50, 2048, 1024, 2048
+
+    def layer(tokens, keys, width, mlp):
+        """Queries, keys and values, output, gated MLP, and logits and weighted values."""
+        return 2 * tokens * (width * (2 * heads + 512 + 3 * mlp) + 2 * keys * heads)
+
+    # Of the last prefix layer nothing but keys and values.
+    prefix = 17 * layer(p, p, vlm, 16384) + 2 * p * vlm * 512
+    # Two norms per layer and the last one; the time MLP; the projections of actions in and out.
+    clock = 2 * 37 * w * 3 * w + 2 * 2 * w * w
+    suffix = 18 * layer(s, p + s, w, 4096) + clock + 2 * 2 * s * 32 * w
+    sampled = flops.sample_flops(1.0, config=config)
+    assert sampled == pytest.approx(image * flops.TERA + prefix + 10 * suffix, rel=1e-5)

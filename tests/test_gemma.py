@@ -26,6 +26,36 @@ def test_rms_norm_computes_in_float32():
     np.testing.assert_array_equal(normed.astype(np.float32), 1.0)
 
 
+def test_adaptive_norm_by_hand():
+    """The clock (1, 2) times the kernel, plus the bias, is (scale, shift, gate) of two numbers."""
+    x, clock = jnp.array([[3.0, 4.0], [0.0, 0.0]]), jnp.array([1.0, 2.0])
+    kernel = np.zeros((2, 6))
+    kernel[0, 0], kernel[1, 3] = 1, 5  # scale of the first number 1, shift of the second 10
+    bias = np.array([0, 0, 0, 0, 7, 8])
+    weights = {"Dense_0": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias, jnp.float32)}}
+    normed, gate = gemma.RMSNorm().apply({"params": weights}, x, clock)
+    rms = 5 / np.sqrt(2)
+    np.testing.assert_allclose(normed, [[3 / rms * 2, 4 / rms + 10], [0, 10]], rtol=1e-6)
+    np.testing.assert_array_equal(gate, [[7, 8]])  # one gate for both tokens
+
+
+def test_a_fresh_adaptive_layer_is_the_identity():
+    """Modulation of zero: a gate of 0 adds neither the attention's output nor the MLP's."""
+    layer = gemma.DecoderLayer(CONFIG, CONFIG.action)
+    x = jax.random.normal(jax.random.key(0), (2, 5, CONFIG.action.width))
+    clock, positions = x[:, 0], jnp.zeros((2, 5), jnp.int32)
+    weights = layer.init(jax.random.key(1), x, positions, clock)
+    np.testing.assert_array_equal(layer.apply(weights, x, positions, clock), x)
+    shape = weights["params"]["pre_ffw_norm"]["Dense_0"]["kernel"].shape
+    assert shape == (CONFIG.action.width, 3 * CONFIG.action.width)
+
+
+def test_add_gates_the_branch():
+    x, branch = jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 10.0]])
+    np.testing.assert_array_equal(gemma.add(x, branch, None), [[11, 12]])
+    np.testing.assert_array_equal(gemma.add(x, branch, jnp.array([[0.5, 0]])), [[6, 2]])
+
+
 def test_rope_by_hand():
     """Four numbers are two planes (x0, x2) and (x1, x3), turned by p and p / 100."""
     x = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4)

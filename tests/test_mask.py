@@ -58,3 +58,7 @@ def test_suffix_mask():
         "1111",
         "1111",
     ]
+
+
+def test_suffix_mask_without_a_state_token():
+    assert bits(mask.suffix_mask(horizon=2, states=0)) == ["11", "11"]

@@ -8,7 +8,7 @@ import pytest
 from tiny import CONFIG, MODEL
 
 from pi0_jax.errors import InputError
-from pi0_jax.model.config import pi0
+from pi0_jax.model.config import pi0, pi05
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.testing import batch
@@ -86,6 +86,17 @@ def test_the_published_size():
     assert check(dataclasses.replace(lean, hardware=hardware(lean, memory_gb=16))).total < 13 * GB
     full = job(pi0(), "full", 32, remat="full", memory_gb=80)
     assert check(full).total < 70 * GB
+
+
+def test_the_published_size_of_pi05():
+    """Its parameters by hand, trained in its action expert alone."""
+    five, zero = (count(job(config, "expert_only", 1)) for config in (pi05(), pi0()))
+    assert five.trained + five.frozen == 4 * (3_353_433_872 + 2048)
+    # 37 norms have a layer [1024 + 1, 3072] in place of a scale [1024]; the MLP of the time has
+    # [1024, 1024] in place of [2048, 1024]; and there is no projection of the state.
+    more = 37 * (1025 * 3072 - 1024) - 1024 * 1024 - 33 * 1024
+    assert five.trained - zero.trained == 4 * more
+    assert five.frozen == zero.frozen
 
 
 def hardware(job: Job, **changes) -> Hardware:

@@ -19,6 +19,7 @@ def test_json_round_trip():
 def test_tokens_of_an_image():
     assert preset("pi0").vision.num_tokens == 256  # (224 / 14) squared
     assert preset("tiny").vision.num_tokens == 4
+    assert preset("pi05").prompt_length == 200
     assert CONFIG.vision.num_tokens == 4
 
 
@@ -58,5 +59,5 @@ def test_unknown_and_missing_fields(values, message):
 def test_presets():
     for name in PRESETS:
         assert preset(name).action_dim >= 7, name
-    with pytest.raises(InputError, match=r"one of \['pi0', 'tiny'\], got 'pi'"):
+    with pytest.raises(InputError, match=r"one of \['pi0', 'pi05', 'tiny', .* got 'pi'"):
         preset("pi")

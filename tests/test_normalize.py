@@ -37,7 +37,8 @@ def test_statistics_by_hand() -> None:
 
 
 def test_a_floor_keeps_a_still_dimension_quiet() -> None:
-    assert compute_stats(np.ones((5, 1)), std_floor=0.1).std == [0.1]
+    stats = compute_stats(np.ones((5, 1)), std_floor=0.1)
+    assert (stats.std, stats.q01, stats.q99) == ([0.1], [0.9], [1.1])
 
 
 def test_no_sample_and_nan_are_refused() -> None:

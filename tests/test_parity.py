@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints import GOLDENS, IO
+from checkpoints import GOLDENS
 
 from pi0_jax.convert import reference_stages as stages
 from pi0_jax.convert.orbax_source import OrbaxSource
@@ -28,15 +28,21 @@ def highest_precision() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", params=["tiny_pi0", "tiny_pi05"])
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    with np.load(IO) as file:
+def golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDENS / f"{name}_io.npz") as file:
         return dict(file)
 
 
 @pytest.fixture(scope="module")
-def source() -> OrbaxSource:
-    return OrbaxSource(GOLDENS / "tiny_pi0_released")
+def source(name: str, golden: dict[str, np.ndarray]) -> OrbaxSource:
+    # No official checkpoint says its horizon: 50 in the pi0 golden, 10 in that of pi0.5.
+    return OrbaxSource(GOLDENS / f"{name}_released", horizon=golden["actions"].shape[1])
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +77,11 @@ def test_prompt_embedding(params: Any, golden: dict[str, np.ndarray]) -> None:
 def test_masks_and_positions(found: dict[str, Any], golden: dict[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(found["prefix_mask"], golden["prefix_mask"])
     np.testing.assert_array_equal(found["positions"], golden["positions"])
-    # openpi's ar mask: one block of state, one of actions.
-    ar = np.cumsum(golden["suffix_ar_mask"].reshape(-1, 51)[0].astype(int))
-    np.testing.assert_array_equal(mask.suffix_mask(50), ar[None] <= ar[:, None])
+    # openpi's ar mask: one block of state (none in a pi0.5), one of actions.
+    horizon, length = golden["actions"].shape[1], golden["suffix_tokens"].shape[1]
+    ar = np.cumsum(golden["suffix_ar_mask"].reshape(-1, length)[0].astype(int))
+    own = mask.suffix_mask(horizon, states=length - horizon)
+    np.testing.assert_array_equal(own, ar[None] <= ar[:, None])
 
 
 @pytest.mark.parametrize(
@@ -94,6 +102,12 @@ def test_stage(
     assert_within(found[stage], golden[stage], tolerance)
 
 
+def test_clock(name: str, found: dict[str, Any], golden: dict[str, np.ndarray]) -> None:
+    assert ("adarms_cond" in found) == ("adarms_cond" in golden) == (name == "tiny_pi05")
+    if name == "tiny_pi05":
+        assert_within(found["adarms_cond"], golden["adarms_cond"], 1e-4)
+
+
 @pytest.mark.parametrize("steps", [10, 5])
 def test_samples(
     source: OrbaxSource, params: Any, golden: dict[str, np.ndarray], steps: int
@@ -103,14 +117,16 @@ def test_samples(
     assert_within(chunk, golden[f"sample_actions_{steps}"], 3e-4)
 
 
-def test_gradients(source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]) -> None:
+def test_gradients(
+    name: str, source: OrbaxSource, params: Any, golden: dict[str, np.ndarray]
+) -> None:
     gradient = stages.gradient(source.info.config, params, *stages.inputs(golden))
     assert not gradient.pop("cond_embed").any()
     norm = stages.global_norm(gradient)
     assert norm == pytest.approx(float(golden["grad_global_norm"]), rel=1e-4)
     leaves = jax.tree_util.tree_flatten_with_path(gradient)[0]
     flat = {path_name(path): np.asarray(leaf) for path, leaf in leaves}
-    norms = json.loads((GOLDENS / "tiny_pi0_grad_norms.json").read_text())
+    norms = json.loads((GOLDENS / f"{name}_grad_norms.json").read_text())
     norms = norms.get("grad_norms", norms)
     assert flat.keys() == norms.keys()
     for path, wanted in norms.items():

@@ -7,9 +7,12 @@ import pytest
 from tiny import CONFIG, MODEL, policy_folder
 
 from pi0_jax.data.normalize import NormStats, Stats
+from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
+from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 from pi0_jax.policy.policy import Policy, branches, sample
+from pi0_jax.testing import random_params, raw_obs
 
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 
@@ -184,3 +187,21 @@ def test_broken_parameters_are_said_and_are_not_the_simulator_s_fault(folder):
     policy = Policy.from_folder(dataclasses.replace(folder, params=params), num_flow_steps=2)
     with pytest.raises(InputError, match="expected finite actions, got NaN: the parameters"):
         policy.act(observations(1), noises(1))
+
+
+@pytest.mark.parametrize("branch_mode", ["embedding", "text_indicator"])
+def test_a_pi05_reads_its_state_in_the_prompt_or_not_at_all(branch_mode):
+    model = dataclasses.replace(CONFIG, pi05=True, prompt_length=120)
+    edges = {"q01": np.full(8, -1.0), "q99": np.full(8, 1.0)}
+    stats = NormStats(*(Stats(np.zeros(8), np.ones(8), **edges) for _ in range(2)))
+    spec = PolicySpec(
+        model, SCRIPTED_ROBOT, 3, tokenizer="bytes", quantile=True, branch_mode=branch_mode,
+        state_in_prompt=True,
+    )  # fmt: skip
+    told = PolicyFolder(spec, random_params(config=model), stats)
+    blind = dataclasses.replace(told, spec=dataclasses.replace(spec, state_in_prompt=False))
+    seen = raw_obs()
+    moved = dataclasses.replace(seen, state=-seen.state)
+    for folder, reads in ((told, True), (blind, False)):
+        policy = Policy.from_folder(folder, guidance=2.0, num_flow_steps=2)
+        assert np.array_equal(policy.act([seen]), policy.act([moved])) != reads

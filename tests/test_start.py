@@ -54,6 +54,15 @@ def test_a_fresh_policy_has_room_for_what_it_is_told(branch_mode, length):
     assert spec.branch_mode == "embedding"  # until RL says otherwise
 
 
+def test_a_fresh_pi05_has_room_for_its_state_as_text():
+    found = config()
+    found.model = "tiny_pi05"
+    spec = fresh_spec(train_settings(found), SUITE)
+    # bos, "Task: reach the dot, State: " of 28 bytes, eight times "255 " and ";", "Action: ".
+    assert spec.model.prompt_length == 1 + 28 + 8 * 4 - 1 + 1 + 1 + 8
+    assert spec.quantile and spec.state_in_prompt and spec.model.pi05
+
+
 def test_a_policy_keeps_the_branch_mode_it_was_trained_with(blind_params):
     plain = policy_folder(blind_params)
     told = conditioned(plain, "text_indicator")

@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 
-from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, clean, pad_prompt
+from pi0_jax.data.tokenizer import (
+    ByteTokenizer,
+    PaligemmaTokenizer,
+    clean,
+    longest_state,
+    pad_prompt,
+    state_bins,
+    with_state,
+)
 from pi0_jax.errors import InputError
 
 
@@ -45,6 +54,26 @@ def test_sentencepiece_gets_bos_pieces_and_a_newline(model: Path) -> None:
     ids = PaligemmaTokenizer(model).encode(" lift_it")
     assert ids == [2, *pieces.encode("lift it"), *pieces.encode("\n")]
     assert ids[0] == pieces.bos_id() and pieces.decode(ids[1:]).strip() == "lift it"
+
+
+def test_a_state_is_the_numbers_of_its_bins() -> None:
+    # 256 bins of width 1/128: 0 begins bin 128, and 1 is past the last edge. Below -1 is bin -1.
+    state = np.array([-1.0, -0.9921875, 0.0, -1e-9, 0.999, 1.0, 7.0, -1.001])
+    assert state_bins(state) == [0, 1, 128, 127, 255, 255, 255, -1]
+
+
+def test_the_prompt_of_pi05() -> None:
+    text = with_state(" lift_it\n", [12, -1, 255])
+    assert text == "Task: lift it, State: 12 -1 255;\nAction: "
+    assert with_state("", longest_state(2)) == "Task: , State: 255 255;\nAction: "
+
+
+def test_a_state_goes_into_one_text_without_a_last_newline(model: Path) -> None:
+    text = "Task: lift it, State: 3 7;\nAction: "
+    assert ByteTokenizer().encode("lift it", [3, 7]) == [1, *(byte + 2 for byte in text.encode())]
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    ids = PaligemmaTokenizer(model).encode("lift it", [3, 7])
+    assert ids == [2, *pieces.encode(text)]
 
 
 def test_a_missing_model_says_where_to_put_it(tmp_path: Path) -> None:

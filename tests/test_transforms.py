@@ -8,11 +8,12 @@ from checkpoints import GOLDENS, ROBOT, random_stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.data.normalize import NormStats, Stats, load_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.data.transforms import Transforms, resize_with_pad
 from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.episode import RawObs
+from pi0_jax.errors import InputError
 
 FOLDERS = {"native": "tiny_pi0", "padded32": "tiny_pi0_released"}
 CASES = [(s, d, q) for s in FOLDERS for d in (0, 1) for q in (0, 1)]
@@ -101,3 +102,29 @@ def test_observe_stacks_what_the_network_takes() -> None:
     assert obs.image_mask.all() and obs.state.shape == (2, 6)
     # [bos] "lift it" newline, and "lift" is three bytes shorter.
     assert obs.prompt_mask.sum(1).tolist() == [9, 6]
+
+
+def test_a_state_in_the_prompt_is_the_normalised_one_of_the_robots_own_width() -> None:
+    low, high = np.array([0.0, 10, -1, 0]), np.array([4.0, 30, 1, 1])
+    stats = Stats(low, high, q01=low, q99=high)
+    transforms = Transforms(
+        8, 6, 60, ByteTokenizer(), NormStats(stats, stats), ROBOT, quantile=True,
+        state_in_prompt=True,
+    )  # fmt: skip
+    # A quarter, the middle, below and above of what the statistics have seen; a bin is 1 / 256.
+    state = np.array([1.0, 20, -3, 9], np.float32)
+    obs = transforms.observe([RawObs(np.zeros((2, 8, 8, 3), np.uint8), state, "lift")])
+    text = "Task: lift, State: 63 127 -1 255;\nAction: "  # the epsilon keeps both below the edge
+    assert obs.prompt[0][obs.prompt_mask[0]].tolist() == [1, *(b + 2 for b in text.encode())]
+    np.testing.assert_allclose(obs.state[0, :4], [-0.5, 0, -3, 17], atol=1e-4)
+    plain = dataclasses.replace(transforms, state_in_prompt=False)
+    assert plain.prompt("lift", state)[1].sum() == 6
+
+
+def test_a_prompt_is_checked_with_room_for_any_state() -> None:
+    # "Task: lift, State: 255 255 255 255;", a newline and "Action: " are 44 bytes, and bos.
+    fits = Transforms(8, 6, 45, ByteTokenizer(), random_stats(4, 3), ROBOT, state_in_prompt=True)
+    fits.check_prompt("lift")
+    with pytest.raises(InputError, match="45 tokens does not fit the model's 44"):
+        dataclasses.replace(fits, prompt_length=44).check_prompt("lift")
+    dataclasses.replace(fits, prompt_length=6, state_in_prompt=False).check_prompt("lift")

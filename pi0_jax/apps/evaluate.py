@@ -38,7 +38,7 @@ def main(arguments: cli.Arguments) -> None:
     # All checks before the session, which writes the first file and starts the simulators.
     check_robot(folder.spec.robot, suite.robot)
     for task in suite.tasks:
-        folder.transforms.prompt(task.instruction)  # needs the tokenizer, and must fit
+        folder.transforms.check_prompt(task.instruction)  # needs the tokenizer, and must fit
     evaluation.executed(folder.spec)
     # Stored with the config, so that --resume refuses to mix results of two checkpoints.
     stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}

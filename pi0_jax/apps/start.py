@@ -11,7 +11,7 @@ from pi0_jax.apps.sections import OF_DEMONSTRATIONS, RiptSettings
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.data.branches import EMBEDDING, branch_prompt, has_two_prompts
 from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
-from pi0_jax.data.tokenizer import ByteTokenizer
+from pi0_jax.data.tokenizer import ByteTokenizer, longest_state
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import write_text
@@ -81,7 +81,8 @@ def check_conditions(policy: PolicyFolder, suite: Suite, branch_modes: Iterable[
         transforms = conditioned(policy, mode).transforms
         for positive in (False, True) if has_two_prompts(mode) else ():
             # Both branches: the positive prompt of `text_indicator` is longer than the other.
-            transforms.prompts([task.instruction for task in suite.tasks], positive)
+            for task in suite.tasks:
+                transforms.check_prompt(task.instruction, positive)
 
 
 def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
@@ -106,13 +107,17 @@ def fresh_spec(settings: TrainSettings, suite: Suite) -> PolicySpec:
     model = preset(settings.model)
     modes = {ript.branch_mode for ript in (*settings.baselines.values(), settings.rl)}
     said = [branch_prompt(mode, task.instruction, True) for mode in modes for task in suite.tasks]
-    # Baselines may have longer prompts than RIPT, and all start from one base policy.
-    longest = max(len(ByteTokenizer().encode(text)) for text in said)
+    # Baselines may have longer prompts than RIPT, and all start from one base policy. A pi0.5 has
+    # its state in the prompt, and nowhere else.
+    state = longest_state(len(suite.robot.state)) if model.pi05 else None
+    longest = max(len(ByteTokenizer().encode(text, state)) for text in said)
     return PolicySpec(
         model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
         robot=suite.robot,
         execute_steps=settings.execute_steps or model.action_horizon,
         tokenizer="bytes",
+        quantile=model.pi05,
+        state_in_prompt=model.pi05,
     )
 
 

@@ -7,10 +7,16 @@ from typing import NamedTuple
 
 from pi0_jax.convert.keymap import groups
 from pi0_jax.errors import InputError
-from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
+from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig, pi0, pi05
 
 HEADS, KEYS, VISION_HEADS = "heads head_dim", "kv_heads head_dim", "vision_heads vision_head_dim"
 """Grouped axes of flat PyTorch matrices: a shape has their product, but not the factors."""
+
+HORIZON_ASSUMED = (
+    "action horizon 50 is assumed, as of pi05_base; another needs --action-horizon "
+    "(pi05_libero 10, pi05_droid 15)"
+)
+"""Note for a pi0.5 whose files do not say its horizon."""
 
 
 class Settings(NamedTuple):
@@ -18,12 +24,12 @@ class Settings(NamedTuple):
 
     Attributes:
         action_horizon: actions per chunk.
-        prompt_length: prompt tokens, padding included.
+        prompt_length: prompt tokens, padding included; None for those of the published model.
         compute_dtype: name of the activations' dtype.
     """
 
     action_horizon: int = 50
-    prompt_length: int = 48
+    prompt_length: int | None = None
     compute_dtype: str = "float32"
 
 
@@ -55,6 +61,8 @@ def config_from_sizes(sizes: dict[str, int], settings: Settings) -> Pi0Config:
     Raises:
         InputError: sizes that no pi0 has.
     """
+    is_pi05 = "modulation" in sizes
+    published = pi05() if is_pi05 else pi0()
     # One position per patch, and the patches form a square.
     side = math.isqrt(sizes["positions"])
     # Relations that the network takes for granted; nothing else would notice a violation.
@@ -62,7 +70,7 @@ def config_from_sizes(sizes: dict[str, int], settings: Settings) -> Pi0Config:
         "positions": (side**2, "a square number of image patches"),
         "patch_x": (sizes["patch_y"], "square patches"),
         "action_out": (sizes["action"], "the width of the action expert"),
-        "action_and_time": (2 * sizes["action"], "twice the width of the action expert"),
+        **_mixing_widths(sizes["action"], pi05=is_pi05),
         "rgb": (3, "three colours"),
         "vision": (
             sizes["vision_heads"] * sizes["vision_head_dim"],
@@ -90,14 +98,16 @@ def config_from_sizes(sizes: dict[str, int], settings: Settings) -> Pi0Config:
         vocab_size=sizes["vocab"],
         action_dim=sizes["dims"],
         action_horizon=settings.action_horizon,
-        prompt_length=settings.prompt_length,
+        prompt_length=settings.prompt_length or published.prompt_length,
         compute_dtype=settings.compute_dtype,
+        pi05=is_pi05,
     )
 
 
 def axis_sizes(config: Pi0Config) -> dict[str, int]:
     """Size of every axis of `keymap` in an architecture."""
-    vision = config.vision
+    vision, width = config.vision, config.action.width
+    mixing = _mixing_widths(width, pi05=config.pi05)
     return {
         "vision_depth": vision.depth,
         "vision": vision.width,
@@ -111,11 +121,10 @@ def axis_sizes(config: Pi0Config) -> dict[str, int]:
         "depth": config.depth,
         "vlm": config.vlm.width,
         "vlm_mlp": config.vlm.mlp_dim,
-        "action": config.action.width,
+        "action": width,
         # The same width again: a square matrix needs two names for its two axes.
-        "action_out": config.action.width,
-        # Action token and time embedding, side by side before the first MLP layer.
-        "action_and_time": 2 * config.action.width,
+        "action_out": width,
+        **{name: size for name, (size, _) in mixing.items()},
         "action_mlp": config.action.mlp_dim,
         "heads": config.num_heads,
         "kv_heads": config.num_kv_heads,
@@ -123,3 +132,12 @@ def axis_sizes(config: Pi0Config) -> dict[str, int]:
         "vocab": config.vocab_size,
         "dims": config.action_dim,
     }
+
+
+def _mixing_widths(action: int, *, pi05: bool) -> dict[str, tuple[int, str]]:
+    """The axis along which time enters the action expert: its size, and what that is."""
+    if pi05:
+        # Scale, shift and gate of a norm, side by side.
+        return {"modulation": (3 * action, "three times the width of the action expert")}
+    # Action token and time embedding, side by side before the first MLP layer.
+    return {"action_and_time": (2 * action, "twice the width of the action expert")}

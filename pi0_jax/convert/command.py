@@ -87,6 +87,12 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="leading action dimensions relative to the state (pi0_libero: 6)",
     )
+    parser.add_argument(
+        "--state-in-prompt",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether a pi0.5 reads its state as text (pi05_libero: no); default: yes",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
 
 
@@ -104,6 +110,7 @@ def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
         dtype=arguments.dtype,
         delta_dims=arguments.delta_dims,
         cameras=arguments.cameras,
+        state_in_prompt=arguments.state_in_prompt,
         overwrite=arguments.overwrite,
     )
 

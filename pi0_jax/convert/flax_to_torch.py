@@ -33,6 +33,7 @@ from pi0_jax.convert.source import ahead, parameters, progress_bar, tasks
 from pi0_jax.convert.to_policy import lossless, sha256
 from pi0_jax.convert.torch_export import WRITERS, notes
 from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
@@ -77,9 +78,14 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
         The summary to print, one line per fact.
 
     Raises:
-        InputError: no policy folder, or a weight is not finite.
+        InputError: no policy folder, a layout that does not take a pi0.5, or a weight is not
+            finite.
     """
     start, spec = time.monotonic(), spec_of(source)
+    if spec.model.pi05 and family != "openpi":
+        raise InputError(
+            f"--layout {family}: a pi0.5 can only be exported to openpi yet; use --layout openpi"
+        )
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
     dtype = lossless(source.info.dtypes)
     export_notes = notes(family, spec) + _condition_note(source)

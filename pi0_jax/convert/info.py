@@ -56,6 +56,7 @@ def describe(source: Source, path: Path, asset_id: str | None = None) -> Rows:
 def _weights(facts: CheckpointInfo) -> Rows:
     return [
         ("layout", facts.layout),
+        ("model", "pi0.5" if facts.config.pi05 else "pi0"),
         ("parameters", f"{parameters(facts.config):,} as {'/'.join(sorted(facts.dtypes))}"),
         ("keys", f"{len(facts.used)} used, {len(facts.unused)} known to be unused"),
         ("files", f"{len(facts.files)}"),
@@ -89,10 +90,12 @@ def _robot(source: Source, found: FoundStats | InputError) -> Rows:
     rows = [("cameras", ", ".join(cameras) or "not said")]
     if isinstance(found, InputError):
         return [*rows, ("statistics", f"none: {found}")]
-    quantile = spec.quantile if spec else found.quantile
+    quantile = spec.quantile if spec else found.by_quantiles(pi05=source.info.config.pi05)
     width = len(spec.robot.actions) if spec else declared.action_dim
     width = width or own_width(found.stats.actions)
     delta = spec.delta_dims if spec else 0
+    if spec and spec.model.pi05:
+        rows.append(("state", "text in the prompt" if spec.state_in_prompt else "not read"))
     relative = f", the first {delta} relative to the state" if delta else ""
     return [
         *rows,

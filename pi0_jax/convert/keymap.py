@@ -13,6 +13,7 @@ and up). Both sides' shapes follow from the names and one dict of sizes.
     vlm action vision         residual widths             vlm_mlp action_mlp vision_mlp
     heads kv_heads head_dim   attention of both experts   vision_heads vision_head_dim
     positions patch_y patch_x rgb vocab      dims: padded state and action dimension
+    modulation                three times action: scale, shift and gate of a norm of pi0.5
 """
 
 import math
@@ -208,8 +209,28 @@ def _vision_dense(name: str, key: str, fan_in: str, fan_out: str) -> tuple[Leaf,
     )
 
 
-def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
-    """One expert: `suffix` is "" or "_1" in our paths, `tower` a prefix of the layout."""
+def _norm(path: str, key: str, axes: str, *, adaptive: bool) -> tuple[Leaf, ...]:
+    """A norm of a decoder: its scale, or (adaptive) the layer that makes scale, shift and gate."""
+    width = axes.removeprefix("depth ")
+    if not adaptive:
+        return (Leaf(f"{path}/scale", axes, (Tensor(f"{key}.weight", width),)),)
+    kernel = Tensor(f"{key}.dense.weight", f"modulation {width}")
+    bias = Tensor(f"{key}.dense.bias", "modulation")
+    return (
+        Leaf(f"{path}/Dense_0/kernel", f"{axes} modulation", (kernel,)),
+        Leaf(f"{path}/Dense_0/bias", axes.replace(width, "modulation"), (bias,)),
+    )
+
+
+def _decoder(suffix: str, tower: str, width: str, *, adaptive: bool = False) -> tuple[Leaf, ...]:
+    """One expert.
+
+    Args:
+        suffix: "" or "_1" in our paths.
+        tower: name of its prefix in the layout.
+        width: its residual axis.
+        adaptive: whether its norms are those of pi0.5.
+    """
     # PyTorch's attention matrices are flat: their rows run over heads, then over the dimensions
     # of one head. Ours keep heads and head dimensions as two axes.
     ours, theirs = "PaliGemma/llm/layers/", f"{{{tower}}}.layers.{{i}}."
@@ -249,22 +270,20 @@ def _decoder(suffix: str, tower: str, width: str) -> tuple[Leaf, ...]:
             f"{hidden} {width}",
             Tensor(f"{mlp}down_proj.weight", f"{width} {hidden}"),
         ),
-        leaf(
-            f"pre_attention_norm{suffix}/scale",
-            width,
-            Tensor(f"{theirs}input_layernorm.weight", width),
+        *_norm(
+            f"{ours}pre_attention_norm{suffix}",
+            f"{theirs}input_layernorm",
+            f"depth {width}",
+            adaptive=adaptive,
         ),
-        leaf(
-            f"pre_ffw_norm{suffix}/scale",
-            width,
-            Tensor(f"{theirs}post_attention_layernorm.weight", width),
+        *_norm(
+            f"{ours}pre_ffw_norm{suffix}",
+            f"{theirs}post_attention_layernorm",
+            f"depth {width}",
+            adaptive=adaptive,
         ),
         # One per expert, not per layer.
-        Leaf(
-            f"PaliGemma/llm/final_norm{suffix}/scale",
-            width,
-            (Tensor(f"{{{tower}}}.norm.weight", width),),
-        ),
+        *_norm(f"PaliGemma/llm/final_norm{suffix}", f"{{{tower}}}.norm", width, adaptive=adaptive),
     )
 
 
@@ -285,7 +304,7 @@ EMBEDDING = Leaf(
     "vocab vlm",
     (Tensor("{vlm}.embed_tokens.weight", "vocab vlm"),),
 )
-LEAVES: tuple[Leaf, ...] = (
+_PALIGEMMA: tuple[Leaf, ...] = (
     # Image tower (SigLIP). The patch embedding is a convolution, [out, in, y, x] in PyTorch.
     _vision(
         "embedding/kernel",
@@ -330,9 +349,12 @@ LEAVES: tuple[Leaf, ...] = (
     *_vision_norm("Transformer/encoder_norm", "post_layernorm", "vision"),
     # From the image tower's width to that of the language model.
     *_dense("PaliGemma/img/head", "{projector}.linear", "vision", "vlm"),
-    # Language model and action expert.
+    # Language model.
     EMBEDDING,
     *_decoder("", "vlm", "vlm"),
+)
+LEAVES: tuple[Leaf, ...] = (
+    *_PALIGEMMA,
     *_decoder("_1", "expert", "action"),
     # State, noisy actions and time into the action expert, and its output back to actions.
     *_dense("state_proj", "{inputs}state_proj", "dims", "action"),
@@ -341,7 +363,22 @@ LEAVES: tuple[Leaf, ...] = (
     *_dense("action_time_mlp_out", "{inputs}action_time_mlp_out", "action", "action_out"),
     *_dense("action_out_proj", "{output}action_out_proj", "action", "dims"),
 )
-"""The 50 leaves of the official tree."""
+"""The 50 leaves of the official tree of pi0."""
+
+PI05_LEAVES: tuple[Leaf, ...] = (
+    *_PALIGEMMA,
+    *_decoder("_1", "expert", "action", adaptive=True),
+    *_dense("action_in_proj", "{inputs}action_in_proj", "dims", "action"),
+    *_dense("time_mlp_in", "{inputs}time_mlp_in", "action", "action_out"),
+    *_dense("time_mlp_out", "{inputs}time_mlp_out", "action", "action_out"),
+    *_dense("action_out_proj", "{output}action_out_proj", "action", "dims"),
+)
+"""The 51 leaves of the official tree of pi0.5."""
+
+
+def leaves(*, pi05: bool) -> tuple[Leaf, ...]:
+    """The official tree of pi0.5 or of pi0."""
+    return PI05_LEAVES if pi05 else LEAVES
 
 
 def axis_names(axes: str) -> list[str]:

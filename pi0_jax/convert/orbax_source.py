@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
-from pi0_jax.convert.keymap import LEAVES, Leaf, groups
+from pi0_jax.convert.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
+from pi0_jax.convert.keymap import LEAVES, PI05_LEAVES, Leaf, groups, leaves
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
@@ -65,12 +65,14 @@ class OrbaxSource:
         self.spec = load_spec(path) if is_policy(path) else None
         self._tree = TreeReader(store)
         self._keys, notes = official_names(self._tree.shapes)
-        _refuse_pi05(self._keys, path)
-        self._stored = {leaf.path: _stored(leaf, self._keys) for leaf in LEAVES}
+        pi05 = _is_pi05(self._keys)
+        self._stored = {leaf.path: _stored(leaf, self._keys) for leaf in leaves(pi05=pi05)}
         # Only weights of which at least one factor is stored have an adapter.
         self._lora = {s.path: _adapters(s.path) for s in self._stored.values()}
         self._lora = {path: ab for path, ab in self._lora.items() if self._keys.keys() & {*ab}}
         sizes = self._account(path)
+        if pi05 and not (self.spec or horizon):
+            notes.append(HORIZON_ASSUMED)
         self.info = CheckpointInfo(
             layout="pi0_jax policy" if self.spec else "openpi orbax",
             config=self._config(sizes, path, horizon),
@@ -197,11 +199,10 @@ def _instead(path: Path) -> str:
     return f"found {', '.join(there[:8]) if there else 'an empty folder'}"
 
 
-def _refuse_pi05(keys: dict[str, str], path: Path) -> None:
-    if "time_mlp_in/kernel" in keys:
-        raise InputError(
-            f"{path}: this is a pi0.5 checkpoint (it has time_mlp_in); only pi0 is supported"
-        )
+def _is_pi05(keys: dict[str, str]) -> bool:
+    # By majority, so that a stray or a missing leaf is reported as such.
+    hits = [sum(leaf.path in keys for leaf in table) for table in (LEAVES, PI05_LEAVES)]
+    return hits[1] > hits[0]
 
 
 def _stored(leaf: Leaf, keys: dict[str, str]) -> StoredLeaf:

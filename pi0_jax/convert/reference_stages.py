@@ -1,7 +1,7 @@
 """The network stage by stage, so that a mismatch points at a part of it.
 
 Axis letters: b batch, c camera, H action horizon, d padded action dimension, p prefix token,
-s suffix token (the state and H actions), w width of an expert.
+s suffix token (the state and H actions; in a pi0.5 the actions), w width of an expert.
 """
 
 from functools import partial
@@ -69,7 +69,8 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
     Returns:
         Arrays under their names in the golden file: prefix_tokens [b, p, w], prefix_mask
         bool[b, p], positions int32[b, p + s], suffix_tokens and suffix_out [b, s, w], v_t and
-        v_at_t1 float32[b, H, d], loss float32[b, H], mean_loss a scalar.
+        v_at_t1 float32[b, H, d], loss float32[b, H], mean_loss a scalar; of a pi0.5 also
+        adarms_cond [b, w].
     """
     # The reference has one suffix row per observation: [b, H, d] -> [b, 1, H, d]
     model, t = Pi0(config), flow_in["time"][:, None]
@@ -78,6 +79,7 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
     tokens, prefix_mask = model.embed_prefix(params, obs)
     cache = model.encode_prefix(params, obs)
     suffix = model.embed_suffix(params, jnp.asarray(obs.state), x_t, t, None)
+    clock = model.clock(params, t)
     v_t = model.velocity(params, cache, jnp.asarray(obs.state), x_t, t)
     loss = flow.matching_error(v_t, actions, noise)
     # The reference computes prefix and suffix in one sequence, so positions go through.
@@ -87,13 +89,14 @@ def forward(config: Pi0Config, params: Any, obs: Observation, flow_in: Arrays) -
         "prefix_mask": prefix_mask,
         "positions": jnp.concatenate([mask.positions(prefix_mask), own], axis=1),
         "suffix_tokens": suffix[:, 0],
-        "suffix_out": model.decode_suffix(params, cache, suffix)[:, 0],
+        "suffix_out": model.decode_suffix(params, cache, suffix, clock)[:, 0],
         "v_t": v_t[:, 0],
         "v_at_t1": model.velocity(params, cache, jnp.asarray(obs.state), noise, jnp.ones_like(t))[
             :, 0
         ],
         "loss": loss[:, 0],
         "mean_loss": loss.mean(),
+        **({} if clock is None else {"adarms_cond": clock[:, 0]}),
     }
 
 

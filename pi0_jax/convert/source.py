@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from pi0_jax.convert.architecture import axis_sizes
-from pi0_jax.convert.keymap import LEAVES, Leaf, shape
+from pi0_jax.convert.keymap import Leaf, leaves, shape
 from pi0_jax.convert.layout_copy import contiguous
 from pi0_jax.io.metrics_writer import Progress
 from pi0_jax.io.orbax_tree import nest
@@ -93,7 +93,7 @@ class LayerArray:
 def leaf_shapes(config: Pi0Config) -> dict[str, tuple[int, ...]]:
     """Path of every official leaf to its shape."""
     sizes = axis_sizes(config)
-    return {leaf.path: shape(leaf.axes, sizes) for leaf in LEAVES}
+    return {leaf.path: shape(leaf.axes, sizes) for leaf in leaves(pi05=config.pi05)}
 
 
 def parameters(config: Pi0Config) -> int:
@@ -129,8 +129,8 @@ def ahead(work: Callable[[T], U], tasks: Iterable[T]) -> Iterator[U]:
 
 
 def tasks(config: Pi0Config) -> list[tuple[Leaf, int | None]]:
-    """Every layer of every leaf, in the order of `keymap.LEAVES`."""
-    return [(leaf, i) for leaf in LEAVES for i in layers(leaf, config)]
+    """Every layer of every leaf, in the order of `keymap.leaves`."""
+    return [(leaf, i) for leaf in leaves(pi05=config.pi05) for i in layers(leaf, config)]
 
 
 def layer_arrays(source: Source, dtype: str) -> Iterator[LayerArray]:

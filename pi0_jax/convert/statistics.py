@@ -28,13 +28,18 @@ class FoundStats(NamedTuple):
         stats: statistics of the raw state and of the actions.
         asset_id: name of their folder under assets/.
         where: the file they came from, for messages.
-        quantile: whether the policy normalises by quantiles instead of z-scores.
+        quantile: whether the policy normalises by quantiles instead of z-scores; None where the
+            layout leaves that to the model.
     """
 
     stats: NormStats
     asset_id: str
     where: str
-    quantile: bool = False
+    quantile: bool | None = None
+
+    def by_quantiles(self, *, pi05: bool) -> bool:
+        """Whether to normalise by quantiles: what the layout says, else as openpi's model does."""
+        return pi05 if self.quantile is None else self.quantile
 
 
 def from_file(path: Path, asset_id: str | None) -> FoundStats:

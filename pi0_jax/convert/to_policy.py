@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_jax.convert.keymap import LEAVES
+from pi0_jax.convert.keymap import leaves
 from pi0_jax.convert.source import (
     Source,
     layer_arrays,
@@ -48,6 +48,7 @@ class ConvertRequest:
         dtype: name of the dtype to write; None for one that loses nothing.
         delta_dims: number of leading action dimensions that are relative to the state.
         cameras: names in order; None for those of the source.
+        state_in_prompt: whether a pi0.5 reads its state as text; None for what the source says.
         overwrite: whether to replace an earlier policy folder.
     """
 
@@ -57,6 +58,7 @@ class ConvertRequest:
     dtype: str | None
     delta_dims: int
     cameras: tuple[str, ...] | None
+    state_in_prompt: bool | None
     overwrite: bool
 
 
@@ -88,9 +90,13 @@ def convert(
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
-        manifest = _manifest(source, found, request, dtype, digests.result())
+        notes = source.info.notes + _state_note(source, declared, request)
+        manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
-    return _summary(source, found, request, spec, dtype, time.monotonic() - start)
+    notes += _tokenizer_note(request)
+    return _summary(source, found, notes, spec, dtype, time.monotonic() - start) + (
+        f"\n{'written':<12}{request.destination}"
+    )
 
 
 def policy_spec(
@@ -112,8 +118,38 @@ def policy_spec(
         execute_steps=min(declared.execute_steps or _EXECUTE_STEPS, model.action_horizon),
         delta_dims=request.delta_dims,
         asset_id=found.asset_id,
-        quantile=found.quantile,
+        quantile=_quantile(found, pi05=model.pi05),
+        state_in_prompt=_state_in_prompt(model.pi05, declared, request),
     )
+
+
+def _quantile(found: FoundStats, *, pi05: bool) -> bool:
+    chosen = found.by_quantiles(pi05=pi05)
+    if chosen and any(part.q01 is None for part in (found.stats.state, found.stats.actions)):
+        raise InputError(
+            f"{found.where}: the policy normalises by quantiles and these statistics have no q01 "
+            "and q99; give --norm-stats FILE with them"
+        )
+    return chosen
+
+
+def _state_in_prompt(pi05: bool, declared: TorchConfig, request: ConvertRequest) -> bool:
+    if request.state_in_prompt and not pi05:
+        raise InputError("--state-in-prompt: a pi0 reads its state by state_proj; leave it out")
+    if request.state_in_prompt is not None:
+        return request.state_in_prompt
+    # openpi's `Pi0Config.discrete_state_input` is on unless a pi0.5's config turns it off.
+    return pi05 if declared.state_in_prompt is None else declared.state_in_prompt
+
+
+def _state_note(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
+    said = request.state_in_prompt is not None or declared.state_in_prompt is not None
+    if said or not source.info.config.pi05:
+        return []
+    return [
+        "the prompt is assumed to hold the state as text; for a policy without that, as "
+        "pi05_libero, give --no-state-in-prompt"
+    ]
 
 
 def _robot(
@@ -152,7 +188,7 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
     shapes, bad = leaf_shapes(config), []
     total = len(tasks(config))
     with TreeWriter(path) as writer, progress_bar(title, total) as progress:
-        for leaf in LEAVES:
+        for leaf in leaves(pi05=config.pi05):
             layered = leaf.depth is not None
             writer.create(f"params/{leaf.path}", shapes[leaf.path], dtype, layered=layered)
         # A write needs its array until it is done. Waiting for the one before keeps at most two
@@ -205,7 +241,6 @@ def _manifest(
         "statistics": found.where,
         "source_dtypes": sorted(info.dtypes),
         "dtype": dtype,
-        "notes": info.notes,
         "keys_used": info.used,
         "keys_unused": info.unused,
         "versions": versions(),
@@ -221,7 +256,7 @@ def _tokenizer_note(request: ConvertRequest) -> list[str]:
 def _summary(
     source: Source,
     found: FoundStats,
-    request: ConvertRequest,
+    notes: list[str],
     spec: PolicySpec,
     dtype: str,
     seconds: float,
@@ -231,7 +266,8 @@ def _summary(
     rows: Sequence[tuple[str, str]] = (
         ("layout", info.layout),
         ("keys", f"{len(info.used)} used, {len(info.unused)} known to be unused, none left over"),
-        ("leaves", f"{len(LEAVES)} official, and cond_embed"),
+        ("model", "pi0.5" if model.pi05 else "pi0"),
+        ("leaves", f"{len(leaves(pi05=model.pi05))} official, and cond_embed"),
         ("parameters", f"{count:,}"),
         ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
         ("dtype", f"{'/'.join(sorted(info.dtypes))} -> {dtype}"),
@@ -240,7 +276,6 @@ def _summary(
         ("cameras", ", ".join(spec.robot.cameras)),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         ("time", duration(seconds)),
-        *(("note", note) for note in [*info.notes, *_tokenizer_note(request)]),
-        ("written", str(request.destination)),
+        *(("note", note) for note in notes),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)

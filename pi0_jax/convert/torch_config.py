@@ -25,6 +25,7 @@ class TorchConfig:
         state_dim: width of the raw state.
         action_dim: width of the raw action.
         normalization: lerobot's mode for "STATE" and "ACTION".
+        state_in_prompt: whether a pi0.5 reads its state as text in the prompt.
         is_transformers: whether transformers wrote it.
     """
 
@@ -37,6 +38,7 @@ class TorchConfig:
     state_dim: int | None = None
     action_dim: int | None = None
     normalization: dict[str, str] = field(default_factory=dict)
+    state_in_prompt: bool | None = None
     is_transformers: bool = False
 
 
@@ -96,7 +98,10 @@ def _lerobot(values: dict[str, Any]) -> TorchConfig:
 
 def _openpi(values: dict[str, Any]) -> TorchConfig:
     return TorchConfig(
-        action_horizon=values.get("action_horizon"), prompt_length=values.get("max_token_len")
+        action_horizon=values.get("action_horizon"),
+        prompt_length=values.get("max_token_len"),
+        # openpi's own name, which our exports write; its train_pytorch.py does not.
+        state_in_prompt=values.get("discrete_state_input"),
     )
 
 

@@ -44,6 +44,8 @@ def write_openpi(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -
         "max_token_len": model.prompt_length,
         **_VARIANTS,
         "precision": dtype,
+        # Names of openpi's `Pi0Config`; what its PyTorch code reads is its own training config.
+        **({"pi05": True, "discrete_state_input": spec.state_in_prompt} if model.pi05 else {}),
     }
     _write(folder / "config.json", config)
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
@@ -118,7 +120,13 @@ def notes(family: str, spec: PolicySpec) -> list[str]:
         )
     if spec.delta_dims and family == "openpi":
         found.append("use a config with extra_delta_transform=True")
-    if spec.quantile and family == "openpi":
+    if spec.model.pi05:
+        # The horizon and how the state is read stand in openpi's training config, not in files.
+        found.append(
+            f"use a config with Pi0Config(pi05=True, action_horizon={spec.model.action_horizon}, "
+            f"discrete_state_input={spec.state_in_prompt})"
+        )
+    if spec.quantile and not spec.model.pi05 and family == "openpi":
         found.append("normalised by quantiles: use a config with use_quantile_norm")
     # The width and depth of gemma_2b.
     if family != "transformers" and (spec.model.vlm.width, spec.model.depth) != (2048, 18):

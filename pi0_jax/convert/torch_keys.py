@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, LEAVES, Leaf, Tensor, TorchLayout
+from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, Leaf, Tensor, TorchLayout, leaves
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 
@@ -18,35 +18,32 @@ _OPTIONAL_LEVEL = ("vision_tower.vision_model.", "vision_tower.")
 _EXPERT_WORDS, _WORDS = "vocab action", "vocab vlm"
 
 
-def recognise(keys: Iterable[str], path: Path) -> TorchLayout:
-    """The layout whose names fit most of the keys.
+def recognise(keys: Iterable[str], path: Path) -> tuple[TorchLayout, bool]:
+    """The layout whose names fit most of the keys, and whether the model is a pi0.5.
 
     Args:
         keys: names of the tensors, without the optional level.
         path: where they lie, for messages.
 
     Raises:
-        InputError: the keys are those of pi0.5, or no layout fits.
+        InputError: no layout fits.
     """
     names = set(keys)
-    if any("time_mlp_in" in key and "action_time_mlp_in" not in key for key in names):
-        raise InputError(
-            f"{path}: this is a pi0.5 checkpoint (it has time_mlp_in); only pi0 is supported"
-        )
-    tensors = [tensor for leaf in LEAVES for tensor in leaf.tensors]
     # Layer 0 of each tensor: every layout has it, and the depth is not known yet.
-    scores = {
-        layout.name: sum(layout.key(tensor) in names for tensor in tensors) for layout in LAYOUTS
-    }
-    best = max(LAYOUTS, key=lambda layout: scores[layout.name])
+    choices = [
+        (layout, pi05, [layout.key(t) in names for leaf in leaves(pi05=pi05) for t in leaf.tensors])
+        for layout in LAYOUTS
+        for pi05 in (False, True)
+    ]
+    layout, pi05, found = max(choices, key=lambda choice: sum(choice[2]))
     # Half is enough, so that an incomplete checkpoint gets the list of what it lacks.
-    if scores[best.name] < len(tensors) // 2:
+    if sum(found) < len(found) // 2:
         some = ", ".join(sorted(names)[:3])
         raise InputError(
             f"{path}: {len(names)} keys of no known pi0 layout, such as {some}; known: "
             + ", ".join(layout.name for layout in LAYOUTS)
         )
-    return best
+    return layout, pi05
 
 
 def check_family(layout: TorchLayout, family: str, config: TorchConfig, path: Path) -> None:
@@ -86,16 +83,19 @@ def without_optional_level(keys: Iterable[str], path: Path) -> dict[str, str]:
     return found
 
 
-def expected_keys(layout: TorchLayout, depths: dict[str, int], embedding: str) -> Expected:
+def expected_keys(
+    layout: TorchLayout, depths: dict[str, int], embedding: str, *, pi05: bool
+) -> Expected:
     """Every key that a complete checkpoint has.
 
     Args:
         layout: prefixes of the names.
         depths: axis name ("depth", "vision_depth") to number of layers.
         embedding: key of the token embedding.
+        pi05: whether the model is a pi0.5.
     """
     found: Expected = {}
-    for leaf in LEAVES:
+    for leaf in leaves(pi05=pi05):
         for i in range(depths[leaf.depth] if leaf.depth else 1):
             for tensor in leaf.tensors:
                 key = embedding if leaf is EMBEDDING else layout.key(tensor, i)

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from pi0_jax.convert import torch_keys
-from pi0_jax.convert.architecture import Settings, config_from_sizes, vote
+from pi0_jax.convert.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
 from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
 from pi0_jax.convert.layout_copy import fill
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.convert.torch_config import read_config
 from pi0_jax.convert.torch_files import open_tensors
+from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 
 
@@ -51,14 +52,18 @@ class TorchSource:
         keys = torch_keys.without_optional_level(self.tensors.shapes, path)
         # Statistics among the weights are read by `statistics.from_tensors`.
         self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
-        self.layout = torch_keys.recognise(self._keys, path)
+        self.layout, self._pi05 = torch_keys.recognise(self._keys, path)
+        if self._pi05 and self.layout.family != "openpi":
+            raise InputError(
+                f"{path}: the keys are those of a pi0.5 of {self.layout.name}, which cannot be "
+                "converted yet; convert the checkpoint that openpi wrote"
+            )
         torch_keys.check_family(self.layout, family, self.config, path)
         self._embedding = torch_keys.embedding_key(self.layout, self._keys)
         grouped = self._account(path)
         self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
-        settings = Settings(
-            horizon or self.config.action_horizon or 50, self.config.prompt_length or 48
-        )
+        known = horizon or self.config.action_horizon
+        settings = Settings(known or 50, self.config.prompt_length)
         unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
         self.info = CheckpointInfo(
@@ -68,7 +73,7 @@ class TorchSource:
             files=self.tensors.files,
             used=sorted(used),
             unused={self._keys[key]: why for key, (_, why) in unused.items()},
-            notes=[self._heads_note()],
+            notes=[self._heads_note(), *[HORIZON_ASSUMED] * (self._pi05 and not known)],
         )
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
@@ -102,7 +107,7 @@ class TorchSource:
             "depth": torch_keys.depth(self._keys, f"{self.layout.vlm}.layers."),
             "vision_depth": torch_keys.depth(self._keys, f"{self.layout.vision}.encoder.layers."),
         } | self.config.depths
-        expected = torch_keys.expected_keys(self.layout, depths, self._embedding)
+        expected = torch_keys.expected_keys(self.layout, depths, self._embedding, pi05=self._pi05)
         unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         axes = {key: tensor.axes for key, (_, tensor) in expected.items()}
         axes |= {key: names for key, (names, _) in unused.items()}

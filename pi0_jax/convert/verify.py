@@ -33,6 +33,7 @@ from pi0_jax.types import Observation
 TOLERANCES = {
     "prefix_tokens": 1e-4,
     "suffix_tokens": 1e-4,
+    "adarms_cond": 1e-4,
     "suffix_out": 5e-4,
     "v_t": 2e-4,
     "v_at_t1": 2e-4,

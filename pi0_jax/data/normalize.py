@@ -46,8 +46,9 @@ def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
 
     Args:
         values: all samples.
-        std_floor: smallest standard deviation, in the unit of the values. Without it, a dimension
-            that hardly moves would have its rounding errors normalised to large values.
+        std_floor: smallest standard deviation, in the unit of the values, and smallest distance of
+            the quantiles from their middle. Without it, a dimension that hardly moves would have
+            its rounding errors normalised to large values.
 
     Raises:
         InputError: there is no sample, or a value is not finite.
@@ -57,6 +58,8 @@ def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
         raise InputError(f"statistics need finite samples, got shape {values.shape}")
     # The standard deviation of all samples (ddof 0), as openpi's running statistics compute it.
     q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
+    middle = (q01 + q99) / 2
+    q01, q99 = np.minimum(q01, middle - std_floor), np.maximum(q99, middle + std_floor)
     return Stats(values.mean(0), np.maximum(values.std(0), std_floor), q01, q99)
 
 

@@ -1,8 +1,11 @@
 """Prompt to token ids and mask: PaliGemma's sentencepiece, or bytes for models from scratch.
 
-Axis letter: t prompt token.
+A pi0.5 reads its state as text in the prompt: every value as the number of its bin in [-1, 1].
+
+Axis letters: t prompt token, e state dimension.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +16,25 @@ import sentencepiece
 
 from pi0_jax.errors import InputError
 
+STATE_BINS = 256
+"""Bins of [-1, 1], each as wide as the others; a state below -1 has number -1 (openpi)."""
+
 
 class Tokenizer(Protocol):
-    """Turns a cleaned prompt into ids, with begin-of-sequence and a final newline."""
+    """Turns a prompt into ids that start with begin-of-sequence."""
 
     @property
     def kind(self) -> str:
         """Name of the tokenizer in config.json."""
         ...
 
-    def encode(self, prompt: str) -> list[int]:
-        """Token ids of any length."""
+    def encode(self, prompt: str, state: Sequence[int] | None = None) -> list[int]:
+        """Token ids of any length.
+
+        Args:
+            prompt: the instruction; it is cleaned.
+            state: the state as numbers of bins; None for a prompt without it.
+        """
         ...
 
 
@@ -33,9 +44,10 @@ class ByteTokenizer:
 
     kind: str = "bytes"
 
-    def encode(self, prompt: str) -> list[int]:
-        """[bos] + bytes + newline; vocabulary 258."""
-        return [1] + [byte + 2 for byte in (clean(prompt) + "\n").encode()]
+    def encode(self, prompt: str, state: Sequence[int] | None = None) -> list[int]:
+        """[bos] + bytes, and without a state a newline; vocabulary 258."""
+        text = clean(prompt) + "\n" if state is None else with_state(prompt, state)
+        return [1] + [byte + 2 for byte in text.encode()]
 
 
 @dataclass(frozen=True)
@@ -59,9 +71,11 @@ class PaligemmaTokenizer:
             )
         return sentencepiece.SentencePieceProcessor(model_file=str(self.model))
 
-    def encode(self, prompt: str) -> list[int]:
-        """[bos] + pieces + newline piece, as openpi's PaligemmaTokenizer."""
+    def encode(self, prompt: str, state: Sequence[int] | None = None) -> list[int]:
+        """[bos] + pieces, and without a state a newline piece, as openpi's PaligemmaTokenizer."""
         pieces = self._processor
+        if state is not None:
+            return [pieces.bos_id(), *pieces.encode(with_state(prompt, state))]
         # The newline is encoded by itself: joined to the last word it could merge into one piece.
         return [pieces.bos_id(), *pieces.encode(clean(prompt)), *pieces.encode("\n")]
 
@@ -69,6 +83,23 @@ class PaligemmaTokenizer:
 def clean(prompt: str) -> str:
     """Strips, and turns underscores and newlines into spaces (openpi `tokenizer.py`)."""
     return prompt.strip().replace("_", " ").replace("\n", " ")
+
+
+def state_bins(state: np.ndarray) -> list[int]:
+    """Numbers of the bins of a normalised state float[e]: -1 below -1, then 0 to 255."""
+    edges = np.linspace(-1, 1, STATE_BINS + 1)[:-1]
+    # The number of edges that a value has reached, less one.
+    return (np.digitize(state, edges) - 1).tolist()
+
+
+def longest_state(width: int) -> list[int]:
+    """The bins of a state of `width` values that need the most tokens."""
+    return [STATE_BINS - 1] * width
+
+
+def with_state(prompt: str, state: Sequence[int]) -> str:
+    """What a pi0.5 reads, such as "Task: lift it, State: 12 255;" and "Action: " on a new line."""
+    return f"Task: {clean(prompt)}, State: {' '.join(map(str, state))};\nAction: "
 
 
 def pad_prompt(ids: list[int], length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """RawObs to Observation, and actions back: the ONE path of training, rollout and evaluation.
 
 Order as in openpi: delta, normalise, resize, tokenise, zero-pad. Padding comes last, so it is
-exactly 0.
+exactly 0, and a state that a pi0.5 reads as text has the robot's own width.
 
 Axis letters: b batch, c camera, h w image, t prompt token, H horizon, e robot's own dimension,
 d padded dimension.
@@ -16,7 +16,7 @@ from PIL import Image
 from pi0_jax.data import normalize
 from pi0_jax.data.branches import EMBEDDING, branch_prompt
 from pi0_jax.data.normalize import NormStats, Stats
-from pi0_jax.data.tokenizer import Tokenizer, pad_prompt
+from pi0_jax.data.tokenizer import Tokenizer, longest_state, pad_prompt, state_bins
 from pi0_jax.episode import RawObs
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
@@ -37,6 +37,7 @@ class Transforms:
             for none. The checkpoint `pi0_libero` needs 6, although LIBERO's actions are deltas.
         quantile: normalise by quantiles instead of z-scores.
         branch_mode: how the branches of guidance differ (`data/branches.py`).
+        state_in_prompt: write the normalised state into the prompt, as most pi0.5 read it.
     """
 
     image_size: int
@@ -48,6 +49,7 @@ class Transforms:
     delta_dims: int = 0
     quantile: bool = False
     branch_mode: str = EMBEDDING
+    state_in_prompt: bool = False
 
     def observe(self, observations: Sequence[RawObs]) -> Observation:
         """Converts b raw observations into host arrays with leading axis b.
@@ -55,7 +57,7 @@ class Transforms:
         The prompts are those of the conditional branch.
         """
         images = np.stack([self.images(obs.images) for obs in observations])  # [b, c, h, w, 3]
-        prompt, prompt_mask = self.prompts([obs.prompt for obs in observations])
+        prompt, prompt_mask = self.prompts(observations)
         return Observation(
             images=images,
             image_mask=np.stack([_camera_mask(obs) for obs in observations]),
@@ -65,19 +67,36 @@ class Transforms:
         )
 
     def prompts(
-        self, prompts: Sequence[str], positive: bool = True
+        self, observations: Sequence[RawObs], positive: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
         """int32[b, t] ids and bool[b, t] masks of the conditional or the unconditional branch."""
-        rows = [self.prompt(branch_prompt(self.branch_mode, text, positive)) for text in prompts]
+        rows = [
+            self.prompt(branch_prompt(self.branch_mode, obs.prompt, positive), obs.state)
+            for obs in observations
+        ]
         return np.stack([ids for ids, _ in rows]), np.stack([mask for _, mask in rows])
 
     def images(self, images: np.ndarray) -> np.ndarray:
         """uint8[c, h, w, 3] to uint8[c, size, size, 3]."""
         return np.stack([resize_with_pad(image, self.image_size) for image in images])
 
-    def prompt(self, prompt: str) -> tuple[np.ndarray, np.ndarray]:
-        """int32[t] ids and bool[t] mask."""
-        return pad_prompt(self.tokenizer.encode(prompt), self.prompt_length)
+    def prompt(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int32[t] ids and bool[t] mask of a prompt at raw state float[e]."""
+        # The robot's own dimensions, before padding.
+        bins = (
+            state_bins(self._normalize(state, self.stats.state)) if self.state_in_prompt else None
+        )
+        return pad_prompt(self.tokenizer.encode(prompt, bins), self.prompt_length)
+
+    def check_prompt(self, prompt: str, positive: bool = True) -> None:
+        """Encodes an instruction with the longest state that there may be.
+
+        Raises:
+            InputError: it does not fit the model, or the tokenizer's file is missing.
+        """
+        text = branch_prompt(self.branch_mode, prompt, positive)
+        bins = longest_state(len(self.robot.state)) if self.state_in_prompt else None
+        pad_prompt(self.tokenizer.encode(text, bins), self.prompt_length)
 
     def state(self, state: np.ndarray) -> np.ndarray:
         """float[..., e] to normalised float32[..., d]."""

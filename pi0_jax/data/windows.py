@@ -189,7 +189,7 @@ def assemble(
     # A second prompt is stored only if the branches differ by their prompt.
     uncond: tuple[np.ndarray | None, np.ndarray | None] = None, None
     if has_two_prompts(transforms.branch_mode):
-        uncond = transforms.prompts([obs.prompt for obs in observations], positive=False)
+        uncond = transforms.prompts(observations, positive=False)
     return Batch(
         obs=transforms.observe(observations),
         actions=transforms.actions(actions, np.stack([obs.state for obs in observations])),

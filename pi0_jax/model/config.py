@@ -1,7 +1,7 @@
-"""The sizes of a pi0 in one frozen value, and the named presets."""
+"""The sizes of a pi0 or pi0.5 in one frozen value, and the named presets."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pi0_jax.errors import InputError, check_minima
@@ -55,6 +55,10 @@ class Pi0Config:
         prompt_length: number of prompt tokens t, padding included.
         compute_dtype: dtype of activations in both towers. Projections of state and actions,
             norms' statistics, the decoder's softmax and the output are always float32.
+        pi05: the architecture is pi0.5's (arXiv 2504.16054): the flow time scales, shifts and
+            gates every layer of the action expert (adaRMS), where pi0 mixes it into the action
+            tokens; and no token holds the state, which the prompt may hold as text
+            (`PolicySpec.state_in_prompt`).
     """
 
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -70,6 +74,7 @@ class Pi0Config:
     action_horizon: int = 50
     prompt_length: int = 48
     compute_dtype: str = "bfloat16"
+    pi05: bool = False
 
     def __post_init__(self) -> None:
         """Checks what must divide what.
@@ -132,6 +137,11 @@ def pi0() -> Pi0Config:
     return Pi0Config()
 
 
+def pi05() -> Pi0Config:
+    """The published pi0.5 (3,353,433,872 parameters): a prompt with room for the state as text."""
+    return replace(pi0(), pi05=True, prompt_length=200)
+
+
 def tiny() -> Pi0Config:
     """Every part of pi0 at a size that a CPU trains from scratch in a minute (0.7 M parameters)."""
     return Pi0Config(
@@ -152,7 +162,12 @@ def tiny() -> Pi0Config:
     )
 
 
-PRESETS = {"pi0": pi0, "tiny": tiny}
+def tiny_pi05() -> Pi0Config:
+    """`tiny` as a pi0.5."""
+    return replace(tiny(), pi05=True)
+
+
+PRESETS = {"pi0": pi0, "pi05": pi05, "tiny": tiny, "tiny_pi05": tiny_pi05}
 
 
 def preset(name: str) -> Pi0Config:

@@ -4,6 +4,10 @@ Expert 0 (the VLM) reads images and prompt once; expert 1 (actions) then attends
 values. Parameter names and axes are those of the official tree: expert 1's carry the suffix `_1`,
 and a leading axis l stacks the layers.
 
+In a pi0.5 the flow time enters every norm of expert 1 (adaRMS, as adaLN of arXiv 2212.09748): a
+`clock`, one vector per row, gives scale and shift of the normed tokens, and a gate on what the
+attention or the MLP behind the norm adds. Without a clock a norm has a learnt scale, and no gate.
+
 Axis letters: b batch, r suffix row (branch x time sample) of one observation, s query token,
 u key token, p prefix token, t token of any observation and row, d width, f MLP width, n query head,
 k key/value head, g queries per key head (n = k g), e head dimension, z key or value, l layer.
@@ -17,6 +21,7 @@ import jax.numpy as jnp
 
 from pi0_jax.model.config import ExpertConfig, Pi0Config
 from pi0_jax.model.layer_scan import ATTENTION, MLP, save_for_backward
+from pi0_jax.model.linen import apply
 from pi0_jax.types import Array
 
 Params = dict[str, Any]
@@ -28,12 +33,13 @@ _ATTENTION_WEIGHTS = ("q_einsum", "kv_einsum", "attn_vec_einsum")
 _LAYER_PARTS = ("mlp", "pre_attention_norm", "pre_ffw_norm")
 
 
-def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
-    """Returns x / rms(x) * (1 + scale), [..., d] in x's dtype; statistics are float32."""
+def rms_norm(x: jax.Array, scale: jax.Array, shift: jax.Array | None = None) -> jax.Array:
+    """Returns x / rms(x) * (1 + scale) + shift, [..., d] in x's dtype; statistics are float32."""
     x32 = x.astype(jnp.float32)
     variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)  # [..., 1]
     normed = x32 * jax.lax.rsqrt(variance + 1e-6)
-    return (normed * (1 + scale.astype(jnp.float32))).astype(x.dtype)
+    normed = normed * (1 + scale.astype(jnp.float32))
+    return (normed if shift is None else normed + shift.astype(jnp.float32)).astype(x.dtype)
 
 
 def rope(x: jax.Array, positions: jax.Array) -> jax.Array:
@@ -60,9 +66,34 @@ class RMSNorm(nn.Module):
     """`rms_norm` with its scale, stored as an offset from 1: zeros mean "no scaling"."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axis of [..., d]."""
-        return rms_norm(x, self.param("scale", nn.initializers.zeros, (x.shape[-1],)))
+    def __call__(
+        self, x: jax.Array, clock: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Normalises the last axis of [..., s, d].
+
+        Args:
+            x: tokens.
+            clock: [..., d] for adaRMS; None for a learnt scale.
+
+        Returns:
+            The normed tokens, and the gate [..., 1, d] of adaRMS or None.
+        """
+        width = x.shape[-1]
+        if clock is None:
+            return rms_norm(x, self.param("scale", nn.initializers.zeros, (width,))), None
+        # The official name, and zeros: a fresh layer adds nothing.
+        dense = nn.Dense(
+            3 * width, True, x.dtype, kernel_init=nn.initializers.zeros, name="Dense_0"
+        )
+        # One vector for all tokens of a row: [..., 1, 3 d]
+        modulation = save_for_backward(dense(clock), ATTENTION)[..., None, :]
+        scale, shift, gate = jnp.split(modulation, 3, axis=-1)
+        return rms_norm(x, scale, shift), gate
+
+
+def add(x: jax.Array, branch: jax.Array, gate: jax.Array | None) -> jax.Array:
+    """The residual sum x + gate * branch, [..., s, d]; without a gate x + branch."""
+    return x + (branch if gate is None else gate * branch)
 
 
 class Einsum(nn.Module):
@@ -147,25 +178,51 @@ class DecoderLayer(nn.Module):
         self.pre_ffw_norm = RMSNorm()
         self.mlp = Mlp(self.expert.mlp_dim)
 
-    def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Projects tokens to queries, keys and values; shapes as in `Attention.qkv`."""
-        return self.attn.qkv(self.pre_attention_norm(x), positions)
+    def qkv(
+        self, x: jax.Array, positions: jax.Array, clock: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+        """Queries, keys and values as in `Attention.qkv`, and the gate of the attention's output.
+
+        Args:
+            x: tokens [..., s, d].
+            positions: int32[..., s].
+            clock: [..., d] in a layer with adaRMS.
+        """
+        normed, gate = self.pre_attention_norm(x, clock)
+        return *self.attn.qkv(normed, positions), gate
 
     def key_value(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Projects tokens to keys and values: nothing else of the prefix's last layer is read."""
-        return self.attn.key_value(self.pre_attention_norm(x), positions)
+        normed, _ = self.pre_attention_norm(x)
+        return self.attn.key_value(normed, positions)
 
-    def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
-        """Adds the attention's output, then the MLP's: [..., s, d] to [..., s, d]."""
-        x = x + self.attn.out(attended)
-        return x + self.mlp(self.pre_ffw_norm(x))
+    def finish(
+        self,
+        x: jax.Array,
+        attended: jax.Array,
+        gate: jax.Array | None = None,
+        clock: jax.Array | None = None,
+    ) -> jax.Array:
+        """Adds the attention's output, then the MLP's: [..., s, d] to [..., s, d].
 
-    def __call__(self, x: jax.Array, positions: jax.Array) -> jax.Array:
+        Args:
+            x: tokens before the layer.
+            attended: [..., s, n, e].
+            gate: of the attention's output, as `qkv` gave it.
+            clock: [..., d] in a layer with adaRMS.
+        """
+        x = add(x, self.attn.out(attended), gate)
+        normed, gate = self.pre_ffw_norm(x, clock)
+        return add(x, self.mlp(normed), gate)
+
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, clock: jax.Array | None = None
+    ) -> jax.Array:
         """Self-attention without a mask: only to create the parameters."""
-        q, k, v = self.qkv(x, positions)
+        q, k, v, gate = self.qkv(x, positions, clock)
         mask = jnp.ones((x.shape[0], 1, x.shape[1]), bool)  # [b, 1, s]
         attended = attend(q[:, None], (k, v, mask))  # [b, 1, s, n, e]: one row
-        return self.finish(x, attended[:, 0])
+        return self.finish(x, attended[:, 0], gate, clock)
 
 
 def attend(
@@ -274,9 +331,9 @@ def expert_layers(llm: Params, expert: int) -> Params:
     return {"attn": attention} | {name: layers[name + suffix] for name in parts}
 
 
-def final_norm(llm: Params, expert: int, x: jax.Array) -> jax.Array:
-    """Applies the norm that follows the last layer of an expert: [..., d] to [..., d]."""
-    return rms_norm(x, llm[f"final_norm{_suffix(expert)}"]["scale"])
+def final_norm(llm: Params, expert: int, x: jax.Array, clock: jax.Array | None = None) -> jax.Array:
+    """Applies the norm behind the last layer of an expert, [..., s, d]; `clock` as in `RMSNorm`."""
+    return apply(RMSNorm(), llm[f"final_norm{_suffix(expert)}"], x, clock)[0]
 
 
 def embed_tokens(llm: Params, tokens: Array, dtype: jnp.dtype) -> jax.Array:
@@ -295,19 +352,28 @@ def init(config: Pi0Config, rng: jax.Array) -> Params:
         zip((config.vlm, config.action), rngs, strict=True)
     ):
         suffix = _suffix(expert)
-        stacked = _init_layers(config, sizes, expert_rng)
+        tokens = jnp.zeros((1, 1, sizes.width))
+        clock = tokens[:, 0] if config.pi05 and expert == 1 else None
+        stacked = _init_layers(config, sizes, expert_rng, tokens, clock)
         layers["attn"] |= {f"{name}{suffix}": w for name, w in stacked.pop("attn").items()}
         layers |= {f"{name}{suffix}": part for name, part in stacked.items()}
-        tree[f"final_norm{suffix}"] = {"scale": jnp.zeros(sizes.width)}
+        tree[f"final_norm{suffix}"] = RMSNorm().init(expert_rng, tokens, clock)["params"]
     table = jax.random.normal(embed_rng, (config.vocab_size, config.vlm.width))
     # `embed_tokens` multiplies by sqrt(width): with this scale a token has unit variance.
     tree["embedder"] = {"input_embedding": table * config.vlm.width**-0.5}
     return tree
 
 
-def _init_layers(config: Pi0Config, sizes: ExpertConfig, rng: jax.Array) -> Params:
+def _init_layers(
+    config: Pi0Config,
+    sizes: ExpertConfig,
+    rng: jax.Array,
+    tokens: jax.Array,
+    clock: jax.Array | None,
+) -> Params:
+    """Layers for such tokens [1, 1, d] and such a clock [1, d] or None."""
     layer = DecoderLayer(config, sizes)
-    example = jnp.zeros((1, 1, sizes.width)), jnp.zeros((1, 1), jnp.int32)
+    example = tokens, jnp.zeros((1, 1), jnp.int32), clock
     # One draw per layer, stacked along l: the parameters of a loop over depth.
     keys = jax.random.split(rng, config.depth)
     return dict(jax.vmap(lambda key: layer.init(key, *example)["params"])(keys))

@@ -33,8 +33,8 @@ def suffix_positions(prefix: jax.Array, length: int) -> jax.Array:
     return jnp.sum(prefix, axis=1, keepdims=True) + jnp.arange(length)
 
 
-def suffix_mask(horizon: int) -> jax.Array:
-    """bool[s, u] within the suffix: one state token, then `horizon` action tokens.
+def suffix_mask(horizon: int, states: int = 1) -> jax.Array:
+    """bool[s, u] within the suffix: `states` state tokens, then `horizon` action tokens.
 
     The state is computed without looking at the noisy actions, which see everything (openpi's
     prefix-LM mask with ar = 1, 1, 0, 0, ...). For three actions, row = query, column = key:
@@ -45,8 +45,9 @@ def suffix_mask(horizon: int) -> jax.Array:
         a1      1   1  1  1
         a2      1   1  1  1
 
-    Every suffix token also sees every real prefix token; the prefix never sees the suffix.
+    Every suffix token also sees every real prefix token; the prefix never sees the suffix. In
+    pi0.5, which has no state token, all actions see each other.
     """
     # Block 0 is the state, block 1 all actions; a token sees its own block and earlier ones.
-    block = (jnp.arange(1 + horizon) > 0).astype(jnp.int32)
+    block = (jnp.arange(states + horizon) >= states).astype(jnp.int32)
     return block[None, :] <= block[:, None]

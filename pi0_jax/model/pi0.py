@@ -15,8 +15,11 @@ A suffix row reads the whole prefix and its own tokens, never another row. Wheth
 wanted (`branch_ids`) enters in the action tokens a0 ... alone, never in the prefix. So both
 branches of guidance, and several noise and time samples, are rows r over one prefix cache.
 
-Axis letters: b batch, c camera, p prefix token, r suffix row, s suffix token (1 + H), H horizon,
-d padded action dimension, w width of the action expert, l layer.
+A pi0.5 (`config.pi05`) differs in the suffix alone. It has no state token, its action tokens do not
+hold the flow time, and instead the time enters every norm of expert 1 as a `clock`.
+
+Axis letters: b batch, c camera, p prefix token, r suffix row, s suffix token (1 + H; H in a pi0.5),
+H horizon, d padded action dimension, w width of the action expert, l layer.
 """
 
 import math
@@ -48,9 +51,10 @@ class Pi0:
     """The network as pure functions of a parameter tree.
 
     The tree is the official one, leaf for leaf (`PaliGemma/llm`, `PaliGemma/img`, `state_proj`,
-    `action_in_proj`, `action_time_mlp_in`, `action_time_mlp_out`, `action_out_proj`), plus
-    `cond_embed` float32[2, w], zero at first: a converted checkpoint acts as it did. A tree that
-    also has `lora` is read through these adapters.
+    `action_in_proj`, `action_time_mlp_in`, `action_time_mlp_out`, `action_out_proj`; in a pi0.5
+    `time_mlp_in` and `time_mlp_out`, and no `state_proj`), plus `cond_embed` float32[2, w], zero at
+    first: a converted checkpoint acts as it did. A tree that also has `lora` is read through these
+    adapters.
 
     Attributes:
         config: sizes.
@@ -81,19 +85,16 @@ class Pi0:
         """Random float32 parameters; `cond_embed` is zero."""
         c = self.config
         llm_rng, img_rng, *rngs = jax.random.split(rng, 7)
-        width = c.action.width
-        return {
-            "PaliGemma": {
-                "llm": gemma.init(c, llm_rng),
-                "img": siglip.init(c.vision, c.vlm.width, img_rng),
-            },
-            "state_proj": _init_dense(rngs[0], c.action_dim, width),
-            "action_in_proj": _init_dense(rngs[1], c.action_dim, width),
-            "action_time_mlp_in": _init_dense(rngs[2], 2 * width, width),
-            "action_time_mlp_out": _init_dense(rngs[3], width, width),
-            "action_out_proj": _init_dense(rngs[4], width, c.action_dim),
-            COND_EMBED: jnp.zeros((2, width)),
+        paligemma = {
+            "llm": gemma.init(c, llm_rng),
+            "img": siglip.init(c.vision, c.vlm.width, img_rng),
         }
+        # strict=False: a pi0.5 has one layer less than there are keys.
+        layers = {
+            name: _init_dense(key, *shape)
+            for key, (name, shape) in zip(rngs, _dense_shapes(c).items(), strict=False)
+        }
+        return {"PaliGemma": paligemma, **layers, COND_EMBED: jnp.zeros((2, c.action.width))}
 
     def embed_prefix(self, params: Params, obs: Observation) -> tuple[jax.Array, jax.Array]:
         """Tokens [b, p, vlm width] of images and prompt, and their mask bool[b, p]."""
@@ -117,7 +118,7 @@ class Pi0:
             x, positions, valid = carry
             p = lora.adapt(*at)
             # The prefix is one row: q [b, 1, p, n, e] over keys [b, p, k, e].
-            q, k, v = apply(layer, p, x, positions, method="qkv")
+            q, k, v, _ = apply(layer, p, x, positions, method="qkv")
             attended = self._attend(q[:, None], (k, v, valid[:, None]))[:, 0]
             return (apply(layer, p, x, attended, method="finish"), positions, valid), (k, v)
 
@@ -143,40 +144,65 @@ class Pi0:
     ) -> jax.Array:
         """State and action tokens, float32[b, r, s, w]; arguments as in `velocity`."""
         rows = x_t.shape[1]
-        state_token = _dense(params["state_proj"], state)[:, None, None]  # [b, 1, 1, w]
         action = _dense(params["action_in_proj"], x_t)  # [b, r, H, w]
         if branch_ids is not None:
             # The only place where the branch enters: [b, r, 1, w], equal for all H tokens.
             action += params[COND_EMBED].astype(jnp.float32)[branch_ids][:, :, None]
+        if self.config.pi05:
+            return action
         clock = jnp.broadcast_to(time_embedding(time, action.shape[-1])[:, :, None], action.shape)
         # Action and time are mixed per token, [b, r, H, 2 w] to [b, r, H, w].
         hidden = _dense(params["action_time_mlp_in"], jnp.concatenate([action, clock], axis=-1))
         action = _dense(params["action_time_mlp_out"], jax.nn.swish(hidden))
         # The state is the first token of every row: [b, r, 1 + H, w].
+        state_token = _dense(params["state_proj"], state)[:, None, None]  # [b, 1, 1, w]
         return jnp.concatenate([jnp.repeat(state_token, rows, axis=1), action], axis=2)
 
-    def decode_suffix(self, params: Params, cache: PrefixCache, tokens: jax.Array) -> jax.Array:
-        """Suffix tokens [b, r, s, w] through the action expert and its final norm."""
+    def clock(self, params: Params, time: jax.Array) -> jax.Array | None:
+        """What the flow time [b, r] tells the norms of a pi0.5: float32[b, r, w]; None in a pi0."""
+        if not self.config.pi05:
+            return None
+        clock = time_embedding(time, self.config.action.width)
+        for name in ("time_mlp_in", "time_mlp_out"):
+            clock = jax.nn.swish(_dense(params[name], clock))
+        return clock
+
+    def decode_suffix(
+        self,
+        params: Params,
+        cache: PrefixCache,
+        tokens: jax.Array,
+        clock: jax.Array | None = None,
+    ) -> jax.Array:
+        """Suffix tokens [b, r, s, w] through the action expert and its final norm.
+
+        Args:
+            params: parameter tree.
+            cache: keys and values of the observations' prefixes.
+            tokens: from `embed_suffix`.
+            clock: from `clock`.
+        """
         batch, rows, length = tokens.shape[:3]
         # All rows count on from the prefix, each as if it were alone: int32[b, r, s].
         positions = mask.suffix_positions(cache.mask, length)[:, None]
         positions = jnp.broadcast_to(positions, (batch, rows, length))
-        own_mask = mask.suffix_mask(self.config.action_horizon)
+        horizon = self.config.action_horizon
+        own_mask = mask.suffix_mask(horizon, states=length - horizon)
         layer = self._layer(self.config.action)
 
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, None]:
             """A layer of the action expert over x [b, r, s, w]."""
             weights, prefix_k, prefix_v = at
             p = lora.adapt(*weights)
-            q, k, v = apply(layer, p, x, positions, method="qkv")
+            q, k, v, gate = apply(layer, p, x, positions, clock, method="qkv")
             prefix = prefix_k, prefix_v, cache.mask[:, None]  # [b, p, k, e] twice, [b, 1, p]
             attended = self._attend(q, prefix, (k, v, own_mask))  # [b, r, s, n, e]
-            return apply(layer, p, x, attended, method="finish"), None
+            return apply(layer, p, x, attended, gate, clock, method="finish"), None
 
         stack = _stack(params, expert=1), cache.k, cache.v
         depth = self.config.depth
         x, _ = scan_layers(step, tokens.astype(self.dtype), stack, depth, remat=self.remat)
-        return gemma.final_norm(params["PaliGemma"]["llm"], 1, x)
+        return gemma.final_norm(params["PaliGemma"]["llm"], 1, x, clock)
 
     @property
     def _attend(self) -> Callable[..., jax.Array]:
@@ -199,7 +225,7 @@ class Pi0:
         Args:
             params: parameter tree.
             cache: keys and values of the observations' prefixes.
-            state: float32[b, d], normalised.
+            state: float32[b, d], normalised; not read in a pi0.5.
             x_t: float32[b, r, H, d].
             time: float32[b, r] in [0, 1]; 1 is pure noise.
             branch_ids: int32[b, r], each UNCONDITIONAL or POSITIVE; None leaves the embedding
@@ -209,7 +235,7 @@ class Pi0:
             float32[b, r, H, d].
         """
         tokens = self.embed_suffix(params, state, x_t, time, branch_ids)
-        decoded = self.decode_suffix(params, cache, tokens)
+        decoded = self.decode_suffix(params, cache, tokens, self.clock(params, time))
         # Without the state token: [b, r, H, w].
         actions = decoded[:, :, -self.config.action_horizon :].astype(jnp.float32)
         return _dense(params["action_out_proj"], actions)
@@ -248,6 +274,25 @@ def _dense(layer: Params, x: jax.Array) -> jax.Array:
     """Returns x W + b in float32, for parameters of any dtype."""
     kernel, bias = layer["kernel"].astype(jnp.float32), layer["bias"].astype(jnp.float32)
     return x @ kernel + bias
+
+
+def _dense_shapes(c: Pi0Config) -> dict[str, tuple[int, int]]:
+    """Fan-in and width of every dense layer around the action expert."""
+    dims, width = c.action_dim, c.action.width
+    if c.pi05:
+        return {
+            "action_in_proj": (dims, width),
+            "time_mlp_in": (width, width),
+            "time_mlp_out": (width, width),
+            "action_out_proj": (width, dims),
+        }
+    return {
+        "state_proj": (dims, width),
+        "action_in_proj": (dims, width),
+        "action_time_mlp_in": (2 * width, width),
+        "action_time_mlp_out": (width, width),
+        "action_out_proj": (width, dims),
+    }
 
 
 def _init_dense(rng: jax.Array, fan_in: int, width: int) -> Params:

@@ -49,6 +49,8 @@ class PolicySpec:
         asset_id: name of the statistics' folder under assets/.
         quantile: normalise by quantiles instead of z-scores.
         branch_mode: how the branches of guidance differ (`data/branches.py`).
+        state_in_prompt: the prompt holds the state as text, which is how most pi0.5 read it; of
+            openpi's, `pi05_libero` reads none.
     """
 
     model: Pi0Config
@@ -59,6 +61,7 @@ class PolicySpec:
     asset_id: str = "default"
     quantile: bool = False
     branch_mode: str = EMBEDDING
+    state_in_prompt: bool = False
 
     def __post_init__(self) -> None:
         """Checks that chunks, actions and states fit the model.
@@ -103,6 +106,7 @@ class PolicyFolder:
             delta_dims=spec.delta_dims,
             quantile=spec.quantile,
             branch_mode=spec.branch_mode,
+            state_in_prompt=spec.state_in_prompt,
         )
 
 

@@ -215,10 +215,9 @@ class Policy:
         self, obs: Observation, observations: Sequence[RawObs], branch_ids: tuple[int, ...]
     ) -> Observation:
         """The padded observations once per branch, with its prompts: [branches * rows, ...]."""
-        texts = [o.prompt for o in observations]
         parts = []
         for branch_id in branch_ids:
-            prompts = self.transforms.prompts(texts, positive=branch_id == POSITIVE)
+            prompts = self.transforms.prompts(observations, positive=branch_id == POSITIVE)
             ids, mask = self._padded(prompts, len(observations))  # [rows, t] each
             parts.append(replace(obs, prompt=ids, prompt_mask=mask))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
