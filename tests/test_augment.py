@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pi0_jax.data.augment import Change, augment, draw_change
+from pi0_jax.data.augment import Change, draw_change
+from pi0_jax.data.augment import augment as eager_augment
+
+# One program per size of pictures; one operation at a time, each would be compiled on its own.
+augment = jax.jit(eager_augment, static_argnums=2)
 
 SIZE = 40
 NONE = {"shift": [0.0, 0.0], "angle": 0.0, "brightness": 0.0, "contrast": 0.0, "hue": 0.0}

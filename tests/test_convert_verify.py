@@ -38,8 +38,10 @@ def io(made: Path) -> Path:
     flow_in = {k: v[:, :5] if v.ndim == 3 else v for k, v in flow_in.items()}
     params = load_params(OrbaxSource(made / "policy"), "float32")
     config = dataclasses.replace(TINY, action_horizon=5)
-    found = jax.device_get(stages.forward(config, params, obs, flow_in))
-    found["sample_actions_5"] = stages.sample(config, params, obs, flow_in["noise"], 5)
+    # As `verify` computes, so that it finds these programs compiled.
+    with jax.default_matmul_precision("highest"):
+        found = jax.device_get(stages.forward(config, params, obs, flow_in))
+        found["sample_actions_5"] = stages.sample(config, params, obs, flow_in["noise"], 5)
     arrays = {
         "state": obs.state,
         "tokenized_prompt": obs.prompt,

@@ -99,6 +99,9 @@ def test_stopped_in_the_middle_and_resumed(start, unbroken, tmp_path, how):
     # Every episode was run once: what is left is what was not there.
     assert f"guidance 1: {EPISODES - len(before)} episodes in" in said
 
-    said = finish(start(out, "--resume"))
-    assert "episodes in" not in said
-    assert results(out) == results(unbroken[0])
+
+def test_a_finished_evaluation_is_not_run_again(start, unbroken):
+    out = unbroken[0]
+    before = results(out)
+    assert "episodes in" not in finish(start(out, "--resume"))
+    assert results(out) == before

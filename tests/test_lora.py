@@ -16,14 +16,17 @@ from pi0_jax.training.optimizer import OptimizerConfig
 KEY = jax.random.key(0)
 
 
+def adapters(params):
+    """Shapes of the parameters with fresh adapters of rank 3."""
+    return jax.eval_shape(lambda: lora.with_adapters(params, KEY, rank=3))
+
+
 @pytest.fixture(scope="module")
 def adapted(params):
     """Adapters as after training: none is zero."""
-    tree = lora.with_adapters(params, KEY, rank=3)
-    leaves, structure = jax.tree.flatten(tree["lora"])
-    keys = jax.random.split(KEY, len(leaves))
-    noise = [0.3 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    return tree | {"lora": jax.tree.unflatten(structure, noise)}
+    rng, shapes = np.random.default_rng(0), adapters(params)["lora"]
+    noise = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), shapes)
+    return params | {"lora": noise}
 
 
 @jax.jit
@@ -34,7 +37,7 @@ def act(params, obs):
 
 
 def test_every_matrix_of_both_experts_has_an_adapter(params):
-    layers = lora.with_adapters(params, KEY, rank=3)["lora"]["layers"]
+    layers = adapters(params)["lora"]["layers"]
     assert set(layers) == {"attn", "mlp", "mlp_1"}
     assert len(layers["attn"]) == 6
     chex.assert_shape(layers["mlp_1"]["linear"]["a"], (2, 16, 3))
@@ -45,7 +48,7 @@ def test_every_matrix_of_both_experts_has_an_adapter(params):
 
 
 def test_a_fresh_adapter_changes_nothing(params):
-    fresh = lora.with_adapters(params, KEY)
+    fresh = jax.jit(lora.with_adapters, static_argnames="rank")(params, KEY, rank=3)
     chex.assert_trees_all_equal(act(fresh, observation(2)), act(params, observation(2)))
 
 

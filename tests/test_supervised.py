@@ -9,9 +9,10 @@ from tiny import CONFIG, MODEL
 
 from pi0_jax.data.augment import augment
 from pi0_jax.errors import InputError
+from pi0_jax.model.pi0 import scale_images
 from pi0_jax.testing import batch
 from pi0_jax.training.micro_batches import accumulated_gradient
-from pi0_jax.training.step import split, whole_gradient
+from pi0_jax.training.step import whole_gradient
 from pi0_jax.training.supervised import (
     SupervisedConfig,
     augmented,
@@ -36,12 +37,17 @@ def test_draws():
     chex.assert_trees_all_equal(again, (rows, noise, time))
 
 
-@pytest.mark.parametrize("samples", [1, 3])
-def test_the_loss_is_its_formula(params, samples):
+SAMPLES = 2
+LOSS = flow_matching_loss(MODEL, SAMPLES)
+# Loss and gradient of any three windows: the tests below share its one compilation.
+value_and_grad = jax.jit(jax.value_and_grad(lambda p, windows: LOSS(p, windows, KEY)[0]))
+
+
+def test_the_loss_is_its_formula(params):
     """One prefix and one suffix pass for each draw, and a loop over real action steps."""
     windows = batch(3)
-    found, _ = jax.jit(flow_matching_loss(MODEL, samples))(params, windows, KEY)
-    actions, noise, time = sample_noise_and_time(KEY, jnp.asarray(windows.actions), samples)
+    found, _ = value_and_grad(params, windows)
+    actions, noise, time = sample_noise_and_time(KEY, jnp.asarray(windows.actions), SAMPLES)
 
     @jax.jit
     def velocity(x_t, time):
@@ -49,7 +55,7 @@ def test_the_loss_is_its_formula(params, samples):
         return MODEL.velocity(params, cache, windows.obs.state, x_t, time)
 
     errors = []
-    for r in range(samples):
+    for r in range(SAMPLES):
         t = time[:, r, None, None]
         x_t = t * noise[:, r] + (1 - t) * actions[:, r]
         v = velocity(x_t[:, None], time[:, r : r + 1])[:, 0]
@@ -61,34 +67,36 @@ def test_the_loss_is_its_formula(params, samples):
 def test_an_augmented_loss_is_that_of_changed_pictures(params):
     """The loss draws as it would, the pictures change, and a batch may still be cut."""
     windows, cameras = batch(4), ("agentview", "robot0_eye_in_hand")
-    plain = flow_matching_loss(MODEL, 2)
-    loss = augmented(plain, cameras)
+    loss = augmented(LOSS, cameras)
     drawn = loss.sample(KEY, windows)
-    chex.assert_trees_all_equal(drawn[0], plain.sample(jax.random.split(KEY)[0], windows))
+    chex.assert_trees_all_equal(drawn[0], LOSS.sample(jax.random.split(KEY)[0], windows))
     changed = augment(jnp.asarray(windows.obs.images), drawn[1], (False, True))
-    other = windows.replace(obs=windows.obs.replace(images=changed))
-    expected = plain.evaluate(params, other, drawn[0])[0]
-    found = loss(params, windows, KEY)[0]
-    assert float(found) == pytest.approx(float(expected), rel=1e-6)
-    assert abs(float(found) - float(plain.evaluate(params, windows, drawn[0])[0])) > 1e-4
-    trained, frozen = split(params, ())
-    whole, _ = whole_gradient(loss)(trained, frozen, windows, KEY)
-    parts, _ = accumulated_gradient(loss, 2)(trained, frozen, windows, KEY)
+    scaled = scale_images(windows.obs.images)
+    evaluate = jax.jit(LOSS.evaluate)
+    expected, plain = (
+        evaluate(params, windows.replace(obs=windows.obs.replace(images=images)), drawn[0])[0]
+        for images in (changed, scaled)
+    )
+    # The pictures have no gradient, so a single leaf tells whether the batch may be cut.
+    trained = {"state_proj": params["state_proj"]}
+    frozen = {name: leaf for name, leaf in params.items() if name not in trained}
+    whole, _ = jax.jit(whole_gradient(loss))(trained, frozen, windows, KEY)
+    parts, _ = jax.jit(accumulated_gradient(loss, 2))(trained, frozen, windows, KEY)
+    assert float(whole[0]) == pytest.approx(float(expected), rel=1e-5)
+    assert abs(float(whole[0]) - float(plain)) > 1e-4
     assert float(parts[0]) == pytest.approx(float(whole[0]), rel=1e-5)
 
 
 def test_what_is_behind_the_end_does_not_count(params):
     """But for one thing: masked actions stand beside real ones, and are seen by them."""
     windows = batch(3)
-    loss = jax.jit(jax.grad(lambda p, b: flow_matching_loss(MODEL, 2)(p, b, KEY)[0]))
     nothing = windows.replace(action_mask=np.zeros_like(windows.action_mask))
-    for leaf in jax.tree.leaves(loss(params, nothing)):
+    for leaf in jax.tree.leaves(value_and_grad(params, nothing)):
         np.testing.assert_array_equal(leaf, 0)
 
 
 def test_the_condition_is_not_trained(params):
-    windows = batch(3)
-    grads = jax.jit(jax.grad(lambda p: flow_matching_loss(MODEL, 1)(p, windows, KEY)[0]))(params)
+    _, grads = value_and_grad(params, batch(3))
     np.testing.assert_array_equal(grads["cond_embed"], 0)
     assert np.abs(grads["action_in_proj"]["kernel"]).max() > 0
     assert np.abs(grads["PaliGemma"]["img"]["embedding"]["kernel"]).max() > 0
