@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
@@ -22,12 +23,13 @@ from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.env.suite import make_suite, task_options
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
+from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.fit import make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.step import SampledLoss
 from pi0_jax.training.supervised import flow_matching_loss
-from pi0_jax.types import Batch
 
 FOLDER = Path(pi0_jax.apps.__file__).parents[1] / "configs"
 
@@ -73,12 +75,38 @@ def suite_of(config):
     return make_suite(config.suite, config.task.to_dict())
 
 
-def check_update(model: Pi0, loss, optimizer: OptimizerConfig, steps: int, batch: Batch) -> None:
-    """One update, shapes only: parameters keep theirs, and every rule matches one."""
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """A loss by what it is built of; plain flow matching where there is no objective."""
+
+    objective: Objective | None
+    time_samples: int
+    branch_mode: str
+
+    def build(self, model: Pi0) -> SampledLoss:
+        if self.objective is None:
+            return flow_matching_loss(model, self.time_samples)
+        return self.objective.loss(model, self.time_samples, self.branch_mode)
+
+
+@cache
+def check_update(
+    model: Pi0, cameras: int, size: int, loss: Learning, optimizer: OptimizerConfig, steps: int
+) -> None:
+    """One update, shapes only: parameters keep theirs, and every rule matches one.
+
+    Methods and configs that differ in nothing that an update reads are checked once.
+    """
+    batch = abstract_batch(model.config, cameras, size)
+    if has_two_prompts(loss.branch_mode):
+        obs = batch.obs
+        batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
 
     def update(rng, batch):
         params = model.init(rng)
-        starting, step = make_init_and_update(params, loss, optimizer, steps, Hardware())
+        starting, step = make_init_and_update(
+            params, loss.build(model), optimizer, steps, Hardware()
+        )
         return params, step(starting(params), batch, rng)
 
     params, (state, metrics) = jax.eval_shape(update, jax.random.key(0), batch)
@@ -97,18 +125,13 @@ def test_a_config_builds(path, argument):
     sft = settings.sft
     settings.hardware.check_batch(sft.batch_size)
     settings.hardware.check_batch(settings.rl.batch_size)
-    loss = flow_matching_loss(model, sft.time_samples)
-    batch = abstract_batch(model.config, cameras, sft.batch_size)
-    check_update(model, loss, sft.optimizer, sft.steps, batch)
+    loss = Learning(None, sft.time_samples, "embedding")
+    check_update(model, cameras, sft.batch_size, loss, sft.optimizer, sft.steps)
 
     for ript in settings.methods(len(suite.tasks)).values():
-        loss = ript.chosen.loss(model, ript.time_samples, ript.branch_mode)
-        batch = abstract_batch(model.config, cameras, ript.batch_size)
-        if has_two_prompts(ript.branch_mode):
-            obs = batch.obs
-            batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
+        loss = Learning(ript.chosen, ript.time_samples, ript.branch_mode)
         steps = ript.iterations * ript.updates_per_iteration
-        check_update(model, loss, ript.optimizer, steps, batch)
+        check_update(model, cameras, ript.batch_size, loss, ript.optimizer, steps)
 
     evaluation = settings.eval
     c = model.config

@@ -68,9 +68,10 @@ def test_an_augmented_loss_is_that_of_changed_pictures(params):
     """The loss draws as it would, the pictures change, and a batch may still be cut."""
     windows, cameras = batch(4), ("agentview", "robot0_eye_in_hand")
     loss = augmented(LOSS, cameras)
-    drawn = loss.sample(KEY, windows)
-    chex.assert_trees_all_equal(drawn[0], LOSS.sample(jax.random.split(KEY)[0], windows))
-    changed = augment(jnp.asarray(windows.obs.images), drawn[1], (False, True))
+    drawn = jax.jit(loss.sample)(KEY, windows)
+    plain_draw = jax.jit(LOSS.sample)(jax.random.split(KEY)[0], windows)
+    chex.assert_trees_all_equal(drawn[0], plain_draw)
+    changed = jax.jit(augment, static_argnums=2)(windows.obs.images, drawn[1], (False, True))
     scaled = scale_images(windows.obs.images)
     evaluate = jax.jit(LOSS.evaluate)
     expected, plain = (
