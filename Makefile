@@ -27,8 +27,9 @@ demo-full:
 	@for seed in 0 1 2; do scripts/demo.sh "$(RUN)_full_$$seed" full $$seed || exit $$?; done
 	@$(PYTHON) scripts/summary.py "$(RUN)_full_0" "$(RUN)_full_1" "$(RUN)_full_2"
 
+# A file stays on one worker: its tests share compiled programs.
 test: lint
-	@$(PYTHON) -m pytest -n auto
+	@$(PYTHON) -m pytest -n auto --dist loadfile
 	@echo "make test: lint and types are clean; no test that ran has failed (skips: see above)"
 
 lint:

@@ -304,6 +304,8 @@ def test_a_worker_lost_in_the_middle_is_invisible(episodes, fault):
     """Kill -9, and a worker that answers no more: its jobs run again, and no episode differs."""
     with SimulatorPool(2, timeout_s=2.0) as pool:
         plans = plan_states(pool, states(), rollouts=3)
+        while not all(seat.ready for seat in pool._seats):
+            pool.map([Job(TASK, start, (0,))])  # a worker that still starts would get no job
         before = pool._seats[0].process.pid
         found = collect(policy := Sabotage(pool=pool, sent=fault), pool, plans, 3, 7)
         assert policy.calls > 3
