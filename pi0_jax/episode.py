@@ -100,6 +100,18 @@ class Group:
         return bool(len(self.episodes) < 2 or np.ptp(self.rewards) == 0)
 
 
+def success_rate(episodes: Sequence[Episode]) -> float:
+    """Share of successes among the episodes without an error; NaN where there is none."""
+    rewards = [episode.reward for episode in episodes if episode.error is None]
+    return float(np.mean(rewards)) if rewards else float("nan")
+
+
+def success_by_task(episodes: Sequence[Episode]) -> dict[str, float]:
+    """`success_rate` of each task; one whose simulator always failed is NaN, not missing."""
+    tasks = dict.fromkeys(episode.task for episode in episodes)
+    return {task: success_rate([e for e in episodes if e.task == task]) for task in tasks}
+
+
 def digest(arrays: Sequence[np.ndarray]) -> str:
     """Hexadecimal sha256 of dtypes, shapes and bytes: equal if and only if the arrays are."""
     hasher = hashlib.sha256()

@@ -17,21 +17,18 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from checkpoints import TorchGolden, put_together
 from skips import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401
-from tiny import MODEL
 
 from pi0_jax.env.workers.pool import SimulatorPool
+from pi0_jax.testing import random_params
 
 
 @pytest.fixture(scope="session")
 def params():
     """Parameters of `tiny.MODEL` as after training: none is zero, `cond_embed` included."""
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(MODEL.init, jax.random.key(0))
-    return jax.tree.map(lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), shapes)
+    return jax.tree.map(jnp.asarray, random_params())
 
 
 @pytest.fixture(scope="session")

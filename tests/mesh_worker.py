@@ -24,14 +24,12 @@ def main() -> None:
     from tiny import MODEL
 
     from pi0_jax.rl.objectives.cfg import Cfg
-    from pi0_jax.testing import batch
+    from pi0_jax.testing import batch, random_params
     from pi0_jax.training.fit import create_training, fit
     from pi0_jax.training.hardware import Hardware
     from pi0_jax.training.optimizer import OptimizerConfig
 
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(MODEL.init, jax.random.key(0))
-    params = jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), shapes)
+    params = random_params()
     hardware = Hardware(data, fsdp, micro_batches)
     # Constant rate, and an epsilon that keeps Adam from turning rounding into a step.
     config = OptimizerConfig(1e-2, 0, final_fraction=1.0, rules=(("PaliGemma/img/.*", 0.0),))

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from pi0_jax.env.base import Engine, Task
-from pi0_jax.episode import Episode
+from pi0_jax.episode import Episode, success_by_task, success_rate
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.policy import Policy
@@ -72,17 +70,10 @@ def success_values(episodes: Sequence[Episode]) -> dict[str, float]:
         episodes: all episodes of one evaluation; those with a simulator error count as errors
             only.
     """
-    valid = [episode for episode in episodes if episode.error is None]
-    # Of all episodes, so that a task whose simulator always failed shows as NaN, not as missing.
-    names = dict.fromkeys(episode.task for episode in episodes)
-    of_task = {name: [e for e in valid if e.task == name] for name in names}
+    valid = sum(episode.error is None for episode in episodes)
     return {
-        "eval_success": _rate(valid),
-        **{f"eval_success/{name}": _rate(members) for name, members in of_task.items()},
-        "eval_episodes": len(valid),
-        "eval_errors": len(episodes) - len(valid),
+        "eval_success": success_rate(episodes),
+        **{f"eval_success/{task}": rate for task, rate in success_by_task(episodes).items()},
+        "eval_episodes": valid,
+        "eval_errors": len(episodes) - valid,
     }
-
-
-def _rate(episodes: Sequence[Episode]) -> float:
-    return float(np.mean([e.success for e in episodes])) if episodes else float("nan")

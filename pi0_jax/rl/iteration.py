@@ -16,7 +16,7 @@ from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, window_starts
 from pi0_jax.env.base import Engine, Task
-from pi0_jax.episode import Episode, Group
+from pi0_jax.episode import Episode, Group, success_by_task, success_rate
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
@@ -44,13 +44,12 @@ class CollectedGroups:
     @property
     def success_rate(self) -> float:
         """Success rate of all valid episodes, rejected groups included."""
-        return _rate(self.episodes)
+        return success_rate(self.episodes)
 
     @property
     def success_by_task(self) -> dict[str, float]:
         """The success rate of each task, by its name."""
-        tasks = dict.fromkeys(episode.task for episode in self.episodes)
-        return {task: _rate([e for e in self.episodes if e.task == task]) for task in tasks}
+        return success_by_task(self.episodes)
 
     @property
     def accepted_share(self) -> float:
@@ -199,8 +198,3 @@ def draw_batch(
 
 def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:
     report([*before, *fresh])
-
-
-def _rate(episodes: Sequence[Episode]) -> float:
-    rewards = [episode.reward for episode in episodes if episode.error is None]
-    return float(np.mean(rewards)) if rewards else float("nan")
