@@ -99,7 +99,7 @@ def robot_from_dict(values: Mapping[str, Any]) -> Robot:
     """
     rest = {name: value for name, value in values.items() if name not in ("state", "actions")}
     for name in ("cameras", "masked_cameras"):
-        rest[name] = tuple(rest[name])
+        rest[name] = tuple(rest.get(name, ()))
     state, actions = (tuple(Dimension(**d) for d in values[n]) for n in ("state", "actions"))
     return Robot(state=state, actions=actions, **rest)
 

@@ -9,6 +9,7 @@ from checkpoints import TINY, make_policy, make_torch
 
 from pi0_jax.apps import convert
 from pi0_jax.convert.command import status
+from pi0_jax.data.action_space import ActionSpace
 
 
 def described(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, str]:
@@ -19,7 +20,7 @@ def described(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[st
 
 
 def test_a_policy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy = make_policy(tmp_path / "p", delta_dims=2, quantile=True)
+    policy = make_policy(tmp_path / "p", action_space=ActionSpace((True, True)), quantile=True)
     found = described(capsys, tmp_path / "p")
     assert found["layout"] == "pi0_jax policy"
     assert found["parameters"].endswith(" as float32")
@@ -27,7 +28,7 @@ def test_a_policy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found["experts"] == "widths 16 and 8; 3 layers, 4 query and 2 key/value heads of 6"
     assert found["chunk"] == "7 actions, padded to 5"
     assert found["cameras"] == "front, wrist"
-    assert found["actions"] == "3, the first 2 relative to the state"
+    assert found["actions"] == "3, relative to the state by the mask 2"
     assert found["normalisation"] == "1 % and 99 % quantiles"
     assert found["statistics"].endswith("norm_stats.json (asset id robot)")
     mean = [float(number) for number in found["state mean"].split()]

@@ -132,7 +132,7 @@ def test_the_summary_says_what_was_found(
     arguments = [str(folder), str(tmp_path / "p"), "--dtype", "bfloat16"]
     assert status(jax_to_flax.main, arguments) == 0
     summary = capsys.readouterr().out
-    for text in ("openpi orbax", "50 used", "float32 -> bfloat16", "robot", "50 actions of 3"):
+    for text in ("openpi orbax", "50 used", "float32 -> bfloat16", "robot", "50 actions per chunk"):
         assert text in summary
 
 

@@ -61,7 +61,7 @@ def test_what_the_files_do_not_say_is_said_to_be_assumed(
     assert (spec.model.action_horizon, spec.model.prompt_length) == (50, 200)
     summary = capsys.readouterr().out
     assert "horizon 50 is assumed" in summary and "assumed to hold the state" in summary
-    flags = ("--action-horizon", 10, "--no-state-in-prompt")
+    flags = ("--action-horizon", 10, "--no-state-in-prompt", "--delta-mask", "none")
     spec = converted(ORBAX[0], tmp_path / "q", *flags).spec
     assert (spec.model.action_horizon, spec.state_in_prompt) == (10, False)
     summary = capsys.readouterr().out

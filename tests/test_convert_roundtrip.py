@@ -17,6 +17,7 @@ from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
 from pi0_jax.convert import reference_stages as stages
 from pi0_jax.convert.command import status
 from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
@@ -115,14 +116,14 @@ def test_lerobot_gets_its_config_and_processors(tmp_path: Path) -> None:
 def test_what_a_layout_cannot_carry_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policy = make_policy(tmp_path / "p", delta_dims=2)
+    policy = make_policy(tmp_path / "p", action_space=ActionSpace((True, True)))
     params = dict(policy.params)
     params["cond_embed"] = np.stack([np.zeros(8), np.arange(8)]).astype(np.float32)
     save_policy(tmp_path / "q", dataclasses.replace(policy, params=params), {})
     run(flax_to_torch.main, tmp_path / "q", tmp_path / "x", "--layout", "lerobot")
     summary = capsys.readouterr().out
     assert "folded into action_in_proj.bias" in summary
-    assert "first 2 action dimensions are relative" in summary
+    assert "relative to the state by the mask 2; lerobot does not add" in summary
     bias = load_file(tmp_path / "x/model.safetensors")["model.action_in_proj.bias"]
     wanted = policy.params["action_in_proj"]["bias"] + np.arange(8, dtype=np.float32)
     np.testing.assert_array_equal(bias, wanted)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny import CONFIG, ript
 
+from pi0_jax.data.action_space import AS_THE_ROBOT
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.data.normalize import z_score
 from pi0_jax.env.demonstrator import DemonstratorConfig
@@ -45,7 +46,7 @@ def demos(scripted_pool) -> Recorded:
 def base(demos, tmp_path_factory):
     """Ten supervised updates, through a policy folder."""
     spec = PolicySpec(CONFIG, ROBOT, execute_steps=3, tokenizer="bytes")
-    start = init_policy(spec, demos.stats(0, CONFIG.action_horizon, 0.0), seed=0)
+    start = init_policy(spec, demos.stats(AS_THE_ROBOT, CONFIG.action_horizon, 0.0), seed=0)
     from pi0_jax.model.pi0 import Pi0
 
     loss = flow_matching_loss(Pi0(CONFIG), time_samples=1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from checkpoints import TINY, make_policy
 
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.errors import InputError
 from pi0_jax.io.tree_check import shapes_by_path
@@ -36,14 +37,16 @@ def spec(**changes: object) -> PolicySpec:
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
-    policy = make_policy(tmp_path / "p", delta_dims=2, quantile=True, tokenizer="bytes")
+    policy = make_policy(
+        tmp_path / "p", action_space=ActionSpace((True, True)), quantile=True, tokenizer="bytes"
+    )
     found = load_policy(tmp_path / "p")
     assert found.spec == policy.spec
     same = jax.tree.map(np.array_equal, found.params, policy.params)
     assert all(jax.tree.leaves(same))
     np.testing.assert_array_equal(found.stats.state.q01, policy.stats.state.q01)
     transforms = found.transforms
-    assert (transforms.delta_dims, transforms.quantile) == (2, True)
+    assert transforms.action_space.delta_mask == (True, True) and transforms.quantile
     assert isinstance(transforms.tokenizer, ByteTokenizer)
     assert json.loads((tmp_path / "p/manifest.json").read_text()) == {"made_by": "a test"}
 
@@ -96,11 +99,11 @@ def test_parameters_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "expected a policy folder's config.json"),
-        ('{"format_version": 9}', "expected format 2, got 9"),
+        ('{"format_version": 9}', "expected format 3, got 9"),
         ("{}", "config.json, which has 'format_version'"),
         ("[]", "expected a policy folder's config.json: "),
-        ('{"format_version": 2, "model": {"depth": 2}}', "which has 'robot'"),
-        ('{"format_version": 2, "model": 3, "robot": {}}', "expected a policy folder's config"),
+        ('{"format_version": 3, "model": {"depth": 2}}', "which has 'action_space'"),
+        ('{"format_version": 3, "model": 3, "robot": {}}', "expected a policy folder's config"),
     ],
 )
 def test_a_spoilt_config(tmp_path: Path, text: str, message: str) -> None:
@@ -138,16 +141,27 @@ def test_a_folder_of_version_1_is_read(tmp_path: Path) -> None:
     policy = make_policy(tmp_path / "p", tokenizer="bytes")
     config = tmp_path / "p/config.json"
     values = json.loads(config.read_text())
-    del values["robot"], values["branch_mode"]
-    old = {"format_version": 1, "action_dim": 3, "condition": "prompt_dropout"}
+    del values["robot"], values["branch_mode"], values["action_space"]
+    old = {"format_version": 1, "action_dim": 3, "delta_dims": 2, "condition": "prompt_dropout"}
     cameras = ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"]
     config.write_text(json.dumps(values | old | {"cameras": cameras}))
     found = load_spec(tmp_path / "p")
     assert found.branch_mode == "prompt_dropout"
+    assert found.action_space == ActionSpace((True, True))
     assert (found.model, found.execute_steps) == (policy.spec.model, policy.spec.execute_steps)
     assert found.robot.cameras == ("base_0_rgb", "left_wrist_0_rgb")
     assert found.robot.masked_cameras == ("right_wrist_0_rgb",)
     assert (len(found.robot.state), len(found.robot.actions)) == (4, 3)
+
+
+def test_a_folder_of_version_2_counted_its_relative_actions(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p", tokenizer="bytes")
+    config = tmp_path / "p/config.json"
+    values = json.loads(config.read_text())
+    del values["action_space"]
+    config.write_text(json.dumps(values | {"format_version": 2, "delta_dims": 1}))
+    assert load_spec(tmp_path / "p").action_space == ActionSpace((True,))
+    assert load_spec(tmp_path / "p").robot == policy.spec.robot
 
 
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:

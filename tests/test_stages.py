@@ -12,6 +12,7 @@ from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.settings import train_config, train_settings
 from pi0_jax.apps.stages import initial_policy
 from pi0_jax.apps.train import guidance_scales, main
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
@@ -28,7 +29,7 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     """With the data's, a checkpoint of a robot with 5 actions acts on this one."""
     plain = policy_folder(blind_params)
     other = dataclasses.replace(plain.spec.robot, actions=numbered("action", 5))
-    spec = dataclasses.replace(plain.spec, robot=other, delta_dims=1)
+    spec = dataclasses.replace(plain.spec, robot=other, action_space=ActionSpace((True,)))
     given = dataclasses.replace(plain, spec=spec)
     save_policy(tmp_path / "p", given, {})
     start, demos = load_config("demo"), Recorded([episode(6, [0, 4])])
@@ -41,7 +42,7 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
     start.demonstrations.std_floor = 0.0
     found = initial_policy(train_settings(start), SUITE, demos)
     assert found.spec == dataclasses.replace(spec, robot=SUITE.robot)
-    expected = demos.stats(1, spec.model.action_horizon, 0.0)
+    expected = demos.stats(ActionSpace((True,)), spec.model.action_horizon, 0.0)
     np.testing.assert_array_equal(found.stats.actions.mean, expected.actions.mean)
     np.testing.assert_array_equal(found.params["cond_embed"], given.params["cond_embed"])
 

@@ -8,6 +8,7 @@ from checkpoints import GOLDENS, ROBOT, random_stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.normalize import NormStats, Stats, load_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.data.transforms import Transforms, resize_with_pad
@@ -34,7 +35,7 @@ def libero(stats: str, delta: int, quantile: int) -> Transforms:
         tokenizer=ByteTokenizer(),
         stats=load_norm_stats(GOLDENS / FOLDERS[stats] / asset),
         robot=PANDA,
-        delta_dims=6 * delta,
+        action_space=ActionSpace((True,) * 6 * delta),
         quantile=bool(quantile),
     )
 
@@ -72,7 +73,9 @@ def test_a_wide_image_is_centred_on_black_and_the_odd_row_goes_below() -> None:
 
 
 def test_padding_is_zero_after_normalisation_and_a_delta_is_taken_from_the_raw_state() -> None:
-    transforms = Transforms(8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT, delta_dims=2)
+    transforms = Transforms(
+        8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT, ActionSpace((True, True))
+    )
     state, actions = np.array([10.0, 20, 30, 40]), np.array([[11.0, 22, 5]])
     mean, std = transforms.stats.actions.mean, transforms.stats.actions.std
     expected = (np.array([1.0, 2, 5]) - mean) / (std + 1e-6)
@@ -81,13 +84,13 @@ def test_padding_is_zero_after_normalisation_and_a_delta_is_taken_from_the_raw_s
 
 
 @given(
-    delta=st.integers(0, 3),
+    mask=st.lists(st.booleans(), max_size=3),
     quantile=st.booleans(),
     actions=st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3),
 )
-def test_robot_actions_undo_actions(delta: int, quantile: bool, actions: list[float]) -> None:
+def test_robot_actions_undo_actions(mask: list[bool], quantile: bool, actions: list[float]) -> None:
     transforms = Transforms(
-        8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT, delta_dims=delta, quantile=quantile
+        8, 6, 12, ByteTokenizer(), random_stats(4, 3), ROBOT, ActionSpace(tuple(mask)), quantile
     )
     state, wanted = np.array([0.5, -1.0, 2.0, 0.0]), np.array([actions])
     back = transforms.robot_actions(transforms.actions(wanted, state), state)

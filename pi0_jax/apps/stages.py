@@ -96,7 +96,7 @@ def initial_policy(settings: TrainSettings, suite: Suite, demos: Demonstrations)
 
 def stats_of(demos: Demonstrations, spec: PolicySpec, std_floor: float) -> NormStats:
     """Statistics of the demonstrations for a policy of this kind."""
-    return demos.stats(spec.delta_dims, spec.model.action_horizon, std_floor)
+    return demos.stats(spec.action_space, spec.model.action_horizon, std_floor)
 
 
 def train_method(

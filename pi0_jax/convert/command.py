@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from pi0_jax.convert.heads import DeclaredHeads
+from pi0_jax.convert.robot_choice import RobotWishes
 from pi0_jax.convert.to_policy import ConvertRequest
+from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
 from pi0_jax.errors import InputError
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
+from pi0_jax.robot import Robot
+from pi0_jax.robots import load_robot, robot_names
 
 # Files that only the top folder of an Orbax store, or of a folder that pi0_jax wrote, has.
 _MARKS = ("_METADATA", "manifest.json")
@@ -82,10 +86,22 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
         help="comma-separated, in order; default: the config's or openpi's",
     )
     parser.add_argument(
-        "--delta-dims",
-        type=_count,
-        default=0,
-        help="leading action dimensions relative to the state (pi0_libero: 6)",
+        "--robot", type=_robot, metavar="NAME", help=f"{', '.join(robot_names())} or FILE.json"
+    )
+    parser.add_argument("--state-dim", type=_positive, help="values of state, without --robot")
+    parser.add_argument("--action-dim", type=_positive, help="actions, without --robot")
+    delta = parser.add_mutually_exclusive_group()
+    delta.add_argument(
+        "--delta-mask",
+        type=_mask,
+        metavar="6,-1",
+        help="relative actions, then absolute ones, and so on (pi0_libero: 6,-1), or none",
+    )
+    delta.add_argument("--delta-dims", type=_count, help="--delta-mask N, by its older name")
+    parser.add_argument(
+        "--adapt-to-pi",
+        choices=ADAPTATIONS,
+        help="whose conversion of ALOHA's joints surrounds the network; default: what SRC says",
     )
     parser.add_argument(
         "--state-in-prompt",
@@ -108,11 +124,25 @@ def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
         folder=folder if folder.is_dir() else folder.parent,
         destination=arguments.destination,
         dtype=arguments.dtype,
-        delta_dims=arguments.delta_dims,
-        cameras=arguments.cameras,
+        delta_mask=_delta_mask(arguments),
+        adapt_to_pi=arguments.adapt_to_pi,
+        wishes=_wishes(arguments),
         state_in_prompt=arguments.state_in_prompt,
         overwrite=arguments.overwrite,
     )
+
+
+def _delta_mask(arguments: argparse.Namespace) -> tuple[bool, ...] | None:
+    if arguments.delta_dims is not None:
+        return (True,) * arguments.delta_dims
+    return arguments.delta_mask
+
+
+def _wishes(arguments: argparse.Namespace) -> RobotWishes:
+    widths = arguments.state_dim, arguments.action_dim
+    if arguments.robot and any(widths):
+        raise InputError("--robot has its own widths; leave out --state-dim and --action-dim")
+    return RobotWishes(arguments.robot, *widths, arguments.cameras)
 
 
 def check_destination(source: str, destination: Path, *, overwrite: bool) -> None:
@@ -154,6 +184,22 @@ def _positive(text: str) -> int:
     if not _count(text):
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return int(text)
+
+
+def _robot(text: str) -> Robot:
+    try:
+        return load_robot(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _mask(text: str) -> tuple[bool, ...]:
+    try:
+        return () if text == "none" else parse_mask(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected none, or numbers of actions such as 6,-1; got {text!r}"
+        ) from error
 
 
 def _asset_id(text: str) -> str:

@@ -17,6 +17,7 @@ from pi0_jax.convert.orbax_source import OrbaxSource
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.source import CheckpointInfo, Source, parameters
 from pi0_jax.convert.statistics import FoundStats, own_width
+from pi0_jax.convert.to_policy import action_text
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.data.normalize import Stats
@@ -93,13 +94,11 @@ def _robot(source: Source, found: FoundStats | InputError) -> Rows:
     quantile = spec.quantile if spec else found.by_quantiles(pi05=source.info.config.pi05)
     width = len(spec.robot.actions) if spec else declared.action_dim
     width = width or own_width(found.stats.actions)
-    delta = spec.delta_dims if spec else 0
     if spec and spec.model.pi05:
         rows.append(("state", "text in the prompt" if spec.state_in_prompt else "not read"))
-    relative = f", the first {delta} relative to the state" if delta else ""
     return [
         *rows,
-        ("actions", f"{width}{relative}"),
+        ("actions", action_text(spec) if spec else str(width)),
         ("normalisation", "1 % and 99 % quantiles" if quantile else "mean and deviation"),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         *_table("state", found.stats.state),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.convert.keymap import leaves
+from pi0_jax.convert.robot_choice import RobotWishes, choose_robot
 from pi0_jax.convert.source import (
     Source,
     layer_arrays,
@@ -19,8 +20,9 @@ from pi0_jax.convert.source import (
     progress_bar,
     tasks,
 )
-from pi0_jax.convert.statistics import FoundStats, own_width
+from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace, mask_text
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
@@ -28,13 +30,16 @@ from pi0_jax.io.metrics_writer import duration
 from pi0_jax.io.orbax_tree import TreeWriter
 from pi0_jax.io.place import check_space
 from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
-from pi0_jax.robot import Robot, numbered
+from pi0_jax.robot import Robot
 from pi0_jax.versions import versions
 
-OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # openpi's LIBERO client executes five actions of a chunk, then calls the policy again.
 _EXECUTE_STEPS = 5
-_TWO_ARMS = 14  # actions of ALOHA, the robot with two arms that openpi knows
+_ASSUMED_ABSOLUTE = (
+    "no file says whether actions are relative to the state, or ALOHA's joints in pi's convention: "
+    "neither is assumed; pi0_libero (openpi's and RLinf's) needs --delta-mask 6,-1, pi0_aloha_* "
+    "--delta-mask 6,-1,6,-1 --adapt-to-pi openpi, pi0_aloha_sim --adapt-to-pi openpi"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,9 @@ class ConvertRequest:
         folder: the source on this machine; its tokenizer is copied too.
         destination: policy folder to make.
         dtype: name of the dtype to write; None for one that loses nothing.
-        delta_dims: number of leading action dimensions that are relative to the state.
-        cameras: names in order; None for those of the source.
+        delta_mask: which actions are relative to the state; None for what the source says.
+        adapt_to_pi: whose conversion of ALOHA's joints surrounds the network; None as above.
+        wishes: what is said about the robot.
         state_in_prompt: whether a pi0.5 reads its state as text; None for what the source says.
         overwrite: whether to replace an earlier policy folder.
     """
@@ -56,8 +62,9 @@ class ConvertRequest:
     folder: Path
     destination: Path
     dtype: str | None
-    delta_dims: int
-    cameras: tuple[str, ...] | None
+    delta_mask: tuple[bool, ...] | None
+    adapt_to_pi: str | None
+    wishes: RobotWishes
     state_in_prompt: bool | None
     overwrite: bool
 
@@ -90,7 +97,7 @@ def convert(
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
-        notes = source.info.notes + _state_note(source, declared, request)
+        notes = source.info.notes + _notes(source, declared, request)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
     notes += _tokenizer_note(request)
@@ -109,14 +116,11 @@ def policy_spec(
     """
     # Activations get the dtype of the weights.
     model = replace(source.info.config, compute_dtype=dtype)
-    actions = declared.action_dim or own_width(found.stats.actions)
-    if request.delta_dims > min(actions, len(found.stats.state.mean)):
-        raise InputError(f"--delta-dims {request.delta_dims}: the robot has {actions} actions")
     return PolicySpec(
         model=model,
-        robot=_robot(found, declared, request, actions),
+        robot=choose_robot(found, declared, request.wishes, model.action_dim),
         execute_steps=min(declared.execute_steps or _EXECUTE_STEPS, model.action_horizon),
-        delta_dims=request.delta_dims,
+        action_space=_action_space(declared, request),
         asset_id=found.asset_id,
         quantile=_quantile(found, pi05=model.pi05),
         state_in_prompt=_state_in_prompt(model.pi05, declared, request),
@@ -142,6 +146,21 @@ def _state_in_prompt(pi05: bool, declared: TorchConfig, request: ConvertRequest)
     return pi05 if declared.state_in_prompt is None else declared.state_in_prompt
 
 
+def _action_space(declared: TorchConfig, request: ConvertRequest) -> ActionSpace:
+    """What the command line says, else what the source says."""
+    told = declared.action_space or AS_THE_ROBOT
+    mask, adapt = request.delta_mask, request.adapt_to_pi
+    return ActionSpace(
+        told.delta_mask if mask is None else mask, told.adapt_to_pi if adapt is None else adapt
+    )
+
+
+def _notes(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
+    """What is assumed because no file of the source says it."""
+    said = declared.action_space or request.delta_mask is not None or request.adapt_to_pi
+    return _state_note(source, declared, request) + [_ASSUMED_ABSOLUTE] * (not said)
+
+
 def _state_note(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
     said = request.state_in_prompt is not None or declared.state_in_prompt is not None
     if said or not source.info.config.pi05:
@@ -150,27 +169,6 @@ def _state_note(source: Source, declared: TorchConfig, request: ConvertRequest) 
         "the prompt is assumed to hold the state as text; for a policy without that, as "
         "pi05_libero, give --no-state-in-prompt"
     ]
-
-
-def _robot(
-    found: FoundStats, declared: TorchConfig, request: ConvertRequest, actions: int
-) -> Robot:
-    """The policy's robot, as far as the source describes it: widths and cameras.
-
-    openpi names three cameras for every robot. A robot with one arm has no right wrist, and
-    openpi masks that camera (`policies/libero_policy.py`, `droid_policy.py`).
-    """
-    cameras, masked = request.cameras or declared.cameras or OPENPI_CAMERAS, ()
-    # Cameras that the user names are taken as they are.
-    if not request.cameras and cameras == OPENPI_CAMERAS and actions < _TWO_ARMS:
-        cameras, masked = OPENPI_CAMERAS[:2], OPENPI_CAMERAS[2:]
-    return Robot(
-        name="unknown",
-        cameras=cameras,
-        state=numbered("state", declared.state_dim or own_width(found.stats.state)),
-        actions=numbered("action", actions),
-        masked_cameras=masked,
-    )
 
 
 def lossless(dtypes: frozenset[str]) -> str:
@@ -272,10 +270,29 @@ def _summary(
         ("bytes", f"{count * np.dtype(dtype).itemsize:,}"),
         ("dtype", f"{'/'.join(sorted(info.dtypes))} -> {dtype}"),
         ("compute", f"{model.compute_dtype}; output float32"),
-        ("horizon", f"{model.action_horizon} actions of {len(spec.robot.actions)}"),
-        ("cameras", ", ".join(spec.robot.cameras)),
+        ("horizon", f"{model.action_horizon} actions per chunk"),
+        ("robot", f"{spec.robot.name}, {len(spec.robot.state)} values of state"),
+        ("cameras", camera_text(spec.robot)),
+        ("actions", action_text(spec)),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
         ("time", duration(seconds)),
         *(("note", note) for note in notes),
     )
     return "\n".join(f"{name:<12}{text}" for name, text in rows)
+
+
+def camera_text(robot: Robot) -> str:
+    """The cameras that a policy sees, and those that are masked."""
+    masked = ", ".join(robot.masked_cameras)
+    return ", ".join(robot.cameras) + (f" (masked: {masked})" if masked else "")
+
+
+def action_text(spec: PolicySpec) -> str:
+    """How many actions, which are relative to the state, and in which convention."""
+    space = spec.action_space
+    text = str(len(spec.robot.actions))
+    if any(space.delta_mask):
+        text += f", relative to the state by the mask {mask_text(space.delta_mask)}"
+    if space.adapt_to_pi != NONE:
+        text += f", ALOHA's joints converted as in {space.adapt_to_pi}"
+    return text

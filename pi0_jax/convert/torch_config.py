@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.errors import InputError
 
 _CAMERA = "observation.images."
@@ -25,6 +26,7 @@ class TorchConfig:
         state_dim: width of the raw state.
         action_dim: width of the raw action.
         normalization: lerobot's mode for "STATE" and "ACTION".
+        action_space: relative actions and ALOHA's convention; None where no file can say.
         state_in_prompt: whether a pi0.5 reads its state as text in the prompt.
         is_transformers: whether transformers wrote it.
     """
@@ -38,6 +40,7 @@ class TorchConfig:
     state_dim: int | None = None
     action_dim: int | None = None
     normalization: dict[str, str] = field(default_factory=dict)
+    action_space: ActionSpace | None = None
     state_in_prompt: bool | None = None
     is_transformers: bool = False
 

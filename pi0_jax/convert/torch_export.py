@@ -13,8 +13,8 @@ from pi0_jax.convert.statistics import (
     POSTPROCESSOR,
     PREPROCESSOR,
     UNNORMALIZER,
-    own_width,
 )
+from pi0_jax.data.action_space import mask_text
 from pi0_jax.data.normalize import NormStats, Stats, save_norm_stats
 from pi0_jax.policy.folder import PolicySpec
 
@@ -63,7 +63,7 @@ def write_transformers(folder: Path, spec: PolicySpec, stats: NormStats, dtype: 
 def write_lerobot(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
     """Writes config.json and the pre- and postprocessor of lerobot 0.4 and later."""
     norm_map = {"VISUAL": "IDENTITY", "STATE": _mode(spec), "ACTION": _mode(spec)}
-    inputs, output = _features(spec, stats)
+    inputs, output = _features(spec)
     _write(folder / "config.json", _lerobot_config(spec, inputs, output, norm_map, dtype))
     tensors = _under("observation.state", stats.state) | _under("action", stats.actions)
     # lerobot numbers a file by its step's place in the list of steps below.
@@ -113,13 +113,15 @@ def notes(family: str, spec: PolicySpec) -> list[str]:
         spec: the policy to export.
     """
     found = []
-    if spec.delta_dims and family != "openpi":
+    if any(spec.action_space.delta_mask):
+        mask = mask_text(spec.action_space.delta_mask)
         found.append(
-            f"the first {spec.delta_dims} action dimensions are relative to the state; {family} "
-            "has no such transform: add the raw state yourself"
+            f"use a config with DeltaActions and AbsoluteActions of the mask {mask} (LIBERO: "
+            "extra_delta_transform=True)"
+            if family == "openpi"
+            else f"actions are relative to the state by the mask {mask}; {family} does not add the "
+            "raw state: do so yourself"
         )
-    if spec.delta_dims and family == "openpi":
-        found.append("use a config with extra_delta_transform=True")
     if spec.model.pi05:
         # The horizon and how the state is read stand in openpi's training config, not in files.
         found.append(
@@ -211,7 +213,7 @@ def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
     }
 
 
-def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
+def _features(spec: PolicySpec) -> tuple[Json, Json]:
     """The input_features and output_features of lerobot: name to type and shape."""
     size = spec.model.vision.image_size
     images = {
@@ -219,7 +221,7 @@ def _features(spec: PolicySpec, stats: NormStats) -> tuple[Json, Json]:
         f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}
         for name in (*spec.robot.cameras, *spec.robot.masked_cameras)
     }
-    state = {"type": "STATE", "shape": [own_width(stats.state)]}
+    state = {"type": "STATE", "shape": [len(spec.robot.state)]}
     action = {"type": "ACTION", "shape": [len(spec.robot.actions)]}
     return {**images, "observation.state": state}, {"action": action}
 

@@ -3,12 +3,13 @@
 Axis letters: t control step, n sample, H action horizon, s state dimension, e action dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.normalize import NormStats, Stats, compute_stats
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import WindowConfig, count, cut_windows, take
@@ -44,7 +45,7 @@ class Demonstrations(Protocol):
         """
         ...
 
-    def stats(self, delta_dims: int, horizon: int, std_floor: float) -> NormStats:
+    def stats(self, space: ActionSpace, horizon: int, std_floor: float) -> NormStats:
         """Statistics of states and actions; arguments and errors as in `motion_stats`."""
         ...
 
@@ -87,15 +88,15 @@ class Recorded:
         weights = [weight] * len(self.episodes)
         return InMemory(cut_windows(self.episodes, weights, transforms, horizon, config))
 
-    def stats(self, delta_dims: int, horizon: int, std_floor: float) -> NormStats:
+    def stats(self, space: ActionSpace, horizon: int, std_floor: float) -> NormStats:
         """Statistics over every step of all episodes, successful or not."""
         motions = [(episode.state, episode.actions) for episode in self.episodes]
-        return motion_stats(motions, delta_dims, horizon, std_floor)
+        return motion_stats(motions, space, horizon, std_floor)
 
 
 def motion_stats(
     motions: Sequence[tuple[np.ndarray, np.ndarray]],
-    delta_dims: int,
+    space: ActionSpace,
     horizon: int,
     std_floor: float,
 ) -> NormStats:
@@ -103,24 +104,26 @@ def motion_stats(
 
     Args:
         motions: per episode, raw state float[t, s] and actions float[t, e].
-        delta_dims: number of leading action dimensions that the policy has relative to the state
-            at the start of its chunk. Their statistics are over every step of every chunk that is
-            inside its episode (openpi's `scripts/compute_norm_stats.py` repeats the last action
-            after the end).
+        space: the policy's action space. Statistics of actions that are relative to the state at
+            the start of their chunk are over every step of every chunk that is inside its episode
+            (openpi's `scripts/compute_norm_stats.py` repeats the last action after the end).
         horizon: number of steps H per chunk.
         std_floor: smallest standard deviation of an action.
 
     Raises:
         InputError: there is no sample, or one is not finite.
     """
-    # Absolute values first; the leading action dimensions are replaced by relative ones.
+    motions = [(space.state(state), space.absolute_actions(actions)) for state, actions in motions]
+    # Absolute values first; those of relative actions are replaced.
     state = compute_stats(np.concatenate([state for state, _ in motions]))
     actions = compute_stats(np.concatenate([actions for _, actions in motions]), std_floor)
     # One dimension at a time: all chunks of all dimensions would be H times the data.
-    relative = [
-        compute_stats(_relative(motions, dim, horizon), std_floor) for dim in range(delta_dims)
-    ]
-    return NormStats(state, _leading(relative, actions))
+    relative = {
+        dim: compute_stats(_relative(motions, dim, horizon), std_floor)
+        for dim, delta in enumerate(space.delta_mask)
+        if delta
+    }
+    return NormStats(state, _replaced(actions, relative))
 
 
 def _relative(
@@ -136,12 +139,14 @@ def _relative(
     return np.concatenate(parts)[:, None]
 
 
-def _leading(first: Sequence[Stats], rest: Stats) -> Stats:
-    """Replaces the leading dimensions of `rest`, each by one of `first`."""
+def _replaced(stats: Stats, by: Mapping[int, Stats]) -> Stats:
+    """Statistics of all dimensions with some replaced by those of one dimension each."""
 
-    def replaced(name: str) -> np.ndarray:
+    def values(name: str) -> np.ndarray:
         """One statistic, float64[e]."""
-        own = [getattr(stats, name) for stats in first]
-        return np.concatenate([*own, getattr(rest, name)[len(own) :]])
+        found = getattr(stats, name).copy()
+        for dim, one in by.items():
+            found[dim] = getattr(one, name)[0]
+        return found
 
-    return Stats(*(replaced(name) for name in ("mean", "std", "q01", "q99")))
+    return Stats(*(values(name) for name in ("mean", "std", "q01", "q99")))

@@ -1,7 +1,7 @@
 """RawObs to Observation, and actions back: the ONE path of training, rollout and evaluation.
 
-Order as in openpi: delta, normalise, resize, tokenise, zero-pad. Padding comes last, so it is
-exactly 0, and a state that a pi0.5 reads as text has the robot's own width.
+Order as in openpi: action space, normalise, resize, tokenise, zero-pad. Padding comes last, so it
+is exactly 0, and a state that a pi0.5 reads as text has the robot's own width.
 
 Axis letters: b batch, c camera, h w image, t prompt token, H horizon, e robot's own dimension,
 d padded dimension.
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pi0_jax.data import normalize
+from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.data.branches import EMBEDDING, branch_prompt
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.data.tokenizer import Tokenizer, longest_state, pad_prompt, state_bins
@@ -31,10 +32,11 @@ class Transforms:
         padded_dim: d, the network's state and action dimension.
         prompt_length: t, the network's number of prompt tokens.
         tokenizer: tokenizer of the prompt.
-        stats: statistics of raw states and of actions (after the delta, if there is one).
+        stats: statistics of states and actions in `action_space`.
         robot: the robot of these states and actions; e is its number of actions.
-        delta_dims: number of leading action dimensions that are stored relative to the state; 0
-            for none. The checkpoint `pi0_libero` needs 6, although LIBERO's actions are deltas.
+        action_space: what lies between the robot and the statistics: relative actions, ALOHA's
+            convention. The checkpoint `pi0_libero` has relative actions, although LIBERO's actions
+            are motions already.
         quantile: normalise by quantiles instead of z-scores.
         branch_mode: how the branches of guidance differ (`data/branches.py`).
         state_in_prompt: write the normalised state into the prompt, as most pi0.5 read it.
@@ -46,7 +48,7 @@ class Transforms:
     tokenizer: Tokenizer
     stats: NormStats
     robot: Robot
-    delta_dims: int = 0
+    action_space: ActionSpace = AS_THE_ROBOT
     quantile: bool = False
     branch_mode: str = EMBEDDING
     state_in_prompt: bool = False
@@ -83,9 +85,7 @@ class Transforms:
     def prompt(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int32[t] ids and bool[t] mask of a prompt at raw state float[e]."""
         # The robot's own dimensions, before padding.
-        bins = (
-            state_bins(self._normalize(state, self.stats.state)) if self.state_in_prompt else None
-        )
+        bins = state_bins(self._normalized_state(state)) if self.state_in_prompt else None
         return pad_prompt(self.tokenizer.encode(prompt, bins), self.prompt_length)
 
     def check_prompt(self, prompt: str, positive: bool = True) -> None:
@@ -100,12 +100,12 @@ class Transforms:
 
     def state(self, state: np.ndarray) -> np.ndarray:
         """float[..., e] to normalised float32[..., d]."""
-        return self._pad(self._normalize(state, self.stats.state))
+        return self._pad(self._normalized_state(state))
 
     def actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Robot actions float[..., H, e] at raw state float[..., e'] to float32[..., H, d]."""
-        relative = actions - self._offset(state)  # [..., H, e]
-        return self._pad(self._normalize(relative, self.stats.actions))
+        encoded = self.action_space.encode(actions, state)  # [..., H, e]
+        return self._pad(self._normalize(encoded, self.stats.actions))
 
     def robot_actions(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Inverse of `actions`: float32[..., H, d] to float32[..., H, e]."""
@@ -113,13 +113,10 @@ class Transforms:
         # In float64, as in `actions`: the inverse is then exact to float32.
         own = undo(np.asarray(actions, np.float64), self.stats.actions)
         own = own[..., : len(self.robot.actions)]  # [..., H, d] to [..., H, e]
-        return (own + self._offset(state)).astype(np.float32)
+        return self.action_space.decode(own, state).astype(np.float32)
 
-    def _offset(self, state: np.ndarray) -> np.ndarray:
-        """float[..., 1, e]: the state that deltas are relative to; 0 in absolute dimensions."""
-        offset = np.zeros((*state.shape[:-1], 1, len(self.robot.actions)))
-        offset[..., 0, : self.delta_dims] = state[..., : self.delta_dims]
-        return offset
+    def _normalized_state(self, state: np.ndarray) -> np.ndarray:
+        return self._normalize(self.action_space.state(state), self.stats.state)
 
     def _normalize(self, x: np.ndarray, stats: Stats) -> np.ndarray:
         # In float64, and rounded once in `_pad`.

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.cameras import check_cameras
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
@@ -29,8 +30,9 @@ from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.robot import Robot, numbered, robot_from_dict
 
-# Version 1 (pi0_jax 0.1) had cameras and a number of actions instead of a robot.
-FORMAT_VERSION = 2
+# Version 1 (pi0_jax 0.1) had cameras and a number of actions instead of a robot, and with version 2
+# a number of relative actions (`delta_dims`) instead of a mask.
+FORMAT_VERSION = 3
 TOKENIZER_FILE = "paligemma_tokenizer.model"
 PARAMS = "params"
 
@@ -45,7 +47,7 @@ class PolicySpec:
         execute_steps: number of actions of each chunk that are executed before the policy gets the
             next observation.
         tokenizer: "bytes" or "paligemma".
-        delta_dims: number of leading action dimensions relative to the state; 0 for none.
+        action_space: what lies between the robot's states and actions and their statistics.
         asset_id: name of the statistics' folder under assets/.
         quantile: normalise by quantiles instead of z-scores.
         branch_mode: how the branches of guidance differ (`data/branches.py`).
@@ -57,7 +59,7 @@ class PolicySpec:
     robot: Robot
     execute_steps: int
     tokenizer: str = "paligemma"
-    delta_dims: int = 0
+    action_space: ActionSpace = AS_THE_ROBOT
     asset_id: str = "default"
     quantile: bool = False
     branch_mode: str = EMBEDDING
@@ -80,6 +82,7 @@ class PolicySpec:
                 raise InputError(
                     f"the robot has {len(width)} {kind}, the model takes {self.model.action_dim}"
                 )
+        self.action_space.check_robot(self.robot)
         check_choices("policy", self, {"branch_mode": BRANCH_MODES})
 
 
@@ -103,7 +106,7 @@ class PolicyFolder:
             tokenizer=_tokenizer(spec.tokenizer, self.path),
             stats=self.stats,
             robot=spec.robot,
-            delta_dims=spec.delta_dims,
+            action_space=spec.action_space,
             quantile=spec.quantile,
             branch_mode=spec.branch_mode,
             state_in_prompt=spec.state_in_prompt,
@@ -242,13 +245,17 @@ def load_spec(folder: Path) -> PolicySpec:
     try:
         values = json.loads(path.read_text())
         version = values.pop("format_version")
+        if version not in (1, 2, FORMAT_VERSION):
+            raise InputError(f"expected format {FORMAT_VERSION}, got {version}")
         if version == 1:
             values = _from_version_1(values, folder)
-        elif version != FORMAT_VERSION:
-            raise InputError(f"expected format {FORMAT_VERSION}, got {version}")
+        if version < FORMAT_VERSION:
+            values = _from_version_2(values)
+        space = values.pop("action_space")
+        action_space = ActionSpace(**space | {"delta_mask": tuple(space["delta_mask"])})
         model = Pi0Config.from_dict(values.pop("model"))
         robot = robot_from_dict(values.pop("robot"))
-        return PolicySpec(model=model, robot=robot, **values)
+        return PolicySpec(model=model, robot=robot, action_space=action_space, **values)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a policy folder") from error
     except KeyError as error:
@@ -258,7 +265,7 @@ def load_spec(folder: Path) -> PolicySpec:
 
 
 def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Turns the entries of version 1 (pi0_jax 0.1: cameras and a number of actions) into ours."""
+    """Turns the entries of version 1 (cameras and a number of actions) into those of version 2."""
     rest = dict(values)
     cameras, actions = rest.pop("cameras"), rest.pop("action_dim")
     stats = load_norm_stats(folder / "assets" / rest.get("asset_id", "default") / "norm_stats.json")
@@ -275,6 +282,13 @@ def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "condition" in rest:
         rest["branch_mode"] = rest.pop("condition")
     return rest | {"robot": dataclasses.asdict(robot)}
+
+
+def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
+    """Turns the number of relative actions of version 2 into a mask."""
+    rest = dict(values)
+    mask = (True,) * rest.pop("delta_dims", 0)
+    return rest | {"action_space": dataclasses.asdict(ActionSpace(mask))}
 
 
 def _tokenizer(kind: str, folder: Path | None) -> Tokenizer:

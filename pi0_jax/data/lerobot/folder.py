@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.cameras import find_cameras
 from pi0_jax.data.demonstrations import motion_stats
 from pi0_jax.data.lerobot.files import Layout, first_of, open_layout, read_columns
@@ -100,10 +101,10 @@ class LeRobotFolder:
             raise InputError(f"{self.path}: no episode has a whole window of {horizon} steps")
         return LeRobotWindows(self.recordings, np.cumsum(lengths), transforms, horizon, weight)
 
-    def stats(self, delta_dims: int, horizon: int, std_floor: float) -> NormStats:
+    def stats(self, space: ActionSpace, horizon: int, std_floor: float) -> NormStats:
         """Statistics over every step."""
         motions = [(recording.state, recording.actions) for recording in self.recordings]
-        return motion_stats(motions, delta_dims, horizon, std_floor)
+        return motion_stats(motions, space, horizon, std_floor)
 
     def check_robot(self, robot: Robot) -> None:
         """Checks that every state and action is as wide as the robot's.

@@ -2,23 +2,11 @@
 
 import numpy as np
 
-from pi0_jax.robot import Robot, named
+from pi0_jax.robots import load_robot
 
-# robosuite `controllers/config/osc_pose.json`: 1 moves 5 cm and turns 0.5 rad per control step.
-_MOVES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
-
-PANDA = Robot(
-    name="libero_panda",
-    cameras=("agentview", "robot0_eye_in_hand"),
-    state=(
-        *named(("x", "y", "z"), "m"),
-        *named(("axis_angle_x", "axis_angle_y", "axis_angle_z"), "rad"),
-        *named(("left_finger", "right_finger"), "m"),
-    ),
-    actions=named(_MOVES, "", limit=1.0),
-    gripper="high_closes",
-    control_hz=20.0,
-)
+# Actions as in robosuite `controllers/config/osc_pose.json`: 1 moves 5 cm and turns 0.5 rad per
+# control step.
+PANDA = load_robot("libero_panda")
 """State: end effector and fingers. Actions: relative motions and the gripper, which -1 opens."""
 
 OPEN, CLOSE = -1.0, 1.0
