@@ -18,6 +18,7 @@ from pi0_jax.convert import reference_stages as stages
 from pi0_jax.convert.command import status
 from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.data.action_space import ActionSpace
+from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
@@ -122,11 +123,22 @@ def test_what_a_layout_cannot_carry_is_said(
     save_policy(tmp_path / "q", dataclasses.replace(policy, params=params), {})
     run(flax_to_torch.main, tmp_path / "q", tmp_path / "x", "--layout", "lerobot")
     summary = capsys.readouterr().out
-    assert "folded into action_in_proj.bias" in summary
+    assert "folded into action_in_proj's bias" in summary
     assert "relative to the state by the mask 2; lerobot does not add" in summary
     bias = load_file(tmp_path / "x/model.safetensors")["model.action_in_proj.bias"]
     wanted = policy.params["action_in_proj"]["bias"] + np.arange(8, dtype=np.float32)
     np.testing.assert_array_equal(bias, wanted)
+
+
+def test_rlinf_gets_openpis_weights_and_its_statistics_where_it_looks(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path / "p", asset_id="org/robot")
+    for layout in ("openpi", "rlinf"):
+        run(flax_to_torch.main, tmp_path / "p", tmp_path / layout, "--layout", layout)
+    weights, theirs = (tmp_path / name / "model.safetensors" for name in ("openpi", "rlinf"))
+    assert weights.read_bytes() == theirs.read_bytes()
+    stats = load_norm_stats(tmp_path / "rlinf/org/robot/norm_stats.json")
+    np.testing.assert_array_equal(stats.state.mean, policy.stats.state.mean)
+    assert not (tmp_path / "rlinf/assets").exists()
 
 
 def hf_inputs(obs: Observation, config: Pi0Config) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 pi0-convert torch-to-flax SRC DST   any PyTorch layout -> policy folder
 pi0-convert jax-to-flax SRC DST     official Orbax checkpoint -> policy folder
 pi0-convert flax-to-torch SRC DST   policy folder -> a PyTorch library's folder
+pi0-convert flax-to-jax SRC DST     policy folder -> openpi's Orbax checkpoint
 pi0-convert verify POLICY           against reference outputs, or against another checkpoint
 pi0-convert info SRC                what a checkpoint of any layout is
 
@@ -21,6 +22,7 @@ COMMANDS = {
     "torch-to-flax": "torch_to_flax",
     "jax-to-flax": "jax_to_flax",
     "flax-to-torch": "flax_to_torch",
+    "flax-to-jax": "flax_to_jax",
     "verify": "verify",
     "info": "info",
 }

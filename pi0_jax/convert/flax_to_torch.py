@@ -1,6 +1,6 @@
 """Policy folder -> the folder of a PyTorch library, with its config and statistics.
 
-python -m convert.flax_to_torch SRC DST --layout openpi|lerobot|transformers [--overwrite]
+python -m convert.flax_to_torch SRC DST --layout openpi|lerobot|transformers|rlinf [--overwrite]
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 
 from pi0_jax.convert import command
 from pi0_jax.convert.architecture import axis_sizes
+from pi0_jax.convert.fold import Folded, fold_note
 from pi0_jax.convert.keymap import (
     EMBEDDING,
     LEROBOT,
@@ -38,11 +39,11 @@ from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.io.place import check_space
-from pi0_jax.model.pi0 import POSITIVE
 from pi0_jax.policy.folder import PolicySpec
 from pi0_jax.versions import versions
 
-LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS}
+# RLinf has openpi's weights, and its statistics elsewhere.
+LAYOUTS = {"openpi": OPENPI, "lerobot": LEROBOT, "transformers": TRANSFORMERS, "rlinf": OPENPI}
 _VISION_LEVEL = ("vision_tower.", "vision_tower.vision_model.")
 
 Written = list[tuple[str, np.ndarray]]
@@ -82,13 +83,13 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
             finite.
     """
     start, spec = time.monotonic(), spec_of(source)
-    if spec.model.pi05 and family != "openpi":
+    if spec.model.pi05 and LAYOUTS[family] is not OPENPI:
         raise InputError(
             f"--layout {family}: a pi0.5 can only be exported to openpi yet; use --layout openpi"
         )
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
     dtype = lossless(source.info.dtypes)
-    export_notes = notes(family, spec) + _condition_note(source)
+    export_notes = notes(family, spec) + fold_note(source)
     check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize, "the weights")
     # After an error nothing of the new folder is left, and an earlier export is as it was.
     with new_folder(destination, overwrite=overwrite) as folder:
@@ -178,15 +179,12 @@ def keys(layout: TorchLayout, leaf: Leaf, tensor: Tensor, layer: int) -> list[st
 
 def _worker(source: OrbaxSource, layout: TorchLayout, dtype: str) -> Callable[[ExportJob], Written]:
     """Returns the function that reads one layer and converts it to PyTorch tensors."""
-    sizes, condition = axis_sizes(source.info.config), _condition(source)
+    sizes, folded = axis_sizes(source.info.config), Folded(source)
 
     def work(job: ExportJob) -> Written:
         """Runs in a thread: one layer, under every name that it has."""
         leaf, layer = job
-        values = source.read(leaf, layer)
-        if condition is not None and leaf.path == "action_in_proj/bias":
-            # The condition is one constant for all action tokens, which is what a bias is.
-            values = values + condition  # [w]
+        values = folded.read(leaf, layer)
         # Key and value, or gate and up, are stacked in our leaf: [2, ...] gives two tensors.
         parts = [values] if len(leaf.tensors) == 1 else list(values)
         found: Written = []
@@ -196,23 +194,6 @@ def _worker(source: OrbaxSource, layout: TorchLayout, dtype: str) -> Callable[[E
         return found
 
     return work
-
-
-def _condition(source: OrbaxSource) -> np.ndarray | None:
-    """float[w], added to every action token at guidance 1; None if it was never trained."""
-    # The embedding starts at zero, and only training with outcomes changes it.
-    if source.cond_embed is None or not np.any(source.cond_embed):
-        return None
-    return source.cond_embed[POSITIVE]
-
-
-def _condition_note(source: OrbaxSource) -> list[str]:
-    if _condition(source) is None:
-        return []
-    return [
-        "the condition is_positive is folded into action_in_proj.bias: the exported policy acts "
-        "as ours does at guidance 1"
-    ]
 
 
 def _heads(spec: PolicySpec) -> dict[str, str]:

@@ -176,8 +176,10 @@ def lossless(dtypes: frozenset[str]) -> str:
     return "bfloat16" if dtypes == {"bfloat16"} else "float32"
 
 
-def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
-    """Writes params/ layer by layer.
+def write_params(
+    path: Path, source: Source, dtype: str, title: str, *, condition: bool = True
+) -> None:
+    """Writes params/ layer by layer, with the condition embedding unless openpi will read it.
 
     Raises:
         InputError: one list of all weights that are not finite.
@@ -202,7 +204,8 @@ def write_params(path: Path, source: Source, dtype: str, title: str) -> None:
             progress.update(done, array.leaf.path)
         if last is not None:
             last.result()
-        _write_condition(writer, source, dtype)
+        if condition:
+            _write_condition(writer, source, dtype)
     # All bad weights in one error; the unfinished folder disappears with it.
     if bad:
         tree_check.fail(title, bad)

@@ -37,18 +37,17 @@ Json = dict[str, Any]
 
 def write_openpi(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
     """Writes config.json as openpi's train_pytorch.py, and assets/<asset_id>/norm_stats.json."""
-    model = spec.model
-    config = {
-        "action_dim": model.action_dim,
-        "action_horizon": model.action_horizon,
-        "max_token_len": model.prompt_length,
-        **_VARIANTS,
-        "precision": dtype,
-        # Names of openpi's `Pi0Config`; what its PyTorch code reads is its own training config.
-        **({"pi05": True, "discrete_state_input": spec.state_in_prompt} if model.pi05 else {}),
-    }
-    _write(folder / "config.json", config)
+    _write(folder / "config.json", _openpi_config(spec, dtype))
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
+
+
+def write_rlinf(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
+    """As openpi, with the statistics where RLinf looks for them: <asset_id>/norm_stats.json.
+
+    RLinf `rlinf/models/embodiment/openpi/__init__.py`.
+    """
+    _write(folder / "config.json", _openpi_config(spec, dtype))
+    save_norm_stats(folder / spec.asset_id / "norm_stats.json", stats)
 
 
 def write_transformers(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
@@ -102,6 +101,7 @@ WRITERS: dict[str, Writer] = {
     "openpi": write_openpi,
     "lerobot": write_lerobot,
     "transformers": write_transformers,
+    "rlinf": write_rlinf,
 }
 
 
@@ -134,6 +134,19 @@ def notes(family: str, spec: PolicySpec) -> list[str]:
     if family != "transformers" and (spec.model.vlm.width, spec.model.depth) != (2048, 18):
         found.append(f"{family} builds gemma_2b only; it will not load these sizes")
     return found
+
+
+def _openpi_config(spec: PolicySpec, dtype: str) -> Json:
+    model = spec.model
+    return {
+        "action_dim": model.action_dim,
+        "action_horizon": model.action_horizon,
+        "max_token_len": model.prompt_length,
+        **_VARIANTS,
+        "precision": dtype,
+        # Names of openpi's `Pi0Config`; what its PyTorch code reads is its own training config.
+        **({"pi05": True, "discrete_state_input": spec.state_in_prompt} if model.pi05 else {}),
+    }
 
 
 def _lerobot_config(
