@@ -42,8 +42,8 @@ def test_orbax_reads_the_official_tree_and_no_condition(
         tree = checkpointer.restore((folder / "x/params").absolute())["params"]
     flat = {"/".join(k.key for k in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
     assert {k: v.shape for k, v in flat.items()} == leaf_shapes(policy.spec.model)
-    bias = policy.params["action_in_proj"]["bias"]
-    np.testing.assert_array_equal(flat["action_in_proj/bias"], bias + np.arange(8, dtype=np.float32))
+    folded = policy.params["action_in_proj"]["bias"] + policy.params["cond_embed"][POSITIVE]
+    np.testing.assert_array_equal(flat["action_in_proj/bias"], folded)
     np.testing.assert_array_equal(flat["state_proj/bias"], policy.params["state_proj"]["bias"])
 
 
