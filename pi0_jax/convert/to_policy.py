@@ -23,6 +23,7 @@ from pi0_jax.convert.source import (
 from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace, mask_text
+from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
@@ -89,6 +90,7 @@ def convert(
     start = time.monotonic()
     dtype = request.dtype or lossless(source.info.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
+    _check_tokenizer(request, spec)
     files = source.info.files
     size = parameters(source.info.config) * np.dtype(dtype).itemsize
     check_space(request.destination, size, "the parameters")
@@ -243,6 +245,13 @@ def _manifest(
         "keys_unused": info.unused,
         "versions": versions(),
     }
+
+
+def _check_tokenizer(request: ConvertRequest, spec: PolicySpec) -> None:
+    """A tokenizer beside the source is copied; a wrong one would fail, or mislead, much later."""
+    model = request.folder / TOKENIZER_FILE
+    if model.exists() and spec.tokenizer == "paligemma":
+        load_pieces(model, spec.model.vocab_size)
 
 
 def _tokenizer_note(request: ConvertRequest) -> list[str]:
