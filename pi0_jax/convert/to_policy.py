@@ -99,7 +99,7 @@ def convert(
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
-        notes = source.info.notes + _notes(source, declared, request)
+        notes = source.info.notes + assumed(source, declared, request)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
     notes += _tokenizer_note(request)
@@ -157,7 +157,7 @@ def _action_space(declared: TorchConfig, request: ConvertRequest) -> ActionSpace
     )
 
 
-def _notes(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
+def assumed(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
     """What is assumed because no file of the source says it."""
     said = declared.action_space or request.delta_mask is not None or request.adapt_to_pi
     return _state_note(source, declared, request) + [_ASSUMED_ABSOLUTE] * (not said)
