@@ -92,10 +92,12 @@ def test_other_names_of_the_same_cameras(check: Check, other: Path) -> None:
 
 
 def test_another_mask(check: Check, other: Path) -> None:
-    edit(other / "config.json", lambda c: c.update(delta_dims=2))
+    edit(other / "config.json", lambda c: c["action_space"].update(delta_mask=[True, False, True]))
     code, report = check()
     assert code == 1 and failed(report) == {"same_chunk_in_robot_units", "actions"}
-    assert report["differences"] == [{"what": "delta_dims", "a": 0, "b": 2}]
+    assert report["differences"] == [
+        {"what": "action_space.delta_mask", "a": [], "b": [True, False, True]}
+    ]
 
 
 @pytest.mark.parametrize(
