@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import make_policy, make_torch
+from pieces import train_pieces
 from safetensors.torch import load_file, save_file
 
 from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
 from pi0_jax.convert.command import status
+from pi0_jax.policy.folder import TOKENIZER_FILE
 
 Tensors = dict[str, torch.Tensor]
 Q = "paligemma_with_expert.paligemma.model.language_model.layers.1.self_attn.q_proj.weight"
@@ -201,6 +203,27 @@ def test_a_pickle_with_code_in_it(
     error = fails(torch_to_flax.main, capsys, tmp_path, source, tmp_path / "p")
     assert "refused" in error
     assert not (tmp_path / "hacked").exists()
+
+
+def test_a_wrong_tokenizer_beside_the_source(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The network has 40 rows, the tokenizer's own text takes more pieces than that.
+    many = train_pieces(tmp_path, input_sentence_size=0, byte_fallback=True, vocab_size=300)
+    tokenizer = source / TOKENIZER_FILE
+    for content, message in (
+        (many.read_bytes(), "pieces, the network 40 rows"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
+        (b"<html>", "expected a sentencepiece model"),
+    ):
+        tokenizer.write_bytes(content)
+        error = fails(torch_to_flax.main, capsys, tmp_path, source, tmp_path / "p")
+        assert message in error and str(tokenizer) in error
+    good = train_pieces(tmp_path).read_bytes()
+    tokenizer.write_bytes(good)
+    assert status(torch_to_flax.main, [str(source), str(tmp_path / "p")]) == 0
+    assert (tmp_path / "p" / TOKENIZER_FILE).read_bytes() == good
+    assert "before the policy can act" not in capsys.readouterr().out
 
 
 def test_an_empty_folder_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

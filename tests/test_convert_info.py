@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from checkpoints import TINY, make_policy, make_torch
+from pieces import train_pieces
 
 from pi0_jax.apps import convert
 from pi0_jax.convert.command import status
+from pi0_jax.convert.keymap import leaves
 from pi0_jax.data.action_space import ActionSpace
+from pi0_jax.policy.folder import TOKENIZER_FILE
 
 
 def described(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, str]:
@@ -31,8 +34,13 @@ def test_a_policy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found["actions"] == "3, relative to the state by the mask 2"
     assert found["normalisation"] == "1 % and 99 % quantiles"
     assert found["statistics"].endswith("norm_stats.json (asset id robot)")
-    mean = [float(number) for number in found["state mean"].split()]
-    assert mean == pytest.approx(policy.stats.state.mean, rel=1e-2)
+    assert policy.stats.state.q01 is not None
+    q01 = [float(number) for number in found["state q01"].split()]
+    assert q01 == pytest.approx(policy.stats.state.q01, rel=1e-2)
+    assert found["robot"] == "test, 4 values of state"
+    assert found["executed"] == "4 actions of each chunk"
+    assert "paligemma_tokenizer.model is missing" in found["tokenizer"]
+    assert found["beside them"] == "assets/robot/norm_stats.json, config.json, manifest.json"
 
 
 def test_a_pi05(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +62,10 @@ def test_a_foreign_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str], la
     assert found["actions"] == "3"
     assert found["normalisation"] == "mean and deviation"
     assert len(found["action mean"].split()) == 3
+    assert (
+        found["unread"].endswith("no forward pass reads the action expert's words")
+        or found["unread"]
+    )
 
 
 def test_statistics_that_are_missing_are_said(
@@ -62,8 +74,44 @@ def test_statistics_that_are_missing_are_said(
     make_policy(tmp_path / "p")
     shutil.rmtree(tmp_path / "p/assets")
     found = described(capsys, tmp_path / "p")
-    assert found["statistics"].startswith("none: ")
+    assert "no normalisation statistics found" in found["not usable"]
     assert found["cameras"] == "front, wrist"
+    # A foreign folder has the cameras that its config.json declares.
+    lerobot = make_torch(tmp_path / "t", "lerobot")
+    for file in lerobot.glob("policy_*"):
+        file.unlink()
+    found = described(capsys, lerobot)
+    assert "give --norm-stats" in found["not usable"] and found["cameras"] == "front, wrist"
+    given = "--norm-stats", tmp_path / "t/policy/assets/robot/norm_stats.json"
+    found = described(capsys, lerobot, *given, "--delta-mask", "2,-1")
+    assert found["actions"] == "3, relative to the state by the mask 2,-1"
+
+
+def test_a_tokenizer_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_policy(tmp_path / "p")
+    shutil.copy(train_pieces(tmp_path), tmp_path / "p" / TOKENIZER_FILE)
+    assert "of 25 pieces" in described(capsys, tmp_path / "p")["tokenizer"]
+    (tmp_path / "p" / TOKENIZER_FILE).write_bytes(b"")
+    assert "not usable" in described(capsys, tmp_path / "p")["tokenizer"]
+
+
+def test_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_policy(tmp_path / "p")
+    found = described(capsys, tmp_path / "p")
+    assert status(convert.main, ["info", str(tmp_path / "p"), "--values"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.split()[:2] == ["min", "max"]) :]
+    assert len(table) == 1 + len(leaves(pi05=False)) + 1
+    name, *numbers = table[-1].split()
+    assert (name, numbers) == ("cond_embed", ["0", "0", "0", "0", "100.00%", "0"])
+    assert len(lines) == len(table) + len(found)
+
+
+def test_flags_of_a_policy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_policy(tmp_path / "p")
+    arguments = ["info", str(tmp_path / "p"), "--delta-mask", "2,-1", "--asset-id", "x"]
+    assert status(convert.main, arguments) == 2
+    assert "--asset-id, --delta-mask: a policy folder says" in capsys.readouterr().err
 
 
 def test_commands_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

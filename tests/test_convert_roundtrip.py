@@ -13,7 +13,7 @@ from checkpoints import GOLDENS, IO, TINY, TorchGolden, make_policy
 from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
-from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
+from pi0_jax.convert import compare_networks, flax_to_torch, jax_to_flax, torch_to_flax
 from pi0_jax.convert import reference_stages as stages
 from pi0_jax.convert.command import status
 from pi0_jax.convert.torch_source import TorchSource
@@ -184,7 +184,7 @@ def check_transformers(folder: Path, config: Pi0Config, obs: Observation, flow_i
 
 def test_transformers_loads_other_sizes_and_a_gap_between_cameras(tmp_path: Path) -> None:
     make_policy(tmp_path / "p")
-    obs, flow_in = verify.random_inputs(TINY, seed=2)
+    obs, flow_in = compare_networks.random_inputs(TINY, seed=2)
     images = np.concatenate([obs.images, obs.images[:, :1]], axis=1)
     mask = np.array([[True, True, True], [True, False, True]])
     check_transformers(tmp_path, TINY, obs.replace(images=images, image_mask=mask), flow_in)
@@ -212,7 +212,7 @@ def test_a_policy_of_ours_keeps_working_after_the_trip(tmp_path: Path) -> None:
     # Nothing of the network's shape may depend on where it came from.
     make_policy(tmp_path / "p")
     back = there_and_back(tmp_path / "p", "openpi", tmp_path)
-    obs, flow_in = verify.random_inputs(TINY, seed=0)
+    obs, flow_in = compare_networks.random_inputs(TINY, seed=0)
     cache = Pi0(back.spec.model).encode_prefix(back.params, obs)
     assert cache.k.shape == (3, 2, 2 * 4 + 6, 2, 6)
     assert flow_in["noise"].shape == (2, 7, 5)

@@ -11,7 +11,7 @@ import pytest
 from checkpoints import GOLDENS, IO, TINY, TorchGolden, make_policy, make_torch
 from safetensors.torch import load_file, save_file
 
-from pi0_jax.convert import jax_to_flax, verify
+from pi0_jax.convert import compare_networks, end_to_end, jax_to_flax, verify
 from pi0_jax.convert import reference_stages as stages
 from pi0_jax.convert.command import status
 from pi0_jax.convert.orbax_source import OrbaxSource
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def io(made: Path) -> Path:
     """A golden file of the tiny policy, made by ourselves, horizon 5 instead of 7."""
-    obs, flow_in = verify.random_inputs(TINY, seed=1)
+    obs, flow_in = compare_networks.random_inputs(TINY, seed=1)
     flow_in = {k: v[:, :5] if v.ndim == 3 else v for k, v in flow_in.items()}
     params = load_params(OrbaxSource(made / "policy"), "float32")
     config = dataclasses.replace(TINY, action_horizon=5)
@@ -76,8 +76,12 @@ def test_one_wrong_weight_is_caught_at_its_stage(
     assert code == 1 and not report["ok"]
     assert report["stages"]["prefix_tokens"]["ok"]
     assert not report["stages"]["suffix_tokens"]["ok"]
-    code, report = run(capsys, tmp_path, "--against", made / "policy")
+    code, report = run(capsys, tmp_path, "--against", made / "policy", "--network-only")
     assert code == 1 and not report["stages"]["v_t"]["ok"]
+    assert "end_to_end" not in report
+    # Whether it acts alike, nobody can say without its statistics.
+    assert status(verify.main, [str(tmp_path), "--against", str(made / "policy")]) == 2
+    assert "give --norm-stats" in capsys.readouterr().err
 
 
 def test_two_layouts_of_one_policy_agree(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,6 +89,11 @@ def test_two_layouts_of_one_policy_agree(made: Path, capsys: pytest.CaptureFixtu
     assert code == 0
     assert report["layouts"] == ["pi0_jax policy", "openpi"]
     assert all(stage["max_error"] == 0 for stage in report["stages"].values())
+    assert all(row["max_error"] == 0 for row in report["end_to_end"].values())
+    # openpi's files do not name the robot, and its cameras are always called the same.
+    assert {d["what"] for d in report["differences"]} >= {"robot.name", "robot.cameras"}
+    assert not any(d["what"].startswith("statistics") for d in report["differences"])
+    assert end_to_end.BYTES_NOTE in report["notes"]
 
 
 def test_other_sizes_are_wrong_input(
@@ -122,7 +131,7 @@ def test_a_nan_fails(made: Path, io: Path) -> None:
     with np.load(io) as file:
         golden = dict(file)
     golden["v_t"] = np.full_like(golden["v_t"], np.nan)
-    report = verify.against_golden(OrbaxSource(made / "policy"), golden)
+    report = compare_networks.against_golden(OrbaxSource(made / "policy"), golden)
     assert not report["ok"] and report["stages"]["v_t"]["max_error"] is None
 
 
@@ -132,7 +141,7 @@ def test_the_golden_passes_on_every_stage(
     code, report = run(capsys, torch_golden("tiny_pi0_torch_lerobot_old"), "--io", IO)
     assert code == 0
     # Only a pi0.5 has the clock.
-    wanted = {*verify.TOLERANCES, "prefix_mask", "positions"} - {"adarms_cond"}
+    wanted = {*compare_networks.TOLERANCES, "prefix_mask", "positions"} - {"adarms_cond"}
     assert set(report["stages"]) == wanted
 
 

@@ -26,6 +26,9 @@ from pi0_jax.policy.folder import (
 )
 from pi0_jax.robot import Robot, numbered
 
+BYTES = dataclasses.replace(TINY, vocab_size=258)
+"""Room for every byte."""
+
 
 def robot(actions: int = 3, cameras: tuple[str, ...] = ("front",), **rest: object) -> Robot:
     return Robot("test", cameras, numbered("state", 4), numbered("action", actions), **rest)
@@ -38,7 +41,11 @@ def spec(**changes: object) -> PolicySpec:
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     policy = make_policy(
-        tmp_path / "p", action_space=ActionSpace((True, True)), quantile=True, tokenizer="bytes"
+        tmp_path / "p",
+        BYTES,
+        action_space=ActionSpace((True, True)),
+        quantile=True,
+        tokenizer="bytes",
     )
     found = load_policy(tmp_path / "p")
     assert found.spec == policy.spec
@@ -52,7 +59,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
-    make_policy(tmp_path / "p", tokenizer="bytes")
+    make_policy(tmp_path / "p", BYTES, tokenizer="bytes")
     config = tmp_path / "p/config.json"
     values = json.loads(config.read_text())
     assert values.pop("branch_mode") == "embedding"

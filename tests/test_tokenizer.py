@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from pieces import train_pieces
 
 from pi0_jax.data.tokenizer import (
     ByteTokenizer,
     PaligemmaTokenizer,
     clean,
     longest_state,
+    open_tokenizer,
     pad_prompt,
     state_bins,
     with_state,
@@ -20,24 +22,7 @@ from pi0_jax.errors import InputError
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentencepiece model of a few pieces, with PaliGemma's special ids."""
-    folder = tmp_path_factory.mktemp("pieces")
-    text = folder / "text.txt"
-    text.write_text("pick up the red cube\nput the bowl on the plate\nlift it\n" * 20)
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(text),
-        model_prefix=str(folder / "model"),
-        vocab_size=60,
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        byte_fallback=False,
-        user_defined_symbols=["\n"],
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return folder / "model.model"
+    return train_pieces(tmp_path_factory.mktemp("pieces"))
 
 
 def test_cleaning() -> None:
@@ -51,7 +36,7 @@ def test_bytes() -> None:
 
 def test_sentencepiece_gets_bos_pieces_and_a_newline(model: Path) -> None:
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    ids = PaligemmaTokenizer(model).encode(" lift_it")
+    ids = PaligemmaTokenizer(model, 60).encode(" lift_it")
     assert ids == [2, *pieces.encode("lift it"), *pieces.encode("\n")]
     assert ids[0] == pieces.bos_id() and pieces.decode(ids[1:]).strip() == "lift it"
 
@@ -72,13 +57,25 @@ def test_a_state_goes_into_one_text_without_a_last_newline(model: Path) -> None:
     text = "Task: lift it, State: 3 7;\nAction: "
     assert ByteTokenizer().encode("lift it", [3, 7]) == [1, *(byte + 2 for byte in text.encode())]
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    ids = PaligemmaTokenizer(model).encode("lift it", [3, 7])
+    ids = PaligemmaTokenizer(model, 60).encode("lift it", [3, 7])
     assert ids == [2, *pieces.encode(text)]
 
 
-def test_a_missing_model_says_where_to_put_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"put paligemma_tokenizer\.model there"):
-        PaligemmaTokenizer(tmp_path / "paligemma_tokenizer.model").encode("lift")
+def test_a_policys_tokenizer_has_no_id_past_its_vocabulary(model: Path, tmp_path: Path) -> None:
+    assert isinstance(open_tokenizer("bytes", tmp_path, 258), ByteTokenizer)
+    with pytest.raises(InputError, match=r"ids up to 257, the network 257 rows; .* at least 258"):
+        open_tokenizer("bytes", tmp_path, 257)
+    tokenizer = open_tokenizer("paligemma", model, 10)
+    with pytest.raises(InputError, match=r"pieces, the network 10 rows"):
+        tokenizer.encode("lift")
+    with pytest.raises(InputError, match="'bytes' or 'paligemma', got 'words'"):
+        open_tokenizer("words", model, 300)
+
+
+def test_the_model_is_read_at_the_first_prompt(tmp_path: Path) -> None:
+    tokenizer = open_tokenizer("paligemma", tmp_path / "paligemma_tokenizer.model", 40)
+    with pytest.raises(InputError, match=r"take paligemma_tokenizer\.model from gs://big_vision"):
+        tokenizer.encode("lift")
 
 
 def test_padding() -> None:

@@ -77,6 +77,12 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
     parser.add_argument("destination", metavar="DST", type=path, help="policy folder to make")
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default: lossless")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for what the files of a checkpoint may not say."""
     parser.add_argument("--norm-stats", type=path, metavar="FILE", help="a norm_stats.json")
     parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or their new name")
     parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
@@ -109,7 +115,6 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="whether a pi0.5 reads its state as text (pi05_libero: no); default: yes",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
 
 
 def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:

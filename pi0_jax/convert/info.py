@@ -1,67 +1,114 @@
-"""A checkpoint of any layout on one screen: sizes, cameras, actions, normalisation, statistics.
+"""A checkpoint of any layout on one screen: sizes, robot, cameras, normalisation, what is unread.
 
-python -m convert.info SRC [--num-heads N] [--vision-heads N] [--asset-id ID]
+python -m convert.info SRC            what a checkpoint is, or what a converter would make of it
+python -m convert.info SRC --values   and how the values of each group of parameters lie
 
-No weights are read but statistics that lie among them.
+Without --values no weights are read but statistics that lie among them. The flags are those of the
+converters: what they do to the policy is shown before anything is written.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pi0_jax.convert import command, jax_to_flax, torch_to_flax
+from pi0_jax.convert import command, value_table
+from pi0_jax.convert.as_policy import AsPolicy, add_flags, as_policy, check_flags
 from pi0_jax.convert.open_checkpoint import open_any
 from pi0_jax.convert.orbax_source import OrbaxSource
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.source import CheckpointInfo, Source, parameters
-from pi0_jax.convert.statistics import FoundStats, own_width
-from pi0_jax.convert.to_policy import action_text
-from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.convert.to_policy import action_text, camera_text
 from pi0_jax.convert.torch_source import TorchSource
-from pi0_jax.data.normalize import Stats
+from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
+from pi0_jax.policy.folder import TOKENIZER_FILE, PolicySpec
 
 Rows = list[tuple[str, str]]
+# Other files that are named; a cache may have hundreds.
+_MOST_FILES = 12
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints; returns the exit code."""
     parser = command.Parser("convert.info", description=__doc__)
+    parser.add_argument("--values", action="store_true", help="read all weights, for a table")
+    add_flags(parser)
     parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
-    parser.add_argument("--asset-id", help="which statistics, where there are several")
     command.add_heads(parser)
     arguments = parser.parse_args(argv)
     path = local(arguments.source)
-    source = open_any(path, command.heads(arguments))
-    rows = describe(source, path, arguments.asset_id)
-    sys.stdout.write("".join(f"{name:<14}{text}\n" for name, text in rows))
+    source = open_any(path, command.heads(arguments), arguments.action_horizon)
+    check_flags(arguments, [source])
+    try:
+        found: AsPolicy | InputError = as_policy(source, path, arguments)
+    except InputError as error:
+        # What can be said without it is said; a converter would stop here.
+        found = error
+    sys.stdout.write("".join(f"{name:<14}{text}\n" for name, text in describe(source, path, found)))
+    if arguments.values:
+        sys.stdout.writelines(f"{line}\n" for line in value_table.table(source, arguments.source))
     return 0
 
 
-def describe(source: Source, path: Path, asset_id: str | None = None) -> Rows:
+def describe(source: Source, path: Path, found: AsPolicy | InputError) -> Rows:
     """What a checkpoint is, as (name, text) rows.
 
     Args:
         source: the checkpoint, opened.
         path: where it lies.
-        asset_id: which statistics, where there are several.
+        found: the policy, or why a converter would refuse the checkpoint.
     """
-    found = _statistics(source, path, asset_id)
-    rows = [*_weights(source.info), *_sizes(source.info.config), *_robot(source, found)]
-    return rows + [("note", note) for note in source.info.notes]
+    facts = source.info
+    rows = [*_weights(facts), *_files(facts, path), *_sizes(facts.config)]
+    if isinstance(found, InputError):
+        rows += [*_said(source), ("not usable", str(found))]
+        return rows + [("note", note) for note in facts.notes]
+    return [*rows, *_policy(found), *(("note", note) for note in found.notes)]
+
+
+def _said(source: Source) -> Rows:
+    """What the files say of the robot, where that is not enough for a policy."""
+    if isinstance(source, OrbaxSource) and source.spec is not None:
+        return _robot(source.spec)
+    cameras = source.config.cameras if isinstance(source, TorchSource) else ()
+    return [("cameras", ", ".join(cameras) or "not said")]
 
 
 def _weights(facts: CheckpointInfo) -> Rows:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for key, reason in facts.unused.items():
+        reasons[reason].append(key)
+    unread = [("unread", f"{_some(keys, 3)}: {reason}") for reason, keys in reasons.items()]
     return [
         ("layout", facts.layout),
         ("model", "pi0.5" if facts.config.pi05 else "pi0"),
         ("parameters", f"{parameters(facts.config):,} as {'/'.join(sorted(facts.dtypes))}"),
         ("keys", f"{len(facts.used)} used, {len(facts.unused)} known to be unused"),
-        ("files", f"{len(facts.files)}"),
+        *unread,
     ]
+
+
+def _files(facts: CheckpointInfo, path: Path) -> Rows:
+    size = sum(file.stat().st_size for file in facts.files)
+    rows = [("files", f"{len(facts.files)} of weights, {size:,} bytes")]
+    if path.is_dir():
+        weights = {file.resolve() for file in facts.files}
+        rest = sorted(
+            str(file.relative_to(path))
+            for file in path.rglob("*")
+            if file.is_file() and file.resolve() not in weights
+        )
+        rows += [("beside them", _some(rest, _MOST_FILES))] * bool(rest)
+    return rows
+
+
+def _some(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _sizes(model: Pi0Config) -> Rows:
@@ -83,46 +130,55 @@ def _sizes(model: Pi0Config) -> Rows:
     ]
 
 
-def _robot(source: Source, found: FoundStats | InputError) -> Rows:
-    """Cameras, actions and how they are normalised, as far as the checkpoint says."""
-    spec = source.spec if isinstance(source, OrbaxSource) else None
-    declared = source.config if isinstance(source, TorchSource) else TorchConfig()
-    cameras = spec.robot.cameras if spec else declared.cameras
-    rows = [("cameras", ", ".join(cameras) or "not said")]
-    if isinstance(found, InputError):
-        return [*rows, ("statistics", f"none: {found}")]
-    quantile = spec.quantile if spec else found.by_quantiles(pi05=source.info.config.pi05)
-    width = len(spec.robot.actions) if spec else declared.action_dim
-    width = width or own_width(found.stats.actions)
-    if spec and spec.model.pi05:
-        rows.append(("state", "text in the prompt" if spec.state_in_prompt else "not read"))
+def _robot(spec: PolicySpec) -> Rows:
+    robot, rows = spec.robot, []
+    if spec.model.pi05:
+        rows = [("state", "text in the prompt" if spec.state_in_prompt else "not read")]
     return [
+        ("robot", f"{robot.name}, {len(robot.state)} values of state"),
+        ("cameras", camera_text(robot)),
+        ("actions", action_text(spec)),
         *rows,
-        ("actions", action_text(spec) if spec else str(width)),
-        ("normalisation", "1 % and 99 % quantiles" if quantile else "mean and deviation"),
-        ("statistics", f"{found.where} (asset id {found.asset_id})"),
-        *_table("state", found.stats.state),
-        *_table("action", found.stats.actions),
+        ("executed", f"{spec.execute_steps} actions of each chunk"),
+        ("normalisation", "1 % and 99 % quantiles" if spec.quantile else "mean and deviation"),
     ]
 
 
-def _table(name: str, stats: Stats) -> Rows:
-    values = {"mean": stats.mean, "std": stats.std}
-    return [(f"  {name} {label}", _line(numbers)) for label, numbers in values.items()]
+def _policy(policy: AsPolicy) -> Rows:
+    """What surrounds the network."""
+    found = policy.found
+    return [
+        *_robot(policy.spec),
+        ("statistics", f"{found.where} (asset id {found.asset_id})"),
+        *_statistics(policy),
+        ("tokenizer", _tokenizer(policy)),
+    ]
+
+
+def _tokenizer(policy: AsPolicy) -> str:
+    if policy.spec.tokenizer != "paligemma":
+        return policy.spec.tokenizer
+    file = policy.folder / TOKENIZER_FILE
+    if not file.exists():
+        return f"paligemma; {TOKENIZER_FILE} is missing, without which the policy cannot act"
+    try:
+        pieces = load_pieces(file, policy.spec.model.vocab_size)
+    except InputError as error:
+        return f"paligemma, not usable: {error}"
+    return f"paligemma, {TOKENIZER_FILE} of {pieces.vocab_size():,} pieces"
+
+
+def _statistics(policy: AsPolicy) -> Rows:
+    """The numbers that the policy normalises with, in the robot's own dimensions."""
+    fields = ("q01", "q99") if policy.spec.quantile else ("mean", "std")
+    robot, stats = policy.spec.robot, policy.found.stats
+    parts = {"state": (stats.state, robot.state), "action": (stats.actions, robot.actions)}
+    return [
+        (f"  {name} {field}", _line(getattr(part, field)[: len(dimensions)]))
+        for name, (part, dimensions) in parts.items()
+        for field in fields
+    ]
 
 
 def _line(numbers: np.ndarray) -> str:
     return " ".join(f"{number:.3g}" for number in numbers)
-
-
-def _statistics(source: Source, path: Path, asset_id: str | None) -> FoundStats | InputError:
-    """The statistics, or why there are none; a description goes on without."""
-    folder = path if path.is_dir() else path.parent
-    try:
-        if isinstance(source, TorchSource):
-            return torch_to_flax.find_statistics(source, asset_id, folder)
-        assert isinstance(source, OrbaxSource)
-        wanted = asset_id or (source.spec.asset_id if source.spec else None)
-        return jax_to_flax.find_statistics(source, wanted, None)
-    except InputError as error:
-        return error

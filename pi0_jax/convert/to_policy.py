@@ -23,6 +23,7 @@ from pi0_jax.convert.source import (
 from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace, mask_text
+from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
@@ -89,6 +90,7 @@ def convert(
     start = time.monotonic()
     dtype = request.dtype or lossless(source.info.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
+    _check_tokenizer(request, spec)
     files = source.info.files
     size = parameters(source.info.config) * np.dtype(dtype).itemsize
     check_space(request.destination, size, "the parameters")
@@ -97,7 +99,7 @@ def convert(
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
-        notes = source.info.notes + _notes(source, declared, request)
+        notes = source.info.notes + assumed(source, declared, request)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
     notes += _tokenizer_note(request)
@@ -155,7 +157,7 @@ def _action_space(declared: TorchConfig, request: ConvertRequest) -> ActionSpace
     )
 
 
-def _notes(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
+def assumed(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
     """What is assumed because no file of the source says it."""
     said = declared.action_space or request.delta_mask is not None or request.adapt_to_pi
     return _state_note(source, declared, request) + [_ASSUMED_ABSOLUTE] * (not said)
@@ -246,6 +248,13 @@ def _manifest(
         "keys_unused": info.unused,
         "versions": versions(),
     }
+
+
+def _check_tokenizer(request: ConvertRequest, spec: PolicySpec) -> None:
+    """A tokenizer beside the source is copied; a wrong one would fail, or mislead, much later."""
+    model = request.folder / TOKENIZER_FILE
+    if model.exists() and spec.tokenizer == "paligemma":
+        load_pieces(model, spec.model.vocab_size)
 
 
 def _tokenizer_note(request: ConvertRequest) -> list[str]:

@@ -14,10 +14,15 @@ from typing import Protocol
 import numpy as np
 import sentencepiece
 
+from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.errors import InputError
 
 STATE_BINS = 256
 """Bins of [-1, 1], each as wide as the others; a state below -1 has number -1 (openpi)."""
+
+
+BYTE_IDS = 258
+"""Ids that `ByteTokenizer` uses: 0 to 257."""
 
 
 class Tokenizer(Protocol):
@@ -45,7 +50,7 @@ class ByteTokenizer:
     kind: str = "bytes"
 
     def encode(self, prompt: str, state: Sequence[int] | None = None) -> list[int]:
-        """[bos] + bytes, and without a state a newline; vocabulary 258."""
+        """[bos] + bytes, and without a state a newline."""
         text = clean(prompt) + "\n" if state is None else with_state(prompt, state)
         return [1] + [byte + 2 for byte in text.encode()]
 
@@ -56,20 +61,17 @@ class PaligemmaTokenizer:
 
     Attributes:
         model: path of the model file.
+        vocab_size: rows of the network's token embedding, to which every id belongs.
     """
 
     model: Path
+    vocab_size: int
     kind: str = "paligemma"
 
     # Loaded at the first prompt: a policy folder can be opened without the file.
     @cached_property
     def _processor(self) -> sentencepiece.SentencePieceProcessor:
-        if not self.model.is_file():
-            raise InputError(
-                f"{self.model}: expected PaliGemma's sentencepiece model; put "
-                "paligemma_tokenizer.model there (gs://big_vision/paligemma_tokenizer.model)"
-            )
-        return sentencepiece.SentencePieceProcessor(model_file=str(self.model))
+        return load_pieces(self.model, self.vocab_size)
 
     def encode(self, prompt: str, state: Sequence[int] | None = None) -> list[int]:
         """[bos] + pieces, and without a state a newline piece, as openpi's PaligemmaTokenizer."""
@@ -78,6 +80,29 @@ class PaligemmaTokenizer:
             return [pieces.bos_id(), *pieces.encode(with_state(prompt, state))]
         # The newline is encoded by itself: joined to the last word it could merge into one piece.
         return [pieces.bos_id(), *pieces.encode(clean(prompt)), *pieces.encode("\n")]
+
+
+def open_tokenizer(kind: str, model: Path, vocab_size: int) -> Tokenizer:
+    """The tokenizer of a policy folder; all its ids are rows of the network's token embedding.
+
+    Args:
+        kind: "bytes" or "paligemma", as config.json has it.
+        model: PaliGemma's model file. It is read and checked at the first prompt.
+        vocab_size: rows of the token embedding.
+
+    Raises:
+        InputError: no such kind, or the embedding has no row for some byte.
+    """
+    if kind == "paligemma":
+        return PaligemmaTokenizer(model, vocab_size)
+    if kind != "bytes":
+        raise InputError(f"tokenizer must be 'bytes' or 'paligemma', got {kind!r}")
+    if vocab_size < BYTE_IDS:
+        raise InputError(
+            f"tokenizer 'bytes' has ids up to {BYTE_IDS - 1}, the network {vocab_size} rows; "
+            f"expected vocab_size of at least {BYTE_IDS}"
+        )
+    return ByteTokenizer()
 
 
 def clean(prompt: str) -> str:

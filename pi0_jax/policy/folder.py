@@ -20,7 +20,7 @@ from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.cameras import check_cameras
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
-from pi0_jax.data.tokenizer import ByteTokenizer, PaligemmaTokenizer, Tokenizer
+from pi0_jax.data.tokenizer import open_tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.atomic import new_folder
@@ -103,7 +103,9 @@ class PolicyFolder:
             image_size=spec.model.vision.image_size,
             padded_dim=spec.model.action_dim,
             prompt_length=spec.model.prompt_length,
-            tokenizer=_tokenizer(spec.tokenizer, self.path),
+            tokenizer=open_tokenizer(
+                spec.tokenizer, (self.path or Path()) / TOKENIZER_FILE, spec.model.vocab_size
+            ),
             stats=self.stats,
             robot=spec.robot,
             action_space=spec.action_space,
@@ -289,11 +291,3 @@ def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
     rest = dict(values)
     mask = (True,) * rest.pop("delta_dims", 0)
     return rest | {"action_space": dataclasses.asdict(ActionSpace(mask))}
-
-
-def _tokenizer(kind: str, folder: Path | None) -> Tokenizer:
-    if kind == "bytes":
-        return ByteTokenizer()
-    if kind == "paligemma":
-        return PaligemmaTokenizer((folder or Path()) / TOKENIZER_FILE)
-    raise InputError(f"tokenizer must be 'bytes' or 'paligemma', got {kind!r}")
