@@ -113,7 +113,7 @@ def test_what_cannot_fit_is_refused_with_the_smallest_change():
     }
 
     def refused(size: float) -> str:
-        with pytest.raises(InputError, match="GB a device by count") as refusal:
+        with pytest.raises(InputError, match="GB per device by count") as refusal:
             check(dataclasses.replace(full, hardware=hardware(full, memory_gb=size / GB)))
         return str(refusal.value).split(": ")[1]
 

@@ -65,6 +65,16 @@ def test_rewinding_drops_what_will_be_repeated(tmp_path: Path):
     assert len(kept) == 7  # as they were, their times included
 
 
+def test_iterations_that_share_a_step_are_told_apart(tmp_path: Path):
+    """An iteration without an update has the optimizer step of the one before."""
+    path = tmp_path / "metrics.jsonl"
+    with MetricsWriter(path) as writer:
+        for step, iteration in ((4, 1), (4, 2), (8, 3)):
+            writer.write(step, "rl", method="ript", iteration=iteration)
+        writer.rewind("rl", "ript", 1, key="iteration")
+    assert [line["iteration"] for line in read_metrics(path)] == [1]
+
+
 def test_no_file_has_no_lines(tmp_path: Path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 

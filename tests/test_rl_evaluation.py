@@ -42,10 +42,6 @@ def test_every_nth_iteration_is_evaluated(scripted_pool, params):
     }  # fmt: skip
 
 
-def test_with_every_0_nothing_is_evaluated(params):
-    assert evaluated(None, params, 0, [EASY], 3) == []
-
-
 def test_the_states_are_those_of_the_final_evaluation_at_guidance_1(scripted_pool, params):
     """One evaluation by hand; the scale of `config.guidance` has no part in it."""
     (_, values), *_ = evaluated(scripted_pool, params, 1, [MIXED], 1, episodes=6)

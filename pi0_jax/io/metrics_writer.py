@@ -65,21 +65,22 @@ class MetricsWriter:
             # logged as one more value.
             self._wandb.log({f"{phase}/{name}": value for name, value in line.items()})
 
-    def rewind(self, phase: str, method: str, step: int) -> None:
-        """Drops the lines of this phase and method after `step`, from where a resumed run goes on.
+    def rewind(self, phase: str, method: str, last: int, key: str = "step") -> None:
+        """Drops the lines of this phase and method after those that a resumed run goes on from.
 
         A W&B mirror keeps them.
 
         Args:
             phase: as in `write`.
             method: value of the lines' `method`.
-            step: optimizer step of the checkpoint that the run resumes from.
+            last: value of `key` in the last line to keep.
+            key: "step"; "iteration" where several lines may have one step.
         """
 
         def repeated(line: dict[str, Any]) -> bool:
             """Whether the line will be written again."""
             same = line.get("phase") == phase and line.get("method") == method
-            return same and line.get("step", 0) > step
+            return same and line.get(key, 0) > last
 
         lines = read_metrics(self.path)
         kept = [line for line in lines if not repeated(line)]

@@ -31,7 +31,7 @@ def evaluate_every(
     iteration it finds what the final evaluation finds. Episodes are not kept.
 
     Args:
-        config: states, Euler steps, and how often; with `every` 0 it does nothing.
+        config: states, Euler steps, and how often: `every` is at least 1.
         base: the policy that the loop started from.
         tasks: what the policy is evaluated on.
         engine: runs the simulators; nothing else is under way between two iterations.
@@ -51,7 +51,7 @@ def evaluate_every(
     def evaluate(state: LoopState, report: IterationReport) -> None:
         """Evaluates the state after an iteration, where it is that iteration's turn."""
         # By the iteration's number alone, so a resumed run evaluates at the same ones.
-        if not config.every or report.iteration % config.every:
+        if report.iteration % config.every:
             return
         start = time.monotonic()
         # What `improved_policy` would give now: averaged, adapters merged.

@@ -119,8 +119,9 @@ def run_stored_ript(
     # From here on the state is that of an unbroken run: all randomness depends on positions alone.
     state = _resumed(stored, fresh)
     # Lines of an iteration that was logged, but lost before its checkpoint, are written again.
-    session.run.rewind("rl", name, first_step + int(state.train_state.step))
-    evaluate = _evaluating(stored, evaluation) if evaluation else None
+    # By iteration: one without an update has the step of the iteration before.
+    session.run.rewind("rl", name, state.iteration, key="iteration")
+    evaluate = _evaluating(stored, evaluation) if evaluation and evaluation.every else None
     while state.iteration < config.iterations:
         state = _iterate(stored, state, evaluate)
     return improved_policy(setup, state)

@@ -121,9 +121,9 @@ class RunFolder:
         """Writes one line of metrics.jsonl."""
         self.metrics.write(step, phase, method=method, **values)
 
-    def rewind(self, phase: str, method: str, step: int) -> None:
-        """Deletes this phase and method's metrics after `step`, where a resumed run continues."""
-        self.metrics.rewind(phase, method, step)
+    def rewind(self, phase: str, method: str, last: int, key: str = "step") -> None:
+        """Deletes the metrics that a resumed run writes again; arguments as in `MetricsWriter`."""
+        self.metrics.rewind(phase, method, last, key)
 
     def message(self, text: str, level: int = MESSAGES) -> None:
         """Writes one line to the console, with the time of day."""

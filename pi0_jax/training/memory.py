@@ -83,7 +83,7 @@ class Budget:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / GB:.3g}" for name, size in vars(self).items())
-        return f"{self.total / GB:.3g} GB a device by count ({parts})"
+        return f"{self.total / GB:.3g} GB per device by count ({parts})"
 
 
 def abstract_batch(
