@@ -15,6 +15,7 @@ stored.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from pi0_jax.convert.open_checkpoint import open_any
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.source import Source
 from pi0_jax.convert.spec_differences import differences
+
+_LINE = 160  # characters
 
 # Of what surrounds the network: nothing of it depends on the dtype of the weights.
 _TRANSFORMS = {
@@ -51,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             check_flags(arguments, [source, other])
             a, b = as_policy(source, path, arguments), as_policy(other, there, arguments)
             report = against_policy(a, b, arguments.seed)
-    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    sys.stdout.write(_json(report) + "\n")
     return 0 if report["ok"] else 1
 
 
@@ -92,6 +95,17 @@ def against_policy(a: AsPolicy, b: AsPolicy, seed: int) -> dict[str, Any]:
         "differences": differences(a, b),
         "notes": _notes(a, b) + (scene.notes if scene else []),
     }
+
+
+def _json(report: dict[str, Any]) -> str:
+    """Indented JSON with short lists in one line."""
+
+    def one_line(found: re.Match[str]) -> str:
+        """A list without lists or objects in it; no line break of it belongs to a string."""
+        line = re.sub(r"\n *", " ", found[0])
+        return line if len(line) < _LINE else found[0]
+
+    return re.sub(r"\[[^\[\]{}]*\]", one_line, json.dumps(report, indent=1))
 
 
 def _notes(a: AsPolicy, b: AsPolicy) -> list[str]:
