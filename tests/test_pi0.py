@@ -88,7 +88,7 @@ def test_zero_cond_embed_makes_conditions_agree_bit_for_bit(blind_params, params
 
 def test_the_state_never_sees_actions(params):
     """Neither noise nor time nor condition reach the state's token, in any layer."""
-    obs = observation(2)
+    obs = observation(3)
     cache = jax.jit(MODEL.encode_prefix)(params, obs)
 
     @jax.jit
@@ -96,13 +96,13 @@ def test_the_state_never_sees_actions(params):
         tokens = MODEL.embed_suffix(params, obs.state, x_t, time, condition)
         return MODEL.decode_suffix(params, cache, tokens)
 
-    a, b = decoded(*rows(2)), decoded(*rows(2, seed=1))
+    a, b = decoded(*rows(3)), decoded(*rows(3, seed=1))
     np.testing.assert_array_equal(a[:, :, 0], b[:, :, 0])
     assert np.abs(a[:, :, 1:] - b[:, :, 1:]).min() > 0
 
 
 def test_actions_see_the_state_and_each_other(params):
-    obs, (x_t, time, condition) = observation(2), rows(2)
+    obs, (x_t, time, condition) = observation(3), rows(3)
     v = velocity(params, obs, x_t, time, condition)
     moved = velocity(params, obs.replace(state=obs.state + 1), x_t, time, condition)
     assert (np.abs(v - moved).max((-1, -2)) > 1e-3).all()
@@ -114,17 +114,17 @@ def test_actions_see_the_state_and_each_other(params):
 
 def test_the_prefix_is_unaffected_by_the_suffix(params):
     """It is computed before there is one: of state and noise it knows nothing."""
-    obs = observation(2)
+    obs = observation(3)
     encode = jax.jit(MODEL.encode_prefix)
     cache, other = encode(params, obs), encode(params, obs.replace(state=obs.state + 1))
     chex.assert_trees_all_equal(cache, other)
     p = 2 * CONFIG.vision.num_tokens + CONFIG.prompt_length
-    chex.assert_shape([cache.k, cache.v], (2, 2, p, 2, 4))
-    assert cache.mask.sum(1).tolist() == [8 + 3, 8 + 4]
+    chex.assert_shape([cache.k, cache.v], (2, 3, p, 2, 4))
+    assert cache.mask.sum(1).tolist() == [8 + 3, 8 + 4, 8 + 5]
 
 
 def test_the_last_prefix_layers_unused_weights_get_no_gradient(params):
-    obs, suffix = observation(2), rows(2)
+    obs, suffix = observation(3), rows(3)
 
     @jax.jit
     @jax.grad
@@ -147,7 +147,7 @@ def test_the_last_prefix_layers_unused_weights_get_no_gradient(params):
 
 
 def test_bfloat16_computes_and_float32_comes_out(params):
-    obs, suffix = observation(2), rows(2)
+    obs, suffix = observation(3), rows(3)
     cache = jax.jit(HALF.encode_prefix)(params, obs)
     assert {cache.k.dtype, cache.v.dtype} == {jnp.dtype("bfloat16")}
     v = jax.jit(HALF.velocity)(params, cache, obs.state, *suffix)
@@ -159,9 +159,9 @@ def test_bfloat16_computes_and_float32_comes_out(params):
 
 def test_parameters_may_be_held_in_bfloat16(params):
     held = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
-    suffix = rows(2)
-    cache = jax.eval_shape(HALF.encode_prefix, held, observation(2))
-    v = jax.eval_shape(HALF.velocity, held, cache, observation(2).state, *suffix)
+    suffix = rows(3)
+    cache = jax.eval_shape(HALF.encode_prefix, held, observation(3))
+    v = jax.eval_shape(HALF.velocity, held, cache, observation(3).state, *suffix)
     assert (v.dtype, cache.k.dtype) == (jnp.float32, jnp.bfloat16)
 
 
@@ -205,5 +205,5 @@ def test_time_embedding_by_hand():
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_any_number_of_rows(params, count):
-    shapes = jax.eval_shape(velocity, params, observation(2), *rows(2, count))
-    chex.assert_shape(shapes, (2, count, HORIZON, DIM))
+    shapes = jax.eval_shape(velocity, params, observation(3), *rows(3, count))
+    chex.assert_shape(shapes, (3, count, HORIZON, DIM))

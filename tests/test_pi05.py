@@ -1,6 +1,7 @@
 """In what a pi0.5 differs from a pi0: no state token, the flow time in the norms, no more."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -39,6 +40,18 @@ def rows(batch: int, count: int = 2, seed: int = 0):
     return x_t, time, np.arange(batch * count).reshape(batch, count) % 2
 
 
+@functools.cache
+def gradient(model: Pi0):
+    """Of the sum of squared velocities, as a function of the parameters."""
+    obs, suffix = observation(3), rows(3)
+
+    def loss(params):
+        cache = model.encode_prefix(params, obs)
+        return jnp.sum(jnp.square(model.velocity(params, cache, obs.state, *suffix)))
+
+    return jax.jit(jax.grad(loss))
+
+
 def test_the_published_size():
     """The official 3,353,433,872 parameters in 51 leaves, and two rows of cond_embed."""
     shapes = jax.eval_shape(Pi0(preset("pi05")).init, jax.random.key(0))
@@ -47,10 +60,10 @@ def test_the_published_size():
 
 
 def test_the_suffix_is_the_actions_alone(params):
-    obs, (x_t, time, _) = observation(2), rows(2)
+    obs, (x_t, time, _) = observation(3), rows(3)
     tokens = MODEL.embed_suffix(params, obs.state, x_t, time, None)
     projected = x_t @ params["action_in_proj"]["kernel"] + params["action_in_proj"]["bias"]
-    chex.assert_shape(tokens, (2, 2, HORIZON, WIDTH))
+    chex.assert_shape(tokens, (3, 2, HORIZON, WIDTH))
     np.testing.assert_allclose(tokens, projected, atol=1e-5)
 
 
@@ -65,7 +78,7 @@ def test_the_clock_is_the_time_after_two_layers_each_with_a_swish(params):
 
 
 def test_the_state_is_not_read_and_the_time_is(params):
-    obs, (x_t, time, condition) = observation(2), rows(2)
+    obs, (x_t, time, condition) = observation(3), rows(3)
     v = velocity(params, obs, x_t, time, condition)
     moved = velocity(params, obs.replace(state=obs.state + 1), x_t, time, condition)
     np.testing.assert_array_equal(v, moved)
@@ -74,7 +87,7 @@ def test_the_state_is_not_read_and_the_time_is(params):
 
 
 def test_every_action_sees_every_action(params):
-    obs, (x_t, time, condition) = observation(2), rows(2)
+    obs, (x_t, time, condition) = observation(3), rows(3)
     v = velocity(params, obs, x_t, time, condition)
     for changed, seen in ((0, HORIZON - 1), (HORIZON - 1, 0)):
         other = x_t.copy()
@@ -104,21 +117,20 @@ def test_zero_cond_embed_makes_conditions_agree_bit_for_bit(params):
 
 def test_the_condition_is_a_bias_of_the_projected_actions(params):
     """So an export can fold it away."""
-    obs, (x_t, time, _) = observation(2), rows(2)
+    obs, (x_t, time, _) = observation(3), rows(3)
     layer, condition = params["action_in_proj"], params["cond_embed"][POSITIVE]
     folded = params | {"action_in_proj": layer | {"bias": layer["bias"] + condition}}
-    v = velocity(params, obs, x_t, time, np.full((2, 2), POSITIVE))
+    v = velocity(params, obs, x_t, time, np.full((3, 2), POSITIVE))
     np.testing.assert_allclose(v, velocity(folded, obs, x_t, time, None), atol=1e-5)
 
 
 def test_fresh_parameters_take_a_gradient_everywhere_but_behind_closed_gates():
     """Zero modulation: a fresh model learns its gates first."""
-    fresh, obs, suffix = jax.jit(MODEL.init)(jax.random.key(0)), observation(2), rows(2)
+    fresh = jax.jit(MODEL.init)(jax.random.key(0))
     np.testing.assert_array_equal(
         fresh["PaliGemma"]["llm"]["layers"]["pre_ffw_norm_1"]["Dense_0"]["kernel"], 0
     )
-    loss = jax.jit(jax.grad(lambda p: jnp.sum(jnp.square(velocity(p, obs, *suffix)))))
-    layers = loss(fresh)["PaliGemma"]["llm"]["layers"]
+    layers = gradient(MODEL)(fresh)["PaliGemma"]["llm"]["layers"]
     gates = layers["pre_ffw_norm_1"]["Dense_0"]["bias"]  # [l, 3 w]: scale, shift, gate
     assert (np.abs(gates[:, 2 * WIDTH :]).max(1) > 0).all()
     np.testing.assert_array_equal(layers["mlp_1"]["linear"], 0)
@@ -127,7 +139,7 @@ def test_fresh_parameters_take_a_gradient_everywhere_but_behind_closed_gates():
 def test_adapters_leave_the_norms_alone(params):
     adapted = lora.with_adapters(params, jax.random.key(0), rank=2)
     assert not [name for name in adapted["lora"]["layers"] if "norm" in name]
-    obs, suffix = observation(2), rows(2)
+    obs, suffix = observation(3), rows(3)
     np.testing.assert_array_equal(
         velocity(adapted, obs, *suffix), velocity(lora.merge(adapted), obs, *suffix)
     )
@@ -135,23 +147,15 @@ def test_adapters_leave_the_norms_alone(params):
 
 @pytest.mark.parametrize("remat", ["mlp", "full"])
 def test_remat_changes_no_gradient(params, remat):
-    obs, (x_t, time, condition) = observation(2), rows(2)
-
-    def loss(model):
-        def value(params):
-            cache = model.encode_prefix(params, obs)
-            return jnp.sum(model.velocity(params, cache, obs.state, x_t, time, condition) ** 2)
-
-        return jax.jit(jax.grad(value))(params)
-
-    pairs = zip(*map(jax.tree.leaves, (loss(MODEL), loss(Pi0(MODEL.config, remat)))), strict=True)
+    plain, again = (gradient(model)(params) for model in (MODEL, Pi0(MODEL.config, remat)))
+    pairs = zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max())
 
 
 def test_bfloat16_computes_and_float32_comes_out(params):
     half = Pi0(dataclasses.replace(MODEL.config, compute_dtype="bfloat16"))
-    obs, suffix = observation(2), rows(2)
+    obs, suffix = observation(3), rows(3)
     cache = jax.jit(half.encode_prefix)(params, obs)
     v = jax.jit(half.velocity)(params, cache, obs.state, *suffix)
     exact = velocity(params, obs, *suffix)

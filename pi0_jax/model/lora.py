@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pi0_jax.model.draw import flat_key
+
 Params = dict[str, Any]
 
 RANK = 16
@@ -33,7 +35,7 @@ def with_adapters(params: Params, rng: jax.Array, rank: int = RANK) -> Params:
     layers = params["PaliGemma"]["llm"]["layers"]
     matrices = {name: part for name, part in layers.items() if _WITHOUT not in name}
     leaves, structure = jax.tree.flatten(matrices)
-    keys = jax.random.split(rng, len(leaves))
+    keys = jax.random.split(flat_key(rng), len(leaves))
     adapters = [_fresh(leaf, key, rank) for leaf, key in zip(leaves, keys, strict=True)]
     return params | {"lora": {"layers": jax.tree.unflatten(structure, adapters)}}
 

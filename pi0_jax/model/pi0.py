@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from pi0_jax.errors import InputError
 from pi0_jax.model import gemma, lora, mask, siglip
 from pi0_jax.model.config import ExpertConfig, Pi0Config
+from pi0_jax.model.draw import flat_key
 from pi0_jax.model.layer_scan import REMATS, scan_layers
 from pi0_jax.model.linen import apply
 from pi0_jax.types import Array, Observation, PrefixCache
@@ -84,7 +85,7 @@ class Pi0:
     def init(self, rng: jax.Array) -> Params:
         """Random float32 parameters; `cond_embed` is zero."""
         c = self.config
-        llm_rng, img_rng, *rngs = jax.random.split(rng, 7)
+        llm_rng, img_rng, *rngs = jax.random.split(flat_key(rng), 7)
         paligemma = {
             "llm": gemma.init(c, llm_rng),
             "img": siglip.init(c.vision, c.vlm.width, img_rng),

@@ -16,6 +16,7 @@ from pi0_jax.data.augment import Change, augment, draw_change
 from pi0_jax.data.cameras import on_hand
 from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
+from pi0_jax.model.draw import flat_key
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.types import Batch
@@ -131,7 +132,7 @@ def sample_noise_and_time(rng: jax.Array, actions: jax.Array, time_samples: int)
     noise_rng, time_rng = jax.random.split(rng)
     batch, horizon, dim = actions.shape
     shape = (batch, time_samples, horizon, dim)  # [b, r, H, d]
-    noise = jax.random.normal(noise_rng, shape)
+    noise = jax.random.normal(flat_key(noise_rng), shape)
     # One time per row, not per action: a chunk is denoised as a whole.
     time = flow.sample_time(time_rng, shape[:2])  # [b, r]
     # [b, H, d] -> [b, 1, H, d] -> [b, r, H, d]: all rows of a window have the same target actions.
