@@ -161,9 +161,9 @@ def stats_file(path: Path, state: int, actions: int, std: int | None = None) -> 
 @pytest.mark.parametrize(
     ("layout", "widths", "message"),
     [
-        ("openpi", (6, 3), "statistics of state are 6 wide, the model takes 5"),
-        ("lerobot", (4, 2), "statistics of actions are 2 wide, the checkpoint's config.json"),
-        ("lerobot", (4, 5), "statistics of actions are 5 wide"),
+        ("openpi", (6, 3), "the robot has 6 values of state, the model takes 5"),
+        ("lerobot", (4, 2), "expected statistics of 3 action values, got 2"),
+        ("lerobot", (4, 5), "statistics of actions are of 5 values, the robot has 3"),
         ("openpi", (4, 3, 2), "must be equally long"),
     ],
 )

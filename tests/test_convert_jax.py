@@ -45,7 +45,8 @@ def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
     assert not policy.params.pop("cond_embed").any()
     assert equal(policy.params, load_tree(GOLDENS / "tiny_pi0_released/params")["params"])
     assert policy.spec.asset_id == "physical-intelligence/libero"
-    # 32 wide with zero deviation behind the robot's seven, or seven to begin with.
+    # Cut to the robot's seven, or seven to begin with.
+    assert len(policy.stats.actions.std) == 7
     assert len(policy.spec.robot.actions) == 7
 
 

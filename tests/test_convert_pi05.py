@@ -132,20 +132,52 @@ def test_the_condition_folds_into_the_bias_of_the_actions(tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("layout", ["lerobot", "transformers"])
-def test_other_layouts_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
+@pytest.mark.parametrize(
+    ("layout", "state_in_prompt", "message"),
+    [
+        ("transformers", True, "the library has no pi0.5"),
+        ("lerobot", False, "this pi0.5 reads no state"),
+    ],
+)
+def test_what_a_library_does_not_have_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    layout: str,
+    state_in_prompt: bool,
+    message: str,
 ) -> None:
-    make_policy(tmp_path / "p", TINY05, quantile=True)
+    make_policy(tmp_path / "p", TINY05, quantile=True, state_in_prompt=state_in_prompt)
     out = (flax_to_torch.main, tmp_path / "p", tmp_path / "x", "--layout", layout)
-    assert "use --layout openpi" in fails(capsys, *out)
+    assert message in fails(capsys, *out)
+    assert not (tmp_path / "x").exists()
 
 
-def test_lerobots_names_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tensors = load_file(GOLDENS / TORCH / "model.safetensors")
-    save_file({f"model.{k}": v for k, v in tensors.items()}, tmp_path / "model.safetensors")
-    error = fails(capsys, torch_to_flax.main, tmp_path, tmp_path / "p")
-    assert "a pi0.5 of lerobot" in error
+@pytest.mark.parametrize("padded", [False, True])
+def test_lerobots_layout_there_and_back(tmp_path: Path, padded: bool) -> None:
+    policy = make_policy(
+        tmp_path / "p", TINY05, quantile=True, state_in_prompt=True, padded_state_text=padded
+    )
+    run(flax_to_torch.main, tmp_path / "p", tmp_path / "x", "--layout", "lerobot")
+    run(torch_to_flax.main, tmp_path / "x", tmp_path / "q")
+    back = load_policy(tmp_path / "q")
+    jax.tree.map(np.testing.assert_array_equal, back.params, policy.params)
+    spec = back.spec
+    assert (spec.model.pi05, spec.quantile, spec.state_in_prompt) == (True, True, True)
+    # Without the keys of lerobot 0.5.1 the files are those of 0.4, which padded the text.
+    assert spec.padded_state_text is padded
+    assert spec.model.prompt_length == TINY05.prompt_length
+
+
+def test_lerobots_policy_can_be_read_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_policy(tmp_path / "p", TINY05, quantile=True, state_in_prompt=True, padded_state_text=True)
+    run(flax_to_torch.main, tmp_path / "p", tmp_path / "x", "--layout", "lerobot")
+    run(torch_to_flax.main, tmp_path / "x", tmp_path / "q")
+    assert "give --no-padded-state-text" in capsys.readouterr().out
+    run(torch_to_flax.main, tmp_path / "x", tmp_path / "r", "--no-padded-state-text")
+    assert not load_policy(tmp_path / "r").spec.padded_state_text
+    assert "padded-state-text" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

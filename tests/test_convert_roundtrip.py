@@ -124,7 +124,7 @@ def test_what_a_layout_cannot_carry_is_said(
     run(flax_to_torch.main, tmp_path / "q", tmp_path / "x", "--layout", "lerobot")
     summary = capsys.readouterr().out
     assert "folded into action_in_proj's bias" in summary
-    assert "relative to the state by the mask 2; lerobot does not add" in summary
+    assert "relative by the mask 2: lerobot 0.6 or newer loads the steps" in summary
     bias = load_file(tmp_path / "x/model.safetensors")["model.action_in_proj.bias"]
     wanted = policy.params["action_in_proj"]["bias"] + np.arange(8, dtype=np.float32)
     np.testing.assert_array_equal(bias, wanted)

@@ -72,6 +72,11 @@ def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
         load_policy(tmp_path / "p")
 
 
+def test_only_a_state_in_the_prompt_can_be_padded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="padded_state_text needs state_in_prompt"):
+        make_policy(tmp_path / "p", padded_state_text=True)
+
+
 def test_a_copy_takes_its_tokenizer_along(tmp_path: Path) -> None:
     make_policy(tmp_path / "p")
     (tmp_path / "p" / TOKENIZER_FILE).write_bytes(b"pieces")

@@ -124,6 +124,19 @@ def test_a_state_in_the_prompt_is_the_normalised_one_of_the_robots_own_width() -
     assert plain.prompt("lift", state)[1].sum() == 6
 
 
+def test_a_state_in_the_prompt_may_be_padded_as_lerobot_04_did() -> None:
+    own = Transforms(8, 6, 60, ByteTokenizer(), random_stats(4, 3), ROBOT, state_in_prompt=True)
+    padded = dataclasses.replace(own, padded_state_text=True)
+    mean = own.stats.state.mean
+    encoded = (each.prompt("lift", mean) for each in (own, padded))
+    texts = [bytes((ids[mask][1:] - 2).tolist()) for ids, mask in encoded]
+    # Zeros are in bin 128; the network has six dimensions, the robot four.
+    assert b"State: 128 128 128 128;" in texts[0]
+    assert b"State: 128 128 128 128 128 128;" in texts[1]
+    with pytest.raises(InputError, match="53 tokens does not fit the model's 52"):
+        dataclasses.replace(padded, prompt_length=52).check_prompt("lift")
+
+
 def test_a_prompt_is_checked_with_room_for_any_state() -> None:
     # "Task: lift, State: 255 255 255 255;", a newline and "Action: " are 44 bytes, and bos.
     fits = Transforms(8, 6, 45, ByteTokenizer(), random_stats(4, 3), ROBOT, state_in_prompt=True)

@@ -104,6 +104,11 @@ def config_from_sizes(sizes: dict[str, int], settings: Settings) -> Pi0Config:
     )
 
 
+def published_sizes(config: Pi0Config) -> bool:
+    """Whether the language model has the width and depth of gemma_2b, as every published one."""
+    return (config.vlm.width, config.depth) == (pi0().vlm.width, pi0().depth)
+
+
 def axis_sizes(config: Pi0Config) -> dict[str, int]:
     """Size of every axis of `keymap` in an architecture."""
     vision, width = config.vision, config.action.width

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from pi0_jax.convert import command, jax_to_flax, statistics, to_policy, torch_to_flax
+from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.source import Source
 from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec
@@ -79,10 +79,10 @@ def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPo
         return AsPolicy(source, spec, found, folder, source.info.notes)
     request = command.request(arguments, path)
     found, declared = _statistics(source, arguments, folder)
-    statistics.check_widths(found, declared, source.info.config.action_dim)
     dtype = to_policy.lossless(source.info.dtypes)
     spec = to_policy.policy_spec(source, found, declared, request, dtype)
-    notes = source.info.notes + to_policy.assumed(source, declared, request)
+    found, changed = to_policy.usable(found, spec, request)
+    notes = source.info.notes + changed + to_policy.assumed(source, declared, request)
     return AsPolicy(source, spec, found, folder, notes)
 
 
@@ -98,5 +98,5 @@ def _statistics(
         return jax_to_flax.find_statistics(source, asset_id, chosen), TorchConfig()
     assert isinstance(source, TorchSource)
     if chosen:
-        return statistics.from_file(chosen, asset_id), source.config
+        return statistics.from_file(chosen, asset_id, source.config), source.config
     return torch_to_flax.find_statistics(source, asset_id, folder), source.config

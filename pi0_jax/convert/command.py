@@ -5,6 +5,7 @@ wrong, 130 interrupted.
 """
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -84,6 +85,12 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the flags for what the files of a checkpoint may not say."""
     parser.add_argument("--norm-stats", type=path, metavar="FILE", help="a norm_stats.json")
+    parser.add_argument(
+        "--std-floor",
+        type=_spread,
+        metavar="X",
+        help="raise smaller deviations (or half quantile ranges) of the statistics to X",
+    )
     parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or their new name")
     parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
     parser.add_argument(
@@ -115,6 +122,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="whether a pi0.5 reads its state as text (pi05_libero: no); default: yes",
     )
+    parser.add_argument(
+        "--padded-state-text",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether that text is zero-padded (lerobot 0.4); default: what SRC says, or no",
+    )
 
 
 def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
@@ -133,6 +146,8 @@ def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
         adapt_to_pi=arguments.adapt_to_pi,
         wishes=_wishes(arguments),
         state_in_prompt=arguments.state_in_prompt,
+        padded_state_text=arguments.padded_state_text,
+        std_floor=arguments.std_floor,
         overwrite=arguments.overwrite,
     )
 
@@ -205,6 +220,16 @@ def _mask(text: str) -> tuple[bool, ...]:
         raise argparse.ArgumentTypeError(
             f"expected none, or numbers of actions such as 6,-1; got {text!r}"
         ) from error
+
+
+def _spread(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
 
 
 def _asset_id(text: str) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.convert import command
+from pi0_jax.convert.export_notes import notes
 from pi0_jax.convert.fold import Folded, fold_note
 from pi0_jax.convert.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.source import parameters
 from pi0_jax.convert.to_policy import lossless, write_params
-from pi0_jax.convert.torch_export import notes
 from pi0_jax.data.normalize import load_norm_stats, save_norm_stats
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration

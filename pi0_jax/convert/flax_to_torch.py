@@ -14,6 +14,7 @@ import numpy as np
 
 from pi0_jax.convert import command
 from pi0_jax.convert.architecture import axis_sizes
+from pi0_jax.convert.export_notes import notes
 from pi0_jax.convert.fold import Folded, fold_note
 from pi0_jax.convert.keymap import (
     EMBEDDING,
@@ -32,9 +33,8 @@ from pi0_jax.convert.remote import local
 from pi0_jax.convert.safetensors_file import SafetensorsWriter
 from pi0_jax.convert.source import ahead, parameters, progress_bar, tasks
 from pi0_jax.convert.to_policy import lossless, sha256
-from pi0_jax.convert.torch_export import WRITERS, notes
+from pi0_jax.convert.torch_export import WRITERS, check
 from pi0_jax.data.normalize import load_norm_stats
-from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
@@ -83,10 +83,7 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
             finite.
     """
     start, spec = time.monotonic(), spec_of(source)
-    if spec.model.pi05 and LAYOUTS[family] is not OPENPI:
-        raise InputError(
-            f"--layout {family}: a pi0.5 can only be exported to openpi yet; use --layout openpi"
-        )
+    check(family, spec)
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
     dtype = lossless(source.info.dtypes)
     export_notes = notes(family, spec) + fold_note(source)

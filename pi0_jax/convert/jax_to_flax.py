@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0_jax.convert import command, statistics, to_policy
+from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.orbax_source import OrbaxSource, is_policy
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 
 
@@ -29,7 +29,6 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"{path}: is a policy folder already; nothing to convert")
     source = OrbaxSource(path, arguments.action_horizon)
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
-    statistics.check_widths(found, TorchConfig(), source.info.config.action_dim)
     request = command.request(arguments, path)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0
@@ -46,10 +45,6 @@ def find_statistics(source: OrbaxSource, asset_id: str | None, chosen: Path | No
     Raises:
         InputError: there are none.
     """
-    return statistics.first(
-        [
-            lambda: statistics.from_file(chosen, asset_id) if chosen else None,
-            lambda: statistics.from_assets(source.folder, asset_id),
-        ],
-        source.folder,
-    )
+    if chosen:
+        return statistics.from_file(chosen, asset_id)
+    return statistics.only([lambda: statistics.from_assets(source.folder, asset_id)], source.folder)

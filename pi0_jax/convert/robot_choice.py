@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.data.normalize import Stats
 from pi0_jax.errors import InputError
 from pi0_jax.robot import Robot, numbered

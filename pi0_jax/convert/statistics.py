@@ -1,24 +1,20 @@
 """Normalisation statistics, from wherever a layout keeps them; missing ones are an error."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pi0_jax.convert import safetensors_file
+from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.keymap import STATISTICS
-from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.convert.stored_stats import same_actions, stats_from
 from pi0_jax.convert.torch_files import Tensors
-from pi0_jax.data.normalize import NormStats, Stats, load_norm_stats
+from pi0_jax.data.normalize import NormStats, load_norm_stats
 from pi0_jax.errors import InputError
 
-PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
-NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
 # lerobot's modes that pi0 has: whether quantiles replace mean and standard deviation.
 _MODES = {"MEAN_STD": False, "QUANTILES": True}
-_FIELDS = ("mean", "std", "q01", "q99")
 
 
 class FoundStats(NamedTuple):
@@ -42,31 +38,46 @@ class FoundStats(NamedTuple):
         return pi05 if self.quantile is None else self.quantile
 
 
-def from_file(path: Path, asset_id: str | None) -> FoundStats:
-    """Reads a norm_stats.json that the user names."""
-    return FoundStats(load_norm_stats(path), asset_id or "default", str(path))
+def from_file(path: Path, asset_id: str | None, config: TorchConfig | None = None) -> FoundStats:
+    """Reads a norm_stats.json that the user names.
+
+    Args:
+        path: the file.
+        asset_id: its new name; None for "default".
+        config: what the checkpoint declares; it may say how to normalise.
+
+    Raises:
+        InputError: no such file, or another kind of file.
+    """
+    if path.is_dir():
+        inside = sorted(str(file) for file in path.rglob("norm_stats.json"))
+        hint = f"; there is {', '.join(inside)}" if inside else ""
+        raise InputError(f"{path}: --norm-stats takes a file and this is a folder{hint}")
+    mode = declared_quantile(config, str(path)) if config else None
+    return FoundStats(load_norm_stats(path), asset_id or "default", str(path), mode)
 
 
-def from_assets(folder: Path, asset_id: str | None) -> FoundStats | None:
-    """Reads openpi's assets/<asset_id>/norm_stats.json; None if there is no such folder.
+def from_assets(
+    folder: Path, asset_id: str | None, config: TorchConfig | None = None
+) -> FoundStats | None:
+    """Reads openpi's assets/<asset_id>/norm_stats.json; None if there is no such file.
+
+    RLinf keeps <asset_id>/norm_stats.json beside the weights, without assets/.
 
     Raises:
         InputError: several asset ids and none named, or none of that name.
     """
-    assets = folder / "assets"
-    # An asset id may hold a slash, as in org/robot.
-    found = {
-        str(file.parent.relative_to(assets)): file
-        for file in sorted(assets.rglob("norm_stats.json"))
-    }
+    found = _asset_files(folder)
     if not found:
         return None
     if asset_id is None and len(found) > 1:
-        raise InputError(f"{assets}: several asset ids; name one: --asset-id {' | '.join(found)}")
+        raise InputError(f"{folder}: several asset ids; name one: --asset-id {' | '.join(found)}")
     name = asset_id or next(iter(found))
     if name not in found:
-        raise InputError(f"{assets}: no asset id {name!r}; there are {', '.join(found)}")
-    return FoundStats(load_norm_stats(found[name]), name, str(found[name]))
+        raise InputError(f"{folder}: no asset id {name!r}; there are {', '.join(found)}")
+    where = str(found[name])
+    mode = declared_quantile(config, where) if config else None
+    return FoundStats(load_norm_stats(found[name]), name, where, mode)
 
 
 def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) -> FoundStats | None:
@@ -78,159 +89,127 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
     keys = [key for key in tensors.shapes if key.startswith(STATISTICS)]
     if not keys:
         return None
-    values = {key: np.asarray(tensors.read(key), np.float64) for key in keys}
     where = str(tensors.files[0])
-
-    def stats(prefix: str) -> Stats:
-        """Statistics of one buffer."""
-        return _stats(
-            {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}, where
+    known = {
+        "normalize_inputs.buffer_observation_state": "state",
+        "normalize_targets.buffer_action": "target",
+        "unnormalize_outputs.buffer_action": "output",
+    }
+    _check_buffers([key for key in keys if key.rpartition(".")[0] not in known], where)
+    values = {
+        f"{known[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": np.asarray(
+            tensors.read(key), np.float64
         )
-
-    known = (
-        "normalize_inputs.buffer_observation_state.",
-        "normalize_targets.buffer_action.",
-        "unnormalize_outputs.buffer_action.",
-    )
-    # Image statistics would change what the network sees, so they are not dropped silently.
-    strange = [key for key in keys if not key.startswith(known)]
-    if strange:
-        raise InputError(
-            f"{where}: statistics of images, which pi0 does not normalise: {', '.join(strange)}"
-        )
+        for key in keys
+    }
     # Each field of these is float64 [width].
-    state, target, output = map(stats, known)
-    # The first normalised the training targets, the second converts outputs back to actions.
-    _same(target, output, where)
-    return FoundStats(
-        NormStats(state, output), asset_id or "default", where, _quantile(config, where)
-    )
+    state, output = (stats_from(values, name, where) for name in ("state", "output"))
+    if state is None or output is None:
+        raise InputError(f"{where}: statistics without state or actions; give --norm-stats FILE")
+    # One normalised the targets of training, the other converts outputs back to actions.
+    same_actions(output, stats_from(values, "target", where), where)
+    mode = declared_quantile(config, where)
+    return FoundStats(NormStats(state, output), asset_id or "default", where, mode)
 
 
-def from_processors(folder: Path, config: TorchConfig, asset_id: str | None) -> FoundStats | None:
-    """Reads statistics from processor files of lerobot 0.4 and later; None if there are none.
-
-    Raises:
-        InputError: they are incomplete or contradict each other.
-    """
-    if not (folder / PREPROCESSOR).is_file():
+def from_processors(config: TorchConfig, asset_id: str | None) -> FoundStats | None:
+    """Takes statistics of lerobot's processor files (0.4 and later); None if there are none."""
+    stored = config.statistics
+    if stored is None:
         return None
-    inputs = _state_file(folder, PREPROCESSOR, NORMALIZER)
-    outputs = _state_file(folder, POSTPROCESSOR, UNNORMALIZER)
-    where = str(folder / PREPROCESSOR)
-    state = _stats(_under("observation.state.", inputs), where)
-    # The postprocessor acts; the preprocessor holds the same numbers for training.
-    action = _stats(_under("action.", outputs), where)
-    _same(action, _stats(_under("action.", inputs), where), where)
-    return FoundStats(
-        NormStats(state, action), asset_id or "default", where, _quantile(config, where)
-    )
+    mode = declared_quantile(config, stored.where)
+    stats = NormStats(stored.state, stored.actions)
+    return FoundStats(stats, asset_id or "default", stored.where, mode)
 
 
-def first(sources: list[Callable[[], FoundStats | None]], where: Path) -> FoundStats:
-    """Statistics from the first of several places that has any.
+def only(sources: list[Callable[[], FoundStats | None]], where: Path) -> FoundStats:
+    """The statistics of a checkpoint, which may be kept in one of several places.
 
     Args:
-        sources: functions that read one place each, in order; they return None for "none here".
+        sources: functions that read one place each; they return None for "none here".
         where: the checkpoint, for the message.
 
     Raises:
-        InputError: no place has statistics.
+        InputError: no place has statistics, or two have different ones.
     """
-    for source in sources:
-        found = source()
-        if found is not None:
-            return found
-    raise InputError(
-        f"{where}: no normalisation statistics found (assets/*/norm_stats.json, processor files, "
-        "tensors in the weights); a policy needs them: give --norm-stats FILE"
-    )
+    places = [found for found in (source() for source in sources) if found is not None]
+    if not places:
+        raise InputError(
+            f"{where}: no normalisation statistics found (assets/*/norm_stats.json, processors "
+            "with a state_file, tensors in the weights); a policy needs them: give --norm-stats "
+            "FILE"
+        )
+    chosen = places[0]
+    for other in places[1:]:
+        if not _alike(chosen.stats, other.stats):
+            raise InputError(
+                f"{where}: different statistics in {chosen.where} and in {other.where}; say which "
+                "with --norm-stats FILE"
+            )
+    return chosen
 
 
-def check_widths(found: FoundStats, config: TorchConfig, dims: int) -> None:
-    """Checks statistics against the checkpoint's declared features and the model's dimensions.
-
-    Args:
-        found: the statistics.
-        config: what the checkpoint's config.json declares.
-        dims: padded state and action dimension of the model.
+def declared_quantile(config: TorchConfig, where: str) -> bool | None:
+    """Whether the policy normalises by quantiles; None where its layout leaves that to the model.
 
     Raises:
-        InputError: they do not fit; the message has both widths.
+        InputError: lerobot's modes of state and action are not the same, or not one that pi0 has.
     """
-    for name, stats, declared in (
-        ("state", found.stats.state, config.state_dim),
-        ("actions", found.stats.actions, config.action_dim),
-    ):
-        width = len(stats.mean)
-        if width > dims:
-            raise InputError(
-                f"{found.where}: statistics of {name} are {width} wide, the model takes {dims}"
-            )
-        # Zero-padded statistics may be wider than the robot's features.
-        if declared is not None and not own_width(stats) <= declared <= width:
-            raise InputError(
-                f"{found.where}: statistics of {name} are {own_width(stats)} wide, the "
-                f"checkpoint's config.json declares {declared}"
-            )
-
-
-def own_width(stats: Stats) -> int:
-    """Number of dimensions that are the robot's own.
-
-    Older statistics are zero-padded to the model's width. Padding has mean and deviation 0.
-    """
-    # Up to the last real one: a constant dimension before it still counts.
-    real = np.flatnonzero((stats.std != 0) | (stats.mean != 0))
-    return int(real[-1]) + 1 if len(real) else len(stats.mean)
-
-
-def _state_file(folder: Path, name: str, step: str) -> Mapping[str, np.ndarray]:
-    """The tensors of one step of a lerobot processor, by name."""
-    path = folder / name
-    try:
-        steps = json.loads(path.read_text())["steps"]
-        files = [s["state_file"] for s in steps if s.get("registry_name") == step]
-        entries = safetensors_file.SafetensorsFile(folder / files[0]).entries
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: expected a {step} with its state_file: {error!r}") from error
-    return {
-        key: np.asarray(safetensors_file.read(entry), np.float64) for key, entry in entries.items()
-    }
-
-
-def _under(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _stats(values: Mapping[str, np.ndarray], where: str) -> Stats:
-    found = {name: values[name] for name in _FIELDS if name in values}
-    if not {"mean", "std"} <= found.keys():
-        raise InputError(f"{where}: statistics without mean and std; give --norm-stats FILE")
-    if len({x.shape for x in found.values()}) > 1:
-        raise InputError(f"{where}: mean, std and quantiles of different widths")
-    # lerobot creates its buffers filled with infinity and expects them to be loaded.
-    if not all(np.isfinite(x).all() for x in found.values()):
-        raise InputError(
-            f"{where}: the statistics were never set (they are infinite); give --norm-stats FILE"
-        )
-    return Stats(**found)
-
-
-def _same(a: Stats, b: Stats, where: str) -> None:
-    if not (np.array_equal(a.mean, b.mean) and np.array_equal(a.std, b.std)):
-        raise InputError(
-            f"{where}: the statistics of actions differ between input and output; "
-            "give --norm-stats FILE"
-        )
-
-
-def _quantile(config: TorchConfig, where: str) -> bool:
+    if not config.normalization:
+        return None
     # A policy folder has one flag for both, as openpi has.
-    modes = {config.normalization.get(name, "MEAN_STD") for name in ("STATE", "ACTION")}
+    modes = {config.normalization.get(name, "IDENTITY") for name in ("STATE", "ACTION")}
     if len(modes) > 1 or not modes <= _MODES.keys():
         raise InputError(
             f"{where}: normalisation {sorted(modes)} of state and actions is not supported; "
             f"expected one of {sorted(_MODES)} for both"
         )
     return _MODES[modes.pop()]
+
+
+def _asset_files(folder: Path) -> dict[str, Path]:
+    """Asset id to its norm_stats.json."""
+    # An asset id may hold a slash, as in org/robot; where there is none, the file's place has none.
+    beside = [f for p in ("", "*/", "*/*/") for f in sorted(folder.glob(f"{p}norm_stats.json"))]
+    inside = sorted((folder / "assets").rglob("norm_stats.json"))
+    found = {str(file.parent.relative_to(folder)): file for file in beside}
+    found = {name: f for name, f in found.items() if name.partition("/")[0] != "assets"}
+    if "." in found:
+        found["default"] = found.pop(".")
+    return found | {str(file.parent.relative_to(folder / "assets")): file for file in inside}
+
+
+def _check_buffers(strange: list[str], where: str) -> None:
+    """Raises for statistics that are neither of state nor of actions."""
+    if not strange:
+        return
+    images = [key for key in strange if "buffer_observation_image" in key]
+    of_sets = [key for key in strange if key.partition(".")[2].partition("buffer_")[0]]
+    if of_sets:
+        names = sorted(
+            {key.partition(".")[2].partition("buffer_")[0].strip("_") for key in of_sets}
+        )
+        raise InputError(
+            f"{where}: statistics of several data sets by name ({', '.join(names)}); write those "
+            "of one robot into a norm_stats.json and give --norm-stats FILE"
+        )
+    what = "images, which pi0 does not normalise" if images else "something else than state, action"
+    raise InputError(f"{where}: statistics of {what}: {', '.join(strange)}")
+
+
+def _alike(a: NormStats, b: NormStats) -> bool:
+    """Whether mean and deviation are the same but for rounding to float32 and padding."""
+    return all(
+        _close(getattr(x, key), getattr(y, key))
+        for x, y in ((a.state, b.state), (a.actions, b.actions))
+        for key in ("mean", "std", "q01", "q99")
+    )
+
+
+def _close(x: np.ndarray | None, y: np.ndarray | None) -> bool:
+    # One place may lack quantiles that the other has.
+    if x is None or y is None:
+        return True
+    width = max(len(x), len(y))
+    padded = (np.pad(each, (0, width - len(each))) for each in (x, y))
+    return bool(np.allclose(*padded, rtol=1e-5, atol=1e-7))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.keymap import leaves
 from pi0_jax.convert.robot_choice import RobotWishes, choose_robot
 from pi0_jax.convert.source import (
@@ -21,7 +22,7 @@ from pi0_jax.convert.source import (
     tasks,
 )
 from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.convert.usable_stats import divisible, of_robot
 from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace, mask_text
 from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.errors import InputError
@@ -43,6 +44,12 @@ _ASSUMED_ABSOLUTE = (
 )
 
 
+_ASSUMED_PADDED = (
+    "the state's text is assumed to be zero-padded, as lerobot 0.4 trained; for a policy that "
+    "lerobot 0.5.0 trained give --no-padded-state-text"
+)
+
+
 @dataclass(frozen=True)
 class ConvertRequest:
     """What the command line asks for.
@@ -56,6 +63,8 @@ class ConvertRequest:
         adapt_to_pi: whose conversion of ALOHA's joints surrounds the network; None as above.
         wishes: what is said about the robot.
         state_in_prompt: whether a pi0.5 reads its state as text; None for what the source says.
+        padded_state_text: whether that text is padded to the model's width; None as above.
+        std_floor: what smaller deviations of the statistics are raised to; None to refuse them.
         overwrite: whether to replace an earlier policy folder.
     """
 
@@ -67,6 +76,8 @@ class ConvertRequest:
     adapt_to_pi: str | None
     wishes: RobotWishes
     state_in_prompt: bool | None
+    padded_state_text: bool | None
+    std_floor: float | None
     overwrite: bool
 
 
@@ -91,6 +102,7 @@ def convert(
     dtype = request.dtype or lossless(source.info.dtypes)
     spec = policy_spec(source, found, declared, request, dtype)
     _check_tokenizer(request, spec)
+    found, changed = usable(found, spec, request)
     files = source.info.files
     size = parameters(source.info.config) * np.dtype(dtype).itemsize
     check_space(request.destination, size, "the parameters")
@@ -99,13 +111,25 @@ def convert(
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
-        notes = source.info.notes + assumed(source, declared, request)
+        notes = source.info.notes + changed + assumed(source, declared, request)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
     notes += _tokenizer_note(request)
     return _summary(source, found, notes, spec, dtype, time.monotonic() - start) + (
         f"\n{'written':<12}{request.destination}"
     )
+
+
+def usable(
+    found: FoundStats, spec: PolicySpec, request: ConvertRequest
+) -> tuple[FoundStats, list[str]]:
+    """The statistics as the policy folder gets them, and notes of what was changed.
+
+    Raises:
+        InputError: they are not of the policy's robot, or a dimension has no spread.
+    """
+    own = of_robot(found, spec.robot)
+    return divisible(own, quantile=spec.quantile, floor=request.std_floor)
 
 
 def policy_spec(
@@ -118,25 +142,17 @@ def policy_spec(
     """
     # Activations get the dtype of the weights.
     model = replace(source.info.config, compute_dtype=dtype)
+    state_in_prompt = _state_in_prompt(model.pi05, declared, request)
     return PolicySpec(
         model=model,
         robot=choose_robot(found, declared, request.wishes, model.action_dim),
         execute_steps=min(declared.execute_steps or _EXECUTE_STEPS, model.action_horizon),
         action_space=_action_space(declared, request),
         asset_id=found.asset_id,
-        quantile=_quantile(found, pi05=model.pi05),
-        state_in_prompt=_state_in_prompt(model.pi05, declared, request),
+        quantile=found.by_quantiles(pi05=model.pi05),
+        state_in_prompt=state_in_prompt,
+        padded_state_text=state_in_prompt and _padded_state_text(declared, request),
     )
-
-
-def _quantile(found: FoundStats, *, pi05: bool) -> bool:
-    chosen = found.by_quantiles(pi05=pi05)
-    if chosen and any(part.q01 is None for part in (found.stats.state, found.stats.actions)):
-        raise InputError(
-            f"{found.where}: the policy normalises by quantiles and these statistics have no q01 "
-            "and q99; give --norm-stats FILE with them"
-        )
-    return chosen
 
 
 def _state_in_prompt(pi05: bool, declared: TorchConfig, request: ConvertRequest) -> bool:
@@ -146,6 +162,11 @@ def _state_in_prompt(pi05: bool, declared: TorchConfig, request: ConvertRequest)
         return request.state_in_prompt
     # openpi's `Pi0Config.discrete_state_input` is on unless a pi0.5's config turns it off.
     return pi05 if declared.state_in_prompt is None else declared.state_in_prompt
+
+
+def _padded_state_text(declared: TorchConfig, request: ConvertRequest) -> bool:
+    asked = request.padded_state_text
+    return bool(declared.padded_state_text if asked is None else asked)
 
 
 def _action_space(declared: TorchConfig, request: ConvertRequest) -> ActionSpace:
@@ -160,7 +181,13 @@ def _action_space(declared: TorchConfig, request: ConvertRequest) -> ActionSpace
 def assumed(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
     """What is assumed because no file of the source says it."""
     said = declared.action_space or request.delta_mask is not None or request.adapt_to_pi
-    return _state_note(source, declared, request) + [_ASSUMED_ABSOLUTE] * (not said)
+    padded = declared.padded_state_text and request.padded_state_text is None
+    return [
+        *declared.notes,
+        *_state_note(source, declared, request),
+        *[_ASSUMED_PADDED] * bool(padded),
+        *[_ASSUMED_ABSOLUTE] * (not said),
+    ]
 
 
 def _state_note(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:

@@ -1,55 +1,39 @@
-"""What a PyTorch checkpoint's config.json declares beside its tensors, for every layout."""
+"""What a PyTorch checkpoint's config.json declares beside its tensors, for every layout.
+
+Every key is read, has a known value, is known to be harmless, or is an error.
+"""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads
-from pi0_jax.data.action_space import ActionSpace
+from pi0_jax.convert import lerobot_config, transformers_config
+from pi0_jax.convert.declared import TorchConfig
+from pi0_jax.convert.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
+from pi0_jax.model.config import Pi0Config
 
-_CAMERA = "observation.images."
-
-
-@dataclass(frozen=True)
-class TorchConfig:
-    """What a config.json declares; None or empty where it says nothing.
-
-    Attributes:
-        heads: numbers of heads.
-        depths: axis name ("depth", "vision_depth") to number of layers.
-        action_horizon: actions per chunk.
-        prompt_length: prompt tokens, padding included.
-        execute_steps: actions of a chunk that are executed before the policy is called again.
-        cameras: names in order.
-        state_dim: width of the raw state.
-        action_dim: width of the raw action.
-        normalization: lerobot's mode for "STATE" and "ACTION".
-        action_space: relative actions and ALOHA's convention; None where no file can say.
-        state_in_prompt: whether a pi0.5 reads its state as text in the prompt.
-        is_transformers: whether transformers wrote it.
-    """
-
-    heads: DeclaredHeads = UNKNOWN
-    depths: dict[str, int] = field(default_factory=dict)
-    action_horizon: int | None = None
-    prompt_length: int | None = None
-    execute_steps: int | None = None
-    cameras: tuple[str, ...] = ()
-    state_dim: int | None = None
-    action_dim: int | None = None
-    normalization: dict[str, str] = field(default_factory=dict)
-    action_space: ActionSpace | None = None
-    state_in_prompt: bool | None = None
-    is_transformers: bool = False
+_BY_TENSORS = "the tensors have the sizes"
+_OPENPI = Known(
+    read=frozenset(
+        {"action_dim", "action_horizon", "max_token_len", "pi05", "discrete_state_input"}
+    ),
+    harmless={
+        "paligemma_variant": _BY_TENSORS,
+        "action_expert_variant": _BY_TENSORS,
+        "precision": "the tensors have a dtype",
+        "dtype": "the tensors have a dtype",
+        "pytorch_compile_mode": "how fast, not what",
+    },
+)
 
 
 def read_config(folder: Path) -> TorchConfig:
-    """Reads a folder's config.json; without one, nothing is declared.
+    """Reads a folder's config.json, and the processors beside it; without one, nothing is declared.
 
     Raises:
-        InputError: a config.json that cannot be read.
+        InputError: a file that cannot be read, a setting that is unknown or that pi0_jax does not
+            implement, or files that contradict each other.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -57,57 +41,62 @@ def read_config(folder: Path) -> TorchConfig:
     try:
         values = json.loads(path.read_text())
         # transformers and lerobot each write a key that the others lack.
-        if "vlm_config" in values:
-            return _transformers(values)
-        return _lerobot(values) if "input_features" in values else _openpi(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if "vlm_config" in values or "dit_config" in values:
+            return transformers_config.read(values, path)
+        if "input_features" in values or "type" in values:
+            return lerobot_config.read(values, path)
+        return _openpi(values, path)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: cannot read this config: {error!r}") from error
 
 
-def _transformers(values: dict[str, Any]) -> TorchConfig:
-    text, vision = (values["vlm_config"].get(f"{part}_config", {}) for part in ("text", "vision"))
-    heads = DeclaredHeads(
-        text.get("num_attention_heads"),
-        text.get("num_key_value_heads"),
-        vision.get("num_attention_heads"),
-    )
-    # The action expert ("dit_config") has as many layers and heads as the language model.
-    layers = {
-        "depth": text.get("num_hidden_layers"),
-        "vision_depth": vision.get("num_hidden_layers"),
+def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:
+    """Checks what config.json declares against the architecture that the tensors have.
+
+    Args:
+        config: what is declared.
+        model: the architecture.
+        path: where the checkpoint lies, for messages.
+
+    Raises:
+        InputError: they contradict each other.
+    """
+    has = "pi0.5" if model.pi05 else "pi0"
+    if config.pi05 is not None and config.pi05 != model.pi05:
+        says = "pi0.5" if config.pi05 else "pi0"
+        raise InputError(f"{path}: config.json says that this is a {says}, the tensors are a {has}")
+    sizes = {
+        "image_size": model.vision.image_size,
+        "patch_size": model.vision.patch_size,
+        "action_dim": model.action_dim,
+        "vlm_width": model.vlm.width,
+        "vlm_mlp": model.vlm.mlp_dim,
+        "action_width": model.action.width,
+        "action_mlp": model.action.mlp_dim,
+        "vision_width": model.vision.width,
+        "vision_mlp": model.vision.mlp_dim,
+        "vocab_size": model.vocab_size,
+        "head_dim": model.head_dim,
+        "depth": model.depth,
+        "vision_depth": model.vision.depth,
     }
+    wrong = [
+        f"{key} is {size}, the tensors have {sizes[name]}"
+        for key, (name, size) in config.sizes.items()
+        if size != sizes[name]
+    ]
+    if wrong:
+        raise InputError(f"{path}: config.json and tensors disagree: {'; '.join(wrong)}")
+
+
+def _openpi(values: dict[str, Any], path: Path) -> TorchConfig:
+    fail(path, problems(values, _OPENPI))
+    sizes = {"action_dim": ("action_dim", values["action_dim"])} if "action_dim" in values else {}
     return TorchConfig(
-        heads=heads,
-        depths={axis: size for axis, size in layers.items() if size},
-        action_horizon=values.get("chunk_size"),
-        is_transformers=True,
-    )
-
-
-def _lerobot(values: dict[str, Any]) -> TorchConfig:
-    inputs, outputs = values["input_features"], values.get("output_features", {})
-    cameras = [name.removeprefix(_CAMERA) for name in inputs if name.startswith(_CAMERA)]
-    return TorchConfig(
-        action_horizon=values.get("chunk_size"),
-        prompt_length=values.get("tokenizer_max_length"),
-        execute_steps=values.get("n_action_steps"),
-        # lerobot has placeholders for cameras that the robot lacks; here such a camera is absent.
-        cameras=tuple(name for name in cameras if not name.startswith("empty_camera")),
-        state_dim=_width(inputs.get("observation.state")),
-        action_dim=_width(outputs.get("action")),
-        normalization=values.get("normalization_mapping", {}),
-    )
-
-
-def _openpi(values: dict[str, Any]) -> TorchConfig:
-    return TorchConfig(
+        sizes=sizes,
         action_horizon=values.get("action_horizon"),
         prompt_length=values.get("max_token_len"),
-        # openpi's own name, which our exports write; its train_pytorch.py does not.
+        # openpi's own names, which our exports write; its train_pytorch.py does not.
+        pi05=values.get("pi05"),
         state_in_prompt=values.get("discrete_state_input"),
     )
-
-
-def _width(feature: dict[str, Any] | None) -> int | None:
-    # State and action features are vectors: "shape": [width]
-    return feature["shape"][0] if feature else None

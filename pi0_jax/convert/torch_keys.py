@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.keymap import EMBEDDING, LAYOUTS, Leaf, Tensor, TorchLayout, leaves
-from pi0_jax.convert.torch_config import TorchConfig
 from pi0_jax.errors import InputError
 
 FAMILIES = tuple(sorted({layout.family for layout in LAYOUTS}))

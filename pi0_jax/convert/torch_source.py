@@ -10,7 +10,7 @@ from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
 from pi0_jax.convert.layout_copy import fill
 from pi0_jax.convert.source import CheckpointInfo
-from pi0_jax.convert.torch_config import read_config
+from pi0_jax.convert.torch_config import check_model, read_config
 from pi0_jax.convert.torch_files import open_tensors
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
@@ -53,10 +53,10 @@ class TorchSource:
         # Statistics among the weights are read by `statistics.from_tensors`.
         self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
         self.layout, self._pi05 = torch_keys.recognise(self._keys, path)
-        if self._pi05 and self.layout.family != "openpi":
+        if self._pi05 and self.layout.family == "transformers":
             raise InputError(
-                f"{path}: the keys are those of a pi0.5 of {self.layout.name}, which cannot be "
-                "converted yet; convert the checkpoint that openpi wrote"
+                f"{path}: the keys are those of a pi0.5 of transformers, which has none; convert "
+                "the checkpoint that openpi or lerobot wrote"
             )
         torch_keys.check_family(self.layout, family, self.config, path)
         self._embedding = torch_keys.embedding_key(self.layout, self._keys)
@@ -75,6 +75,7 @@ class TorchSource:
             unused={self._keys[key]: why for key, (_, why) in unused.items()},
             notes=[self._heads_note(), *[HORIZON_ASSUMED] * (self._pi05 and not known)],
         )
+        check_model(self.config, self.info.config, path)
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
         """One layer of a leaf in our axes."""

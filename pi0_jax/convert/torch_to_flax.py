@@ -28,13 +28,11 @@ def main(argv: Sequence[str]) -> int:
     path = local(arguments.source)
     source = TorchSource(path, arguments.layout, command.heads(arguments), arguments.action_horizon)
     request = command.request(arguments, path)
-    declared, dims = source.config, source.info.config.action_dim
     if arguments.norm_stats:
-        found = statistics.from_file(arguments.norm_stats, arguments.asset_id)
+        found = statistics.from_file(arguments.norm_stats, arguments.asset_id, source.config)
     else:
         found = find_statistics(source, arguments.asset_id, request.folder)
-    statistics.check_widths(found, declared, dims)
-    sys.stdout.write(to_policy.convert(source, found, declared, request) + "\n")
+    sys.stdout.write(to_policy.convert(source, found, source.config, request) + "\n")
     return 0
 
 
@@ -50,11 +48,11 @@ def find_statistics(source: TorchSource, asset_id: str | None, folder: Path) -> 
         InputError: there are none, or they contradict each other.
     """
     config = source.config
-    return statistics.first(
+    return statistics.only(
         [
             lambda: statistics.from_tensors(source.tensors, config, asset_id),
-            lambda: statistics.from_processors(folder, config, asset_id),
-            lambda: statistics.from_assets(folder, asset_id),
+            lambda: statistics.from_processors(config, asset_id),
+            lambda: statistics.from_assets(folder, asset_id, config),
         ],
         folder,
     )

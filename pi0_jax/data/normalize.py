@@ -106,23 +106,63 @@ def save_norm_stats(path: Path, stats: NormStats) -> None:
     path.write_text(json.dumps({"norm_stats": plain}, indent=1) + "\n")
 
 
+def check_stats(stats: Stats) -> str | None:
+    """What is impossible about statistics, such as a negative deviation; None if nothing is."""
+    negative = np.flatnonzero(stats.std < 0)
+    if len(negative):
+        return f"the standard deviation of dimension {negative[0]} is negative"
+    if stats.q01 is not None and stats.q99 is not None:
+        crossed = np.flatnonzero(stats.q01 > stats.q99)
+        if len(crossed):
+            return f"q01 of dimension {crossed[0]} is above its q99"
+    return None
+
+
 def load_norm_stats(path: Path) -> NormStats:
     """Reads openpi's norm_stats.json.
 
     Raises:
-        InputError: there is no such file, it is no JSON, or an entry is missing or has a wrong
-            shape; the message names it.
+        InputError: there is no such file, it is no JSON or of another program, or an entry is
+            missing, impossible or of a wrong shape; the message names it.
     """
     try:
-        entries = json.loads(path.read_text())["norm_stats"]
+        values = json.loads(path.read_text())
+        if other := _other_program(values):
+            raise ValueError(other)
+        entries = values["norm_stats"]
         return NormStats(*(_parse(entries[name], name) for name in ("state", "actions")))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; a policy needs its statistics") from error
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise InputError(f"{path}: expected openpi's norm_stats.json: {error}") from error
 
 
+def _other_program(values: Any) -> str | None:
+    """What else a file is, if it is known; None for openpi's, or for something unknown."""
+    if not isinstance(values, dict):
+        return "this is no JSON object"
+    entries = values.get("norm_stats", values)
+    if "observation.state" in entries or "action" in entries:
+        return (
+            "these are lerobot's names (observation.state, action); write them as "
+            '{"norm_stats": {"state": ..., "actions": ...}}, of the actions that the policy gives'
+        )
+    parts = [part for part in entries.values() if isinstance(part, dict)]
+    if any("proprio" in part or "action" in part for part in parts):
+        return (
+            f"this is OpenVLA's dataset_statistics.json of {', '.join(entries)}; its actions are "
+            "normalised otherwise"
+        )
+    if "norm_stats" not in values and {"state", "actions"} <= values.keys():
+        return "its two entries belong under the key norm_stats"
+    if parts and all({"state", "actions"} <= part.keys() for part in parts):
+        return f"it has statistics of {', '.join(entries)}; expected those of one robot"
+    return None
+
+
 def _parse(entry: dict[str, Any], name: str) -> Stats:
+    if entry.get("mean") is None or entry.get("std") is None:
+        raise ValueError(f"{name} has no mean and std, found {', '.join(entry)}")
     # Files of z-score checkpoints have no quantiles, or null.
     arrays = {
         key: np.asarray(entry[key], np.float64)
@@ -134,7 +174,10 @@ def _parse(entry: dict[str, Any], name: str) -> Stats:
         raise ValueError(f"{name}: mean, std and quantiles must be equally long lists: {shapes}")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"{name}: a statistic is not finite")
-    return Stats(**arrays)
+    stats = Stats(**arrays)
+    if problem := check_stats(stats):
+        raise ValueError(f"{name}: {problem}")
+    return stats
 
 
 def _quantiles(stats: Stats) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,7 @@ class Transforms:
         quantile: normalise by quantiles instead of z-scores.
         branch_mode: how the branches of guidance differ (`data/branches.py`).
         state_in_prompt: write the normalised state into the prompt, as most pi0.5 read it.
+        padded_state_text: write it zero-padded to `padded_dim`, as lerobot 0.4 did.
     """
 
     image_size: int
@@ -52,6 +53,7 @@ class Transforms:
     quantile: bool = False
     branch_mode: str = EMBEDDING
     state_in_prompt: bool = False
+    padded_state_text: bool = False
 
     def observe(self, observations: Sequence[RawObs]) -> Observation:
         """Converts b raw observations into host arrays with leading axis b.
@@ -84,8 +86,7 @@ class Transforms:
 
     def prompt(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int32[t] ids and bool[t] mask of a prompt at raw state float[e]."""
-        # The robot's own dimensions, before padding.
-        bins = state_bins(self._normalized_state(state)) if self.state_in_prompt else None
+        bins = state_bins(self._written_state(state)) if self.state_in_prompt else None
         return pad_prompt(self.tokenizer.encode(prompt, bins), self.prompt_length)
 
     def check_prompt(self, prompt: str, positive: bool = True) -> None:
@@ -95,7 +96,9 @@ class Transforms:
             InputError: it does not fit the model, or the tokenizer's file is missing.
         """
         text = branch_prompt(self.branch_mode, prompt, positive)
-        bins = longest_state(len(self.robot.state)) if self.state_in_prompt else None
+        own, padding = len(self.robot.state), self.padded_dim - len(self.robot.state)
+        bins = longest_state(own + padding * self.padded_state_text)
+        bins = bins if self.state_in_prompt else None
         pad_prompt(self.tokenizer.encode(text, bins), self.prompt_length)
 
     def state(self, state: np.ndarray) -> np.ndarray:
@@ -114,6 +117,10 @@ class Transforms:
         own = undo(np.asarray(actions, np.float64), self.stats.actions)
         own = own[..., : len(self.robot.actions)]  # [..., H, d] to [..., H, e]
         return self.action_space.decode(own, state).astype(np.float32)
+
+    def _written_state(self, state: np.ndarray) -> np.ndarray:
+        """The values of a raw state float[e] that the prompt has: the robot's own, or padded."""
+        return self.state(state) if self.padded_state_text else self._normalized_state(state)
 
     def _normalized_state(self, state: np.ndarray) -> np.ndarray:
         return self._normalize(self.action_space.state(state), self.stats.state)

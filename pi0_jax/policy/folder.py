@@ -53,6 +53,7 @@ class PolicySpec:
         branch_mode: how the branches of guidance differ (`data/branches.py`).
         state_in_prompt: the prompt holds the state as text, which is how most pi0.5 read it; of
             openpi's, `pi05_libero` reads none.
+        padded_state_text: that text is zero-padded to the network's width, as in lerobot 0.4.
     """
 
     model: Pi0Config
@@ -64,6 +65,7 @@ class PolicySpec:
     quantile: bool = False
     branch_mode: str = EMBEDDING
     state_in_prompt: bool = False
+    padded_state_text: bool = False
 
     def __post_init__(self) -> None:
         """Checks that chunks, actions and states fit the model.
@@ -82,6 +84,8 @@ class PolicySpec:
                 raise InputError(
                     f"the robot has {len(width)} {kind}, the model takes {self.model.action_dim}"
                 )
+        if self.padded_state_text and not self.state_in_prompt:
+            raise InputError("padded_state_text needs state_in_prompt: there is no text to pad")
         self.action_space.check_robot(self.robot)
         check_choices("policy", self, {"branch_mode": BRANCH_MODES})
 
@@ -112,6 +116,7 @@ class PolicyFolder:
             quantile=spec.quantile,
             branch_mode=spec.branch_mode,
             state_in_prompt=spec.state_in_prompt,
+            padded_state_text=spec.padded_state_text,
         )
 
 

@@ -1,0 +1,84 @@
+"""What an export leaves to the user is said, in every layout that cannot carry it."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from checkpoints import ROBOT, TINY
+
+from pi0_jax.convert.export_notes import notes
+from pi0_jax.data.action_space import ActionSpace
+from pi0_jax.model.config import pi0, pi05
+from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.robot import numbered
+
+LAYOUTS = ("openpi", "rlinf", "lerobot", "transformers")
+PI0 = PolicySpec(pi0(), ROBOT, execute_steps=4)
+ALOHA = dataclasses.replace(ROBOT, state=numbered("s", 14), actions=numbered("a", 14))
+
+
+def said(family: str, **spec: Any) -> str:
+    return "; ".join(notes(family, dataclasses.replace(PI0, **spec)))
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_a_plain_pi0_is_carried_whole(family: str) -> None:
+    assert said(family) == ""
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_guidance(family: str) -> None:
+    for mode in ("prompt_dropout", "text_indicator"):
+        assert "cannot be carried" in said(family, branch_mode=mode)
+    text = said(family, branch_mode="text_indicator")
+    assert 'write ". Advantage: positive" behind every instruction' in text
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_the_byte_tokenizer(family: str) -> None:
+    assert f"{family} reads them with PaliGemma's tokenizer" in said(family, tokenizer="bytes")
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("openpi", "DeltaActions and AbsoluteActions of the mask 2"),
+        ("lerobot", "lerobot 0.6 or newer loads the steps"),
+        ("transformers", "transformers does not add the raw state"),
+    ],
+)
+def test_relative_actions(family: str, message: str) -> None:
+    assert message in said(family, action_space=ActionSpace((True, True)))
+
+
+def test_alohas_conversion() -> None:
+    for convention, family, message in (
+        ("openpi", "openpi", "use a config with adapt_to_pi=True"),
+        ("lerobot", "openpi", "limits of the grippers are others"),
+        ("openpi", "lerobot", "do not say it: do so yourself"),
+    ):
+        space = ActionSpace(adapt_to_pi=convention)
+        assert message in said(family, action_space=space, robot=ALOHA)
+
+
+def test_quantiles() -> None:
+    assert "transformers does not normalise" in said("transformers", quantile=True)
+    assert "use_quantile_norm" in said("openpi", quantile=True)
+    assert said("lerobot", quantile=True) == ""
+
+
+def test_what_stands_in_openpis_training_config() -> None:
+    config = said("openpi", model=pi05(), quantile=True, state_in_prompt=True)
+    assert "Pi0Config(pi05=True, action_horizon=50, discrete_state_input=True)" in config
+    assert "without use_quantile_norm" in said("openpi", model=pi05(), state_in_prompt=True)
+
+
+def test_a_padded_text() -> None:
+    padded: dict[str, Any] = dict(model=pi05(), state_in_prompt=True, padded_state_text=True)
+    assert "lerobot from 0.5 on does not pad it" in said("lerobot", **padded)
+    assert "openpi does not pad it" in said("openpi", **padded)
+
+
+def test_sizes_that_a_library_cannot_build() -> None:
+    assert "builds gemma_2b only" in said("lerobot", model=TINY)
+    assert said("transformers", model=TINY) == ""

@@ -1,0 +1,43 @@
+"""config.json of every layout: which library wrote it, and whether the tensors agree."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from checkpoints import GOLDENS, TINY
+
+from pi0_jax.convert.declared import TorchConfig
+from pi0_jax.convert.torch_config import check_model, read_config
+from pi0_jax.errors import InputError
+
+HERE = Path("checkpoint")
+
+
+def test_openpis() -> None:
+    found = read_config(GOLDENS / "tiny_pi0_torch_openpi")
+    assert (found.action_horizon, found.sizes) == (50, {"action_dim": ("action_dim", 32)})
+
+
+def test_openpis_unknown_keys_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"action_horizon": 50, "rope_theta": 3}))
+    with pytest.raises(InputError, match=r"rope_theta \(3\) is unknown"):
+        read_config(tmp_path)
+
+
+def test_a_spoilt_config_is_named(tmp_path: Path) -> None:
+    assert read_config(tmp_path) == TorchConfig()
+    for text in ("{", '{"vlm_config": 3}', '{"input_features": {"observation.state": {"a": 1}}}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="cannot read this config"):
+            read_config(tmp_path)
+
+
+def test_tensors_decide_and_the_config_must_agree() -> None:
+    declared = TorchConfig(sizes={"image_resolution": ("image_size", 28)}, pi05=False)
+    check_model(declared, TINY, HERE)
+    with pytest.raises(InputError, match=r"says that this is a pi0.5, the tensors are a pi0"):
+        check_model(dataclasses.replace(declared, pi05=True), TINY, HERE)
+    wrong = dataclasses.replace(declared, sizes={"proj_width": ("action_width", 9)})
+    with pytest.raises(InputError, match="proj_width is 9, the tensors have 8"):
+        check_model(wrong, TINY, HERE)
