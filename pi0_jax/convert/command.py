@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from pi0_jax.convert.heads import DeclaredHeads
 from pi0_jax.convert.to_policy import ConvertRequest
+from pi0_jax.convert.torch_weights import Choice
 from pi0_jax.errors import InputError
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
@@ -66,6 +67,18 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
 def heads(arguments: argparse.Namespace) -> DeclaredHeads:
     """The head counts that the flags of `add_heads` gave."""
     return DeclaredHeads(num_heads=arguments.num_heads, vision_heads=arguments.vision_heads)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which weights are meant, where a PyTorch checkpoint has several."""
+    parser.add_argument(
+        "--container", metavar="NAME", help="which of several sets of weights in a file"
+    )
+
+
+def choice(arguments: argparse.Namespace) -> Choice:
+    """What the flags of `add_choice` said."""
+    return Choice(arguments.container)
 
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:

@@ -32,9 +32,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
     parser.add_argument("--asset-id", help="which statistics, where there are several")
     command.add_heads(parser)
+    command.add_choice(parser)
     arguments = parser.parse_args(argv)
     path = local(arguments.source)
-    source = open_any(path, command.heads(arguments))
+    source = open_any(path, command.heads(arguments), command.choice(arguments))
     rows = describe(source, path, arguments.asset_id)
     sys.stdout.write("".join(f"{name:<14}{text}\n" for name, text in rows))
     return 0
@@ -48,7 +49,7 @@ def describe(source: Source, path: Path, asset_id: str | None = None) -> Rows:
         path: where it lies.
         asset_id: which statistics, where there are several.
     """
-    found = _statistics(source, path, asset_id)
+    found = _statistics(source, asset_id)
     rows = [*_weights(source.info), *_sizes(source.info.config), *_robot(source, found)]
     return rows + [("note", note) for note in source.info.notes]
 
@@ -116,12 +117,11 @@ def _line(numbers: np.ndarray) -> str:
     return " ".join(f"{number:.3g}" for number in numbers)
 
 
-def _statistics(source: Source, path: Path, asset_id: str | None) -> FoundStats | InputError:
+def _statistics(source: Source, asset_id: str | None) -> FoundStats | InputError:
     """The statistics, or why there are none; a description goes on without."""
-    folder = path if path.is_dir() else path.parent
     try:
         if isinstance(source, TorchSource):
-            return torch_to_flax.find_statistics(source, asset_id, folder)
+            return torch_to_flax.find_statistics(source, asset_id)
         assert isinstance(source, OrbaxSource)
         wanted = asset_id or (source.spec.asset_id if source.spec else None)
         return jax_to_flax.find_statistics(source, wanted, None)

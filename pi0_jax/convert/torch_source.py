@@ -11,7 +11,7 @@ from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, 
 from pi0_jax.convert.layout_copy import fill
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.convert.torch_config import read_config
-from pi0_jax.convert.torch_files import open_tensors
+from pi0_jax.convert.torch_weights import ANY, Choice, open_weights
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 
@@ -22,7 +22,8 @@ class TorchSource:
     Attributes:
         info: layout, architecture, and which keys are used.
         layout: prefixes of the names.
-        tensors: the tensors on disk.
+        tensors: the tensors, under their layout's names.
+        folder: where config.json and the statistics lie.
         config: what their config.json declares.
         cond_embed: None, because no PyTorch layout has a condition.
     """
@@ -35,20 +36,23 @@ class TorchSource:
         family: str = "auto",
         flags: DeclaredHeads = UNKNOWN,
         horizon: int | None = None,
+        choice: Choice = ANY,
     ):
         """Opens a folder or file and checks every key, shape and dtype; reads no weights yet.
 
         Args:
-            path: folder or weight file.
+            path: checkpoint folder, weight file, or the folder of a run with one checkpoint.
             family: value of --layout.
             flags: head counts from the command line.
             horizon: actions per chunk; None for the config's, or 50 if it has none.
+            choice: which weights are meant, from the command line.
 
         Raises:
             InputError: no known layout, another than `family`, or one list of everything wrong.
         """
-        self.tensors = open_tensors(path)
-        self.config = read_config(path if path.is_dir() else path.parent)
+        weights = open_weights(path, choice)
+        self.tensors, self.folder = weights.tensors, weights.folder
+        self.config = read_config(self.folder)
         keys = torch_keys.without_optional_level(self.tensors.shapes, path)
         # Statistics among the weights are read by `statistics.from_tensors`.
         self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
@@ -73,7 +77,11 @@ class TorchSource:
             files=self.tensors.files,
             used=sorted(used),
             unused={self._keys[key]: why for key, (_, why) in unused.items()},
-            notes=[self._heads_note(), *[HORIZON_ASSUMED] * (self._pi05 and not known)],
+            notes=[
+                *weights.notes,
+                self._heads_note(),
+                *[HORIZON_ASSUMED] * (self._pi05 and not known),
+            ],
         )
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
