@@ -61,7 +61,7 @@ def test_wrappers_inside_a_name(level: str) -> None:
     keys = [key.replace("layers.0", f"layers.0.{level}") for key in OPENPI]
     assert stripped(keys) == OPENPI
     assert stripped([f"{level}.{key}" for key in keys]) == OPENPI
-    assert strip(Named(keys), None, HERE).notes == ["wrappers taken out of 1 names"]
+    assert strip(Named(keys), None, HERE).notes == [f"{level} taken out of 1 names"]
 
 
 def test_notes_say_what_was_taken_off() -> None:
@@ -69,7 +69,7 @@ def test_notes_say_what_was_taken_off() -> None:
     notes = strip(Named([f"module.{key}" for key in OPENPI]), None, HERE).notes
     assert notes == ["prefix 'module.' taken off the names"]
     notes = strip(Named([f"model/_orig_mod.policy.{key}" for key in OPENPI]), None, HERE).notes
-    assert notes[0].startswith("wrappers taken out of 2 names")
+    assert notes[0] == "_orig_mod taken out of 2 names"
     assert notes[1:] == ["the weights are those in 'model'", "prefix 'policy.' taken off the names"]
 
 

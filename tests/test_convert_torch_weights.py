@@ -68,7 +68,7 @@ def test_the_root_of_a_run(run: str, tmp_path: Path) -> None:
         (file.parent / beside).touch()
     save_file(STATE, file) if file.suffix == ".safetensors" else torch.save(STATE, file)
     found = open_weights(tmp_path)
-    assert found.folder == file.parent
+    assert found.folders == (file.parent,)
     assert found.notes == [f"the checkpoint is {file.parent}"]
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
     (tmp_path / "checkpoints/last").symlink_to(file.parents[1])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pi0_jax.convert.heads import DeclaredHeads
+from pi0_jax.convert.remote import local
 from pi0_jax.convert.to_policy import ConvertRequest
 from pi0_jax.convert.torch_weights import Choice
 from pi0_jax.errors import InputError
@@ -74,11 +75,12 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--container", metavar="NAME", help="which of several sets of weights in a file"
     )
+    parser.add_argument("--base", metavar="SRC", help="weights that an adapter was trained on")
 
 
 def choice(arguments: argparse.Namespace) -> Choice:
     """What the flags of `add_choice` said."""
-    return Choice(arguments.container)
+    return Choice(arguments.container, local(arguments.base) if arguments.base else None)
 
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:

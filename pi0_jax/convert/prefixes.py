@@ -61,9 +61,14 @@ def strip(tensors: Tensors, container: str | None, path: Path) -> Stripped:
     Raises:
         InputError: several sets of weights, something unread beside them, or two equal names.
     """
-    plain = _without_wrappers(tensors.shapes, path)
-    unwrapped = sum(new != old for new, old in plain.items())
-    notes = [f"wrappers taken out of {unwrapped} names"] if unwrapped else []
+    plain = without_wrappers(tensors.shapes, path)
+    unwrapped = [old for new, old in plain.items() if new != old]
+    levels = [
+        level
+        for level in _WRAPPERS
+        if any(level in key.rpartition("/")[2].split(".") for key in unwrapped)
+    ]
+    notes = [f"{', '.join(levels)} taken out of {len(unwrapped)} names"] if unwrapped else []
     found = prefixes(plain)
     # Without a complete set, what is there gets its own message.
     prefix = _choose(found, container, path) if found else _common_container(plain)
@@ -131,7 +136,7 @@ def _container(prefix: str) -> str:
     return prefix[: prefix.rfind("/") + 1]
 
 
-def _without_wrappers(keys: Iterable[str], path: Path) -> dict[str, str]:
+def without_wrappers(keys: Iterable[str], path: Path) -> dict[str, str]:
     """Name without the wrappers' levels -> name on disk."""
     found: dict[str, str] = {}
     for key in keys:

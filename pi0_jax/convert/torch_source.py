@@ -23,7 +23,7 @@ class TorchSource:
         info: layout, architecture, and which keys are used.
         layout: prefixes of the names.
         tensors: the tensors, under their layout's names.
-        folder: where config.json and the statistics lie.
+        folders: where config.json and the statistics may lie; the first comes first.
         config: what their config.json declares.
         cond_embed: None, because no PyTorch layout has a condition.
     """
@@ -51,8 +51,8 @@ class TorchSource:
             InputError: no known layout, another than `family`, or one list of everything wrong.
         """
         weights = open_weights(path, choice)
-        self.tensors, self.folder = weights.tensors, weights.folder
-        self.config = read_config(self.folder)
+        self.tensors, self.folders = weights.tensors, weights.folders
+        self.config = read_config(_first_with_config(self.folders))
         keys = torch_keys.without_optional_level(self.tensors.shapes, path)
         # Statistics among the weights are read by `statistics.from_tensors`.
         self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
@@ -75,8 +75,8 @@ class TorchSource:
             config=config_from_sizes(self._sizes, settings),
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),
             files=self.tensors.files,
-            used=sorted(used),
-            unused={self._keys[key]: why for key, (_, why) in unused.items()},
+            used=sorted(used + weights.merged),
+            unused=weights.unread | {self._keys[key]: why for key, (_, why) in unused.items()},
             notes=[
                 *weights.notes,
                 self._heads_note(),
@@ -155,3 +155,8 @@ class TorchSource:
             f"{sizes['head_dim']}; image tower {sizes['vision_heads']} heads of "
             f"{sizes['vision_head_dim']}"
         )
+
+
+def _first_with_config(folders: tuple[Path, ...]) -> Path:
+    # An adapter's folder comes before that of its base.
+    return next((folder for folder in folders if (folder / "config.json").is_file()), folders[0])

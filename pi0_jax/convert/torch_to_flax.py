@@ -6,6 +6,7 @@ python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transforme
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from pi0_jax.convert import command, statistics, to_policy
 from pi0_jax.convert.remote import local
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.action_horizon,
         command.choice(arguments),
     )
-    request = command.request(arguments, source.folder)
+    request = command.request(arguments, source.folders[0])
     declared, dims = source.config, source.info.config.action_dim
     if arguments.norm_stats:
         found = statistics.from_file(arguments.norm_stats, arguments.asset_id)
@@ -53,12 +54,12 @@ def find_statistics(source: TorchSource, asset_id: str | None) -> FoundStats:
     Raises:
         InputError: there are none, or they contradict each other.
     """
-    config, folder = source.config, source.folder
+    config, folders = source.config, source.folders
     return statistics.first(
         [
             lambda: statistics.from_tensors(source.tensors, config, asset_id),
-            lambda: statistics.from_processors(folder, config, asset_id),
-            lambda: statistics.from_assets(folder, asset_id),
+            *(partial(statistics.from_processors, f, config, asset_id) for f in folders),
+            *(partial(statistics.from_assets, f, asset_id) for f in folders),
         ],
-        folder,
+        folders[0],
     )
