@@ -14,6 +14,7 @@ import numpy as np
 from pi0_jax.convert import checkpoint_below
 from pi0_jax.convert.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
 from pi0_jax.convert.keymap import LEAVES, PI05_LEAVES, Leaf, groups, leaves
+from pi0_jax.convert.other_policies import refuse_tree
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
@@ -71,6 +72,7 @@ class OrbaxSource:
         self._tree = TreeReader(store)
         self._keys, chosen = official_names(self._tree.shapes)
         notes = found + chosen
+        refuse_tree(self._keys, path)
         pi05 = _is_pi05(self._keys)
         self._stored = {leaf.path: _stored(leaf, self._keys) for leaf in leaves(pi05=pi05)}
         # Only weights of which at least one factor is stored have an adapter.
@@ -206,6 +208,8 @@ def _instead(path: Path) -> str:
     if path.is_file():
         return "found a file"
     there = sorted(child.name for child in path.iterdir())
+    if any("orbax-checkpoint-tmp" in name or name.startswith("ocdbt.process_") for name in there):
+        return f"found {', '.join(there[:8])}: saving was interrupted; take an earlier step"
     if any(name.endswith((".safetensors", ".bin", ".pt")) for name in there):
         return "found PyTorch weights; use `python -m convert.torch_to_flax`"
     return f"found {', '.join(there[:8]) if there else 'an empty folder'}"

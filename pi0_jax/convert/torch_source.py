@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_jax.convert import torch_keys
+from pi0_jax.convert import other_policies, torch_keys
 from pi0_jax.convert.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
 from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
@@ -52,10 +52,16 @@ class TorchSource:
         """
         weights = open_weights(path, choice)
         self.tensors, self.folders = weights.tensors, weights.folders
-        self.config = read_config(_first_with_config(self.folders))
+        described = _first_with_config(self.folders)
+        other_policies.refuse_config(described)
+        self.config = read_config(described)
         keys = torch_keys.without_optional_level(self.tensors.shapes, path)
         # Statistics among the weights are read by `statistics.from_tensors`.
-        self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
+        heads = other_policies.rl_heads(keys)
+        self._keys = {
+            k: v for k, v in keys.items() if not k.startswith(STATISTICS) and k not in heads
+        }
+        other_policies.refuse_keys(self._keys, path)
         self.layout, self._pi05 = torch_keys.recognise(self._keys, path)
         if self._pi05 and self.layout.family != "openpi":
             raise InputError(
@@ -76,7 +82,9 @@ class TorchSource:
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),
             files=self.tensors.files,
             used=sorted(used + weights.merged),
-            unused=weights.unread | {self._keys[key]: why for key, (_, why) in unused.items()},
+            unused=weights.unread
+            | {keys[key]: why for key, why in heads.items()}
+            | {self._keys[key]: why for key, (_, why) in unused.items()},
             notes=[
                 *weights.notes,
                 self._heads_note(),
