@@ -51,7 +51,7 @@ def refuse_keys(keys: Iterable[str], path: Path) -> None:
                     f"{path}: {key} is a part of {why}; without it this is another policy, so it "
                     "is not converted"
                 )
-    if _PALIGEMMA <= parts and not parts & _ACTION_PARTS:
+    if parts >= _PALIGEMMA and not parts & _ACTION_PARTS:
         raise InputError(f"{path}: {_FAST}")
 
 
