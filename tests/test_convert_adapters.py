@@ -102,7 +102,7 @@ def test_layers_inside_a_model(tmp_path: Path) -> None:
     }
     del layers["model.e.weight"]
     folder = write(tmp_path / "c", base=layers)
-    assert "adapter_config.json: expected beside an adapter" in refusal(folder)
+    assert "adapter_config.json: expected this file" in refusal(folder)
     (folder / "adapter_config.json").write_text(json.dumps(CONFIG))
     found = open_weights(folder)
     assert read(found) == MERGED

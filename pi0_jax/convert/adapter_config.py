@@ -85,7 +85,10 @@ def read_adapter_config(path: Path) -> AdapterConfig:
         InputError: no such file, one that cannot be read, or a setting that is not known.
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected beside an adapter; its r and lora_alpha are needed")
+        raise InputError(
+            f"{path}: expected this file, because PEFT's layers need its r and lora_alpha; put it "
+            "there, or merge them with PEFT (merge_and_unload)"
+        )
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         _check(values, path)
