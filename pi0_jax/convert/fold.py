@@ -19,6 +19,7 @@ class Folded:
 
     Attributes:
         info: that of the source.
+        folder: that of the source.
         cond_embed: None.
     """
 
@@ -26,7 +27,7 @@ class Folded:
 
     def __init__(self, source: Source):
         """Wraps a source; reads nothing."""
-        self.info = source.info
+        self.info, self.folder = source.info, source.folder
         self._source = source
         self._condition = _trained(source)
 

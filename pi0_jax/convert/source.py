@@ -56,11 +56,13 @@ class Source(Protocol):
 
     Attributes:
         info: layout, architecture, and which keys are used.
+        folder: where it lies; its tokenizer lies beside it.
         cond_embed: condition embedding of a policy folder, float[2, w]; None for a layout that
             has no condition.
     """
 
     info: CheckpointInfo
+    folder: Path
     cond_embed: np.ndarray | None
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:

@@ -6,6 +6,7 @@ python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transforme
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pi0_jax.convert import command, statistics, to_policy
@@ -20,39 +21,44 @@ def main(argv: Sequence[str]) -> int:
     parser = command.Parser("convert.torch_to_flax", description=__doc__)
     command.add_policy_flags(parser)
     command.add_heads(parser)
+    command.add_choice(parser)
     parser.add_argument("--layout", choices=("auto", *FAMILIES), default="auto")
     arguments = parser.parse_args(argv)
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
-    path = local(arguments.source)
-    source = TorchSource(path, arguments.layout, command.heads(arguments), arguments.action_horizon)
-    request = command.request(arguments, path)
-    if arguments.norm_stats:
-        found = statistics.from_file(arguments.norm_stats, arguments.asset_id, source.config)
-    else:
-        found = find_statistics(source, arguments.asset_id, request.folder)
+    source = TorchSource(
+        local(arguments.source),
+        arguments.layout,
+        command.heads(arguments),
+        arguments.action_horizon,
+        command.choice(arguments),
+    )
+    request = command.request(arguments, source.folder)
+    found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
     sys.stdout.write(to_policy.convert(source, found, source.config, request) + "\n")
     return 0
 
 
-def find_statistics(source: TorchSource, asset_id: str | None, folder: Path) -> FoundStats:
+def find_statistics(source: TorchSource, asset_id: str | None, chosen: Path | None) -> FoundStats:
     """The statistics of a PyTorch checkpoint, wherever its layout keeps them.
 
     Args:
         source: the checkpoint.
         asset_id: which, where there are several.
-        folder: where it lies.
+        chosen: a file in their place.
 
     Raises:
         InputError: there are none, or they contradict each other.
     """
-    config = source.config
+    config, folders = source.config, source.folders
+    if chosen:
+        return statistics.from_file(chosen, asset_id, config)
     return statistics.only(
         [
             lambda: statistics.from_tensors(source.tensors, config, asset_id),
             lambda: statistics.from_processors(config, asset_id),
-            lambda: statistics.from_assets(folder, asset_id, config),
+            *(partial(statistics.from_assets, f, asset_id, config) for f in folders),
         ],
-        folder,
+        folders[0],
     )
