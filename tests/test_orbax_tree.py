@@ -106,6 +106,28 @@ def test_a_damaged_tree_is_one_line(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("zarr3", [True, False])
+def test_a_lost_chunk_is_no_zeros(tmp_path: Path, zarr3: bool) -> None:
+    tree = {"lost": np.ones((3, 4)), "zeros": np.zeros(3)}
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=zarr3)
+    ocp.Checkpointer(handler).save(tmp_path / "t", tree)
+    np.testing.assert_array_equal(load_tree(tmp_path / "t")["zeros"], 0)
+    chunks = [f for f in (tmp_path / "t/lost").rglob("*") if f.is_file() and f.suffix != ".json"]
+    next(file for file in chunks if file.name != ".zarray").unlink()
+    with pytest.raises(InputError, match=r"cannot read lost: .*missing"):
+        TreeReader(tmp_path / "t").read("lost")
+    with pytest.raises(InputError, match="cannot read lost"):
+        load_tree(tmp_path / "t")
+
+
+def test_a_save_that_was_never_merged(tmp_path: Path) -> None:
+    save_tree(tmp_path / "t", TREE)
+    (tmp_path / "t/manifest.ocdbt").unlink()
+    assert (tmp_path / "t/ocdbt.process_0").is_dir()
+    with pytest.raises(InputError, match="t: saving was interrupted: the parts of its processes"):
+        TreeReader(tmp_path / "t")
+
+
 def test_an_unfinished_writer_leaves_no_metadata(tmp_path: Path) -> None:
     with pytest.raises(KeyError), TreeWriter(tmp_path / "t"):
         raise KeyError

@@ -99,9 +99,15 @@ class TreeReader:
             # An empty dict has an entry too, but no array.
             names = [_names(e) for e in entries if not e["value_metadata"].get("skip_deserialize")]
             driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
-            self._arrays = {"/".join(n): _open(path, n, driver) for n in names}
+            ocdbt = _is_ocdbt(path)
+            # Older versions of Orbax left out chunks of zeros. Otherwise a chunk that is not there
+            # is lost, which OCDBT notices by itself.
+            fill = ocdbt and not metadata.get("store_array_data_equal_to_fill_value")
+            self._arrays = {"/".join(n): _open(path, n, driver, ocdbt, fill) for n in names}
         except FileNotFoundError as error:
             raise InputError(f"{path}: expected an Orbax folder (with _METADATA)") from error
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{path}: cannot read this Orbax folder: {_line(error)}") from error
         self.shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
@@ -236,9 +242,25 @@ def _entry(name: str) -> dict[str, Any]:
     return {"key_metadata": keys, "value_metadata": value}
 
 
-def _open(path: Path, names: list[str], driver: str) -> ts.TensorStore:
-    spec = _spec(path, names, driver, ocdbt=(path / "manifest.ocdbt").exists())
+def _open(path: Path, names: list[str], driver: str, ocdbt: bool, fill: bool) -> ts.TensorStore:
+    spec = _spec(path, names, driver, ocdbt=ocdbt) | {"fill_missing_data_reads": fill}
     return ts.open(spec, read=True).result()
+
+
+def _is_ocdbt(path: Path) -> bool:
+    """Whether the arrays lie in one OCDBT store.
+
+    Raises:
+        InputError: they lie in one per process, which Orbax merges at the end of a save.
+    """
+    if (path / "manifest.ocdbt").exists():
+        return True
+    if any(path.glob("ocdbt.process_*")):
+        raise InputError(
+            f"{path}: saving was interrupted: the parts of its processes (ocdbt.process_*) were "
+            "never merged into one store; take an earlier step, or copy the folder again"
+        )
+    return False
 
 
 def _spec(path: Path, names: list[str], driver: str, *, ocdbt: bool) -> dict[str, Any]:
