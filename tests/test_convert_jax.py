@@ -153,8 +153,24 @@ def test_spoilt_trees(tmp_path: Path, change: Any, message: str) -> None:
         OrbaxSource(save(tmp_path, tree))
 
 
-def test_a_run_folder_lists_its_last_step(tmp_path: Path) -> None:
-    (tmp_path / "9000").mkdir()
-    (tmp_path / "10000").mkdir()
-    with pytest.raises(InputError, match=r"name one: .*10000"):
+def test_a_run_folder_with_several_steps_names_the_newest_first(tmp_path: Path) -> None:
+    for step in ("9000", "10000"):
+        (tmp_path / step / "params").mkdir(parents=True)
+        (tmp_path / step / "params/_METADATA").touch()
+    with pytest.raises(InputError, match=r"name one: \S*/10000, \S*/9000"):
         OrbaxSource(tmp_path)
+
+
+def test_the_only_step_of_a_run_is_used(tmp_path: Path) -> None:
+    save(tmp_path / "run/29999", official(), "robot")
+    assert status(jax_to_flax.main, [str(tmp_path / "run"), str(tmp_path / "p")]) == 0
+    source = OrbaxSource(tmp_path / "run")
+    assert (source.folder, source.info.notes) == (
+        tmp_path / "run/29999",
+        [f"the checkpoint is {tmp_path / 'run/29999'}"],
+    )
+
+
+def test_two_stores_of_weights_are_mentioned() -> None:
+    notes = OrbaxSource(GOLDENS / "tiny_pi0").info.notes
+    assert notes == ["weights from params/, as openpi evaluates them; not train_state/"]

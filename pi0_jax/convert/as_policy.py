@@ -8,10 +8,10 @@ from typing import Any, TypeGuard
 
 from pi0_jax.convert import command, jax_to_flax, statistics, to_policy, torch_to_flax
 from pi0_jax.convert.declared import TorchConfig
+from pi0_jax.convert.open_checkpoint import Opened
 from pi0_jax.convert.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.source import Source
 from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.torch_source import TorchSource
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 
@@ -61,24 +61,23 @@ def check_flags(arguments: argparse.Namespace, sources: Sequence[Source]) -> Non
         raise InputError(f"{flags}: a policy folder says this itself; leave it out")
 
 
-def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPolicy:
+def as_policy(source: Opened, arguments: argparse.Namespace) -> AsPolicy:
     """What a converter would make of a checkpoint; of a policy folder, what it is.
 
     Args:
         source: the checkpoint, opened.
-        path: where it lies.
         arguments: with the flags of `add_flags`; a policy folder needs none of them.
 
     Raises:
         InputError: as the converter: statistics are missing, or a setting does not fit.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = source.folder
     if _is_policy(source):
         spec = spec_of(source)
         found = jax_to_flax.find_statistics(source, spec.asset_id, None)
         return AsPolicy(source, spec, found, folder, source.info.notes)
-    request = command.request(arguments, path)
-    found, declared = _statistics(source, arguments, folder)
+    request = command.request(arguments, folder)
+    found, declared = _statistics(source, arguments)
     dtype = to_policy.lossless(source.info.dtypes)
     spec = to_policy.policy_spec(source, found, declared, request, dtype)
     found, changed = to_policy.usable(found, spec, request)
@@ -90,13 +89,10 @@ def _is_policy(source: Source) -> TypeGuard[OrbaxSource]:
     return isinstance(source, OrbaxSource) and source.spec is not None
 
 
-def _statistics(
-    source: Source, arguments: argparse.Namespace, folder: Path
-) -> tuple[FoundStats, TorchConfig]:
+def _statistics(source: Opened, arguments: argparse.Namespace) -> tuple[FoundStats, TorchConfig]:
     chosen, asset_id = arguments.norm_stats, arguments.asset_id
     if isinstance(source, OrbaxSource):
         return jax_to_flax.find_statistics(source, asset_id, chosen), TorchConfig()
-    assert isinstance(source, TorchSource)
     if chosen:
         return statistics.from_file(chosen, asset_id, source.config), source.config
-    return torch_to_flax.find_statistics(source, asset_id, folder), source.config
+    return torch_to_flax.find_statistics(source, asset_id), source.config

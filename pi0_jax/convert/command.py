@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from pi0_jax.convert.heads import DeclaredHeads
+from pi0_jax.convert.remote import local
 from pi0_jax.convert.robot_choice import RobotWishes
 from pi0_jax.convert.to_policy import ConvertRequest
+from pi0_jax.convert.torch_weights import Choice
 from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
 from pi0_jax.errors import InputError
 from pi0_jax.io.place import check_free
@@ -71,6 +73,19 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
 def heads(arguments: argparse.Namespace) -> DeclaredHeads:
     """The head counts that the flags of `add_heads` gave."""
     return DeclaredHeads(num_heads=arguments.num_heads, vision_heads=arguments.vision_heads)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which weights are meant, where a PyTorch checkpoint has several."""
+    parser.add_argument(
+        "--container", metavar="NAME", help="which of several sets of weights in a file"
+    )
+    parser.add_argument("--base", metavar="SRC", help="weights that an adapter was trained on")
+
+
+def choice(arguments: argparse.Namespace) -> Choice:
+    """What the flags of `add_choice` said."""
+    return Choice(arguments.container, local(arguments.base) if arguments.base else None)
 
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:

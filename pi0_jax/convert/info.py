@@ -39,12 +39,15 @@ def main(argv: Sequence[str]) -> int:
     add_flags(parser)
     parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
     command.add_heads(parser)
+    command.add_choice(parser)
     arguments = parser.parse_args(argv)
     path = local(arguments.source)
-    source = open_any(path, command.heads(arguments), arguments.action_horizon)
+    source = open_any(
+        path, command.heads(arguments), arguments.action_horizon, command.choice(arguments)
+    )
     check_flags(arguments, [source])
     try:
-        found: AsPolicy | InputError = as_policy(source, path, arguments)
+        found: AsPolicy | InputError = as_policy(source, arguments)
     except InputError as error:
         # What can be said without it is said; a converter would stop here.
         found = error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pi0_jax.convert import command, statistics, to_policy
 from pi0_jax.convert.declared import TorchConfig
-from pi0_jax.convert.orbax_source import OrbaxSource, is_policy
+from pi0_jax.convert.orbax_source import OrbaxSource
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.errors import InputError
@@ -24,12 +24,11 @@ def main(argv: Sequence[str]) -> int:
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
-    path = local(arguments.source)
-    if is_policy(path):
-        raise InputError(f"{path}: is a policy folder already; nothing to convert")
-    source = OrbaxSource(path, arguments.action_horizon)
+    source = OrbaxSource(local(arguments.source), arguments.action_horizon)
+    if source.spec is not None:
+        raise InputError(f"{source.folder}: is a policy folder already; nothing to convert")
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
-    request = command.request(arguments, path)
+    request = command.request(arguments, source.folder)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0
 

@@ -2,29 +2,46 @@
 
 from pathlib import Path
 
+from pi0_jax.convert import checkpoint_below
 from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import Source
+from pi0_jax.convert.orbax_source import OrbaxSource, is_orbax
 from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.convert.torch_weights import ANY, Choice
+from pi0_jax.convert.weight_files import is_checkpoint, weight_sets
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PARAMS
+
+Opened = OrbaxSource | TorchSource
+"""A checkpoint on disk."""
 
 
-def open_any(path: Path, flags: DeclaredHeads = UNKNOWN, horizon: int | None = None) -> Source:
-    """Opens a policy folder, an official Orbax folder, or any PyTorch layout.
+def open_any(
+    path: Path,
+    flags: DeclaredHeads = UNKNOWN,
+    horizon: int | None = None,
+    choice: Choice = ANY,
+) -> Opened:
+    """Opens a policy folder, an official Orbax folder, any PyTorch layout, or a run with one.
 
     Args:
         path: folder or file.
         flags: head counts from the command line, for PyTorch layouts.
         horizon: actions per chunk; None for what the checkpoint says, or 50.
+        choice: which weights are meant, for PyTorch layouts.
 
     Raises:
         InputError: it is none of these, or one list of everything that is wrong with it.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    # Only an Orbax folder has one of these: params/ itself, a policy or step folder, a save.
-    marks = [path / "_METADATA", path / PARAMS, path / "train_state"]
-    if any(mark.exists() for mark in marks):
-        return OrbaxSource(path, horizon)
-    return TorchSource(path, flags=flags, horizon=horizon)
+    found = checkpoint_below.find(path, _is_any) if path.is_dir() else None
+    if found is None or not is_orbax(found[0]):
+        return TorchSource(path, flags=flags, horizon=horizon, choice=choice)
+    others = [str(weights.name) for weights in weight_sets(found[0])]
+    if others:
+        names = " or ".join([str(found[0] / "params"), *others])
+        raise InputError(f"{path}: an Orbax folder and PyTorch weights; name one: {names}")
+    return OrbaxSource(path, horizon)
+
+
+def _is_any(folder: Path) -> bool:
+    return is_orbax(folder) or is_checkpoint(folder)

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pi0_jax.convert import checkpoint_below
 from pi0_jax.convert.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
 from pi0_jax.convert.keymap import LEAVES, PI05_LEAVES, Leaf, groups, leaves
+from pi0_jax.convert.other_policies import refuse_tree
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
@@ -24,6 +26,10 @@ COND_EMBED = "cond_embed"
 # Where train_state/ keeps weights. The moving average comes first, because openpi evaluates and
 # releases it.
 _TRAIN_STATE_ROOTS = ("ema_params", "params")
+# Orbax folders of a checkpoint that hold weights; the first that is there is taken.
+_STORES = (PARAMS, "train_state")
+# The file that Orbax writes into every folder of arrays.
+_METADATA = "_METADATA"
 
 
 class StoredLeaf(NamedTuple):
@@ -61,10 +67,12 @@ class OrbaxSource:
         Raises:
             InputError: nothing to read there, or one list of everything that is wrong.
         """
-        self.folder, store = _locate(path)
-        self.spec = load_spec(path) if is_policy(path) else None
+        self.folder, store, found = _locate(path)
+        self.spec = load_spec(self.folder) if is_policy(self.folder) else None
         self._tree = TreeReader(store)
-        self._keys, notes = official_names(self._tree.shapes)
+        self._keys, chosen = official_names(self._tree.shapes)
+        notes = found + chosen
+        refuse_tree(self._keys, path)
         pi05 = _is_pi05(self._keys)
         self._stored = {leaf.path: _stored(leaf, self._keys) for leaf in leaves(pi05=pi05)}
         # Only weights of which at least one factor is stored have an adapter.
@@ -148,7 +156,7 @@ class OrbaxSource:
 
 def is_policy(path: Path) -> bool:
     """Whether `save_policy` wrote this folder."""
-    return (path / "config.json").is_file() and (path / PARAMS / "_METADATA").is_file()
+    return (path / "config.json").is_file() and (path / PARAMS / _METADATA).is_file()
 
 
 def official_names(found: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -170,20 +178,29 @@ def official_names(found: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     return names, notes
 
 
-def _locate(path: Path) -> tuple[Path, Path]:
-    """The checkpoint folder and the Orbax folder in it.
+def is_orbax(folder: Path) -> bool:
+    """Whether a folder is an Orbax save, or a step or policy folder with one."""
+    return any((folder / name / _METADATA).is_file() for name in (".", *_STORES))
+
+
+def _locate(path: Path) -> tuple[Path, Path, list[str]]:
+    """The checkpoint folder, the Orbax folder in it, and notes on how they were found.
 
     Raises:
-        InputError: there is none; the message says what was found instead.
+        InputError: there is none; the message says what was found instead. Or several.
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder")
-    for name in (PARAMS, "train_state"):
-        if (path / name / "_METADATA").is_file():
-            return path, path / name
-    if (path / "_METADATA").is_file():
-        return path.parent, path
-    raise InputError(f"{path}: expected an Orbax checkpoint (with params/), {_instead(path)}")
+    found = checkpoint_below.find(path, is_orbax) if path.is_dir() else None
+    if found is None:
+        raise InputError(f"{path}: expected an Orbax checkpoint (with params/), {_instead(path)}")
+    folder, notes = found
+    if (folder / _METADATA).is_file():
+        return folder.parent, folder, notes
+    stores = [name for name in _STORES if (folder / name / _METADATA).is_file()]
+    if len(stores) > 1:
+        notes.append(f"weights from {stores[0]}/, as openpi evaluates them; not {stores[1]}/")
+    return folder, folder / stores[0], notes
 
 
 def _instead(path: Path) -> str:
@@ -191,9 +208,8 @@ def _instead(path: Path) -> str:
     if path.is_file():
         return "found a file"
     there = sorted(child.name for child in path.iterdir())
-    steps = [name for name in there if name.isdigit()]
-    if steps:
-        return f"found training steps; name one: {path / max(steps, key=int)}"
+    if any("orbax-checkpoint-tmp" in name or name.startswith("ocdbt.process_") for name in there):
+        return f"found {', '.join(there[:8])}: saving was interrupted; take an earlier step"
     if any(name.endswith((".safetensors", ".bin", ".pt")) for name in there):
         return "found PyTorch weights; use `python -m convert.torch_to_flax`"
     return f"found {', '.join(there[:8]) if there else 'an empty folder'}"

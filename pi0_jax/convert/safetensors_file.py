@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.io.lfs import refuse_pointer
 
 DTYPES = {
     "F32": np.dtype(np.float32),
@@ -65,15 +66,13 @@ class SafetensorsFile:
         Raises:
             InputError: no safetensors file, or a truncated one.
         """
+        refuse_pointer(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             # Length of the header, a little-endian 64-bit integer. A file that is too short for
             # it gets a length that the check below refuses.
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else _MAX_HEADER + 1
-            # A clone without git-lfs has small text files in place of the large ones.
-            if head == b"version ":
-                raise InputError(f"{path}: a git-lfs pointer, not the file; run `git lfs pull`")
             if length > min(_MAX_HEADER, size - 8):
                 raise InputError(f"{path}: truncated or no safetensors file ({size} bytes)")
             raw = file.read(length)

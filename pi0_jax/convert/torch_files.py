@@ -3,25 +3,33 @@
 Pickles are read by `torch.load(weights_only=True)` only: code in them is refused, not run.
 """
 
-import json
 import pickle
-from collections.abc import Mapping
+import re
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 
-from pi0_jax.convert import safetensors_file
+from pi0_jax.convert import containers, safetensors_file
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.lfs import refuse_pointer
 
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLES = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
-_PICKLES = (".pt", ".pth", ".bin")
-# Beginnings of names that hold no weights: lerobot's statistics, and files of training scripts.
-_NO_WEIGHTS = ("policy_", "optimizer", "metadata", "scheduler", "training_args")
-# A training script may wrap the state dict in one of these.
-_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+# What torch.load raises for a file that it cannot read.
+_DAMAGED = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+)
+# How torch names the class or function that it refuses to call.
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 class Tensors(Protocol):
@@ -32,12 +40,14 @@ class Tensors(Protocol):
         shapes: key to shape.
         dtypes: key to dtype name.
         metadata: strings that the writer put into the files.
+        beside: names of what lies in the files beside tensors; none of it changes a policy.
     """
 
     files: list[Path]
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
     metadata: dict[str, str]
+    beside: list[str]
 
     def read(self, key: str) -> np.ndarray:
         """The values of one tensor."""
@@ -53,6 +63,7 @@ class Safetensors:
         self._entries, self.metadata = safetensors_file.open_all(files)
         self.shapes = {key: entry.shape for key, entry in self._entries.items()}
         self.dtypes = {key: entry.dtype.name for key, entry in self._entries.items()}
+        self.beside: list[str] = []
 
     def read(self, key: str) -> np.ndarray:
         """The values of one tensor."""
@@ -60,15 +71,21 @@ class Safetensors:
 
 
 class Pickled:
-    """`Tensors` of one or more files by `torch.save`."""
+    """`Tensors` of files by `torch.save`; a name has its containers, as in `ema/a.weight`."""
 
     def __init__(self, files: list[Path]):
         """Maps the files into memory; the tensors stay on disk until read."""
         self.files = files
         self.metadata: dict[str, str] = {}
+        self.beside: list[str] = []
         self._tensors: dict[str, Any] = {}
         for file in files:
-            self._tensors |= _unpickle(file)
+            found = _unpickle(file)
+            twice = sorted(self._tensors.keys() & found.tensors.keys())
+            if twice:
+                raise InputError(f"{file}: keys are in another shard too: {', '.join(twice)}")
+            self._tensors |= found.tensors
+            self.beside += found.beside
         self.shapes = {key: tuple(t.shape) for key, t in self._tensors.items()}
         self.dtypes = {key: str(t.dtype).removeprefix("torch.") for key, t in self._tensors.items()}
 
@@ -83,86 +100,52 @@ class Pickled:
         return tensor.numpy()
 
 
-def open_tensors(path: Path) -> Tensors:
-    """Opens a checkpoint folder, or one file of it.
+def open_tensors(files: list[Path]) -> Tensors:
+    """Opens the files of one set of weights, all of one kind.
 
     Raises:
-        InputError: nothing holds weights there, or a file is damaged or unsafe.
+        InputError: a file is damaged or unsafe.
     """
-    files = weight_files(path)
-    pickled = [file for file in files if file.suffix in _PICKLES]
-    if not pickled:
-        return Safetensors(files)
-    return Pickled(files)
+    pickled = [file for file in files if file.suffix in _PICKLES or _is_pickle(file)]
+    return Pickled(files) if pickled else Safetensors(files)
 
 
-def weight_files(path: Path) -> list[Path]:
-    """The files that hold the weights.
-
-    Raises:
-        InputError: no such path, no weights, several candidates, or a missing shard.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if path.name in _INDEXES:
-        return _shards(path)
-    if path.is_file():
-        return [path]
-    # An index first: a folder with shards may hold an older single file too.
-    for name in _INDEXES:
-        if (path / name).is_file():
-            return _shards(path / name)
-    for name in _SINGLES:
-        if (path / name).is_file():
-            return [path / name]
-    # A file under its own name is accepted if there is one only; a choice would be a guess.
-    others = [
-        child
-        for child in path.iterdir()
-        if child.suffix in (".safetensors", *_PICKLES) and not child.name.startswith(_NO_WEIGHTS)
-    ]
-    if len(others) == 1:
-        return others
-    raise InputError(f"{path}: {_nothing(path)}")
+def _is_pickle(file: Path) -> bool:
+    """Whether a file without a known ending, such as one in the hub's cache, is by `torch.save`."""
+    if file.suffix == ".safetensors":
+        return False
+    with file.open("rb") as opened:
+        # A pickle begins with its protocol.
+        return zipfile.is_zipfile(file) or opened.read(1) == b"\x80"
 
 
-def _nothing(path: Path) -> str:
-    expected = f"expected PyTorch weights ({', '.join(_SINGLES[:2])} or an index.json of shards)"
-    if (path / "params").is_dir() or (path / "_METADATA").is_file():
-        return f"{expected}, found an Orbax folder; use `python -m convert.jax_to_flax`"
-    there = sorted(child.name for child in path.iterdir())
-    return f"{expected}, found {', '.join(there[:8]) if there else 'an empty folder'}"
-
-
-def _shards(index: Path) -> list[Path]:
-    try:
-        weight_map: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: expected an index with a weight_map: {error}") from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise InputError(f"{index.parent}: shards are missing: {', '.join(missing)}")
-    return [index.parent / name for name in names]
-
-
-def _unpickle(file: Path) -> dict[str, Any]:
+def _unpickle(file: Path) -> containers.Contents:
     # torch is no dependency: only pickles need it.
     try:
         import torch
     except ImportError as error:
         raise InputError(f"{file}: reading pickles needs torch: pip install torch") from error
+    refuse_pointer(file)
+    # In a file by torch 1.6 or later, which is a zip archive, mmap leaves the values on disk until
+    # they are read.
+    mmap = zipfile.is_zipfile(file)
     try:
-        # mmap leaves the values on disk until they are read.
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(
-            f"{file}: refused: not a plain file of tensors (it is damaged, or holds code): "
-            f"{first_line(error)}"
-        ) from error
-    for name in _WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-    if not isinstance(loaded, dict) or not all(torch.is_tensor(x) for x in loaded.values()):
-        raise InputError(f"{file}: expected a dict of tensors (a state dict)")
-    return loaded
+        # Its warnings are about the format; what cannot be read is an error here.
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except _DAMAGED as error:
+        raise InputError(f"{file}: refused: {_cause(error)}") from error
+    return containers.flatten(loaded, file)
+
+
+def _cause(error: Exception) -> str:
+    """Why a file could not be read, in words of ours: torch's have colours and its own advice."""
+    text = str(error)
+    if match := _GLOBAL.search(text):
+        return (
+            f"it holds Python objects ({match[1]}), which are code and are not unpickled; save the "
+            "weights alone: torch.save(model.state_dict(), 'model.pt')"
+        )
+    if isinstance(error, pickle.UnpicklingError) and "nsupported" in text:
+        return "it holds code, which is not unpickled; save the weights alone with torch.save"
+    return f"it is damaged, cut short or not by torch.save ({first_line(error)}); fetch it again"

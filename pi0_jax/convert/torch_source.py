@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_jax.convert import torch_keys
+from pi0_jax.convert import other_policies, torch_keys
 from pi0_jax.convert.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
 from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.convert.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
 from pi0_jax.convert.layout_copy import fill
 from pi0_jax.convert.source import CheckpointInfo
 from pi0_jax.convert.torch_config import check_model, read_config
-from pi0_jax.convert.torch_files import open_tensors
+from pi0_jax.convert.torch_weights import ANY, Choice, open_weights
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 
@@ -22,7 +22,8 @@ class TorchSource:
     Attributes:
         info: layout, architecture, and which keys are used.
         layout: prefixes of the names.
-        tensors: the tensors on disk.
+        tensors: the tensors, under their layout's names.
+        folders: where config.json and the statistics may lie; the first comes first.
         config: what their config.json declares.
         cond_embed: None, because no PyTorch layout has a condition.
     """
@@ -35,23 +36,32 @@ class TorchSource:
         family: str = "auto",
         flags: DeclaredHeads = UNKNOWN,
         horizon: int | None = None,
+        choice: Choice = ANY,
     ):
         """Opens a folder or file and checks every key, shape and dtype; reads no weights yet.
 
         Args:
-            path: folder or weight file.
+            path: checkpoint folder, weight file, or the folder of a run with one checkpoint.
             family: value of --layout.
             flags: head counts from the command line.
             horizon: actions per chunk; None for the config's, or 50 if it has none.
+            choice: which weights are meant, from the command line.
 
         Raises:
             InputError: no known layout, another than `family`, or one list of everything wrong.
         """
-        self.tensors = open_tensors(path)
-        self.config = read_config(path if path.is_dir() else path.parent)
+        weights = open_weights(path, choice)
+        self.tensors, self.folders = weights.tensors, weights.folders
+        described = _first_with_config(self.folders)
+        other_policies.refuse_config(described)
+        self.config = read_config(described)
         keys = torch_keys.without_optional_level(self.tensors.shapes, path)
         # Statistics among the weights are read by `statistics.from_tensors`.
-        self._keys = {k: v for k, v in keys.items() if not k.startswith(STATISTICS)}
+        heads = other_policies.rl_heads(keys)
+        self._keys = {
+            k: v for k, v in keys.items() if not k.startswith(STATISTICS) and k not in heads
+        }
+        other_policies.refuse_keys(self._keys, path)
         self.layout, self._pi05 = torch_keys.recognise(self._keys, path)
         if self._pi05 and self.layout.family == "transformers":
             raise InputError(
@@ -71,11 +81,22 @@ class TorchSource:
             config=config_from_sizes(self._sizes, settings),
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),
             files=self.tensors.files,
-            used=sorted(used),
-            unused={self._keys[key]: why for key, (_, why) in unused.items()},
-            notes=[self._heads_note(), *[HORIZON_ASSUMED] * (self._pi05 and not known)],
+            used=sorted(used + weights.merged),
+            unused=weights.unread
+            | {keys[key]: why for key, why in heads.items()}
+            | {self._keys[key]: why for key, (_, why) in unused.items()},
+            notes=[
+                *weights.notes,
+                self._heads_note(),
+                *[HORIZON_ASSUMED] * (self._pi05 and not known),
+            ],
         )
         check_model(self.config, self.info.config, path)
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint lies; of an adapter, not where its base does."""
+        return self.folders[0]
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
         """One layer of a leaf in our axes."""
@@ -148,3 +169,8 @@ class TorchSource:
             f"{sizes['head_dim']}; image tower {sizes['vision_heads']} heads of "
             f"{sizes['vision_head_dim']}"
         )
+
+
+def _first_with_config(folders: tuple[Path, ...]) -> Path:
+    # An adapter's folder comes before that of its base.
+    return next((folder for folder in folders if (folder / "config.json").is_file()), folders[0])

@@ -6,7 +6,7 @@ python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transforme
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 from pi0_jax.convert import command, statistics, to_policy
 from pi0_jax.convert.remote import local
@@ -20,29 +20,34 @@ def main(argv: Sequence[str]) -> int:
     parser = command.Parser("convert.torch_to_flax", description=__doc__)
     command.add_policy_flags(parser)
     command.add_heads(parser)
+    command.add_choice(parser)
     parser.add_argument("--layout", choices=("auto", *FAMILIES), default="auto")
     arguments = parser.parse_args(argv)
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
-    path = local(arguments.source)
-    source = TorchSource(path, arguments.layout, command.heads(arguments), arguments.action_horizon)
-    request = command.request(arguments, path)
+    source = TorchSource(
+        local(arguments.source),
+        arguments.layout,
+        command.heads(arguments),
+        arguments.action_horizon,
+        command.choice(arguments),
+    )
+    request = command.request(arguments, source.folder)
     if arguments.norm_stats:
         found = statistics.from_file(arguments.norm_stats, arguments.asset_id, source.config)
     else:
-        found = find_statistics(source, arguments.asset_id, request.folder)
+        found = find_statistics(source, arguments.asset_id)
     sys.stdout.write(to_policy.convert(source, found, source.config, request) + "\n")
     return 0
 
 
-def find_statistics(source: TorchSource, asset_id: str | None, folder: Path) -> FoundStats:
+def find_statistics(source: TorchSource, asset_id: str | None) -> FoundStats:
     """The statistics of a PyTorch checkpoint, wherever its layout keeps them.
 
     Args:
         source: the checkpoint.
         asset_id: which, where there are several.
-        folder: where it lies.
 
     Raises:
         InputError: there are none, or they contradict each other.
@@ -52,7 +57,7 @@ def find_statistics(source: TorchSource, asset_id: str | None, folder: Path) -> 
         [
             lambda: statistics.from_tensors(source.tensors, config, asset_id),
             lambda: statistics.from_processors(config, asset_id),
-            lambda: statistics.from_assets(folder, asset_id, config),
+            *(partial(statistics.from_assets, f, asset_id, config) for f in source.folders),
         ],
-        folder,
+        source.folder,
     )

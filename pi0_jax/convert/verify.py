@@ -18,14 +18,12 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pi0_jax.convert import command, compare_networks, end_to_end
 from pi0_jax.convert.as_policy import AsPolicy, add_flags, as_policy, check_flags
-from pi0_jax.convert.open_checkpoint import open_any
+from pi0_jax.convert.open_checkpoint import Opened, open_any
 from pi0_jax.convert.remote import local
-from pi0_jax.convert.source import Source
 from pi0_jax.convert.spec_differences import differences
 
 _LINE = 160  # characters
@@ -42,17 +40,17 @@ _TRANSFORMS = {
 def main(argv: Sequence[str]) -> int:
     """Verifies; returns the exit code."""
     arguments = _parse(argv)
-    path, source = _open(arguments.policy, arguments)
+    source = _open(arguments.policy, arguments)
     if arguments.io:
         golden = compare_networks.read_golden(arguments.io)
         report = compare_networks.against_golden(source, golden)
     else:
-        there, other = _open(arguments.against, arguments)
+        other = _open(arguments.against, arguments)
         if arguments.network_only:
             report = compare_networks.against_network(source, other, arguments.seed)
         else:
             check_flags(arguments, [source, other])
-            a, b = as_policy(source, path, arguments), as_policy(other, there, arguments)
+            a, b = as_policy(source, arguments), as_policy(other, arguments)
             report = against_policy(a, b, arguments.seed)
     sys.stdout.write(_json(report) + "\n")
     return 0 if report["ok"] else 1
@@ -112,9 +110,8 @@ def _notes(a: AsPolicy, b: AsPolicy) -> list[str]:
     return [f"{name}: {note}" for name, one in (("a", a), ("b", b)) for note in one.notes]
 
 
-def _open(name: str, arguments: argparse.Namespace) -> tuple[Path, Source]:
-    path = local(name)
-    return path, open_any(path, command.heads(arguments), arguments.action_horizon)
+def _open(name: str, arguments: argparse.Namespace) -> Opened:
+    return open_any(local(name), command.heads(arguments), arguments.action_horizon)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
