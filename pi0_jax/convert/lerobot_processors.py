@@ -119,6 +119,8 @@ def read(folder: Path, *, pi05: bool) -> Processors | None:
             prompt_length=_prompt_length(pre[TOKENIZER]["config"], paths[0]),
             relative=_relative(pre, post, folder),
         )
+    except InputError:
+        raise  # it is a ValueError, and says what is wrong
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: cannot read its processors: {error!r}") from error
 

@@ -46,6 +46,8 @@ def read_config(folder: Path) -> TorchConfig:
         if "input_features" in values or "type" in values:
             return lerobot_config.read(values, path)
         return _openpi(values, path)
+    except InputError:
+        raise  # it is a ValueError, and says what is wrong
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: cannot read this config: {error!r}") from error
 
