@@ -29,6 +29,10 @@ SMALL = (
     # No pass back through the prefix: it is half of the time that an update takes to compile.
     "--config.sft.optimizer.preset=expert_only",
     "--config.rl.optimizer.preset=expert_only",
+    # The schedule of sft: the base and continued_sft are one program.
+    "--config.rl.optimizer.learning_rate=2e-3",
+    "--config.rl.optimizer.warmup_steps=50",
+    "--config.rl.optimizer.final_fraction=0.05",
     "--config.rl.iterations=2",
     # Enough rollouts that a group with mixed outcomes, which alone teaches, is among them.
     "--config.rl.groups.group_size=4",
