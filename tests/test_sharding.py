@@ -31,14 +31,14 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def runs(tmp_path) -> dict[str, dict[str, np.ndarray]]:
-    """Two steps: on one device, on eight with micro-batches, on two hosts of two."""
+    """Two steps: on one device, on eight with leaves alone cut, on two hosts with all there is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     plans = {
         "one": [(1, 1, 1, 1)],
-        "eight": [(8, 2, 4, 2)],
-        "hosts": [(2, 2, 2, 1, address, 2, host) for host in (0, 1)],
+        "eight": [(8, 1, 8, 1)],
+        "hosts": [(4, 2, 4, 2, address, 2, host) for host in (0, 1)],
     }
     started = [
         spawn(tmp_path / f"{name}.npz", *arguments)
@@ -65,7 +65,7 @@ def test_the_same_numbers_everywhere(runs):
 def check_parts(runs) -> None:
     """Each device holds its part of the large leaves and of their moments."""
     gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
-    for name, parts in (("one", 1), ("eight", 4), ("hosts", 2)):
+    for name, parts in (("one", 1), ("eight", 8), ("hosts", 4)):
         held = runs[name]["embedding_shard"].tolist()
         assert held == [CONFIG.vocab_size, CONFIG.vlm.width // parts]
         assert gating == parts * np.prod(runs[name]["moment_shard"])
