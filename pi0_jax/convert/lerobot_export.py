@@ -150,9 +150,9 @@ def _features(spec: PolicySpec) -> tuple[Json, Json]:
     """The input_features and output_features: name to type and shape."""
     size = spec.model.vision.image_size
     images = {
-        # Channels first, as PyTorch has them.
+        # Channels first, as PyTorch has them. A camera that is always masked changes nothing.
         f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}
-        for name in (*spec.robot.cameras, *spec.robot.masked_cameras)
+        for name in spec.robot.cameras
     }
     state = {"type": "STATE", "shape": [len(spec.robot.state)]}
     action = {"type": "ACTION", "shape": [len(spec.robot.actions)]}
