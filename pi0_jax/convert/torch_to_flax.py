@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from pi0_jax.convert import command, statistics, to_policy
+from pi0_jax.convert import command, folder_files, statistics, to_policy
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_keys import FAMILIES
@@ -26,14 +26,16 @@ def main(argv: Sequence[str]) -> int:
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
+    path = local(arguments.source)
     source = TorchSource(
-        local(arguments.source),
+        path,
         arguments.layout,
         command.heads(arguments),
         arguments.action_horizon,
         command.choice(arguments),
     )
-    request = command.request(arguments, source.folder)
+    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
+    request = command.request(arguments, source.folder, beside)
     if arguments.norm_stats:
         found = statistics.from_file(arguments.norm_stats, arguments.asset_id, source.config)
     else:

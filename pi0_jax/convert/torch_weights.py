@@ -69,13 +69,28 @@ def open_weights(path: Path, choice: Choice = ANY) -> Weights:
         base = _given_base(adapter, choice)
     else:
         base = _open_base(path, folder, choice)
-        if adapter is None and not base.merged and (folder / ADAPTER_CONFIG).is_file():
-            raise InputError(
-                f"{folder}: {ADAPTER_CONFIG} without its {ADAPTER_FILES[0]}; fetch that too, or "
-                f"remove {ADAPTER_CONFIG} if the adapter is merged already"
-            )
+        notes += _check_no_adapter_left(path, folder, base, adapter)
     found = replace(base, notes=notes + base.notes, folders=(folder, *base.folders))
     return found if adapter is None else _merged(found, adapter)
+
+
+def _check_no_adapter_left(
+    path: Path, folder: Path, base: Weights, adapter: Path | None
+) -> list[str]:
+    """A note of an adapter that the user passed over by naming a file.
+
+    Raises:
+        InputError: a folder has the config of an adapter whose factors are nowhere.
+    """
+    if path.is_file():
+        left = any((folder / name).is_file() for name in ADAPTER_FILES)
+        return ["the adapter beside the file is not merged; give the folder for that"] * left
+    if adapter is None and not base.merged and (folder / ADAPTER_CONFIG).is_file():
+        raise InputError(
+            f"{folder}: {ADAPTER_CONFIG} without its {ADAPTER_FILES[0]}; fetch that too, or "
+            f"remove {ADAPTER_CONFIG} if the adapter is merged already"
+        )
+    return []
 
 
 def _open_base(path: Path, folder: Path, choice: Choice) -> Weights:
