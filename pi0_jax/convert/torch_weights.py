@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from pi0_jax.convert import adapters, checkpoint_below, prefixes
+from pi0_jax.convert import adapters, bare_layout, checkpoint_below, prefixes
 from pi0_jax.convert.adapter_config import AdapterConfig, read_adapter_config
 from pi0_jax.convert.known_files import ADAPTER_CONFIG, ADAPTER_FILES
 from pi0_jax.convert.orbax_source import is_orbax
@@ -71,7 +71,12 @@ def open_weights(path: Path, choice: Choice = ANY) -> Weights:
         base = _open_base(path, folder, choice)
         notes += _check_no_adapter_left(path, folder, base, adapter)
     found = replace(base, notes=notes + base.notes, folders=(folder, *base.folders))
-    return found if adapter is None else _merged(found, adapter)
+    found = found if adapter is None else _merged(found, adapter)
+    # Last, because adapters are named as the weights are on disk.
+    if bare_layout.is_bare(found.tensors):
+        bare = bare_layout.Bare(found.tensors, path)
+        return replace(found, tensors=bare, notes=[*found.notes, bare_layout.NOTE])
+    return found
 
 
 def _check_no_adapter_left(
