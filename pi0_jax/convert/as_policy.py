@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from pi0_jax.convert import command, jax_to_flax, to_policy, torch_to_flax
+from pi0_jax.convert import command, folder_files, jax_to_flax, to_policy, torch_to_flax
 from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.source import Source
@@ -61,11 +61,12 @@ def check_flags(arguments: argparse.Namespace, sources: Sequence[Source]) -> Non
         raise InputError(f"{flags}: a policy folder says this itself; leave it out")
 
 
-def as_policy(source: Source, arguments: argparse.Namespace) -> AsPolicy:
+def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPolicy:
     """What a converter would make of a checkpoint; of a policy folder, what it is.
 
     Args:
         source: the checkpoint, opened.
+        path: what the user gave.
         arguments: with the flags of `add_flags`; a policy folder needs none of them.
 
     Raises:
@@ -75,7 +76,8 @@ def as_policy(source: Source, arguments: argparse.Namespace) -> AsPolicy:
         spec = spec_of(source)
         found = jax_to_flax.find_statistics(source, spec.asset_id, None)
         return AsPolicy(source, spec, found, source.folder, source.info.notes)
-    request = command.request(arguments, source.folder)
+    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
+    request = command.request(arguments, source.folder, beside)
     found, declared = _statistics(source, arguments)
     dtype = to_policy.lossless(source.info.dtypes)
     spec = to_policy.policy_spec(source, found, declared, request, dtype)

@@ -106,6 +106,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="raise smaller deviations (or half quantile ranges) of the statistics to X",
     )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a file of SRC that is not read, and need not be; may be repeated",
+    )
     parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or their new name")
     parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
     parser.add_argument(
@@ -145,16 +152,19 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
+def request(
+    arguments: argparse.Namespace, folder: Path, beside: Sequence[str] = ()
+) -> ConvertRequest:
     """The request that the flags of `add_policy_flags` gave.
 
     Args:
         arguments: parsed flags.
-        folder: the source on this machine, a folder or a file in it.
+        folder: where the source lies on this machine.
+        beside: files of it that are not read.
     """
     return ConvertRequest(
         source=arguments.source,
-        folder=folder if folder.is_dir() else folder.parent,
+        folder=folder,
         destination=arguments.destination,
         dtype=arguments.dtype,
         delta_mask=_delta_mask(arguments),
@@ -164,6 +174,7 @@ def request(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
         padded_state_text=arguments.padded_state_text,
         std_floor=arguments.std_floor,
         overwrite=arguments.overwrite,
+        beside=tuple(beside),
     )
 
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     )
     check_flags(arguments, [source])
     try:
-        found: AsPolicy | InputError = as_policy(source, arguments)
+        found: AsPolicy | InputError = as_policy(source, path, arguments)
     except InputError as error:
         # What can be said without it is said; a converter would stop here.
         found = error

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0_jax.convert import command, statistics, to_policy
+from pi0_jax.convert import command, folder_files, statistics, to_policy
 from pi0_jax.convert.declared import TorchConfig
 from pi0_jax.convert.orbax_source import OrbaxSource
 from pi0_jax.convert.remote import local
@@ -24,11 +24,13 @@ def main(argv: Sequence[str]) -> int:
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
-    source = OrbaxSource(local(arguments.source), arguments.action_horizon)
+    path = local(arguments.source)
+    source = OrbaxSource(path, arguments.action_horizon)
     if source.spec is not None:
         raise InputError(f"{source.folder}: is a policy folder already; nothing to convert")
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
-    request = command.request(arguments, source.folder)
+    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
+    request = command.request(arguments, source.folder, beside)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0
 

@@ -37,6 +37,7 @@ from pi0_jax.versions import versions
 
 # openpi's LIBERO client executes five actions of a chunk, then calls the policy again.
 _EXECUTE_STEPS = 5
+_MOST_NAMED = 8  # files in a note
 _ASSUMED_ABSOLUTE = (
     "no file says whether actions are relative to the state, or ALOHA's joints in pi's convention: "
     "neither is assumed; pi0_libero (openpi's and RLinf's) needs --delta-mask 6,-1, pi0_aloha_* "
@@ -66,6 +67,7 @@ class ConvertRequest:
         padded_state_text: whether that text is padded to the model's width; None as above.
         std_floor: what smaller deviations of the statistics are raised to; None to refuse them.
         overwrite: whether to replace an earlier policy folder.
+        beside: files of the source that are not read, because they change nothing.
     """
 
     source: str
@@ -79,6 +81,7 @@ class ConvertRequest:
     padded_state_text: bool | None
     std_floor: float | None
     overwrite: bool
+    beside: tuple[str, ...] = ()
 
 
 def convert(
@@ -114,7 +117,7 @@ def convert(
         notes = source.info.notes + changed + assumed(source, declared, request)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
-    notes += _tokenizer_note(request)
+    notes += _beside_note(request) + _tokenizer_note(request)
     return _summary(source, found, notes, spec, dtype, time.monotonic() - start) + (
         f"\n{'written':<12}{request.destination}"
     )
@@ -268,6 +271,7 @@ def _manifest(
         "source": request.source,
         "layout": info.layout,
         "files_sha256": digests,
+        "files_beside": list(request.beside),
         "statistics": found.where,
         "source_dtypes": sorted(info.dtypes),
         "dtype": dtype,
@@ -282,6 +286,14 @@ def _check_tokenizer(request: ConvertRequest, spec: PolicySpec) -> None:
     model = request.folder / TOKENIZER_FILE
     if model.exists() and spec.tokenizer == "paligemma":
         load_pieces(model, spec.model.vocab_size)
+
+
+def _beside_note(request: ConvertRequest) -> list[str]:
+    names = request.beside
+    if not names:
+        return []
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return [f"not read, because it changes nothing: {', '.join(names[:_MOST_NAMED])}{more}"]
 
 
 def _tokenizer_note(request: ConvertRequest) -> list[str]:

@@ -18,6 +18,8 @@ _OPENPI = Known(
     read=frozenset(
         {"action_dim", "action_horizon", "max_token_len", "pi05", "discrete_state_input"}
     ),
+    # Of RLinf's bare layout: an input of point clouds.
+    fixed={"pcd": (False,)},
     harmless={
         "paligemma_variant": _BY_TENSORS,
         "action_expert_variant": _BY_TENSORS,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pi0_jax.convert import command, statistics, to_policy
+from pi0_jax.convert import command, folder_files, statistics, to_policy
 from pi0_jax.convert.remote import local
 from pi0_jax.convert.statistics import FoundStats
 from pi0_jax.convert.torch_keys import FAMILIES
@@ -27,14 +27,16 @@ def main(argv: Sequence[str]) -> int:
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
+    path = local(arguments.source)
     source = TorchSource(
-        local(arguments.source),
+        path,
         arguments.layout,
         command.heads(arguments),
         arguments.action_horizon,
         command.choice(arguments),
     )
-    request = command.request(arguments, source.folder)
+    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
+    request = command.request(arguments, source.folder, beside)
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
     sys.stdout.write(to_policy.convert(source, found, source.config, request) + "\n")
     return 0

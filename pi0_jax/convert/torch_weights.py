@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from pi0_jax.convert import adapters, checkpoint_below, prefixes
+from pi0_jax.convert import adapters, bare_layout, checkpoint_below, prefixes
 from pi0_jax.convert.adapter_config import AdapterConfig, read_adapter_config
 from pi0_jax.convert.known_files import ADAPTER_CONFIG, ADAPTER_FILES
 from pi0_jax.convert.orbax_source import is_orbax
@@ -69,13 +69,33 @@ def open_weights(path: Path, choice: Choice = ANY) -> Weights:
         base = _given_base(adapter, choice)
     else:
         base = _open_base(path, folder, choice)
-        if adapter is None and not base.merged and (folder / ADAPTER_CONFIG).is_file():
-            raise InputError(
-                f"{folder}: {ADAPTER_CONFIG} without its {ADAPTER_FILES[0]}; fetch that too, or "
-                f"remove {ADAPTER_CONFIG} if the adapter is merged already"
-            )
+        notes += _check_no_adapter_left(path, folder, base, adapter)
     found = replace(base, notes=notes + base.notes, folders=(folder, *base.folders))
-    return found if adapter is None else _merged(found, adapter)
+    found = found if adapter is None else _merged(found, adapter)
+    # Last, because adapters are named as the weights are on disk.
+    if bare_layout.is_bare(found.tensors):
+        bare = bare_layout.Bare(found.tensors, path)
+        return replace(found, tensors=bare, notes=[*found.notes, bare_layout.NOTE])
+    return found
+
+
+def _check_no_adapter_left(
+    path: Path, folder: Path, base: Weights, adapter: Path | None
+) -> list[str]:
+    """A note of an adapter that the user passed over by naming a file.
+
+    Raises:
+        InputError: a folder has the config of an adapter whose factors are nowhere.
+    """
+    if path.is_file():
+        left = any((folder / name).is_file() for name in ADAPTER_FILES)
+        return ["the adapter beside the file is not merged; give the folder for that"] * left
+    if adapter is None and not base.merged and (folder / ADAPTER_CONFIG).is_file():
+        raise InputError(
+            f"{folder}: {ADAPTER_CONFIG} without its {ADAPTER_FILES[0]}; fetch that too, or "
+            f"remove {ADAPTER_CONFIG} if the adapter is merged already"
+        )
+    return []
 
 
 def _open_base(path: Path, folder: Path, choice: Choice) -> Weights:

@@ -18,6 +18,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pi0_jax.convert import command, compare_networks, end_to_end
@@ -41,17 +42,17 @@ _TRANSFORMS = {
 def main(argv: Sequence[str]) -> int:
     """Verifies; returns the exit code."""
     arguments = _parse(argv)
-    source = _open(arguments.policy, arguments)
+    path, source = _open(arguments.policy, arguments)
     if arguments.io:
         golden = compare_networks.read_golden(arguments.io)
         report = compare_networks.against_golden(source, golden)
     else:
-        other = _open(arguments.against, arguments)
+        there, other = _open(arguments.against, arguments)
         if arguments.network_only:
             report = compare_networks.against_network(source, other, arguments.seed)
         else:
             check_flags(arguments, [source, other])
-            a, b = as_policy(source, arguments), as_policy(other, arguments)
+            a, b = as_policy(source, path, arguments), as_policy(other, there, arguments)
             report = against_policy(a, b, arguments.seed)
     sys.stdout.write(_json(report) + "\n")
     return 0 if report["ok"] else 1
@@ -111,9 +112,10 @@ def _notes(a: AsPolicy, b: AsPolicy) -> list[str]:
     return [f"{name}: {note}" for name, one in (("a", a), ("b", b)) for note in one.notes]
 
 
-def _open(name: str, arguments: argparse.Namespace) -> Source:
-    choice = command.choice(arguments)
-    return open_any(local(name), command.heads(arguments), choice, arguments.action_horizon)
+def _open(name: str, arguments: argparse.Namespace) -> tuple[Path, Source]:
+    path, choice = local(name), command.choice(arguments)
+    source = open_any(path, command.heads(arguments), choice, arguments.action_horizon)
+    return path, source
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
