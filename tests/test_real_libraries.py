@@ -52,7 +52,7 @@ def policy_of(name: str, folder: Path) -> PolicyFolder:
     golden, settings = POLICIES[name]
     run(jax_to_flax.main, GOLDENS / golden, folder / "official")
     read = load_policy(folder / "official")
-    model = dataclasses.replace(read.spec.model, prompt_length=160)
+    model = dataclasses.replace(read.spec.model, prompt_length=200)
     robot = dataclasses.replace(read.spec.robot, actions=numbered("action", 7))
     spec = dataclasses.replace(read.spec, model=model, robot=robot, tokenizer="bytes", **settings)
     save_policy(folder / "policy", dataclasses.replace(read, spec=spec), {})
