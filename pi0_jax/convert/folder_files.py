@@ -17,12 +17,14 @@ from pi0_jax.convert.known_files import (
 from pi0_jax.convert.orbax_source import is_orbax
 from pi0_jax.convert.weight_files import is_checkpoint
 from pi0_jax.errors import InputError
+from pi0_jax.policy.folder import TOKENIZER_FILE
 
 _MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
 READ = {
     "config.json": "what the checkpoint declares",
     "policy_preprocessor.json": "how lerobot normalises inputs",
     "policy_postprocessor.json": "how lerobot turns outputs into actions",
+    TOKENIZER_FILE: "copied into the policy folder",
     "*.index.json": "which shard holds a tensor",
     ADAPTER_CONFIG: "how strongly an adapter counts",
 }
