@@ -22,11 +22,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from pi0_jax.convert.architecture import axis_sizes
-from pi0_jax.convert.flax_to_torch import keys
-from pi0_jax.convert.keymap import OPENPI, shape
-from pi0_jax.convert.safetensors_file import SafetensorsWriter
-from pi0_jax.convert.source import tasks
+from pi0_jax.convert.commands.flax_to_torch import keys
+from pi0_jax.convert.files.safetensors_file import SafetensorsWriter
+from pi0_jax.convert.keys.architecture import axis_sizes
+from pi0_jax.convert.keys.keymap import OPENPI, shape
+from pi0_jax.convert.sources.source import tasks
 from pi0_jax.data.normalize import NormStats, compute_stats, save_norm_stats
 from pi0_jax.model.config import Pi0Config, pi0
 

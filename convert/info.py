@@ -1,7 +1,7 @@
-"""The command `python -m convert.info`; its code is pi0_jax/convert/info.py."""
+"""The command `python -m convert.info`: pi0_jax/convert/commands/info.py."""
 
-from pi0_jax.convert import command
-from pi0_jax.convert.info import main
+from pi0_jax.convert.commands import command
+from pi0_jax.convert.commands.info import main
 
 if __name__ == "__main__":
     command.run(main)

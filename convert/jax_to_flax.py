@@ -1,7 +1,7 @@
-"""The command `python -m convert.jax_to_flax`; its code is pi0_jax/convert/jax_to_flax.py."""
+"""The command `python -m convert.jax_to_flax`: pi0_jax/convert/commands/jax_to_flax.py."""
 
-from pi0_jax.convert import command
-from pi0_jax.convert.jax_to_flax import main
+from pi0_jax.convert.commands import command
+from pi0_jax.convert.commands.jax_to_flax import main
 
 if __name__ == "__main__":
     command.run(main)

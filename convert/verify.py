@@ -1,7 +1,7 @@
-"""The command `python -m convert.verify`; its code is pi0_jax/convert/verify.py."""
+"""The command `python -m convert.verify`: pi0_jax/convert/commands/verify.py."""
 
-from pi0_jax.convert import command
-from pi0_jax.convert.verify import main
+from pi0_jax.convert.commands import command
+from pi0_jax.convert.commands.verify import main
 
 if __name__ == "__main__":
     command.run(main)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from pi0_jax.convert.flax_to_torch import export
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import leaf_shapes
+from pi0_jax.convert.commands.flax_to_torch import export
+from pi0_jax.convert.sources.orbax_source import OrbaxSource
+from pi0_jax.convert.sources.source import leaf_shapes
 from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from checkpoints import GOLDENS
 
-from pi0_jax.convert.lerobot_processors import (
+from pi0_jax.convert.settings.lerobot_processors import (
     ABSOLUTE,
     NEW_LINE,
     NORMALIZER,

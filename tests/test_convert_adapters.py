@@ -10,10 +10,10 @@ import pytest
 from checkpoints import NORM_STATS, TorchGolden
 from safetensors.numpy import load_file, save_file
 
-from pi0_jax.convert import torch_to_flax
-from pi0_jax.convert.adapter_config import HARMLESS, read_adapter_config
-from pi0_jax.convert.command import status
-from pi0_jax.convert.torch_weights import ANY, Choice, Weights, open_weights
+from pi0_jax.convert.commands import torch_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.adapter_config import HARMLESS, read_adapter_config
+from pi0_jax.convert.sources.torch_weights import ANY, Choice, Weights, open_weights
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import load_policy
 

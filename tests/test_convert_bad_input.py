@@ -17,8 +17,8 @@ from checkpoints import make_policy, make_torch
 from pieces import train_pieces
 from safetensors.torch import load_file, save_file
 
-from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
-from pi0_jax.convert.command import status
+from pi0_jax.convert.commands import flax_to_torch, jax_to_flax, torch_to_flax, verify
+from pi0_jax.convert.commands.command import status
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
 Tensors = dict[str, torch.Tensor]
@@ -249,9 +249,9 @@ def test_a_terminated_command_cleans_up(made: Path, tmp_path: Path) -> None:
     """`kill` in the middle of a conversion: as Ctrl-C, nothing is left."""
     script = """
 import os, signal
-from pi0_jax.convert import command
-from pi0_jax.convert import source
-from pi0_jax.convert import torch_to_flax
+from pi0_jax.convert.commands import command
+from pi0_jax.convert.sources import source
+from pi0_jax.convert.commands import torch_to_flax
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGTERM)

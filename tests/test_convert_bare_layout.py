@@ -11,11 +11,11 @@ import pytest
 from checkpoints import GOLDENS
 from safetensors.numpy import load_file, save_file
 
-from pi0_jax.convert import torch_to_flax
-from pi0_jax.convert.bare_layout import Bare
-from pi0_jax.convert.command import status
-from pi0_jax.convert.source import load_params
-from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.convert.commands import torch_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.bare_layout import Bare
+from pi0_jax.convert.sources.source import load_params
+from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import load_policy
 

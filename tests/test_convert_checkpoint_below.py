@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pi0_jax.convert.checkpoint_below import find, folders
+from pi0_jax.convert.files.checkpoint_below import find, folders
 from pi0_jax.errors import InputError
 
 

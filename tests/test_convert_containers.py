@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pi0_jax.convert.containers import flatten
+from pi0_jax.convert.files.containers import flatten
 from pi0_jax.errors import InputError
 
 STATE = {"a.weight": torch.zeros(2), "b.bias": torch.ones(3)}

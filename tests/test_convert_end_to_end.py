@@ -12,9 +12,9 @@ import pytest
 from checkpoints import ROBOT, TINY, make_policy
 from pieces import train_pieces
 
-from pi0_jax.convert import verify
-from pi0_jax.convert.command import status
-from pi0_jax.convert.end_to_end import CutBytes
+from pi0_jax.convert.commands import verify
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.commands.end_to_end import CutBytes
 from pi0_jax.policy.folder import TOKENIZER_FILE
 from pi0_jax.robot import named
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from checkpoints import ROBOT, TINY
 
-from pi0_jax.convert.export_notes import notes
+from pi0_jax.convert.out.export_notes import notes
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.model.config import pi0, pi05
 from pi0_jax.policy.folder import PolicySpec

@@ -12,11 +12,11 @@ import orbax.checkpoint as ocp
 import pytest
 from checkpoints import make_policy
 
-from pi0_jax.convert import flax_to_jax, jax_to_flax
-from pi0_jax.convert.command import status
-from pi0_jax.convert.compare_networks import random_inputs
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import leaf_shapes, load_params
+from pi0_jax.convert.commands import flax_to_jax, jax_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.compare.compare_networks import random_inputs
+from pi0_jax.convert.sources.orbax_source import OrbaxSource
+from pi0_jax.convert.sources.source import leaf_shapes, load_params
 from pi0_jax.model.pi0 import POSITIVE, Pi0
 from pi0_jax.policy.folder import PolicyFolder, load_policy, save_policy
 

@@ -7,9 +7,9 @@ import pytest
 from checkpoints import TorchGolden
 from safetensors.numpy import save_file
 
-from pi0_jax.convert import info, torch_to_flax
-from pi0_jax.convert.command import status
-from pi0_jax.convert.folder_files import account, beside
+from pi0_jax.convert.commands import info, torch_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.folder_files import account, beside
 from pi0_jax.errors import InputError
 
 

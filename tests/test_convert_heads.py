@@ -2,8 +2,8 @@
 
 import pytest
 
-from pi0_jax.convert.architecture import HEADS, KEYS, VISION_HEADS
-from pi0_jax.convert.heads import UNKNOWN, DeclaredHeads, split
+from pi0_jax.convert.keys.architecture import HEADS, KEYS, VISION_HEADS
+from pi0_jax.convert.keys.heads import UNKNOWN, DeclaredHeads, split
 from pi0_jax.errors import InputError
 
 

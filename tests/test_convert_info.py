@@ -9,8 +9,8 @@ from checkpoints import TINY, make_policy, make_torch
 from pieces import train_pieces
 
 from pi0_jax.apps import convert
-from pi0_jax.convert.command import status
-from pi0_jax.convert.keymap import leaves
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.keys.keymap import leaves
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.policy.folder import TOKENIZER_FILE
 

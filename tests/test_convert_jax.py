@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from checkpoints import GOLDENS, TINY, random_params, random_stats
 
-from pi0_jax.convert import jax_to_flax
-from pi0_jax.convert.command import status
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import load_params
+from pi0_jax.convert.commands import jax_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.orbax_source import OrbaxSource
+from pi0_jax.convert.sources.source import load_params
 from pi0_jax.data.normalize import save_norm_stats
 from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import load_tree, save_tree

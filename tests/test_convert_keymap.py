@@ -10,10 +10,10 @@ from checkpoints import REFERENCE, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_jax.convert import keymap
-from pi0_jax.convert.architecture import Settings, axis_sizes, config_from_sizes, vote
-from pi0_jax.convert.keymap import LEAVES, PI05_LEAVES, groups, rearrange, shape
-from pi0_jax.convert.source import leaf_shapes, tasks
+from pi0_jax.convert.keys import keymap
+from pi0_jax.convert.keys.architecture import Settings, axis_sizes, config_from_sizes, vote
+from pi0_jax.convert.keys.keymap import LEAVES, PI05_LEAVES, groups, rearrange, shape
+from pi0_jax.convert.sources.source import leaf_shapes, tasks
 from pi0_jax.errors import InputError
 from pi0_jax.io.tree_check import shapes_by_path
 from pi0_jax.model.config import Pi0Config, pi0, pi05, tiny, tiny_pi05

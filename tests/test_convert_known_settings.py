@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_jax.convert.known_settings import Known, fail, problems
+from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
 
 KNOWN = Known(

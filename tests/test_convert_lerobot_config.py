@@ -16,7 +16,7 @@ from lerobot_policies import (
     set_step,
 )
 
-from pi0_jax.convert.torch_config import read_config
+from pi0_jax.convert.settings.torch_config import read_config
 from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.errors import InputError
 

@@ -9,9 +9,9 @@ import pytest
 from checkpoints import ROBOT, TINY, random_stats
 from lerobot_policies import names_of
 
-from pi0_jax.convert import lerobot_export
-from pi0_jax.convert import lerobot_processors as names
-from pi0_jax.convert.torch_config import read_config
+from pi0_jax.convert.out import lerobot_export
+from pi0_jax.convert.settings import lerobot_processors as names
+from pi0_jax.convert.settings.torch_config import read_config
 from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError

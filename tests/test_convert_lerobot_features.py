@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pi0_jax.convert.lerobot_features import read_features
+from pi0_jax.convert.settings.lerobot_features import read_features
 from pi0_jax.errors import InputError
 
 HERE = Path("config.json")

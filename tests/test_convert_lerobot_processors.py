@@ -18,8 +18,8 @@ from lerobot_policies import (
 )
 from safetensors.numpy import load_file, save_file
 
-from pi0_jax.convert import lerobot_processors as processors
-from pi0_jax.convert.lerobot_relative import Relative
+from pi0_jax.convert.settings import lerobot_processors as processors
+from pi0_jax.convert.settings.lerobot_relative import Relative
 from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.errors import InputError
 

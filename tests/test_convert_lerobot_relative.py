@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_jax.convert.lerobot_relative import Relative, mask_of, settings_for
+from pi0_jax.convert.settings.lerobot_relative import Relative, mask_of, settings_for
 
 NAMES = ("x", "y", "Gripper.pos")
 

@@ -9,9 +9,9 @@ import torch
 from checkpoints import GOLDENS, NORM_STATS
 from safetensors.torch import load_file, save_file
 
-from pi0_jax.convert import jax_to_flax, torch_to_flax
-from pi0_jax.convert.command import status
-from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.convert.commands import jax_to_flax, torch_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 

@@ -11,9 +11,9 @@ import pytest
 from checkpoints import GOLDENS, TINY, make_policy, make_torch
 from safetensors.torch import load_file, save_file
 
-from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax, verify
-from pi0_jax.convert.command import status
-from pi0_jax.convert.source import leaf_shapes
+from pi0_jax.convert.commands import flax_to_torch, jax_to_flax, torch_to_flax, verify
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.source import leaf_shapes
 from pi0_jax.io.orbax_tree import load_tree, nest, save_tree
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.policy.folder import PolicyFolder, load_policy, save_policy

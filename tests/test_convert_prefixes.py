@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pi0_jax.convert.prefixes import prefixes, strip
+from pi0_jax.convert.sources.prefixes import prefixes, strip
 from pi0_jax.errors import InputError
 
 OPENPI = ["action_out_proj.weight", "paligemma_with_expert.layers.0.q"]

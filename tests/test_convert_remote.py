@@ -17,7 +17,7 @@ import fsspec
 import huggingface_hub
 import pytest
 
-from pi0_jax.convert import remote, web
+from pi0_jax.convert.files import remote, web
 from pi0_jax.errors import InputError
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pi0_jax.convert import command
-from pi0_jax.convert.robot_choice import OPENPI_CAMERAS, RobotWishes, choose_robot
-from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.torch_config import TorchConfig
+from pi0_jax.convert.commands import command
+from pi0_jax.convert.into.robot_choice import OPENPI_CAMERAS, RobotWishes, choose_robot
+from pi0_jax.convert.into.statistics import FoundStats
+from pi0_jax.convert.settings.torch_config import TorchConfig
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
 from pi0_jax.robots import load_robot

@@ -13,10 +13,11 @@ from checkpoints import GOLDENS, IO, TINY, TorchGolden, make_policy
 from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
-from pi0_jax.convert import compare_networks, flax_to_torch, jax_to_flax, torch_to_flax
-from pi0_jax.convert import reference_stages as stages
-from pi0_jax.convert.command import status
-from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.convert.commands import flax_to_torch, jax_to_flax, torch_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.compare import compare_networks
+from pi0_jax.convert.compare import reference_stages as stages
+from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.errors import InputError

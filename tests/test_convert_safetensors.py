@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from pi0_jax.convert.layout_copy import contiguous
-from pi0_jax.convert.safetensors_file import (
+from pi0_jax.convert.files.safetensors_file import (
     SafetensorsFile,
     SafetensorsWriter,
     open_all,
     read,
     write_small,
 )
+from pi0_jax.convert.keys.layout_copy import contiguous
 from pi0_jax.errors import InputError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from checkpoints import NORM_STATS, TorchGolden, random_stats
 
-from pi0_jax.convert import statistics
-from pi0_jax.convert.declared import TorchConfig
-from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.convert.into import statistics
+from pi0_jax.convert.settings.declared import TorchConfig
+from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.data.normalize import NormStats, Stats, load_norm_stats, save_norm_stats
 from pi0_jax.errors import InputError
 

@@ -11,11 +11,11 @@ import torch
 from checkpoints import GOLDENS, NORM_STATS, TINY, TorchGolden, make_torch
 from safetensors.torch import load_file, save_file
 
-from pi0_jax.convert import torch_to_flax
-from pi0_jax.convert.command import status
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import load_params
-from pi0_jax.convert.torch_source import TorchSource
+from pi0_jax.convert.commands import torch_to_flax
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.sources.orbax_source import OrbaxSource
+from pi0_jax.convert.sources.source import load_params
+from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.data.normalize import load_norm_stats
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import load_policy

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from checkpoints import GOLDENS, TINY
 
-from pi0_jax.convert.declared import TorchConfig
-from pi0_jax.convert.torch_config import check_model, read_config
+from pi0_jax.convert.settings.declared import TorchConfig
+from pi0_jax.convert.settings.torch_config import check_model, read_config
 from pi0_jax.errors import InputError
 
 HERE = Path("checkpoint")

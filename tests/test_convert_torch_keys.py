@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pi0_jax.convert.keymap import LEROBOT, OPENPI, TRANSFORMERS, TRANSFORMERS_HYBRID
-from pi0_jax.convert.torch_keys import depth, embedding_key, unused_keys, without_optional_level
+from pi0_jax.convert.keys.keymap import LEROBOT, OPENPI, TRANSFORMERS, TRANSFORMERS_HYBRID
+from pi0_jax.convert.sources.torch_keys import (
+    depth,
+    embedding_key,
+    unused_keys,
+    without_optional_level,
+)
 from pi0_jax.errors import InputError
 
 

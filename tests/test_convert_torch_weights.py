@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pi0_jax.convert.torch_weights import Choice, open_weights
+from pi0_jax.convert.sources.torch_weights import Choice, open_weights
 from pi0_jax.errors import InputError
 
 STATE = {"action_out_proj.weight": torch.arange(6.0).reshape(2, 3), "img.stem": torch.ones(2)}

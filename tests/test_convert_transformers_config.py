@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from checkpoints import GOLDENS
 
-from pi0_jax.convert.torch_config import read_config
+from pi0_jax.convert.settings.torch_config import read_config
 from pi0_jax.errors import InputError
 
 GOLDEN = GOLDENS / "tiny_pi0_torch_transformers"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from checkpoints import ROBOT
 
-from pi0_jax.convert.statistics import FoundStats
-from pi0_jax.convert.usable_stats import divisible, of_robot
+from pi0_jax.convert.into.statistics import FoundStats
+from pi0_jax.convert.into.usable_stats import divisible, of_robot
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
 

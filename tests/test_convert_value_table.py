@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from checkpoints import TINY, make_torch
 
-from pi0_jax.convert import value_table
-from pi0_jax.convert.open_checkpoint import open_any
-from pi0_jax.convert.value_table import Distribution, distribution, distributions
+from pi0_jax.convert.compare import value_table
+from pi0_jax.convert.compare.value_table import Distribution, distribution, distributions
+from pi0_jax.convert.sources.open_checkpoint import open_any
 
 
 def test_by_hand() -> None:

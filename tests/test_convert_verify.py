@@ -11,11 +11,12 @@ import pytest
 from checkpoints import GOLDENS, IO, TINY, TorchGolden, make_policy, make_torch
 from safetensors.torch import load_file, save_file
 
-from pi0_jax.convert import compare_networks, end_to_end, jax_to_flax, verify
-from pi0_jax.convert import reference_stages as stages
-from pi0_jax.convert.command import status
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import load_params
+from pi0_jax.convert.commands import end_to_end, jax_to_flax, verify
+from pi0_jax.convert.commands.command import status
+from pi0_jax.convert.compare import compare_networks
+from pi0_jax.convert.compare import reference_stages as stages
+from pi0_jax.convert.sources.orbax_source import OrbaxSource
+from pi0_jax.convert.sources.source import load_params
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:

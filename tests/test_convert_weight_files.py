@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pi0_jax.convert.weight_files import is_checkpoint, weight_files
+from pi0_jax.convert.files.weight_files import is_checkpoint, weight_files
 from pi0_jax.errors import InputError
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]

@@ -19,6 +19,14 @@ FLOORS = (
     ("configs",),
     ("train", "eval", "commands", "scripts"),
 )
+# Rooms inside the room of the converters.
+CONVERT_FLOORS = (
+    ("files", "keys"),
+    ("settings",),
+    ("sources",),
+    ("into", "out", "compare"),
+    ("commands",),
+)
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 ALLOWED = {("types", "errors"), ("robot", "errors"), ("episode", "errors"), ("episode", "robot")}
 ALLOWED |= {("plain_values", "errors"), ("robots", "errors"), ("robots", "robot")}
@@ -90,6 +98,21 @@ def test_imports_go_down(path):
         if there in (here, "pi0_jax") or (here, there) in ALLOWED:
             continue
         assert LEVEL[there] < LEVEL[here], f"{path} imports {imported}, which is not below it"
+
+
+def test_the_rooms_of_the_converters_have_floors_too():
+    level = {room: i for i, floor in enumerate(CONVERT_FLOORS) for room in floor}
+    start, seen = "pi0_jax.convert.", 0
+    for module, path in MODULES.items():
+        if not module.startswith(start) or path.name == "__init__.py":
+            continue
+        here = module.removeprefix(start).split(".")[0]
+        for imported in filter(None, map(own, imports(path))):
+            there = imported.removeprefix(start).split(".")[0]
+            if imported.startswith(start) and there != here:
+                seen += 1
+                assert level[there] < level[here], f"{path} imports {imported}, not below it"
+    assert seen > 50
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

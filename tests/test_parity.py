@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from checkpoints import GOLDENS
 
-from pi0_jax.convert import reference_stages as stages
-from pi0_jax.convert.orbax_source import OrbaxSource
-from pi0_jax.convert.source import load_params
+from pi0_jax.convert.compare import reference_stages as stages
+from pi0_jax.convert.sources.orbax_source import OrbaxSource
+from pi0_jax.convert.sources.source import load_params
 from pi0_jax.model import gemma, mask, siglip
 from pi0_jax.types import path_name
 
 
 @pytest.fixture(scope="module", autouse=True)
 def highest_precision() -> Iterator[None]:
-    """As pi0_jax.convert.verify computes, so that both share their compiled functions."""
+    """As pi0_jax.convert.commands.verify computes, so that both share their compiled functions."""
     with jax.default_matmul_precision("highest"):
         yield
 

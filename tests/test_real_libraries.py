@@ -20,8 +20,8 @@ from checkpoints import GOLDENS
 from real_libraries import lerobot_python
 from transformers import PI0ForConditionalGeneration
 
-from pi0_jax.convert import flax_to_torch, jax_to_flax, torch_to_flax
-from pi0_jax.convert.command import status
+from pi0_jax.convert.commands import flax_to_torch, jax_to_flax, torch_to_flax
+from pi0_jax.convert.commands.command import status
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.episode import RawObs
 from pi0_jax.model.config import Pi0Config

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pi0_jax.convert import command as shared
+from pi0_jax.convert.commands import command as shared
 from pi0_jax.errors import InputError
 
 COMMANDS = {
@@ -45,4 +45,4 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in COMMANDS:
         raise InputError(f"expected one of {', '.join(COMMANDS)}, got {argv[0]!r}; see --help")
     # Imported only now, so that --help and `info` do not wait for the imports of all commands.
-    return importlib.import_module(f"pi0_jax.convert.{COMMANDS[argv[0]]}").main(argv[1:])
+    return importlib.import_module(f"pi0_jax.convert.commands.{COMMANDS[argv[0]]}").main(argv[1:])

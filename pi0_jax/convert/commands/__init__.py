@@ -1,0 +1,1 @@
+"""The commands of `pi0-convert`, and what they share."""

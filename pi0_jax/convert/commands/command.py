@@ -1,0 +1,274 @@
+"""What the commands share: one-line errors with exit codes, remote sources, common flags.
+
+Exit codes: 0 done, 1 the work failed (or a verification is above tolerance), 2 the input was
+wrong, 130 interrupted.
+"""
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pi0_jax.convert.files.remote import local
+from pi0_jax.convert.into.robot_choice import RobotWishes
+from pi0_jax.convert.into.to_policy import ConvertRequest
+from pi0_jax.convert.keys.heads import DeclaredHeads
+from pi0_jax.convert.sources.torch_weights import Choice
+from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
+from pi0_jax.errors import InputError
+from pi0_jax.io.place import check_free
+from pi0_jax.model.config import DTYPES
+from pi0_jax.robot import Robot
+from pi0_jax.robots import load_robot, robot_names
+
+# Files that only the top folder of an Orbax store, or of a folder that pi0_jax wrote, has.
+_MARKS = ("_METADATA", "manifest.json")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like those of every other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the error that `run` prints, where argparse would print its whole usage.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{message}; see --help")
+
+
+def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Runs a command on sys.argv and exits."""
+    # `kill`, and a batch system at its time limit, send SIGTERM. As a KeyboardInterrupt it runs
+    # the same clean-up as Ctrl-C, so that no half-written folder stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(status(main, sys.argv[1:]))
+
+
+def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """Runs a command; an error that the user can act on becomes one line and an exit code."""
+    try:
+        return main(argv)
+    except InputError as error:
+        code, message = 2, str(error)
+    except OSError as error:
+        code, message = 1, str(error)
+    except KeyboardInterrupt:
+        # 128 + 2, as a shell reports a program that SIGINT ended.
+        code, message = 130, "interrupted; nothing was written"
+    # Messages of libraries may hold line breaks.
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return code
+
+
+def add_heads(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for head counts, which a flat PyTorch matrix does not show."""
+    parser.add_argument("--num-heads", type=_positive, help="query heads, if no file says")
+    parser.add_argument("--vision-heads", type=_positive, help="image heads, if no file says")
+
+
+def heads(arguments: argparse.Namespace) -> DeclaredHeads:
+    """The head counts that the flags of `add_heads` gave."""
+    return DeclaredHeads(num_heads=arguments.num_heads, vision_heads=arguments.vision_heads)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which weights are meant, where a PyTorch checkpoint has several."""
+    parser.add_argument(
+        "--container", metavar="NAME", help="which of several sets of weights in a file"
+    )
+    parser.add_argument("--base", metavar="SRC", help="weights that an adapter was trained on")
+
+
+def choice(arguments: argparse.Namespace) -> Choice:
+    """What the flags of `add_choice` said."""
+    return Choice(arguments.container, local(arguments.base) if arguments.base else None)
+
+
+def add_policy_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that both converters to a policy folder have."""
+    parser.add_argument("source", metavar="SRC", help="path, gs://... or hf://org/name")
+    parser.add_argument("destination", metavar="DST", type=path, help="policy folder to make")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default: lossless")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier DST")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for what the files of a checkpoint may not say."""
+    parser.add_argument("--norm-stats", type=path, metavar="FILE", help="a norm_stats.json")
+    parser.add_argument(
+        "--std-floor",
+        type=_spread,
+        metavar="X",
+        help="raise smaller deviations (or half quantile ranges) of the statistics to X",
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a file of SRC that is not read, and need not be; may be repeated",
+    )
+    parser.add_argument("--asset-id", type=_asset_id, help="which statistics, or their new name")
+    parser.add_argument("--action-horizon", type=_positive, help="default: the config's, or 50")
+    parser.add_argument(
+        "--cameras",
+        type=_names,
+        help="comma-separated, in order; default: the config's or openpi's",
+    )
+    parser.add_argument(
+        "--robot", type=_robot, metavar="NAME", help=f"{', '.join(robot_names())} or FILE.json"
+    )
+    parser.add_argument("--state-dim", type=_positive, help="values of state, without --robot")
+    parser.add_argument("--action-dim", type=_positive, help="actions, without --robot")
+    delta = parser.add_mutually_exclusive_group()
+    delta.add_argument(
+        "--delta-mask",
+        type=_mask,
+        metavar="6,-1",
+        help="relative actions, then absolute ones, and so on (pi0_libero: 6,-1), or none",
+    )
+    delta.add_argument("--delta-dims", type=_count, help="--delta-mask N, by its older name")
+    parser.add_argument(
+        "--adapt-to-pi",
+        choices=ADAPTATIONS,
+        help="whose conversion of ALOHA's joints surrounds the network; default: what SRC says",
+    )
+    parser.add_argument(
+        "--state-in-prompt",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether a pi0.5 reads its state as text (pi05_libero: no); default: yes",
+    )
+    parser.add_argument(
+        "--padded-state-text",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether that text is zero-padded (lerobot 0.4); default: what SRC says, or no",
+    )
+
+
+def request(
+    arguments: argparse.Namespace, folder: Path, beside: Sequence[str] = ()
+) -> ConvertRequest:
+    """The request that the flags of `add_policy_flags` gave.
+
+    Args:
+        arguments: parsed flags.
+        folder: where the source lies on this machine.
+        beside: files of it that are not read.
+    """
+    return ConvertRequest(
+        source=arguments.source,
+        folder=folder,
+        destination=arguments.destination,
+        dtype=arguments.dtype,
+        delta_mask=_delta_mask(arguments),
+        adapt_to_pi=arguments.adapt_to_pi,
+        wishes=_wishes(arguments),
+        state_in_prompt=arguments.state_in_prompt,
+        padded_state_text=arguments.padded_state_text,
+        std_floor=arguments.std_floor,
+        overwrite=arguments.overwrite,
+        beside=tuple(beside),
+    )
+
+
+def _delta_mask(arguments: argparse.Namespace) -> tuple[bool, ...] | None:
+    if arguments.delta_dims is not None:
+        return (True,) * arguments.delta_dims
+    return arguments.delta_mask
+
+
+def _wishes(arguments: argparse.Namespace) -> RobotWishes:
+    widths = arguments.state_dim, arguments.action_dim
+    if arguments.robot and any(widths):
+        raise InputError("--robot has its own widths; leave out --state-dim and --action-dim")
+    return RobotWishes(arguments.robot, *widths, arguments.cameras)
+
+
+def check_destination(source: str, destination: Path, *, overwrite: bool) -> None:
+    """Checks that DST may be written, before anything is fetched or read.
+
+    Raises:
+        InputError: DST exists, holds SRC, or lies inside a checkpoint.
+    """
+    if destination.exists() and not overwrite:
+        raise InputError(f"{destination}: exists already; choose another DST or pass --overwrite")
+    check_free(destination, overwrite=overwrite)
+    # Replacing DST would delete SRC with it.
+    here, there = destination.resolve(), Path(source).expanduser().resolve()
+    if here == there or here in there.parents:
+        raise InputError(f"{destination}: DST must not be SRC or hold it")
+    # A folder inside a checkpoint would look like a part of it.
+    inside = next((p for p in here.parents for mark in _MARKS if (p / mark).is_file()), None)
+    if inside is not None:
+        raise InputError(f"{destination}: DST must not lie in the checkpoint {inside}")
+
+
+def path(text: str) -> Path:
+    """Type of a flag that names a local file or folder.
+
+    `~` is expanded here too, because no shell expands it in `--flag=~/x`.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return Path(text).expanduser()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return int(text)
+
+
+def _robot(text: str) -> Robot:
+    try:
+        return load_robot(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _mask(text: str) -> tuple[bool, ...]:
+    try:
+        return () if text == "none" else parse_mask(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected none, or numbers of actions such as 6,-1; got {text!r}"
+        ) from error
+
+
+def _spread(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
+
+
+def _asset_id(text: str) -> str:
+    # It becomes a path below assets/, so it must not leave that folder or hide in it.
+    if not all(part and not part.startswith(".") for part in text.split("/")):
+        raise argparse.ArgumentTypeError(f"expected a name such as org/robot, got {text!r}")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"expected different names such as front,wrist, got {text!r}"
+        )
+    return names

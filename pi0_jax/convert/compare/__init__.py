@@ -1,0 +1,1 @@
+"""Networks side by side: stage by stage, and their values."""

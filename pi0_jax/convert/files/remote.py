@@ -1,0 +1,210 @@
+"""Sources on other machines, fetched into a local cache: the hub, buckets, web servers.
+
+* hf://org/name, hf://org/name@revision/sub/folder, and addresses of the hub's pages
+* gs://bucket/path, over https where the bucket is public, as openpi's is; else by gcsfs
+* https://host/path, a file or a folder that the server lists
+* s3://bucket/path, and whatever else fsspec understands
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote, unquote
+
+from pi0_jax.convert.files import web
+from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.atomic import atomic_file, atomic_folder
+from pi0_jax.policy.folder import TOKENIZER_FILE
+
+CACHE = Path.home() / ".cache" / "pi0_jax"
+TOKENIZER = ("big_vision", TOKENIZER_FILE)
+"""Bucket and name of PaliGemma's tokenizer, which no checkpoint of openpi has."""
+
+# What a policy needs. Optimizer state, most of a training checkpoint, is not fetched.
+_WEIGHTS = (
+    *("*.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.model"),
+    *("params/*", "assets/*"),
+)
+_STATES = ("optimizer", "train_state/", "training_state/")
+# The package that fsspec needs per scheme; each installs fsspec too.
+_PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
+_HUB = "https://huggingface.co/"
+
+
+def local(source: str) -> Path:
+    """Path of a source on this machine; a remote one is fetched once.
+
+    Args:
+        source: a path, or an address as at the head of this file.
+
+    Raises:
+        InputError: no such place, or a library or the network is missing.
+    """
+    if source.startswith(_HUB) and "/resolve/" not in source:
+        source = _hub_address(source.removeprefix(_HUB))
+    if source.startswith(f"{web.STORAGE}/"):
+        source = "gs://" + source.removeprefix(f"{web.STORAGE}/")
+    scheme, slashes, path = source.partition("://")
+    if not slashes:
+        if not source:
+            raise InputError("SRC is empty; expected a path, gs://... or hf://org/name")
+        return Path(source).expanduser()
+    if scheme == "hf":
+        return _from_hub(source, path)
+    if scheme in ("gs", "gcs"):
+        return _from_google(source, path)
+    fetch = _from_web if scheme in ("http", "https") else _from_fsspec
+    return _file_or_folder(_cached(source, lambda folder: fetch(source, folder)), path)
+
+
+def _file_or_folder(found: Path, path: str) -> Path:
+    """The file in a fetched folder, if the address was that of one file."""
+    inside = found / unquote(path.rstrip("/").rpartition("/")[2])
+    return inside if inside.is_file() else found
+
+
+def _hub_address(path: str) -> str:
+    """`org/name/tree/main/sub` of a page of the hub -> `hf://org/name@main/sub`."""
+    parts = path.strip("/").split("/")
+    name, rest = parts[:2], parts[2:]
+    if rest[:1] in (["tree"], ["blob"]) and len(rest) > 1:
+        name[-1], rest = f"{name[-1]}@{rest[1]}", rest[2:]
+    return "hf://" + "/".join([*name, *rest])
+
+
+def _from_hub(source: str, path: str) -> Path:
+    parts = path.strip("/").split("/")
+    org, name, folder = parts[0], "".join(parts[1:2]), "/".join(parts[2:])
+    # A revision with a slash in it, as refs/pr/3, is written refs%2Fpr%2F3.
+    name, _, revision = name.partition("@")
+    if not org or not name:
+        raise InputError(f"{source}: expected hf://org/name, or hf://org/name@revision/folder")
+    # The hub's own library keeps the files in its own cache, which other programs share.
+    hub = _library("huggingface_hub", source, "huggingface_hub")
+    _message(f"fetching {source}")
+    inside = [f"{folder}/{pattern}" for pattern in _WEIGHTS] if folder else [*_WEIGHTS]
+    try:
+        found = hub.snapshot_download(
+            f"{org}/{name}",
+            revision=unquote(revision) or None,
+            allow_patterns=[*inside, *[folder] * bool(folder)],
+            ignore_patterns=[f"{start}{state}*" for state in _STATES for start in ("", "*/")],
+        )
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
+    if not (Path(found) / folder).exists():
+        raise InputError(f"{source}: nothing with weights in {folder!r} there")
+    return Path(found) / folder
+
+
+def _from_google(source: str, path: str) -> Path:
+    bucket, _, prefix = path.strip("/").partition("/")
+
+    def fetch(folder: Path) -> None:
+        """Public files come without a library; for others there is Google's."""
+        try:
+            files = web.bucket_files(bucket, prefix)
+        except HTTPError as error:
+            if error.code not in (401, 403):
+                raise
+            return _from_fsspec(source, folder)
+        return _download(source, files, folder)
+
+    found = _cached(source, fetch)
+    _add_tokenizer(found)
+    return _file_or_folder(found, path)
+
+
+def _from_web(source: str, folder: Path) -> None:
+    _download(source, web.listed_files(source), folder)
+
+
+def _download(source: str, files: dict[str, str], folder: Path) -> None:
+    """Fetches files by their addresses.
+
+    Raises:
+        InputError: there are none, or one would lie outside of the folder.
+    """
+    wanted = {name: url for name, url in files.items() if not _is_state(name)}
+    if not wanted:
+        raise InputError(f"{source}: nothing there")
+    for i, (name, url) in enumerate(wanted.items(), 1):
+        _message(f"fetching {source}: file {i} of {len(wanted)}")
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise InputError(f"{source}: a file is called {name!r}, which leaves the folder")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        web.download(url, folder / name)
+
+
+def _from_fsspec(source: str, folder: Path) -> None:
+    """Copies the files of a bucket's path into a folder.
+
+    Raises:
+        InputError: there are none, or a library is missing.
+    """
+    package = _PACKAGES.get(source.partition(":")[0], "fsspec")
+    fsspec = _library("fsspec", source, package)
+    try:
+        files, root = fsspec.core.url_to_fs(source)
+    except ImportError as error:
+        raise InputError(f"{source}: needs {package}: pip install {package}") from error
+    found = {file: file.removeprefix(root).strip("/") for file in files.find(root)}
+    found = {file: inside for file, inside in found.items() if not _is_state(inside)}
+    if not found:
+        raise InputError(f"{source}: nothing there")
+    for i, (file, inside) in enumerate(found.items(), 1):
+        _message(f"fetching {source}: file {i} of {len(found)}")
+        target = folder / (inside or Path(file).name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(file, str(target))
+
+
+def _cached(source: str, fetch: Callable[[Path], None]) -> Path:
+    """The folder with a source's files, which `fetch` fills if it is not there yet."""
+    scheme, _, path = source.partition("://")
+    # One flat name per URL. With nested folders, a part that was fetched before would be taken
+    # for the whole.
+    target = CACHE / scheme / quote(path.strip("/"), safe="")
+    if target.exists():
+        return target
+    try:
+        # Only a complete fetch gets the name that later commands trust.
+        with atomic_folder(target) as partial:
+            fetch(partial)
+    except InputError:
+        raise
+    # Backends of fsspec raise whatever their own libraries raise.
+    except Exception as error:
+        raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
+    return target
+
+
+def _add_tokenizer(folder: Path) -> None:
+    """Fetches PaliGemma's tokenizer beside a checkpoint of openpi; if not, a note asks for it."""
+    target, (bucket, name) = folder / TOKENIZER_FILE, TOKENIZER
+    # A checkpoint has folders; one file, or params/ alone, is a part of one.
+    if target.exists() or not (folder / "params").is_dir():
+        return
+    try:
+        with atomic_file(target) as partial:
+            web.download(f"{web.STORAGE}/{bucket}/{name}", partial)
+    except OSError as error:
+        _message(f"{name} could not be fetched: {first_line(error)}")
+
+
+def _is_state(name: str) -> bool:
+    return any(f"/{state}" in f"/{name}" for state in _STATES)
+
+
+def _library(name: str, source: str, package: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"{source}: needs {package}: pip install {package}") from error
+
+
+def _message(text: str) -> None:
+    sys.stderr.write(text + "\n")

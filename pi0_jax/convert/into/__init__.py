@@ -1,0 +1,1 @@
+"""Into a policy folder: statistics, robot, and the writing."""

@@ -1,0 +1,1 @@
+"""Names and axes: our leaves against the tensors of every layout."""

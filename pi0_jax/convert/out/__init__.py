@@ -1,0 +1,1 @@
+"""Out of a policy folder: what other libraries need, and what they cannot carry."""

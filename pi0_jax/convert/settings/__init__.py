@@ -1,0 +1,1 @@
+"""Beside the tensors: settings of lerobot, transformers and openpi, every one accounted for."""

@@ -1,0 +1,241 @@
+"""policy_preprocessor.json and policy_postprocessor.json of lerobot 0.4 and later.
+
+They, and not config.json, are what lerobot runs. Every step and each of its settings is read, has a
+known value, is known to be harmless, or is an error; so is the order of the steps where it matters.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.convert.files import safetensors_file
+from pi0_jax.convert.settings.declared import StoredStats
+from pi0_jax.convert.settings.known_settings import Known, fail, problems
+from pi0_jax.convert.settings.lerobot_features import ACTION, STATE
+from pi0_jax.convert.settings.lerobot_relative import Relative
+from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
+from pi0_jax.errors import InputError
+
+PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
+RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "device_processor"
+NEW_LINE, STATE_TEXT = "pi0_new_line_processor", "pi05_prepare_state_tokenizer_processor_step"
+TOKENIZER = "tokenizer_processor"
+NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
+RELATIVE, ABSOLUTE = "relative_actions_processor", "absolute_actions_processor"
+# What lerobot 0.5.1 calls the step that 0.6 calls RELATIVE.
+_OTHER_NAMES = {"delta_actions_processor": RELATIVE}
+
+_NORMALIZE = Known(
+    read=frozenset({"features", "norm_map", "eps", "normalize_observation_keys"}),
+    harmless={"device": "where it is computed", "dtype": "of the statistics"},
+)
+_STEPS: dict[str, Known] = {
+    RENAME: Known(read=frozenset({"rename_map"})),
+    BATCH: Known(),
+    # A cast to two bytes would round images and states.
+    DEVICE: Known(
+        fixed={"float_dtype": (None, "float32")}, harmless={"device": "where it is computed"}
+    ),
+    NEW_LINE: Known(),
+    STATE_TEXT: Known(
+        fixed={"task_key": ("task",)}, harmless={"max_state_dim": "read from config.json"}
+    ),
+    TOKENIZER: Known(
+        read=frozenset({"max_length", "tokenizer_name"}),
+        fixed={"task_key": ("task",), "padding_side": ("right",), "padding": ("max_length",)},
+        harmless={"truncation": "a prompt that is too long is an error here"},
+    ),
+    NORMALIZER: _NORMALIZE,
+    UNNORMALIZER: _NORMALIZE,
+    RELATIVE: Known(read=frozenset({"enabled", "exclude_joints", "action_names"})),
+    ABSOLUTE: Known(read=frozenset({"enabled"})),
+}
+_PRE = {False: (NEW_LINE, TOKENIZER, NORMALIZER), True: (NORMALIZER, STATE_TEXT, TOKENIZER)}
+"""Whether it is a pi0.5 -> the steps that its preprocessor must have, in this order."""
+
+# A larger one would show in what is normalised: ours is 1e-6, as openpi's.
+_LARGEST_EPS = 1e-6
+_MODES = ("STATE", "ACTION", "VISUAL")
+
+Step = dict[str, Any]
+Steps = dict[str, Step]
+
+
+@dataclass(frozen=True)
+class Processors:
+    """What the two files say.
+
+    Attributes:
+        modes: step (normalizer, unnormalizer) to its mode per kind of feature.
+        statistics: of the raw state and of the actions; None if the files name none.
+        rename: what the robot calls an observation to what the policy calls it.
+        prompt_length: prompt tokens, padding included.
+        relative: relative actions; None before lerobot 0.5.1.
+    """
+
+    modes: Mapping[str, Mapping[str, str]]
+    statistics: StoredStats | None
+    rename: Mapping[str, str]
+    prompt_length: int
+    relative: Relative | None
+
+
+def read(folder: Path, *, pi05: bool) -> Processors | None:
+    """Reads both files of a folder; None if it has neither.
+
+    Args:
+        folder: of a policy.
+        pi05: whether the policy is a pi0.5.
+
+    Raises:
+        InputError: only one file is there or it cannot be read, a step or setting is unknown,
+            missing, twice or out of order, or the two files contradict each other.
+    """
+    paths = folder / PREPROCESSOR, folder / POSTPROCESSOR
+    if not any(path.is_file() for path in paths):
+        return None
+    try:
+        pre, post = _steps(paths[0]), _steps(paths[1])
+        _in_order(pre, (RENAME, *_PRE[pi05]), _PRE[pi05], paths[0])
+        _in_order(pre, (RELATIVE, NORMALIZER), (), paths[0])
+        _in_order(post, (UNNORMALIZER, ABSOLUTE), (UNNORMALIZER,), paths[1])
+        for steps, path in zip((pre, post), paths, strict=True):
+            for name in {NORMALIZER, UNNORMALIZER} & steps.keys():
+                fail(path, _unlike(steps[name]["config"], name))
+        return Processors(
+            modes={
+                name: _modes(step["config"])
+                for name, step in (
+                    (NORMALIZER, pre[NORMALIZER]),
+                    (UNNORMALIZER, post[UNNORMALIZER]),
+                )
+            },
+            statistics=_statistics(folder, pre[NORMALIZER], post[UNNORMALIZER]),
+            rename=pre.get(RENAME, {}).get("config", {}).get("rename_map", {}),
+            prompt_length=_prompt_length(pre[TOKENIZER]["config"], paths[0]),
+            relative=_relative(pre, post, folder),
+        )
+    except InputError:
+        raise  # it is a ValueError, and says what is wrong
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: cannot read its processors: {error!r}") from error
+
+
+def _steps(path: Path) -> Steps:
+    """Name of a step to the step, in order, with every setting checked."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, though the other processor is there")
+    values = json.loads(path.read_text())
+    found: Steps = {}
+    wrong = problems(values, Known(read=frozenset({"name", "steps"})))
+    for step in values["steps"]:
+        name = step.get("registry_name", step.get("class", "a step without a name"))
+        name = _OTHER_NAMES.get(name, name)
+        if name not in _STEPS:
+            wrong.append(f"step {name} is unknown")
+            continue
+        if name in found:
+            wrong.append(f"step {name} is there twice")
+        known = Known(read=frozenset({"registry_name", "config", "state_file"}))
+        wrong += problems(step, known, f"{name}.")
+        wrong += problems(step.get("config", {}), _STEPS[name], f"{name}.")
+        found[name] = {"config": {}} | step
+    fail(path, wrong)
+    return found
+
+
+def _in_order(steps: Steps, order: tuple[str, ...], needed: tuple[str, ...], path: Path) -> None:
+    missing = [name for name in needed if name not in steps]
+    if missing:
+        raise InputError(f"{path}: expected the steps {', '.join(needed)}, {missing[0]} is missing")
+    there = [name for name in steps if name in order]
+    wanted = [name for name in order if name in steps]
+    if there != wanted:
+        raise InputError(
+            f"{path}: expected its steps in the order {', '.join(wanted)}, found {', '.join(there)}"
+        )
+
+
+def _unlike(settings: Mapping[str, Any], name: str) -> list[str]:
+    """What a normalising step does that pi0_jax cannot, one text each."""
+    found = []
+    if not 0 <= settings.get("eps", 0.0) <= _LARGEST_EPS:
+        found.append(f"{name}.eps is {settings['eps']}, expected at most {_LARGEST_EPS}")
+    if _modes(settings)["VISUAL"] != "IDENTITY":
+        found.append(f"{name} normalises images, which pi0 does not")
+    if name == UNNORMALIZER:
+        # Only actions are unnormalised, whatever its features are.
+        return found
+    # A state that is not listed is left as it is.
+    kind = settings["features"].get(STATE, {}).get("type")
+    if kind != "STATE":
+        found.append(f"{name}.features has {STATE} as {kind}, expected STATE")
+    only = settings.get("normalize_observation_keys")
+    if only is not None and STATE not in only:
+        found.append(f"{name}.normalize_observation_keys leaves out {STATE}")
+    return found
+
+
+def _modes(settings: Mapping[str, Any]) -> dict[str, str]:
+    # What has no mode is not normalised.
+    return {kind: settings["norm_map"].get(kind, "IDENTITY") for kind in _MODES}
+
+
+def _prompt_length(settings: Mapping[str, Any], path: Path) -> int:
+    name = settings.get("tokenizer_name")
+    # All tokenizers of PaliGemma are one; users keep copies of the gated one.
+    if "paligemma" not in str(name).lower():
+        raise InputError(f"{path}: expected PaliGemma's tokenizer, found {name!r}")
+    return int(settings["max_length"])
+
+
+def _relative(pre: Steps, post: Steps, folder: Path) -> Relative | None:
+    settings = pre.get(RELATIVE, {}).get("config", {})
+    back = post.get(ABSOLUTE, {}).get("config", {})
+    enabled = bool(settings.get("enabled", False)), bool(back.get("enabled", False))
+    if enabled[0] != enabled[1]:
+        raise InputError(
+            f"{folder}: {RELATIVE} is {'on' if enabled[0] else 'off'} before the network and "
+            f"{ABSOLUTE} {'on' if enabled[1] else 'off'} behind it; expected both on or both off"
+        )
+    if RELATIVE not in pre:
+        return None
+    names = settings.get("action_names")
+    return Relative(
+        enabled=enabled[0],
+        exclude=tuple(settings.get("exclude_joints") or ()),
+        names=None if names is None else tuple(names),
+    )
+
+
+def _statistics(folder: Path, normalize: Step, undo: Step) -> StoredStats | None:
+    """The statistics of both steps, which must be the same."""
+    names = normalize.get("state_file"), undo.get("state_file")
+    if names == (None, None):
+        return None
+    where = str(folder / PREPROCESSOR)
+    if None in names:
+        raise InputError(
+            f"{where}: statistics for only one of {NORMALIZER} and {UNNORMALIZER}; give "
+            "--norm-stats FILE"
+        )
+    inputs, outputs = (_tensors(folder / str(name)) for name in names)
+    # The postprocessor acts; the preprocessor holds the same numbers for training.
+    state, action = stats_from(inputs, STATE, where), stats_from(outputs, ACTION, where)
+    if state is None or action is None:
+        return None
+    same_actions(action, stats_from(inputs, ACTION, where), where)
+    return StoredStats(where, state, action)
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, though a processor names it as its state_file")
+    entries = safetensors_file.SafetensorsFile(path).entries
+    return {
+        key: np.asarray(safetensors_file.read(entry), np.float64) for key, entry in entries.items()
+    }

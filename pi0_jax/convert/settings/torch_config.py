@@ -1,0 +1,106 @@
+"""What a PyTorch checkpoint's config.json declares beside its tensors, for every layout.
+
+Every key is read, has a known value, is known to be harmless, or is an error.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pi0_jax.convert.settings import lerobot_config, transformers_config
+from pi0_jax.convert.settings.declared import TorchConfig
+from pi0_jax.convert.settings.known_settings import Known, fail, problems
+from pi0_jax.errors import InputError
+from pi0_jax.model.config import Pi0Config
+
+_BY_TENSORS = "the tensors have the sizes"
+_OPENPI = Known(
+    read=frozenset(
+        {"action_dim", "action_horizon", "max_token_len", "pi05", "discrete_state_input"}
+    ),
+    # Of RLinf's bare layout: an input of point clouds.
+    fixed={"pcd": (False,)},
+    harmless={
+        "paligemma_variant": _BY_TENSORS,
+        "action_expert_variant": _BY_TENSORS,
+        "precision": "the tensors have a dtype",
+        "dtype": "the tensors have a dtype",
+        "pytorch_compile_mode": "how fast, not what",
+    },
+)
+
+
+def read_config(folder: Path) -> TorchConfig:
+    """Reads a folder's config.json, and the processors beside it; without one, nothing is declared.
+
+    Raises:
+        InputError: a file that cannot be read, a setting that is unknown or that pi0_jax does not
+            implement, or files that contradict each other.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return TorchConfig()
+    try:
+        values = json.loads(path.read_text())
+        # transformers and lerobot each write a key that the others lack.
+        if "vlm_config" in values or "dit_config" in values:
+            return transformers_config.read(values, path)
+        if "input_features" in values or "type" in values:
+            return lerobot_config.read(values, path)
+        return _openpi(values, path)
+    except InputError:
+        raise  # it is a ValueError, and says what is wrong
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path}: cannot read this config: {error!r}") from error
+
+
+def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:
+    """Checks what config.json declares against the architecture that the tensors have.
+
+    Args:
+        config: what is declared.
+        model: the architecture.
+        path: where the checkpoint lies, for messages.
+
+    Raises:
+        InputError: they contradict each other.
+    """
+    has = "pi0.5" if model.pi05 else "pi0"
+    if config.pi05 is not None and config.pi05 != model.pi05:
+        says = "pi0.5" if config.pi05 else "pi0"
+        raise InputError(f"{path}: config.json says that this is a {says}, the tensors are a {has}")
+    sizes = {
+        "image_size": model.vision.image_size,
+        "patch_size": model.vision.patch_size,
+        "action_dim": model.action_dim,
+        "vlm_width": model.vlm.width,
+        "vlm_mlp": model.vlm.mlp_dim,
+        "action_width": model.action.width,
+        "action_mlp": model.action.mlp_dim,
+        "vision_width": model.vision.width,
+        "vision_mlp": model.vision.mlp_dim,
+        "vocab_size": model.vocab_size,
+        "head_dim": model.head_dim,
+        "depth": model.depth,
+        "vision_depth": model.vision.depth,
+    }
+    wrong = [
+        f"{key} is {size}, the tensors have {sizes[name]}"
+        for key, (name, size) in config.sizes.items()
+        if size != sizes[name]
+    ]
+    if wrong:
+        raise InputError(f"{path}: config.json and tensors disagree: {'; '.join(wrong)}")
+
+
+def _openpi(values: dict[str, Any], path: Path) -> TorchConfig:
+    fail(path, problems(values, _OPENPI))
+    sizes = {"action_dim": ("action_dim", values["action_dim"])} if "action_dim" in values else {}
+    return TorchConfig(
+        sizes=sizes,
+        action_horizon=values.get("action_horizon"),
+        prompt_length=values.get("max_token_len"),
+        # openpi's own names, which our exports write; its train_pytorch.py does not.
+        pi05=values.get("pi05"),
+        state_in_prompt=values.get("discrete_state_input"),
+    )

@@ -1,0 +1,1 @@
+"""A checkpoint of any layout as layers in our axes."""

@@ -1,0 +1,134 @@
+"""Every file of a checkpoint that can hold weights, statistics or settings is read or known.
+
+Anything else of such a kind is an error that names it: a file that nobody reads may be what makes
+the policy act as it does. Pictures, texts and the like are listed in the manifest.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pi0_jax.convert.files.known_files import (
+    ADAPTER_CONFIG,
+    STATISTICS,
+    TRAINING,
+    WEIGHT_SUFFIXES,
+    reason,
+)
+from pi0_jax.convert.files.weight_files import is_checkpoint
+from pi0_jax.convert.sources.orbax_source import is_orbax
+from pi0_jax.errors import InputError
+from pi0_jax.policy.folder import TOKENIZER_FILE
+
+_MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
+READ = {
+    "config.json": "what the checkpoint declares",
+    "policy_preprocessor.json": "how lerobot normalises inputs",
+    "policy_postprocessor.json": "how lerobot turns outputs into actions",
+    TOKENIZER_FILE: "copied into the policy folder",
+    "*.index.json": "which shard holds a tensor",
+    ADAPTER_CONFIG: "how strongly an adapter counts",
+}
+"""Files of the checkpoint's own folder that another module reads."""
+
+# Statistics lie in folders; --asset-id or an error chooses among several.
+_STATISTICS = "norm_stats.json"
+
+HARMLESS = {
+    "tokenizer*.json": "PaliGemma's tokenizer for transformers; pi0_jax reads the original file",
+    "special_tokens_map.json": "PaliGemma's tokenizer for transformers",
+    "added_tokens.json": "PaliGemma's tokenizer for transformers",
+    "chat_template.json": "a prompt for chats",
+    "generation_config.json": "how words are drawn, of which pi0 has none",
+    "preprocessor_config.json": "pictures for transformers; pi0 sees them as openpi's does",
+    "processor_config.json": "pictures and prompts for transformers; pi0 has openpi's",
+    "manifest.json": "where an export of pi0_jax came from",
+    "*results*.json": "what an evaluation measured",
+    "*metrics*.json": "what a training or an evaluation measured",
+    "eval_info.json": "what an evaluation measured (lerobot)",
+    "wandb/*": "a log",
+    "logs/*": "a log",
+    "videos/*": "what an evaluation showed",
+}
+"""Files that change no policy, beside those of `known_files.TRAINING`."""
+
+# Folders of tools, not of the checkpoint.
+_TOOLS = (".git", ".cache", "__pycache__")
+_NAMED = 6
+
+
+def beside(path: Path, folder: Path, weights: Iterable[Path], ignored: Sequence[str]) -> list[str]:
+    """Checks a checkpoint as `account` does, if the user gave a folder and not one file of it.
+
+    Args:
+        path: what the user gave.
+        folder: where the checkpoint lies.
+        weights: the files that hold its weights.
+        ignored: names that the user says change nothing.
+
+    Raises:
+        InputError: as `account`.
+    """
+    # Of a file, or of params/ alone, the user has chosen what to read.
+    given = path.is_dir() and folder.is_relative_to(path)
+    return account(folder, weights, ignored) if given else []
+
+
+def account(folder: Path, weights: Iterable[Path], ignored: Sequence[str] = ()) -> list[str]:
+    """Checks that no file of a checkpoint is overlooked.
+
+    Args:
+        folder: where the checkpoint lies.
+        weights: the files that hold its weights.
+        ignored: names that the user says change nothing.
+
+    Returns:
+        What is not read, by its path in the folder, sorted. A checkpoint in a folder below is
+        another one, and is named by its folder.
+
+    Raises:
+        InputError: files that may change the policy and that nothing reads.
+    """
+    read, unknown, others = {file.resolve() for file in weights}, [], []
+    for path in _entries(folder):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            others.append(f"{name}/")
+        elif path.resolve() in read or _is_read(path, name):
+            continue
+        elif path.suffix not in _MATTERS or reason(name, HARMLESS | TRAINING) or name in ignored:
+            others.append(name)
+        else:
+            unknown.append(name)
+    if unknown:
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        raise InputError(
+            f"{folder}: {', '.join(unknown[:_NAMED])}{more} may hold weights, statistics or "
+            "settings, and nothing reads it; if it changes nothing, say so with --ignore NAME"
+        )
+    return sorted(others)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Files of a checkpoint in all its folders, and the folders of other checkpoints below it."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path.name not in (*_TOOLS, "params"):
+            # What a link leads to is a part of something else.
+            if path.is_symlink() or is_orbax(path) or is_checkpoint(path):
+                yield path
+            else:
+                yield from _entries(path)
+
+
+def _is_read(path: Path, name: str) -> bool:
+    if path.name == _STATISTICS:
+        return True
+    return path.name == name and (reason(name, READ) is not None or _is_named(path))
+
+
+def _is_named(path: Path) -> bool:
+    """Whether a file is the state of one of lerobot's processors: one of them names it."""
+    if reason(path.name, STATISTICS) is None:
+        return False
+    return any(path.name in file.read_text() for file in path.parent.glob("policy_*processor.json"))

@@ -1,0 +1,173 @@
+"""A PyTorch checkpoint of any layout as a `Source`: recognised by its keys, every key checked."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pi0_jax.convert.keys.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
+from pi0_jax.convert.keys.heads import UNKNOWN, DeclaredHeads, split
+from pi0_jax.convert.keys.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
+from pi0_jax.convert.keys.layout_copy import fill
+from pi0_jax.convert.settings.torch_config import check_model, read_config
+from pi0_jax.convert.sources import other_policies, torch_keys
+from pi0_jax.convert.sources.source import CheckpointInfo
+from pi0_jax.convert.sources.torch_weights import ANY, Choice, open_weights
+from pi0_jax.errors import InputError
+from pi0_jax.io import tree_check
+
+
+class TorchSource:
+    """`Source` of a PyTorch checkpoint.
+
+    Attributes:
+        info: layout, architecture, and which keys are used.
+        layout: prefixes of the names.
+        tensors: the tensors, under their layout's names.
+        folders: where config.json and the statistics may lie; the first comes first.
+        folder: the first of them.
+        config: what their config.json declares.
+        cond_embed: None, because no PyTorch layout has a condition.
+    """
+
+    cond_embed: np.ndarray | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        family: str = "auto",
+        flags: DeclaredHeads = UNKNOWN,
+        horizon: int | None = None,
+        choice: Choice = ANY,
+    ):
+        """Opens a folder or file and checks every key, shape and dtype; reads no weights yet.
+
+        Args:
+            path: checkpoint folder, weight file, or the folder of a run with one checkpoint.
+            family: value of --layout.
+            flags: head counts from the command line.
+            horizon: actions per chunk; None for the config's, or 50 if it has none.
+            choice: which weights are meant, from the command line.
+
+        Raises:
+            InputError: no known layout, another than `family`, or one list of everything wrong.
+        """
+        weights = open_weights(path, choice)
+        self.tensors, self.folders = weights.tensors, weights.folders
+        self.folder = self.folders[0]
+        described = _first_with_config(self.folders)
+        other_policies.refuse_config(described)
+        self.config = read_config(described)
+        keys = torch_keys.without_optional_level(self.tensors.shapes, path)
+        # Statistics among the weights are read by `statistics.from_tensors`.
+        heads = other_policies.rl_heads(keys)
+        self._keys = {
+            k: v for k, v in keys.items() if not k.startswith(STATISTICS) and k not in heads
+        }
+        other_policies.refuse_keys(self._keys, path)
+        self.layout, self._pi05 = torch_keys.recognise(self._keys, path)
+        if self._pi05 and self.layout.family == "transformers":
+            raise InputError(
+                f"{path}: the keys are those of a pi0.5 of transformers, which has none; convert "
+                "the checkpoint that openpi or lerobot wrote"
+            )
+        torch_keys.check_family(self.layout, family, self.config, path)
+        self._embedding = torch_keys.embedding_key(self.layout, self._keys)
+        grouped = self._account(path)
+        self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
+        known = horizon or self.config.action_horizon
+        settings = Settings(known or 50, self.config.prompt_length)
+        unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
+        used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
+        self.info = CheckpointInfo(
+            layout=self.layout.name,
+            config=config_from_sizes(self._sizes, settings),
+            dtypes=frozenset(self.tensors.dtypes[key] for key in used),
+            files=self.tensors.files,
+            used=sorted(used + weights.merged),
+            unused=weights.unread
+            | {keys[key]: why for key, why in heads.items()}
+            | {self._keys[key]: why for key, (_, why) in unused.items()},
+            notes=[
+                *weights.notes,
+                self._heads_note(),
+                *[HORIZON_ASSUMED] * (self._pi05 and not known),
+            ],
+        )
+        check_model(self.config, self.info.config, path)
+
+    def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
+        """One layer of a leaf in our axes."""
+        # For q_proj: [heads head_dim, vlm] on disk -> [heads, vlm, head_dim], a view.
+        parts = [
+            rearrange(self._tensor(leaf, t, layer), t.axes, leaf.part_axes, self._sizes)
+            for t in leaf.tensors
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        # Two tensors become one leaf [2, ...]. np.stack would copy a transposed view element by
+        # element.
+        both = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
+        for out, part in zip(both, parts, strict=True):
+            fill(out, part)
+        return both
+
+    def _tensor(self, leaf: Leaf, tensor: Tensor, layer: int | None) -> np.ndarray:
+        key = self._embedding if leaf is EMBEDDING else self.layout.key(tensor, layer or 0)
+        return self.tensors.read(self._keys[key])
+
+    def _account(self, path: Path) -> dict[str, int]:
+        """Checks names, shapes and dtypes; returns the sizes of the (grouped) axes.
+
+        Raises:
+            InputError: one list of everything that is wrong, with values that are not finite.
+        """
+        # A config that states the depth is right even if whole layers are missing.
+        depths = {
+            "depth": torch_keys.depth(self._keys, f"{self.layout.vlm}.layers."),
+            "vision_depth": torch_keys.depth(self._keys, f"{self.layout.vision}.encoder.layers."),
+        } | self.config.depths
+        expected = torch_keys.expected_keys(self.layout, depths, self._embedding, pi05=self._pi05)
+        unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
+        axes = {key: tensor.axes for key, (_, tensor) in expected.items()}
+        axes |= {key: names for key, (names, _) in unused.items()}
+        found = {key: self.tensors.shapes[on_disk] for key, on_disk in self._keys.items()}
+        # In a fixed order, so that a tie is decided alike in every process.
+        sizes = vote((axes[key], found[key]) for key in sorted(found.keys() & axes.keys()))
+        wanted = {
+            key: tuple(sizes.get(group, 0) for group in groups(names))
+            for key, names in axes.items()
+        }
+        problems = tree_check.compare(wanted, found) + tree_check.dtypes(self._dtypes())
+        if problems:
+            tree_check.fail(path, problems + self._not_finite())
+        return sizes | depths
+
+    def _dtypes(self) -> dict[str, str]:
+        return {key: self.tensors.dtypes[on_disk] for key, on_disk in self._keys.items()}
+
+    def _not_finite(self) -> list[str]:
+        return tree_check.not_finite(
+            (key, self.tensors.read(self._keys[key]))
+            for key, dtype in sorted(self._dtypes().items())
+            if dtype in tree_check.WEIGHT_DTYPES
+        )
+
+    def _declared(self) -> DeclaredHeads:
+        """Head counts from the header that our own exports have, or from config.json."""
+        header = self.tensors.metadata
+        if "num_heads" not in header:
+            return self.config.heads
+        return DeclaredHeads(*(int(header[name]) for name in DeclaredHeads._fields))
+
+    def _heads_note(self) -> str:
+        sizes = self._sizes
+        return (
+            f"{sizes['heads']} query heads and {sizes['kv_heads']} key/value heads of "
+            f"{sizes['head_dim']}; image tower {sizes['vision_heads']} heads of "
+            f"{sizes['vision_head_dim']}"
+        )
+
+
+def _first_with_config(folders: tuple[Path, ...]) -> Path:
+    # An adapter's folder comes before that of its base.
+    return next((folder for folder in folders if (folder / "config.json").is_file()), folders[0])
