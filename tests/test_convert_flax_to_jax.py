@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from checkpoints import make_policy
 
-from pi0_jax.convert.commands import flax_to_jax, jax_to_flax
+from pi0_jax.convert.commands import flax_to_jax, jax_to_flax, verify
 from pi0_jax.convert.commands.command import status
 from pi0_jax.convert.compare.compare_networks import random_inputs
 from pi0_jax.convert.sources.orbax_source import OrbaxSource
@@ -89,3 +89,14 @@ def test_a_checkpoint_that_is_no_policy_folder_is_refused(
     assert status(flax_to_jax.main, [str(folder / "x"), str(tmp_path / "z")]) == 2
     assert "expected a policy folder" in capsys.readouterr().err
     assert not (tmp_path / "z").exists()
+
+
+def test_verify_finds_the_export_to_act_as_the_policy(
+    trained: tuple[PolicyFolder, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """End to end: the condition of one side is a row of its own, that of the other in a bias."""
+    _, folder = trained
+    arguments = [str(folder / "p"), "--against", str(folder / "x"), "--action-horizon", "7"]
+    assert status(verify.main, arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["end_to_end"]["actions"]["max_error"] < 1e-4

@@ -61,6 +61,7 @@ def test_a_spread_below_the_floor_is_refused_or_raised() -> None:
 def test_a_floor_below_what_is_there_changes_nothing() -> None:
     small = found(stats(2), stats(2, std=1e-6))
     assert divisible(small, quantile=False, floor=1e-7) == (small, [])
+    assert divisible(small, quantile=False, floor=0.0) == (small, [])
 
 
 def test_only_what_divides_is_looked_at() -> None:

@@ -104,7 +104,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--std-floor",
         type=_spread,
         metavar="X",
-        help="raise smaller deviations (or half quantile ranges) of the statistics to X",
+        help="raise smaller deviations (or half quantile ranges) to X; 0 keeps them, as openpi",
     )
     parser.add_argument(
         "--ignore",
@@ -253,8 +253,8 @@ def _spread(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected 0 or a positive number, got {text!r}")
     return value
 
 

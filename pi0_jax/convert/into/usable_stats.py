@@ -47,7 +47,8 @@ def divisible(
     Args:
         found: statistics of the robot's own width.
         quantile: whether the policy normalises by quantiles.
-        floor: what smaller spreads are raised to; None to refuse those below `SMALLEST_STD`.
+        floor: what smaller spreads are raised to, 0 to keep them all; None to refuse those below
+            `SMALLEST_STD`.
 
     Returns:
         The statistics, and notes of what was raised.
@@ -68,7 +69,8 @@ def divisible(
     if floor is None:
         raise InputError(
             f"{found.where}: a {what} below {SMALLEST_STD:g}: {', '.join(small)}; such a dimension "
-            "would blow up rounding errors: give --std-floor X to raise it, or --norm-stats FILE"
+            "would blow up rounding errors: give --std-floor X to raise it, 0 to keep it as openpi "
+            "does, or --norm-stats FILE"
         )
     note = f"{what} raised to {floor:g}: {', '.join(small)}"
     return found._replace(stats=NormStats(**parts)), [note]
