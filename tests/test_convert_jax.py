@@ -51,7 +51,7 @@ def test_goldens_convert_bit_by_bit(tmp_path: Path, name: str) -> None:
 
 
 def test_train_state_alone_gives_the_raw_weights_and_says_so() -> None:
-    source = OrbaxSource(GOLDENS / "tiny_pi0/train_state")
+    source = OrbaxSource(GOLDENS / "tiny_pi0/train_state", 50)
     assert source.info.notes == ["weights from train_state/params"]
     raw = load_params(source, "float32")["state_proj"]["bias"]
     ema = load_params(OrbaxSource(GOLDENS / "tiny_pi0"), "float32")["state_proj"]["bias"]
@@ -89,7 +89,7 @@ def add_lora(tree: Any, rank: int) -> tuple[Any, Any]:
 
 def test_adapters_are_found_and_merged(tmp_path: Path) -> None:
     tree, merged = add_lora(official(), rank=2)
-    source = OrbaxSource(save(tmp_path, tree))
+    source = OrbaxSource(save(tmp_path, tree), 50)
     assert source.info.notes == ["5 low-rank adapters merged"]
     found = load_params(source, "float32")
     del found["cond_embed"]
@@ -164,7 +164,7 @@ def test_a_run_folder_with_several_steps_names_the_newest_first(tmp_path: Path) 
 def test_the_only_step_of_a_run_is_used(tmp_path: Path) -> None:
     save(tmp_path / "run/29999", official(), "robot")
     assert status(jax_to_flax.main, [str(tmp_path / "run"), str(tmp_path / "p")]) == 0
-    source = OrbaxSource(tmp_path / "run")
+    source = OrbaxSource(tmp_path / "run", 50)
     assert (source.folder, source.info.notes) == (
         tmp_path / "run/29999",
         [f"the checkpoint is {tmp_path / 'run/29999'}"],
@@ -172,5 +172,11 @@ def test_the_only_step_of_a_run_is_used(tmp_path: Path) -> None:
 
 
 def test_two_stores_of_weights_are_mentioned() -> None:
-    notes = OrbaxSource(GOLDENS / "tiny_pi0").info.notes
+    notes = OrbaxSource(GOLDENS / "tiny_pi0", 50).info.notes
     assert notes == ["weights from params/, as openpi evaluates them; not train_state/"]
+
+
+def test_a_horizon_that_no_file_says_is_named_as_assumed() -> None:
+    """openpi's pi0_droid has 10 actions per chunk, and nothing in its files says so."""
+    notes = OrbaxSource(GOLDENS / "tiny_pi0").info.notes
+    assert any("action horizon 50 is assumed" in note for note in notes)

@@ -13,10 +13,10 @@ HEADS, KEYS, VISION_HEADS = "heads head_dim", "kv_heads head_dim", "vision_heads
 """Grouped axes of flat PyTorch matrices: a shape has their product, but not the factors."""
 
 HORIZON_ASSUMED = (
-    "action horizon 50 is assumed, as of pi05_base; another needs --action-horizon "
-    "(pi05_libero 10, pi05_droid 15)"
+    "action horizon 50 is assumed, as of the bases; another needs --action-horizon "
+    "(pi0_droid 10, pi05_libero 10, pi05_droid 15)"
 )
-"""Note for a pi0.5 whose files do not say its horizon."""
+"""Note for a checkpoint whose files do not say its horizon."""
 
 
 class Settings(NamedTuple):

@@ -79,7 +79,7 @@ class OrbaxSource:
         self._lora = {s.path: _adapters(s.path) for s in self._stored.values()}
         self._lora = {path: ab for path, ab in self._lora.items() if self._keys.keys() & {*ab}}
         sizes = self._account(path)
-        if pi05 and not (self.spec or horizon):
+        if not (self.spec or horizon):
             notes.append(HORIZON_ASSUMED)
         self.info = CheckpointInfo(
             layout="pi0_jax policy" if self.spec else "openpi orbax",

@@ -90,7 +90,7 @@ class TorchSource:
             notes=[
                 *weights.notes,
                 self._heads_note(),
-                *[HORIZON_ASSUMED] * (self._pi05 and not known),
+                *[HORIZON_ASSUMED] * (not known),
             ],
         )
         check_model(self.config, self.info.config, path)
