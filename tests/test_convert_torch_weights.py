@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pi0_jax.convert.sources.open_checkpoint import open_any
 from pi0_jax.convert.sources.torch_weights import Choice, open_weights
 from pi0_jax.errors import InputError
 
@@ -101,6 +102,17 @@ def test_what_cannot_be_read_says_what_to_do(name: str, message: str, tmp_path: 
     assert message in error(tmp_path)
     if name.endswith(".distcp"):
         assert message in error(tmp_path / name)
+
+
+def test_two_kinds_of_weights_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/_METADATA").touch()
+    save_file(STATE, tmp_path / "model.safetensors")
+    names = f"{tmp_path / 'model.safetensors'} or {tmp_path / 'params'}"
+    assert f"PyTorch weights and an Orbax folder; name one: {names}" in error(tmp_path)
+    assert keys(tmp_path / "model.safetensors") == list(STATE)
+    with pytest.raises(InputError, match="an Orbax folder and PyTorch weights; name one:"):
+        open_any(tmp_path)
 
 
 def test_a_pickled_object(tmp_path: Path) -> None:

@@ -148,4 +148,6 @@ def _cause(error: Exception) -> str:
         )
     if isinstance(error, pickle.UnpicklingError) and "nsupported" in text:
         return "it holds code, which is not unpickled; save the weights alone with torch.save"
-    return f"it is damaged, cut short or not by torch.save ({first_line(error)}); fetch it again"
+    # Its first sentence; the others are advice of torch's own.
+    first = first_line(error).split(". ")[0]
+    return f"it is damaged, cut short or not by torch.save ({first}); fetch it again"

@@ -293,7 +293,7 @@ def _beside_note(request: ConvertRequest) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return [f"not read, because it changes nothing: {', '.join(names[:_MOST_NAMED])}{more}"]
+    return [f"beside the checkpoint, not read: {', '.join(names[:_MOST_NAMED])}{more}"]
 
 
 def _tokenizer_note(request: ConvertRequest) -> list[str]:

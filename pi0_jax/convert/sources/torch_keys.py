@@ -38,7 +38,13 @@ def recognise(keys: Iterable[str], path: Path) -> tuple[TorchLayout, bool]:
     layout, pi05, found = max(choices, key=lambda choice: sum(choice[2]))
     # Half is enough, so that an incomplete checkpoint gets the list of what it lacks.
     if sum(found) < len(found) // 2:
-        some = ", ".join(sorted(names)[:3])
+        known = {
+            layout.key(t)
+            for layout, pi05, _ in choices
+            for leaf in leaves(pi05=pi05)
+            for t in leaf.tensors
+        }
+        some = ", ".join(sorted(names - known or names)[:3])
         raise InputError(
             f"{path}: {len(names)} keys of no known pi0 layout, such as {some}; known: "
             + ", ".join(layout.name for layout in LAYOUTS)

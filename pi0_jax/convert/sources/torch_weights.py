@@ -172,6 +172,10 @@ def locate(path: Path) -> tuple[Path, list[str]]:
     if path.is_file():
         return path.parent, []
     if is_orbax(path):
+        others = [str(weights.name) for weights in weight_sets(path)]
+        if others:
+            names = " or ".join([*others, str(path / "params")])
+            raise InputError(f"{path}: PyTorch weights and an Orbax folder; name one: {names}")
         raise InputError(f"{path}: {_EXPECTED}, found an Orbax folder; {_USE_JAX}")
     found = checkpoint_below.find(path, is_checkpoint)
     if found is None:
