@@ -177,6 +177,6 @@ def test_two_stores_of_weights_are_mentioned() -> None:
 
 
 def test_a_horizon_that_no_file_says_is_named_as_assumed() -> None:
-    """openpi's pi0_droid has 10 actions per chunk, and nothing in its files says so."""
+    """Openpi's pi0_droid has 10 actions per chunk, and nothing in its files says so."""
     notes = OrbaxSource(GOLDENS / "tiny_pi0").info.notes
     assert any("action horizon 50 is assumed" in note for note in notes)
