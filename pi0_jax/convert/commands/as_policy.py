@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from pi0_jax.convert.commands import command, jax_to_flax, torch_to_flax
-from pi0_jax.convert.into import to_policy
+from pi0_jax.convert.into import policy_choice, write_params
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.sources import folder_files
@@ -81,10 +81,10 @@ def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPo
     beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
     request = command.request(arguments, source.folder, beside)
     found, declared = _statistics(source, arguments)
-    dtype = to_policy.lossless(source.info.dtypes)
-    spec = to_policy.policy_spec(source, found, declared, request, dtype)
-    found, changed = to_policy.usable(found, spec, request)
-    notes = source.info.notes + changed + to_policy.assumed(source, declared, request)
+    dtype = write_params.lossless(source.info.dtypes)
+    spec = policy_choice.policy_spec(source, found, declared, request, dtype)
+    found, changed = policy_choice.usable(found, spec, request)
+    notes = source.info.notes + changed + policy_choice.assumed(source, declared, request)
     return AsPolicy(source, spec, found, source.folder, notes)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from pi0_jax.convert.files.remote import local
+from pi0_jax.convert.into.policy_choice import ConvertRequest
 from pi0_jax.convert.into.robot_choice import RobotWishes
-from pi0_jax.convert.into.to_policy import ConvertRequest
 from pi0_jax.convert.keys.heads import DeclaredHeads
 from pi0_jax.convert.sources.torch_weights import Choice
 from pi0_jax.data.action_space import ADAPTATIONS, parse_mask

@@ -18,7 +18,7 @@ import numpy as np
 
 from pi0_jax.convert.commands import command
 from pi0_jax.convert.files.remote import local
-from pi0_jax.convert.into.to_policy import lossless, write_params
+from pi0_jax.convert.into.write_params import lossless, write_params
 from pi0_jax.convert.out.export_notes import notes
 from pi0_jax.convert.out.fold import Folded, fold_note
 from pi0_jax.convert.sources.orbax_source import OrbaxSource, spec_of

@@ -15,7 +15,8 @@ import numpy as np
 from pi0_jax.convert.commands import command
 from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.files.safetensors_file import SafetensorsWriter
-from pi0_jax.convert.into.to_policy import lossless, sha256
+from pi0_jax.convert.into.to_policy import sha256
+from pi0_jax.convert.into.write_params import lossless
 from pi0_jax.convert.keys.architecture import axis_sizes
 from pi0_jax.convert.keys.keymap import (
     EMBEDDING,

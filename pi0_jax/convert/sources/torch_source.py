@@ -6,12 +6,20 @@ import numpy as np
 
 from pi0_jax.convert.keys.architecture import HORIZON_ASSUMED, Settings, config_from_sizes, vote
 from pi0_jax.convert.keys.heads import UNKNOWN, DeclaredHeads, split
-from pi0_jax.convert.keys.keymap import EMBEDDING, STATISTICS, Leaf, Tensor, groups, rearrange
+from pi0_jax.convert.keys.keymap import (
+    EMBEDDING,
+    STATISTICS,
+    Leaf,
+    Tensor,
+    TorchLayout,
+    groups,
+    rearrange,
+)
 from pi0_jax.convert.keys.layout_copy import fill
 from pi0_jax.convert.settings.torch_config import check_model, read_config
 from pi0_jax.convert.sources import other_policies, torch_keys
 from pi0_jax.convert.sources.source import CheckpointInfo
-from pi0_jax.convert.sources.torch_weights import ANY, Choice, open_weights
+from pi0_jax.convert.sources.torch_weights import ANY, Choice, Weights, open_weights
 from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 
@@ -57,43 +65,53 @@ class TorchSource:
         described = _first_with_config(self.folders)
         other_policies.refuse_config(described)
         self.config = read_config(described)
-        keys = torch_keys.without_optional_level(self.tensors.shapes, path)
-        # Statistics among the weights are read by `statistics.from_tensors`.
-        heads = other_policies.rl_heads(keys)
+        # Without heads that RL adds, and statistics, which `statistics.from_tensors` reads.
+        self._all_keys = torch_keys.without_optional_level(self.tensors.shapes, path)
+        self._heads = other_policies.rl_heads(self._all_keys)
         self._keys = {
-            k: v for k, v in keys.items() if not k.startswith(STATISTICS) and k not in heads
+            key: on_disk
+            for key, on_disk in self._all_keys.items()
+            if not key.startswith(STATISTICS) and key not in self._heads
         }
         other_policies.refuse_keys(self._keys, path)
-        self.layout, self._pi05 = torch_keys.recognise(self._keys, path)
-        if self._pi05 and self.layout.family == "transformers":
+        self.layout, self._pi05 = self._recognise(family, path)
+        self._embedding = torch_keys.embedding_key(self.layout, self._keys)
+        grouped = self._account(path)
+        self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
+        self.info = self._info(weights, horizon or self.config.action_horizon)
+        check_model(self.config, self.info.config, path)
+
+    def _recognise(self, family: str, path: Path) -> tuple[TorchLayout, bool]:
+        """The layout of the keys, and whether the model is a pi0.5.
+
+        Raises:
+            InputError: it is none, or another than `family`.
+        """
+        layout, pi05 = torch_keys.recognise(self._keys, path)
+        if pi05 and layout.family == "transformers":
             raise InputError(
                 f"{path}: the keys are those of a pi0.5 of transformers, which has none; convert "
                 "the checkpoint that openpi or lerobot wrote"
             )
-        torch_keys.check_family(self.layout, family, self.config, path)
-        self._embedding = torch_keys.embedding_key(self.layout, self._keys)
-        grouped = self._account(path)
-        self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
-        known = horizon or self.config.action_horizon
-        settings = Settings(known or 50, self.config.prompt_length)
+        torch_keys.check_family(layout, family, self.config, path)
+        return layout, pi05
+
+    def _info(self, weights: Weights, horizon: int | None) -> CheckpointInfo:
+        """What is known, now that every key and shape has been checked."""
         unused = torch_keys.unused_keys(self.layout, self._keys, self._embedding)
         used = [on_disk for key, on_disk in self._keys.items() if key not in unused]
-        self.info = CheckpointInfo(
+        settings = Settings(horizon or 50, self.config.prompt_length)
+        return CheckpointInfo(
             layout=self.layout.name,
             config=config_from_sizes(self._sizes, settings),
             dtypes=frozenset(self.tensors.dtypes[key] for key in used),
             files=self.tensors.files,
             used=sorted(used + weights.merged),
             unused=weights.unread
-            | {keys[key]: why for key, why in heads.items()}
+            | {self._all_keys[key]: why for key, why in self._heads.items()}
             | {self._keys[key]: why for key, (_, why) in unused.items()},
-            notes=[
-                *weights.notes,
-                self._heads_note(),
-                *[HORIZON_ASSUMED] * (not known),
-            ],
+            notes=[*weights.notes, self._heads_note(), *[HORIZON_ASSUMED] * (not horizon)],
         )
-        check_model(self.config, self.info.config, path)
 
     def read(self, leaf: Leaf, layer: int | None) -> np.ndarray:
         """One layer of a leaf in our axes."""
