@@ -10,6 +10,7 @@ from typing import Any
 from pi0_jax.convert.settings import lerobot_config, transformers_config
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
+from pi0_jax.convert.settings.transformers_pictures import check_pictures
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
 
@@ -44,6 +45,7 @@ def read_config(folder: Path) -> TorchConfig:
         values = json.loads(path.read_text())
         # transformers and lerobot each write a key that the others lack.
         if "vlm_config" in values or "dit_config" in values:
+            check_pictures(folder)
             return transformers_config.read(values, path)
         if "input_features" in values or "type" in values:
             return lerobot_config.read(values, path)

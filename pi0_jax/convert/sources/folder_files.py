@@ -25,6 +25,8 @@ READ = {
     "policy_preprocessor.json": "how lerobot normalises inputs",
     "policy_postprocessor.json": "how lerobot turns outputs into actions",
     TOKENIZER_FILE: "copied into the policy folder",
+    "preprocessor_config.json": "how transformers turns pictures into numbers",
+    "processor_config.json": "how transformers turns pictures into numbers",
     "*.index.json": "which shard holds a tensor",
     ADAPTER_CONFIG: "how strongly an adapter counts",
 }
@@ -39,8 +41,6 @@ HARMLESS = {
     "added_tokens.json": "PaliGemma's tokenizer for transformers",
     "chat_template.json": "a prompt for chats",
     "generation_config.json": "how words are drawn, of which pi0 has none",
-    "preprocessor_config.json": "pictures for transformers; pi0 sees them as openpi's does",
-    "processor_config.json": "pictures and prompts for transformers; pi0 has openpi's",
     "manifest.json": "where an export of pi0_jax came from",
     "*results*.json": "what an evaluation measured",
     "*metrics*.json": "what a training or an evaluation measured",
