@@ -1,4 +1,4 @@
-"""Pictures of transformers: the settings of its own PI0 pass, others are an error that names them."""
+"""Pictures of transformers: the settings of its own PI0 pass, others are an error by name."""
 
 import json
 from pathlib import Path

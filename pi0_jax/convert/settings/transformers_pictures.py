@@ -1,4 +1,4 @@
-"""How transformers turns pictures into numbers, where its files say so: as pi0 does, or an error."""
+"""How transformers turns pictures into numbers, where its files say so: as pi0, or an error."""
 
 import json
 from pathlib import Path
