@@ -1,4 +1,4 @@
-"""Load a policy and act: python examples/act.py POLICY."""
+"""Load a policy and act: python examples/act.py POLICY; without one, a tiny random policy acts."""
 
 import sys
 
@@ -6,7 +6,9 @@ import numpy as np
 
 import pi0_jax as pj
 
-policy = pj.Policy.load(sys.argv[1])
+path = sys.argv[1:]
+tiny = pj.testing.tiny_policy()
+policy = pj.Policy.load(path[0]) if path else pj.Policy.from_folder(tiny)
 robot = policy.robot
 seen = pj.RawObs(
     images=np.zeros((len(robot.cameras), 224, 224, 3), np.uint8),  # robot.cameras, in order

@@ -34,4 +34,5 @@ policy = pj.Policy.from_folder(pj.testing.tiny_policy(ROBOT), rows=8)
 with pj.SimulatorPool(workers=2, timeout_s=60) as pool:
     plans = pj.plan_states(pool, [(TASK, seed) for seed in range(8)])
     episodes = pj.collect(policy, pool, plans, execute_steps=4)
-print(f"{sum(e.success for e in episodes)} of {len(episodes)} episodes succeeded")
+valid = [e for e in episodes if e.error is None]  # an error of the simulator is no failure
+print(f"{sum(e.success for e in valid)} of {len(valid)} episodes succeeded")

@@ -68,10 +68,11 @@ class Robot:
         """Checks names.
 
         Raises:
-            InputError: a camera or a dimension is named twice, there is no camera or no action, or
-                the gripper is unknown.
+            InputError: a camera or a dimension is named twice, there is no camera or no action, the
+                gripper is unknown, or a value is of another type.
         """
         check_choices("robot", self, {"gripper": GRIPPERS})
+        self._check_types()
         if not self.cameras or not self.actions:
             raise InputError(f"robot {self.name!r}: expected at least one camera and one action")
         named = {
@@ -82,6 +83,24 @@ class Robot:
         for kind, names in named.items():
             if len(set(names)) < len(names):
                 raise InputError(f"robot {self.name!r}: every {kind} needs its own name: {names}")
+
+    def _check_types(self) -> None:
+        # A forgotten comma makes a string of a tuple, and its letters would be cameras.
+        for kind in ("cameras", "masked_cameras", "state", "actions"):
+            if isinstance(getattr(self, kind), str):
+                raise InputError(
+                    f"robot {self.name!r}: {kind} must be a tuple, got the string "
+                    f"{getattr(self, kind)!r}"
+                )
+        for kind, dimension in (
+            *(("state", d) for d in self.state),
+            *(("actions", d) for d in self.actions),
+        ):
+            if not isinstance(dimension, Dimension):
+                raise InputError(
+                    f"robot {self.name!r}: {kind} must hold Dimension, got {dimension!r}; "
+                    "`named` makes them of names"
+                )
 
     def clip(self, actions: np.ndarray) -> np.ndarray:
         """Clips actions float[..., e] to the limits, in dimensions that have limits."""

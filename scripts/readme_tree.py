@@ -41,7 +41,8 @@ def _folder(path: Path, depth: int) -> Iterator[str]:
     yield f"{indent}{name:<{_WIDTH - len(indent)}}{text}"
     for file in sorted([*path.glob("*.py"), *path.glob("*.ipynb")]):
         if file.name not in _SKIPPED:
-            yield f"{indent}  {file.name:<{_WIDTH - len(indent) - 2}}{_first_line(file)}"
+            # A long name is not cut: one space is the least.
+            yield f"{indent}  {file.name:<{_WIDTH - len(indent) - 3}} {_first_line(file)}"
     for folder in sorted(p for p in path.iterdir() if (p / "__init__.py").exists()):
         yield from _folder(folder, depth + 1)
 

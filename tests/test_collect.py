@@ -12,7 +12,7 @@ import pytest
 from tiny import CONFIG
 
 from pi0_jax.env.base import Job, start
-from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
+from pi0_jax.env.scripted import SCRIPTED_ROBOT, ScriptedSimulator, ScriptedTask
 from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import Episode
@@ -37,6 +37,7 @@ class NoisePolicy:
 
     asked: list = field(default_factory=list)
     model = SimpleNamespace(config=CONFIG)
+    robot = SCRIPTED_ROBOT
 
     def act(self, observations, noise):
         assert len(observations) == len(noise)
@@ -49,6 +50,7 @@ class RightPolicy:
     """Always moves to the right at full speed."""
 
     model = SimpleNamespace(config=CONFIG)
+    robot = SCRIPTED_ROBOT
 
     def act(self, observations, noise):
         chunk = np.zeros((len(observations), CONFIG.action_horizon, 7), np.float32)
@@ -341,7 +343,7 @@ def test_simulators_work_while_the_policy_thinks(episodes, scripted_pool, monkey
 
     monkeypatch.setattr(scripted_pool, "gather", watched)
     plans = plan_states(scripted_pool, states(), rollouts=3)
-    doubles = SimpleNamespace(model=policy.model, act=act)
+    doubles = SimpleNamespace(model=policy.model, robot=SCRIPTED_ROBOT, act=act)
     for a, b in zip(collect(doubles, scripted_pool, plans, 3, 7), episodes, strict=True):
         assert_same(a, b)
     assert came_back.is_set()
@@ -352,7 +354,7 @@ def test_a_policy_that_breaks_ends_the_rollout(scripted_pool):
         raise InputError("expected finite actions")
 
     plans = plan_states(scripted_pool, states(1))
-    doubles = SimpleNamespace(model=NoisePolicy.model, act=broken)
+    doubles = SimpleNamespace(model=NoisePolicy.model, robot=SCRIPTED_ROBOT, act=broken)
     with pytest.raises(InputError, match="expected finite actions"):
         collect(doubles, scripted_pool, plans, 3, 7)
 
@@ -361,3 +363,16 @@ def test_a_plan_may_be_made_by_hand(episodes, scripted_pool):
     first = scripted_pool.map([Job(TASK, start, (2,))])[0]
     (done,) = collect(NoisePolicy(), scripted_pool, [Plan(TASK, 2, first, rollout=1)], 3, 7)
     assert_same(done, episodes[7])
+
+
+@pytest.mark.parametrize("steps", [0, 99])
+def test_steps_that_no_chunk_has_are_refused_before_anything_runs(steps):
+    with pytest.raises(InputError, match="between 1 and the action horizon"):
+        collect(NoisePolicy(), None, [], steps)
+
+
+def test_a_task_of_another_robot_is_refused_before_anything_runs():
+    other = dataclasses.replace(SCRIPTED_ROBOT, actions=SCRIPTED_ROBOT.actions[:1])
+    plan = SimpleNamespace(task=SimpleNamespace(name="other", robot=other))
+    with pytest.raises(InputError, match="choose a policy of this robot"):
+        collect(NoisePolicy(), None, [plan], 1)

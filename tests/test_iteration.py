@@ -8,7 +8,7 @@ from tiny import CONFIG, RIPT, episode, ript, transforms
 
 from pi0_jax.data.demonstrations import InMemory, Recorded
 from pi0_jax.data.windows import concatenate, count
-from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.scripted import SCRIPTED_ROBOT, ScriptedTask
 from pi0_jax.episode import Group
 from pi0_jax.rl import iteration
 from pi0_jax.rl.init_states import InitStateSchedule
@@ -31,6 +31,7 @@ class NoisePolicy:
     """Acts by its noise alone."""
 
     model = SimpleNamespace(config=CONFIG)
+    robot = SCRIPTED_ROBOT
 
     def act(self, observations, noise):
         return np.clip(noise[..., :7], -1, 1)

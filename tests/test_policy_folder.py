@@ -204,3 +204,15 @@ def test_a_policy_is_opened_without_its_weights(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"vocab_size": 40', '"vocab_size": 41'))
     with pytest.raises(InputError, match=r"input_embedding: expected shape \[41, 16\], got shape"):
         open_policy(tmp_path / "p")
+
+
+def test_a_run_folder_names_its_policy(tmp_path: Path) -> None:
+    make_policy(tmp_path / "run/policy", tokenizer="bytes")
+    (tmp_path / "run/config.json").write_text('{"seed": 0}')
+    with pytest.raises(InputError, match="a run folder; its policy is"):
+        load_spec(tmp_path / "run")
+
+
+def test_a_policy_is_shown_without_its_numbers(tmp_path: Path) -> None:
+    text = repr(make_policy(tmp_path / "p", tokenizer="bytes"))
+    assert "array" not in text.split("stats=")[0] and "Robot" in text

@@ -61,3 +61,17 @@ def test_what_is_no_robot(changes, message):
 def test_limits_the_wrong_way_round():
     with pytest.raises(InputError, match=r"dimension 'x': low 1\.0 is above high -1.0"):
         Dimension("x", low=1.0, high=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cameras": "top"}, "cameras must be a tuple, got the string 'top'"),
+        ({"state": ("x",)}, "state must hold Dimension, got 'x'"),
+        ({"actions": "xyz"}, "actions must be a tuple, got the string 'xyz'"),
+    ],
+)
+def test_a_forgotten_comma_and_plain_names_are_an_error(change, message):
+    values = {"cameras": ("top",), "state": numbered("s", 1), "actions": numbered("a", 1)}
+    with pytest.raises(InputError, match=message):
+        Robot("x", **values | change)

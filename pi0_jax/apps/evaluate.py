@@ -1,7 +1,7 @@
 """Evaluate a policy folder: success table with intervals, one line per episode, videos, report.
 
 pi0-eval --checkpoint POLICY --config CONFIG --workdir OUT
-    [--resume] [--config.eval.guidance=(1.0,2.0)] [--config.eval.execute_steps=5] [...]
+    [--resume] [--config.eval.guidance='(1.0,2.0)'] [--config.eval.execute_steps=5] [...]
 
 CONFIG as for pi0-train. In a clone, `python eval.py` is the same command.
 """

@@ -9,7 +9,7 @@ python train.py --config configs/libero.py:suite=libero_object,preset=tiny --wor
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=sft --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.lerobot=FOLDER
 
 Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, or several with a plus
-between them. --config.task.tasks=(0,3) picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS)
+between them. --config.task.tasks='(0,3)' picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS)
 names the meshes and textures.
 
 Presets: gpu16 (one GPU of 16 GB), gpu80 (one of 80 GB; 32 are enough for ript), gpu8 (eight of 80

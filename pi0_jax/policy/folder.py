@@ -9,7 +9,7 @@ manifest.json                      where the weights came from
 import dataclasses
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class PolicyFolder:
     """A loaded policy folder; `params` are host arrays in the dtype they were saved in."""
 
     spec: PolicySpec
-    params: dict[str, Any]
+    params: dict[str, Any] = field(repr=False)
     stats: NormStats
     path: Path | None = None
 
@@ -266,6 +266,9 @@ def load_spec(folder: Path) -> PolicySpec:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a policy folder") from error
     except KeyError as error:
+        if (folder / "policy" / "config.json").is_file():
+            own = folder / "policy"
+            raise InputError(f"{folder}: a run folder; its policy is {own}") from error
         raise InputError(f"{kind}, which has {error}") from error
     except (TypeError, ValueError, AttributeError, OSError) as error:
         raise InputError(f"{kind}: {error}") from error

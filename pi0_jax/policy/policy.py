@@ -5,7 +5,7 @@ d padded action dimension, e robot's action dimension.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ class Policy:
     """
 
     model: Pi0
-    params: Any
+    # Millions of numbers: a notebook that shows a policy shall not print them.
+    params: Any = field(repr=False)
     transforms: Transforms
     guidance: float = 1.0
     num_flow_steps: int = 10

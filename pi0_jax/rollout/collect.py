@@ -18,6 +18,8 @@ import numpy as np
 
 from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
 from pi0_jax.episode import Episode, Group
+from pi0_jax.errors import InputError
+from pi0_jax.policy.folder import check_robot
 from pi0_jax.policy.policy import Policy
 
 Report = Callable[[Sequence[Episode]], None]
@@ -178,7 +180,12 @@ def collect(
     Returns:
         One episode per plan, in their order. If a plan's simulator failed in every attempt, its
         episode has `error` set and is neither a success nor a failure of the policy.
+
+    Raises:
+        InputError: a task is of another robot than the policy, or `execute_steps` does not fit the
+            policy's chunks.
     """
+    _check(policy, plans, execute_steps)
     acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every)
     live = [_Live(plan, plan.first, keep_images) for plan in plans]
     ended: dict[int, Episode] = {}
@@ -188,6 +195,16 @@ def collect(
         if live[index].plan.first is not None:
             report(list(ended.values()))
     return [ended[index] for index in range(len(live))]
+
+
+def _check(policy: Policy, plans: Sequence[Plan], execute_steps: int) -> None:
+    horizon = policy.model.config.action_horizon
+    if not 1 <= execute_steps <= horizon:
+        raise InputError(
+            f"execute_steps must be between 1 and the action horizon {horizon}, got {execute_steps}"
+        )
+    for task in {plan.task.name: plan.task for plan in plans}.values():
+        check_robot(policy.robot, task.robot)
 
 
 def groups_of(episodes: Sequence[Episode], size: int) -> list[Group]:

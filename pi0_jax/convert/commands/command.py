@@ -31,6 +31,12 @@ _MARKS = ("_METADATA", "manifest.json")
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, like those of every other wrong input."""
 
+    def __init__(self, name: str, description: str | None = None):
+        """Keeps the line breaks of the description."""
+        super().__init__(
+            name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
     def error(self, message: str) -> NoReturn:
         """Raises the error that `run` prints, where argparse would print its whole usage.
 

@@ -1,6 +1,6 @@
 """Any PyTorch layout -> policy folder.
 
-python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transformers]
+python -m convert.torch_to_flax SRC DST [--layout auto|openpi|lerobot|transformers|rlinf]
     [--dtype bfloat16|float32] [--norm-stats FILE] [--asset-id ID] [--overwrite]
 """
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     command.add_policy_flags(parser)
     command.add_heads(parser)
     command.add_choice(parser)
-    parser.add_argument("--layout", choices=("auto", *FAMILIES), default="auto")
+    parser.add_argument("--layout", choices=("auto", *FAMILIES, "rlinf"), default="auto")
     arguments = parser.parse_args(argv)
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     path = local(arguments.source)
     source = TorchSource(
         path,
-        arguments.layout,
+        # RLinf has openpi's names, or its own, which are read under openpi's.
+        "openpi" if arguments.layout == "rlinf" else arguments.layout,
         command.heads(arguments),
         arguments.action_horizon,
         command.choice(arguments),
