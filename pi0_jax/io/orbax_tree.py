@@ -166,6 +166,7 @@ class TreeWriter:
         path.mkdir(parents=True)
         self._path = path
         self._arrays: dict[str, ts.TensorStore] = {}
+        self._writes: list[ts.Future] = []
         # Without fsync, like a plain copy of a file: waiting for the disk would take longer.
         self._context = ts.Context({"file_io_sync": False})
 
@@ -200,7 +201,9 @@ class TreeWriter:
             A future; its `result()` waits for the write and raises its error.
         """
         array = self._arrays[name]
-        return (array if layer is None else array[layer]).write(values).commit
+        commit = (array if layer is None else array[layer]).write(values).commit
+        self._writes = [write for write in self._writes if not write.done()] + [commit]
+        return commit
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +216,9 @@ class TreeWriter:
     ) -> None:
         # Without _METADATA an unfinished folder cannot be mistaken for a whole one.
         if error is not None:
+            # A write in the background would put files back into a folder that is being removed.
+            for write in self._writes:
+                write.exception()
             return
         tree = {str(tuple(name.split("/"))): _entry(name) for name in self._arrays}
         metadata = {

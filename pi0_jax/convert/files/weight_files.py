@@ -112,7 +112,7 @@ def _only(sets: list[WeightSet], path: Path) -> list[Path]:
 def _indexed(index: Path) -> WeightSet:
     try:
         weight_map: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(weight_map.values()))
+        names = sorted({str(name) for name in weight_map.values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{index}: expected an index with a weight_map: {first_line(error)}"
         raise InputError(message) from error
