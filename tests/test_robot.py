@@ -61,3 +61,15 @@ def test_what_is_no_robot(changes, message):
 def test_limits_the_wrong_way_round():
     with pytest.raises(InputError, match=r"dimension 'x': low 1\.0 is above high -1.0"):
         Dimension("x", low=1.0, high=-1.0)
+
+
+@pytest.mark.parametrize("limit", ["1", True, float("nan")])
+def test_a_limit_is_a_number(limit):
+    with pytest.raises(InputError, match=r"limit .* is no number"):
+        Dimension("x", low=limit)
+
+
+@pytest.mark.parametrize("cameras", ["top", [1], None])
+def test_cameras_are_a_list_of_names(cameras):
+    with pytest.raises(InputError, match="cameras: expected a list of names"):
+        robot_from_dict(dataclasses.asdict(HALF) | {"cameras": cameras})

@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.lfs import refuse_pointer
 
 Tree = Any
 
@@ -93,6 +94,7 @@ class TreeReader:
             InputError: no Orbax folder, or one that is damaged.
         """
         self.path = path
+        refuse_pointer(path / "_METADATA")
         try:
             metadata = json.loads((path / "_METADATA").read_text())
             entries = metadata["tree_metadata"].values()
@@ -187,7 +189,9 @@ class TreeWriter:
             "dtype": "bfloat16" if dtype == "bfloat16" else np.dtype(dtype).str,
             "compressor": None,
         }
-        self._arrays[name] = ts.open(spec, create=True, context=self._context).result()
+        opening = ts.open(spec, create=True, context=self._context)
+        self._writes.append(opening)
+        self._arrays[name] = opening.result()
 
     def write(self, name: str, values: np.ndarray, layer: int | None = None) -> ts.Future:
         """Starts writing a leaf, or one entry of its first axis.
