@@ -35,8 +35,11 @@ class Dimension:
         """Checks the limits.
 
         Raises:
-            InputError: low is above high.
+            InputError: low is above high, or one is no number.
         """
+        for limit in (self.low, self.high):
+            if limit is not None and (isinstance(limit, str | bool) or limit != limit):
+                raise InputError(f"dimension {self.name!r}: limit {limit!r} is no number")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise InputError(f"dimension {self.name!r}: low {self.low} is above high {self.high}")
 
@@ -118,9 +121,15 @@ def robot_from_dict(values: Mapping[str, Any]) -> Robot:
     """
     rest = {name: value for name, value in values.items() if name not in ("state", "actions")}
     for name in ("cameras", "masked_cameras"):
-        rest[name] = tuple(rest.get(name, ()))
+        rest[name] = _names(rest.get(name, ()), name)
     state, actions = (tuple(Dimension(**d) for d in values[n]) for n in ("state", "actions"))
     return Robot(state=state, actions=actions, **rest)
+
+
+def _names(values: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
+        raise InputError(f"{what}: expected a list of names, got {values!r}")
+    return tuple(values)
 
 
 def numbered(kind: str, count: int) -> tuple[Dimension, ...]:

@@ -91,7 +91,7 @@ def test_only_our_own_folders_are_overwritten(tmp_path: Path) -> None:
     ours, theirs, empty = (tmp_path / name for name in ("ours", "theirs", "empty"))
     for path in (ours, theirs, empty):
         path.mkdir()
-    (ours / "manifest.json").write_text(json.dumps({}))
+    (ours / "manifest.json").write_text(json.dumps({"made_by": "convert"}))
     (theirs / "thesis.tex").touch()
     for path in (ours, empty):
         with pytest.raises(InputError, match="exists already"), new_folder(path):
@@ -106,7 +106,7 @@ def test_only_our_own_folders_are_overwritten(tmp_path: Path) -> None:
 
 def test_an_error_leaves_the_earlier_folder_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
-    (tmp_path / "p/manifest.json").touch()
+    (tmp_path / "p/manifest.json").write_text('{"made_by": "convert"}')
     with pytest.raises(KeyError), new_folder(tmp_path / "p", overwrite=True):
         raise KeyError
     assert (tmp_path / "p/manifest.json").exists()
@@ -116,7 +116,7 @@ def test_an_error_leaves_the_earlier_folder_as_it_was(tmp_path: Path) -> None:
 def ours(path: Path) -> Path:
     """A folder that may be overwritten."""
     path.mkdir()
-    (path / "manifest.json").touch()
+    (path / "manifest.json").write_text('{"made_by": "convert"}')
     return path
 
 

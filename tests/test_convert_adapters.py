@@ -184,6 +184,11 @@ def test_a_setting_that_is_off_or_harmless_is_none(tmp_path: Path) -> None:
         (FACTORS | {"model.q.lora_magnitude_vector": A}, "is no factor of plain LoRA"),
         (FACTORS | {"model.q.lora_B.bias": A}, "is no factor of plain LoRA"),
         (FACTORS | {"model.q.lora_A.weight": A.T}, "do not fit model.q.weight [2, 2]"),
+        ({"model.k.weight": A}, "this adapter has no factors"),
+        (
+            FACTORS | {"model.q.lora_A.weight": A.astype(np.int64)},
+            "expected dtype float32 or bfloat16 or float16, got int64",
+        ),
     ],
 )
 def test_every_tensor_of_an_adapter_is_used(adapter: Arrays, message: str, tmp_path: Path) -> None:
@@ -222,3 +227,28 @@ def test_a_converted_adapter_is_rounded_once(torch_golden: TorchGolden, tmp_path
     manifest = json.loads((tmp_path / "p/manifest.json").read_text())
     assert f"base_model.model.{name}.lora_A.weight" in manifest["keys_used"]
     assert "1 adapters merged" in manifest["notes"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"modules_to_save": ["model.k"]}, "says that the adapter replaces model.k"),
+        ({"rank_pattern": {"*q": 1}}, "pattern '*q': nothing to repeat"),
+        ({"alpha_pattern": {"q": "x"}}, "could not convert string to float: 'x'"),
+        ({"alpha_pattern": {"q": None}}, "cannot read this adapter's config"),
+    ],
+)
+def test_a_config_and_its_adapter_agree(config: dict, message: str, tmp_path: Path) -> None:
+    assert message in refusal(write(tmp_path / "c", FACTORS, BASE, **config))
+
+
+def test_a_rank_of_zero_is_no_adapter(tmp_path: Path) -> None:
+    none = {"model.q.lora_A.weight": A[:0], "model.q.lora_B.weight": B[:, :0]}
+    assert "r of model.q is 0" in refusal(write(tmp_path / "c", none, BASE, r=0))
+
+
+def test_two_bases_are_one_too_many(tmp_path: Path) -> None:
+    write(tmp_path / "c", FACTORS, BASE)
+    write(tmp_path / "base", base=BASE)
+    message = refusal(tmp_path / "c", Choice(base=tmp_path / "base"))
+    assert "weights lie beside the adapter too" in message

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pi0_jax.convert.files.containers import flatten
+from pi0_jax.convert.files.torch_files import open_tensors
 from pi0_jax.errors import InputError
 
 STATE = {"a.weight": torch.zeros(2), "b.bias": torch.ones(3)}
@@ -60,3 +61,16 @@ def test_tensors_of_another_container_keep_its_name() -> None:
 def test_no_tensors(loaded: object, message: str) -> None:
     with pytest.raises(InputError, match=rf"expected a dict of tensors.+{message}"):
         flatten(loaded, FILE)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.eye(2).to_sparse(), "a.weight is torch.sparse_coo"),
+        (torch.empty(2, device="meta"), "a.weight has no values"),
+    ],
+)
+def test_tensors_without_all_values(tensor: torch.Tensor, message: str, tmp_path: Path) -> None:
+    torch.save({"a.weight": tensor}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=message):
+        open_tensors([tmp_path / "x.pt"])

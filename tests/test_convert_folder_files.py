@@ -110,3 +110,21 @@ def test_a_conversion_accounts_for_files(
     assert status(torch_to_flax.main, [str(source), str(tmp_path / "p"), *ignore]) == 0
     manifest = json.loads((tmp_path / "p/manifest.json").read_text())
     assert manifest["files_beside"] == ["README.md", "corrections.json"]
+
+
+def test_a_dead_link_to_what_may_matter(tmp_path: Path) -> None:
+    weights = make(tmp_path)
+    (tmp_path / "README.md").symlink_to("gone")
+    assert account(tmp_path, weights) == ["README.md"]
+    (tmp_path / "config.json").symlink_to("gone")
+    with pytest.raises(
+        InputError, match=r"config\.json: a link to gone, which is not there; fetch"
+    ):
+        account(tmp_path, weights)
+    assert account(tmp_path, weights, ["config.json"]) == ["README.md", "config.json"]
+
+
+@pytest.mark.parametrize("name", ["params/norm.json", "a/b/c/norm_stats.json"])
+def test_places_where_nobody_looks(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{name} may hold weights, statistics or settings"):
+        account(tmp_path, make(tmp_path, name))

@@ -180,3 +180,9 @@ def test_a_horizon_that_no_file_says_is_named_as_assumed() -> None:
     """Openpi's pi0_droid has 10 actions per chunk, and nothing in its files says so."""
     notes = OrbaxSource(GOLDENS / "tiny_pi0").info.notes
     assert any("action horizon 50 is assumed" in note for note in notes)
+
+
+def test_a_second_tree_beside_the_parameters_is_left_over(tmp_path: Path) -> None:
+    save_tree(tmp_path / "params", {"params": official(), "adapters": {"a": np.ones(2)}})
+    with pytest.raises(InputError, match="unexpected adapters/a"):
+        OrbaxSource(tmp_path)

@@ -49,6 +49,12 @@ def test_which_versions_pad_the_state_in_the_prompt(tmp_path: Path) -> None:
     assert read_config(tmp_path).padded_state_text is False
 
 
+def test_the_step_of_lerobot_0_5_1_tells_the_version_too(tmp_path: Path) -> None:
+    make_pi05(policy_files(tmp_path))
+    add_relative(tmp_path, enabled=False)
+    assert read_config(tmp_path).padded_state_text is False
+
+
 def test_a_base_of_a_pi05_was_trained_by_openpi(tmp_path: Path) -> None:
     make_pi05(policy_files(tmp_path))
     drop_statistics(tmp_path)
@@ -107,6 +113,10 @@ def modes(mode: str) -> dict[str, str]:
         (lambda f: set_config(f, twist=3), r"twist \(3\) is unknown"),
         (lambda f: set_config(f, max_period=8.0), "max_period is 8.0, pi0_jax computes 4.0"),
         (lambda f: set_config(f, n_obs_steps=2), "n_obs_steps is 2"),
+        (lambda f: set_config(f, n_action_steps="10"), "n_action_steps is '10', expected a whole"),
+        (lambda f: set_config(f, n_action_steps=5.5), "n_action_steps is 5.5, expected a whole"),
+        (lambda f: set_config(f, chunk_size=True), "chunk_size is True, expected a whole"),
+        (lambda f: set_config(f, image_resolution=224), r"is 224, expected \[height, width\]"),
         (lambda f: set_config(f, image_resolution=[224, 112]), "images of pi0 are square"),
         (lambda f: set_config(f, rtc_config={"enabled": True}), "rtc_config is enabled"),
         (lambda f: set_config(f, type="pi0_fast"), "pi0-FAST writes its actions as words"),

@@ -83,6 +83,15 @@ def twice(folder: Path) -> None:
     edit(folder / PRE, lambda values: values["steps"].append(values["steps"][-1]))
 
 
+def add_state_text(folder: Path) -> None:
+    step = {"registry_name": "pi05_prepare_state_tokenizer_processor_step", "config": {}}
+    edit(folder / PRE, lambda values: values["steps"].insert(1, step))
+
+
+def add_state_file(folder: Path) -> None:
+    edit(folder / POST, lambda values: values["steps"][1].update(state_file="x.safetensors"))
+
+
 def one_side(folder: Path) -> None:
     edit(folder / POST, lambda values: values["steps"][0].pop("state_file"))
 
@@ -108,6 +117,14 @@ def one_side(folder: Path) -> None:
             lambda f: set_step(f, "normalizer_processor", norm_map={"VISUAL": "MEAN_STD"}),
             "normalises images",
         ),
+        (
+            lambda f: set_step(
+                f, "normalizer_processor", norm_map={"observation.state": "MIN_MAX"}
+            ),
+            "norm_map has observation.state, which is no kind of feature",
+        ),
+        (add_state_text, "pi05_prepare_state_tokenizer_processor_step is no step of a pi0"),
+        (add_state_file, r"device_processor.state_file \('x.safetensors'\) is unknown"),
         (state_as("ENV"), "as ENV, expected STATE"),
         (drop_step, "pi0_new_line_processor is missing"),
         (add_step, "step clip_processor is unknown"),

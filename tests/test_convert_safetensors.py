@@ -93,3 +93,33 @@ def test_contiguous_copies_any_order_of_axes(
     copy = contiguous(x, dtype)
     assert copy.flags.c_contiguous and copy.dtype.name == dtype
     np.testing.assert_array_equal(copy, x.astype(np.dtype(dtype)))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}',
+            "overlap or leave a gap",
+        ),
+        ('{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "overlap or leave a gap"),
+        (
+            '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
+            '"b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+            "overlap or leave a gap",
+        ),
+        ('{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}', r"shape \[-1, -1\]"),
+        ('{"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}', r"shape \[1.0\]"),
+        (
+            '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
+            '"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+            "a name is there twice",
+        ),
+        ('{"__metadata__": [1]}', "damaged safetensors header"),
+    ],
+)
+def test_a_header_that_the_library_refuses(tmp_path: Path, header: str, message: str) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + b"\0" * 8)
+    with pytest.raises(InputError, match=message):
+        SafetensorsFile(path)

@@ -41,3 +41,23 @@ def test_tensors_decide_and_the_config_must_agree() -> None:
     wrong = dataclasses.replace(declared, sizes={"proj_width": ("action_width", 9)})
     with pytest.raises(InputError, match="proj_width is 9, the tensors have 8"):
         check_model(wrong, TINY, HERE)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"action_horizon": "10"}, "action_horizon is '10', expected a whole number above 0"),
+        ({"action_horizon": 0}, "action_horizon is 0, expected a whole number above 0"),
+        ({"discrete_state_input": "no"}, "discrete_state_input is 'no', expected true or false"),
+    ],
+)
+def test_openpis_values_have_their_types(tmp_path: Path, values: dict, message: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=message):
+        read_config(tmp_path)
+
+
+def test_a_pointer_is_no_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match="a git-lfs pointer, not the file"):
+        read_config(tmp_path)

@@ -92,3 +92,9 @@ def test_a_damaged_index(tmp_path: Path) -> None:
     (made / "model.safetensors.index.json").write_text("[]")
     with pytest.raises(InputError, match="expected an index with a weight_map"):
         weight_files(made)
+
+
+def test_an_index_of_numbers_is_one_of_missing_shards(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": 1}}')
+    with pytest.raises(InputError, match="shards are missing: 1"):
+        weight_files(tmp_path)

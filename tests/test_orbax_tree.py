@@ -140,3 +140,14 @@ def test_shapes_without_values(tmp_path):
     found = load_shapes(tmp_path / "t")
     assert (found["a"]["b"].shape, found["a"]["b"].dtype) == ((2, 3), ml_dtypes.bfloat16)
     assert (found["c"].shape, found["c"].dtype) == ((4,), np.int32)
+
+
+def test_an_error_waits_for_the_writes_so_that_the_folder_can_be_removed(tmp_path: Path) -> None:
+    values = np.ones((64, 2**18), np.float32)
+    with pytest.raises(KeyError), TreeWriter(tmp_path / "p") as writer:
+        writer.create("a", values.shape, "float32", layered=True)
+        writes = [writer.write("a", values[i], i) for i in range(len(values))]
+        raise KeyError
+    assert all(write.done() for write in writes)
+    shutil.rmtree(tmp_path / "p")
+    assert not (tmp_path / "p").exists()

@@ -43,7 +43,7 @@ def test_space_is_asked_of_the_nearest_folder_that_exists(
 def test_a_new_place_and_a_folder_of_ours_are_free(tmp_path: Path) -> None:
     check_free(tmp_path / "a/b", overwrite=False)
     (tmp_path / "ours").mkdir()
-    (tmp_path / "ours/manifest.json").touch()
+    (tmp_path / "ours/manifest.json").write_text('{"made_by": "convert"}')
     check_free(tmp_path / "ours", overwrite=True)
     with pytest.raises(InputError, match="ours: exists already; remove it or choose another"):
         check_free(tmp_path / "ours", overwrite=False)
@@ -71,3 +71,13 @@ def test_a_dead_link_a_file_above_and_a_closed_folder_are_refused(
     monkeypatch.setattr(os, "access", lambda *_: False)  # a test may run as root
     with pytest.raises(InputError, match="you may not write in"):
         check_writable(tmp_path / "new")
+
+
+@pytest.mark.parametrize("manifest", ["", "{}", "[1]", '{"name": "an app", "icons": []}'])
+def test_a_manifest_of_another_program_is_none_of_ours(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match="was not written by pi0_jax"):
+        check_free(tmp_path, overwrite=True)
+    # A policy that a user saved may have any manifest.
+    (tmp_path / "config.json").write_text('{"format_version": 3}')
+    check_free(tmp_path, overwrite=True)

@@ -75,3 +75,15 @@ def test_a_forgotten_comma_and_plain_names_are_an_error(change, message):
     values = {"cameras": ("top",), "state": numbered("s", 1), "actions": numbered("a", 1)}
     with pytest.raises(InputError, match=message):
         Robot("x", **values | change)
+
+
+@pytest.mark.parametrize("limit", ["1", True, float("nan")])
+def test_a_limit_is_a_number(limit):
+    with pytest.raises(InputError, match=r"limit .* is no number"):
+        Dimension("x", low=limit)
+
+
+@pytest.mark.parametrize("cameras", ["top", [1], None])
+def test_cameras_are_a_list_of_names(cameras):
+    with pytest.raises(InputError, match="cameras: expected a list of names"):
+        robot_from_dict(dataclasses.asdict(HALF) | {"cameras": cameras})

@@ -170,7 +170,7 @@ def _parse(entry: dict[str, Any], name: str) -> Stats:
         if entry.get(key) is not None
     }
     shapes = {array.shape for array in arrays.values()}
-    if len(shapes) != 1 or len(*shapes) != 1:
+    if len(shapes) != 1 or len(*shapes) != 1 or (0,) in shapes:
         raise ValueError(f"{name}: mean, std and quantiles must be equally long lists: {shapes}")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"{name}: a statistic is not finite")

@@ -6,10 +6,14 @@ code that writes what another process may read uses this module.
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pi0_jax.io.place import check_free
+
+# Of removing an unfinished folder, with the time that a write under way may take.
+_TRIES, _WRITE_SECONDS = 20, 0.1
 
 
 @contextlib.contextmanager
@@ -61,7 +65,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _replace(path, partial, old)
     finally:
         if partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
             # Another process may have put something into a parent in the meantime.
             with contextlib.suppress(OSError):
                 for parent in made:
@@ -85,6 +89,16 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     check_free(path, overwrite=overwrite)
     with atomic_folder(path) as folder:
         yield folder
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder into which threads of a library may still be writing."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        # A write that was under way makes the folder anew.
+        time.sleep(_WRITE_SECONDS)
+        if not folder.exists():
+            return
 
 
 def _replace(path: Path, new: Path, old: Path) -> None:

@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.lfs import refuse_pointer
 
 Tree = Any
 
@@ -93,6 +94,7 @@ class TreeReader:
             InputError: no Orbax folder, or one that is damaged.
         """
         self.path = path
+        refuse_pointer(path / "_METADATA")
         try:
             metadata = json.loads((path / "_METADATA").read_text())
             entries = metadata["tree_metadata"].values()
@@ -166,6 +168,7 @@ class TreeWriter:
         path.mkdir(parents=True)
         self._path = path
         self._arrays: dict[str, ts.TensorStore] = {}
+        self._writes: list[ts.Future] = []
         # Without fsync, like a plain copy of a file: waiting for the disk would take longer.
         self._context = ts.Context({"file_io_sync": False})
 
@@ -186,7 +189,9 @@ class TreeWriter:
             "dtype": "bfloat16" if dtype == "bfloat16" else np.dtype(dtype).str,
             "compressor": None,
         }
-        self._arrays[name] = ts.open(spec, create=True, context=self._context).result()
+        opening = ts.open(spec, create=True, context=self._context)
+        self._writes.append(opening)
+        self._arrays[name] = opening.result()
 
     def write(self, name: str, values: np.ndarray, layer: int | None = None) -> ts.Future:
         """Starts writing a leaf, or one entry of its first axis.
@@ -200,7 +205,9 @@ class TreeWriter:
             A future; its `result()` waits for the write and raises its error.
         """
         array = self._arrays[name]
-        return (array if layer is None else array[layer]).write(values).commit
+        commit = (array if layer is None else array[layer]).write(values).commit
+        self._writes = [write for write in self._writes if not write.done()] + [commit]
+        return commit
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +220,9 @@ class TreeWriter:
     ) -> None:
         # Without _METADATA an unfinished folder cannot be mistaken for a whole one.
         if error is not None:
+            # A write in the background would put files back into a folder that is being removed.
+            for write in self._writes:
+                write.exception()
             return
         tree = {str(tuple(name.split("/"))): _entry(name) for name in self._arrays}
         metadata = {

@@ -1,5 +1,6 @@
 """Checks, before any work, that a file or folder may be made at a place and fits there."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -44,11 +45,26 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise InputError(f"{path}: exists already; remove it or choose another folder")
     # An empty folder may be replaced; anything else could be the user's own.
-    if path.is_file() or (any(path.iterdir()) and not (path / "manifest.json").is_file()):
+    if path.is_file() or (any(path.iterdir()) and not _is_ours(path)):
         raise InputError(
-            f"{path}: was not written by pi0_jax (no manifest.json), so it is not overwritten; "
-            "choose another folder"
+            f"{path}: was not written by pi0_jax (no manifest.json of it), so it is not "
+            "overwritten; choose another folder"
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether pi0_jax wrote a folder: other programs have a manifest.json too."""
+    marks = (("manifest.json", "made_by"), ("config.json", "format_version"))
+    return (folder / "manifest.json").is_file() and any(
+        _has(folder / name, key) for name, key in marks
+    )
+
+
+def _has(path: Path, key: str) -> bool:
+    try:
+        return key in json.loads(path.read_text())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def check_writable(path: Path) -> None:

@@ -77,12 +77,13 @@ class SafetensorsFile:
                 raise InputError(f"{path}: truncated or no safetensors file ({size} bytes)")
             raw = file.read(length)
         try:
-            header: dict[str, Any] = json.loads(raw)
-            self.metadata: dict[str, str] = header.pop("__metadata__", {})
+            header = json.loads(raw, object_pairs_hook=_once)
+            self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
             self.entries = {key: _entry(path, 8 + length, value) for key, value in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged safetensors header: {error}") from error
         self._check_size(size)
+        _check_places(path, 8 + length, list(self.entries.values()))
 
     def _check_size(self, size: int) -> None:
         end = max((e.offset + _nbytes(e) for e in self.entries.values()), default=0)
@@ -91,6 +92,21 @@ class SafetensorsFile:
                 f"{self.entries[next(iter(self.entries))].file}: truncated: its header promises "
                 f"{end} bytes, the file has {size}; fetch it again"
             )
+
+
+def _check_places(path: Path, start: int, entries: list[Entry]) -> None:
+    """Checks that tensors lie one behind another, as the format asks.
+
+    Raises:
+        InputError: two overlap, or bytes between them belong to none.
+    """
+    for entry in sorted(entries, key=lambda e: (e.offset, _nbytes(e))):
+        if entry.offset != start:
+            raise InputError(
+                f"{path}: damaged safetensors header: its tensors overlap or leave a gap at byte "
+                f"{start}; fetch it again"
+            )
+        start += _nbytes(entry)
 
 
 def read(entry: Entry) -> np.ndarray:
@@ -184,10 +200,21 @@ def open_all(paths: Iterable[Path]) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, metadata
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless a name is in it twice, of which Python would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
 def _entry(path: Path, base: int, value: dict[str, Any]) -> Entry:
     # Offsets in the header count from its end.
     start, end = value["data_offsets"]
-    entry = Entry(path, base + start, DTYPES[value["dtype"]], tuple(value["shape"]))
+    shape = tuple(value["shape"])
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape {list(shape)}")
+    entry = Entry(path, base + start, DTYPES[value["dtype"]], shape)
     if end - start != _nbytes(entry):
         raise ValueError(f"{end - start} bytes do not hold {value['dtype']} {value['shape']}")
     return entry

@@ -84,6 +84,7 @@ class Pickled:
             twice = sorted(self._tensors.keys() & found.tensors.keys())
             if twice:
                 raise InputError(f"{file}: keys are in another shard too: {', '.join(twice)}")
+            _check_dense(found.tensors, file)
             self._tensors |= found.tensors
             self.beside += found.beside
         self.shapes = {key: tuple(t.shape) for key, t in self._tensors.items()}
@@ -136,6 +137,18 @@ def _unpickle(file: Path) -> containers.Contents:
     except _DAMAGED as error:
         raise InputError(f"{file}: refused: {_cause(error)}") from error
     return containers.flatten(loaded, file)
+
+
+def _check_dense(tensors: dict[str, Any], file: Path) -> None:
+    """Checks that every tensor has all its values.
+
+    Raises:
+        InputError: one is sparse, or was saved without values (device "meta").
+    """
+    for key, tensor in tensors.items():
+        if tensor.is_meta or str(tensor.layout) != "torch.strided":
+            what = "has no values (device meta)" if tensor.is_meta else f"is {tensor.layout}"
+            raise InputError(f"{file}: {key} {what}; save the weights as dense tensors on a CPU")
 
 
 def _cause(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pi0_jax.convert.files.known_files import ADAPTER_FILES, may_hold_weights
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.lfs import refuse_pointer
 
 _INDEX = ".index.json"
 # model-00002-of-00003.safetensors
@@ -110,9 +111,10 @@ def _only(sets: list[WeightSet], path: Path) -> list[Path]:
 
 
 def _indexed(index: Path) -> WeightSet:
+    refuse_pointer(index)
     try:
         weight_map: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(weight_map.values()))
+        names = sorted({str(name) for name in weight_map.values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{index}: expected an index with a weight_map: {first_line(error)}"
         raise InputError(message) from error

@@ -1,6 +1,6 @@
 """Checks every setting of a foreign file: it is read, harmless for a stated reason, or an error."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,15 @@ def problems(values: Mapping[str, Any], known: Known, part: str = "") -> list[st
         elif allowed is None and name not in known.read and name not in known.harmless:
             found.append(f"{part}{name} ({value!r:.40}) is unknown")
     return found
+
+
+def not_whole(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Settings that should be whole numbers above 0 and are none; one that is null is not set."""
+    return [
+        f"{name} is {value!r}, expected a whole number above 0"
+        for name in names
+        if (value := values.get(name)) is not None and (type(value) is not int or value < 1)
+    ]
 
 
 def fail(where: object, found: list[str]) -> None:

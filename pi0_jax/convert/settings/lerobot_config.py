@@ -7,7 +7,7 @@ from typing import Any
 from pi0_jax.convert.settings import lerobot_processors
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, steps_note
-from pi0_jax.convert.settings.known_settings import Known, fail, problems
+from pi0_jax.convert.settings.known_settings import Known, fail, not_whole, problems
 from pi0_jax.convert.settings.lerobot_features import Features, read_features
 from pi0_jax.convert.settings.lerobot_processors import Processors
 from pi0_jax.convert.settings.lerobot_relative import Relative, mask_of
@@ -78,6 +78,10 @@ CONFIG = Known(
         "scheduler_decay_lr": _TRAINING,
     },
 )
+_WHOLE = (
+    *("chunk_size", "n_action_steps", "max_state_dim", "max_action_dim", "proj_width"),
+    *("tokenizer_max_length", "num_inference_steps", "num_steps"),
+)
 # pi0 by z-scores, pi0.5 by quantiles, where a config.json does not say.
 _DEFAULT_MODE = {False: "MEAN_STD", True: "QUANTILES"}
 _TWO_ARMS = (*[True] * 6, False) * 2  # ALOHA: the six joints of each arm, not its gripper
@@ -142,13 +146,17 @@ def _is_pi05(values: Mapping[str, Any], path: Path) -> bool:
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
     """Problems of settings that are read but cannot be carried."""
-    found = []
+    found = not_whole(values, _WHOLE)
     rtc = values.get("rtc_config")
     if rtc and rtc.get("enabled", True):
         found.append("rtc_config is enabled, pi0_jax executes chunks without real-time chunking")
     for name in ("image_resolution", "resize_imgs_with_padding"):
         sides = values.get(name)
-        if sides and len(set(sides)) > 1:
+        if sides is None:
+            continue
+        if not isinstance(sides, list) or len(sides) != 2:
+            found.append(f"{name} is {sides!r}, expected [height, width]")
+        elif sides[0] != sides[1]:
             found.append(f"{name} is {sides}, images of pi0 are square")
     return found
 
@@ -239,11 +247,12 @@ def _padded_state_text(values: Mapping[str, Any], processors: Processors | None)
     """Whether the prompt of a pi0.5 has the state padded to max_state_dim.
 
     lerobot 0.4 pads it, openpi and lerobot from 0.5 on do not. Nothing in a file says the version,
-    but only 0.5.1 and later write `use_relative_actions`, and a policy without statistics was
-    converted from openpi and not trained by lerobot.
+    but only 0.5.1 and later write `use_relative_actions` and the step for it, and a policy without
+    statistics was converted from openpi and not trained by lerobot.
     """
-    trained = processors is not None and processors.statistics is not None
-    return trained and "use_relative_actions" not in values
+    if processors is None or processors.statistics is None:
+        return False
+    return "use_relative_actions" not in values and processors.relative is None
 
 
 def _own(declared: int | None, padded: int | None) -> int | None:

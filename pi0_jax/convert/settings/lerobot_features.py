@@ -12,7 +12,7 @@ STATE, ACTION = "observation.state", "action"
 _FIXED = ("observation.images.", "observation.image.", "observation.")
 # A placeholder for a camera that the robot lacks; here such a camera is absent.
 _EMPTY = "empty_camera"
-_TYPES = ("VISUAL", "STATE", "ACTION", "ENV", "REWARD", "LANGUAGE")
+TYPES = ("VISUAL", "STATE", "ACTION", "ENV", "REWARD", "LANGUAGE")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_features(values: Mapping[str, Any], rename: Mapping[str, str], path: Pa
     """
     inputs, outputs = values.get("input_features") or {}, values.get("output_features") or {}
     for name, feature in (inputs | outputs).items():
-        if feature["type"] not in _TYPES:
+        if feature["type"] not in TYPES:
             raise InputError(f"{path}: feature {name} of unknown type {feature['type']!r}")
         if feature["type"] == "VISUAL" and 3 not in feature["shape"]:
             raise InputError(f"{path}: {name} of shape {feature['shape']} is no colour image")

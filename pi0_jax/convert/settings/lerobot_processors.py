@@ -15,10 +15,11 @@ import numpy as np
 from pi0_jax.convert.files import safetensors_file
 from pi0_jax.convert.settings.declared import StoredStats
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
-from pi0_jax.convert.settings.lerobot_features import ACTION, STATE
+from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, TYPES
 from pi0_jax.convert.settings.lerobot_relative import Relative
 from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
 from pi0_jax.errors import InputError
+from pi0_jax.io.lfs import refuse_pointer
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "device_processor"
@@ -103,6 +104,9 @@ def read(folder: Path, *, pi05: bool) -> Processors | None:
         _in_order(pre, (RENAME, *_PRE[pi05]), _PRE[pi05], paths[0])
         _in_order(pre, (RELATIVE, NORMALIZER), (), paths[0])
         _in_order(post, (UNNORMALIZER, ABSOLUTE), (UNNORMALIZER,), paths[1])
+        other = STATE_TEXT if not pi05 else NEW_LINE
+        if other in pre:
+            raise InputError(f"{paths[0]}: {other} is no step of a {'pi0.5' if pi05 else 'pi0'}")
         for steps, path in zip((pre, post), paths, strict=True):
             for name in {NORMALIZER, UNNORMALIZER} & steps.keys():
                 fail(path, _unlike(steps[name]["config"], name))
@@ -129,6 +133,7 @@ def _steps(path: Path) -> Steps:
     """Name of a step to the step, in order, with every setting checked."""
     if not path.is_file():
         raise InputError(f"{path}: no such file, though the other processor is there")
+    refuse_pointer(path)
     values = json.loads(path.read_text())
     found: Steps = {}
     wrong = problems(values, Known(read=frozenset({"name", "steps"})))
@@ -140,7 +145,8 @@ def _steps(path: Path) -> Steps:
             continue
         if name in found:
             wrong.append(f"step {name} is there twice")
-        known = Known(read=frozenset({"registry_name", "config", "state_file"}))
+        has_state = frozenset({"state_file"} if name in (NORMALIZER, UNNORMALIZER) else ())
+        known = Known(read=frozenset({"registry_name", "config"}) | has_state)
         wrong += problems(step, known, f"{name}.")
         wrong += problems(step.get("config", {}), _STEPS[name], f"{name}.")
         found[name] = {"config": {}} | step
@@ -162,7 +168,11 @@ def _in_order(steps: Steps, order: tuple[str, ...], needed: tuple[str, ...], pat
 
 def _unlike(settings: Mapping[str, Any], name: str) -> list[str]:
     """What a normalising step does that pi0_jax cannot, one text each."""
-    found = []
+    found = [
+        f"{name}.norm_map has {kind}, which is no kind of feature"
+        for kind in settings["norm_map"]
+        if kind not in TYPES
+    ]
     if not 0 <= settings.get("eps", 0.0) <= _LARGEST_EPS:
         found.append(f"{name}.eps is {settings['eps']}, expected at most {_LARGEST_EPS}")
     if _modes(settings)["VISUAL"] != "IDENTITY":

@@ -9,9 +9,10 @@ from typing import Any
 
 from pi0_jax.convert.settings import lerobot_config, transformers_config
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.settings.known_settings import Known, fail, problems
+from pi0_jax.convert.settings.known_settings import Known, fail, not_whole, problems
 from pi0_jax.convert.settings.transformers_pictures import check_pictures
 from pi0_jax.errors import InputError
+from pi0_jax.io.lfs import refuse_pointer
 from pi0_jax.model.config import Pi0Config
 
 _BY_TENSORS = "the tensors have the sizes"
@@ -41,6 +42,7 @@ def read_config(folder: Path) -> TorchConfig:
     path = folder / "config.json"
     if not path.is_file():
         return TorchConfig()
+    refuse_pointer(path)
     try:
         values = json.loads(path.read_text())
         # transformers and lerobot each write a key that the others lack.
@@ -95,8 +97,17 @@ def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:
         raise InputError(f"{path}: config.json and tensors disagree: {'; '.join(wrong)}")
 
 
+def _not_bool(values: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} is {values[name]!r}, expected true or false"
+        for name in ("pi05", "discrete_state_input")
+        if not isinstance(values.get(name), bool | None)
+    ]
+
+
 def _openpi(values: dict[str, Any], path: Path) -> TorchConfig:
-    fail(path, problems(values, _OPENPI))
+    whole = not_whole(values, ("action_dim", "action_horizon", "max_token_len"))
+    fail(path, problems(values, _OPENPI) + whole + _not_bool(values))
     sizes = {"action_dim": ("action_dim", values["action_dim"])} if "action_dim" in values else {}
     return TorchConfig(
         sizes=sizes,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.errors import InputError
+from pi0_jax.io.lfs import refuse_pointer
 
 _USED = (
     *("peft_type", "base_model_name_or_path", "r", "lora_alpha", "use_rslora"),
-    *("rank_pattern", "alpha_pattern", "init_lora_weights"),
+    *("rank_pattern", "alpha_pattern", "init_lora_weights", "modules_to_save"),
 )
 HARMLESS = {
     "auto_mapping": "the class of the model",
@@ -27,7 +28,6 @@ HARMLESS = {
     "exclude_modules": "which weights have none; the tensors show it",
     "layers_to_transform": "which layers have factors; the tensors show it",
     "layers_pattern": "which layers have factors; the tensors show it",
-    "modules_to_save": "which tensors are replaced; they are in the file",
     "bias": "whether biases are replaced; they are in the file",
     "lora_dropout": "of the training",
     "runtime_config": "where the training computed",
@@ -55,6 +55,7 @@ class AdapterConfig:
         rslora: whether the scale is alpha / sqrt(r) instead of alpha / r.
         ranks: pattern of a module's name to its r.
         alphas: pattern of a module's name to its alpha.
+        saved: names of modules that the adapter replaces.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class AdapterConfig:
     rslora: bool
     ranks: dict[str, int] = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)
+    saved: tuple[str, ...] = ()
 
     def scale(self, module: str, rank: int) -> float:
         """The factor before `B A` of a module, whose factors have that rank.
@@ -72,7 +74,7 @@ class AdapterConfig:
             InputError: the file gives it another rank.
         """
         expected = _match(self.ranks, module, self.rank)
-        if rank != expected:
+        if rank != expected or not rank:
             raise InputError(f"{self.path}: r of {module} is {expected}, its tensors have {rank}")
         alpha = _match(self.alphas, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.rslora else rank)
@@ -89,6 +91,7 @@ def read_adapter_config(path: Path) -> AdapterConfig:
             f"{path}: expected this file, because PEFT's layers need its r and lora_alpha; put it "
             "there, or merge them with PEFT (merge_and_unload)"
         )
+    refuse_pointer(path)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         _check(values, path)
@@ -98,8 +101,9 @@ def read_adapter_config(path: Path) -> AdapterConfig:
             rank=int(values["r"]),
             alpha=float(values["lora_alpha"]),
             rslora=bool(values.get("use_rslora")),
-            ranks=dict(values.get("rank_pattern") or {}),
-            alphas=dict(values.get("alpha_pattern") or {}),
+            ranks=_numbers(values.get("rank_pattern"), int),
+            alphas=_numbers(values.get("alpha_pattern"), float),
+            saved=tuple(values.get("modules_to_save") or ()),
         )
     except InputError:
         raise
@@ -131,3 +135,18 @@ def _match(patterns: dict[str, Any], module: str, default: Any) -> Any:
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
+
+
+def _numbers(patterns: Any, kind: type) -> dict[str, Any]:
+    """Patterns with their numbers.
+
+    Raises:
+        ValueError: a pattern that is none, or a value that is no number.
+    """
+    found = {pattern: kind(value) for pattern, value in dict(patterns or {}).items()}
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"pattern {pattern!r}: {error}") from error
+    return found

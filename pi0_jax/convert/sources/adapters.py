@@ -6,6 +6,7 @@ that no forward pass reads, or is an error.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from pi0_jax.convert.files.torch_files import Tensors
 from pi0_jax.convert.sources.adapter_config import AdapterConfig
 from pi0_jax.convert.sources.prefixes import PEFT, Renamed, without_wrappers
 from pi0_jax.errors import InputError
+from pi0_jax.io import tree_check
 
 _FACTOR, _SAVED, _ORIGINAL, _BASE = (
     ".lora_",
@@ -121,6 +123,7 @@ def merge(base: Tensors, adapter: Tensors, config: AdapterConfig) -> Merging:
         InputError: a tensor of no weight, of a wrong shape, or of another kind than LoRA.
     """
     names = without_wrappers(adapter.shapes, config.path.parent)
+    _check_complete(list(names), adapter, config)
     pairs: dict[str, dict[str, str]] = defaultdict(dict)
     merging, known = Merging(), _short_names(base)
     adapters: set[str] = set()
@@ -211,6 +214,36 @@ def _pair(
             f"{list(shape)}; is this its base?"
         )
     merging.factors[weight] = Factors(key_a, key_b, config.scale(module, a[0]), transposed)
+
+
+def _check_complete(names: list[str], adapter: Tensors, config: AdapterConfig) -> None:
+    """Checks that an adapter has what its config says, in numbers that can be added.
+
+    Args:
+        names: of its tensors, plain.
+        adapter: the tensors.
+        config: what it says.
+
+    Raises:
+        InputError: it has no factors, lacks a module, or has other numbers.
+    """
+    where = config.path.parent
+    if not any(_FACTOR in name for name in names):
+        raise InputError(f"{where}: this adapter has no factors (lora_A, lora_B); fetch it again")
+    parts = {part for name in names for part in name.split(".")}
+    lost = [name for name in config.saved if name.split(".")[-1] not in parts]
+    if lost:
+        raise InputError(
+            f"{where}: {config.path.name} says that the adapter replaces {', '.join(lost)} "
+            "(modules_to_save), which it does not hold; fetch it again"
+        )
+    if problems := tree_check.dtypes(_but_float64(adapter.dtypes)):
+        tree_check.fail(where, problems)
+
+
+def _but_float64(dtypes: Mapping[str, str]) -> dict[str, str]:
+    # Factors are rounded to float32 once; a replaced tensor is checked as a weight.
+    return {key: dtype for key, dtype in dtypes.items() if dtype != "float64"}
 
 
 def _check_used(merging: Merging, adapter: Tensors, config: AdapterConfig) -> None:

@@ -91,7 +91,10 @@ def account(folder: Path, weights: Iterable[Path], ignored: Sequence[str] = ()) 
     read, unknown, others = {file.resolve() for file in weights}, [], []
     for path in _entries(folder):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir():
+        if not path.exists():
+            _check_dead(path, name in ignored)
+            others.append(name)
+        elif path.is_dir():
             others.append(f"{name}/")
         elif path.resolve() in read or _is_read(path, name):
             continue
@@ -109,11 +112,13 @@ def account(folder: Path, weights: Iterable[Path], ignored: Sequence[str] = ()) 
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """Files of a checkpoint in all its folders, and the folders of other checkpoints below it."""
+    """Files and dead links of a checkpoint in all its folders, and other checkpoints below it."""
     for path in sorted(folder.iterdir()):
-        if path.is_file():
+        if path.is_file() or (path.is_symlink() and not path.exists()):
             yield path
-        elif path.is_dir() and path.name not in (*_TOOLS, "params"):
+        elif path.name == "params" and is_orbax(path):
+            continue
+        elif path.is_dir() and path.name not in _TOOLS:
             # What a link leads to is a part of something else.
             if path.is_symlink() or is_orbax(path) or is_checkpoint(path):
                 yield path
@@ -121,9 +126,23 @@ def _entries(folder: Path) -> Iterator[Path]:
                 yield from _entries(path)
 
 
+def _check_dead(link: Path, ignored: bool) -> None:
+    """Checks that nothing is lost with a dead link, as in the hub's cache after a clean-up.
+
+    Raises:
+        InputError: its file could matter.
+    """
+    if link.suffix in (*_MATTERS, Path(TOKENIZER_FILE).suffix) and not ignored:
+        raise InputError(
+            f"{link}: a link to {link.readlink()}, which is not there; fetch the checkpoint again, "
+            "or remove the link"
+        )
+
+
 def _is_read(path: Path, name: str) -> bool:
     if path.name == _STATISTICS:
-        return True
+        # Where `statistics.from_assets` looks.
+        return name.startswith("assets/") or name.count("/") <= 2
     return path.name == name and (reason(name, READ) is not None or _is_named(path))
 
 

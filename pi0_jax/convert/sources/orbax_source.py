@@ -26,6 +26,8 @@ COND_EMBED = "cond_embed"
 # Where train_state/ keeps weights. The moving average comes first, because openpi evaluates and
 # releases it.
 _TRAIN_STATE_ROOTS = ("ema_params", "params")
+# What openpi's TrainState has beside them.
+_NO_WEIGHTS = ("step", "opt_state", "model_def", "tx", "ema_decay")
 # Orbax folders of a checkpoint that hold weights; the first that is there is taken.
 _STORES = (PARAMS, "train_state")
 # The file that Orbax writes into every folder of arrays.
@@ -174,6 +176,10 @@ def official_names(found: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     keys = [key for key in found if key.startswith(f"{root}/")]
     suffix = "/value" if keys and all(key.endswith("/value") for key in keys) else ""
     names = {key.removeprefix(f"{root}/").removesuffix(suffix): key for key in keys}
+    if root:
+        # Anything else is left over, and is reported by its whole path.
+        known = (*_TRAIN_STATE_ROOTS, *_NO_WEIGHTS)
+        names |= {key: key for key in found if key.split("/")[0] not in known}
     notes = [f"weights from train_state/{root}"] if len(roots) > 1 else []
     return names, notes
 

@@ -175,7 +175,13 @@ class TorchSource:
         header = self.tensors.metadata
         if "num_heads" not in header:
             return self.config.heads
-        return DeclaredHeads(*(int(header[name]) for name in DeclaredHeads._fields))
+        found = [header.get(name, "") for name in DeclaredHeads._fields]
+        if not all(text.isdecimal() and int(text) for text in found):
+            raise InputError(
+                f"{self.tensors.files[0]}: its header has head counts {', '.join(found)}; expected "
+                "positive numbers"
+            )
+        return DeclaredHeads(*map(int, found))
 
     def _heads_note(self) -> str:
         sizes = self._sizes

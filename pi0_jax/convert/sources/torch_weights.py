@@ -68,6 +68,11 @@ def open_weights(path: Path, choice: Choice = ANY) -> Weights:
         raise InputError(f"--base {choice.base}: {path} is no adapter; leave out --base")
     if adapter is not None and (path.is_file() or not weight_sets(folder)):
         base = _given_base(adapter, choice)
+    elif adapter is not None and choice.base is not None:
+        raise InputError(
+            f"--base {choice.base}: weights lie beside the adapter too; give {adapter} as SRC, or "
+            "leave out --base"
+        )
     else:
         base = _open_base(path, folder, choice)
         notes += _check_no_adapter_left(path, folder, base, adapter)
