@@ -76,3 +76,10 @@ def test_aloha_fits_its_own_robot_and_an_unknown_conversion_is_an_error() -> Non
     ActionSpace(parse_mask("6,-1,6,-1"), "lerobot").check_robot(load_robot("aloha"))
     with pytest.raises(InputError, match="adapt_to_pi must be one of"):
         ActionSpace((), "trossen")
+
+
+def test_a_mask_holds_true_and_false_and_is_no_longer_than_a_robot() -> None:
+    with pytest.raises(InputError, match="delta_mask must hold true and false"):
+        ActionSpace(tuple("6,-1"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="up to 1000"):
+        parse_mask("999999999999")

@@ -14,6 +14,7 @@ import pytest
 from lerobot_folders import FPS, LEROBOT, OPENPI, Data
 from tiny import transforms
 
+from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.data.lerobot.folder import open_lerobot
 from pi0_jax.data.lerobot.pictures import VideoPictures
@@ -71,8 +72,8 @@ def test_windows_are_those_of_episodes_in_memory(tmp_path, version, names, video
     order = np.random.default_rng(1).permutation(len(whole))
     assert_same(windows.take(order), whole.take(order), atol=2 if video else 0)
     one, other = (
-        folder.stats(3, HORIZON, 0.1),
-        Recorded([*map(as_episode, range(3))]).stats(3, HORIZON, 0.1),
+        folder.stats(ActionSpace((True,) * 3), HORIZON, 0.1),
+        Recorded([*map(as_episode, range(3))]).stats(ActionSpace((True,) * 3), HORIZON, 0.1),
     )
     np.testing.assert_array_equal(one.state.mean, other.state.mean)
     np.testing.assert_array_equal(one.actions.std, other.actions.std)

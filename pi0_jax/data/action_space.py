@@ -16,6 +16,7 @@ from pi0_jax.errors import InputError, check_choices
 from pi0_jax.robot import Robot
 
 NONE = "none"
+_MOST = 1000  # actions of one kind in a row; no robot has more
 ADAPTATIONS = (NONE, *aloha.CONVENTIONS)
 
 
@@ -34,11 +35,13 @@ class ActionSpace:
     adapt_to_pi: str = NONE
 
     def __post_init__(self) -> None:
-        """Checks the name of the conversion.
+        """Checks the name of the conversion and the mask.
 
         Raises:
-            InputError: it is unknown.
+            InputError: it is unknown, or an entry of the mask is no bool.
         """
+        if not all(isinstance(delta, bool) for delta in self.delta_mask):
+            raise InputError(f"delta_mask must hold true and false, got {self.delta_mask}")
         check_choices("action space", self, {"adapt_to_pi": ADAPTATIONS})
 
     def check_robot(self, robot: Robot) -> None:
@@ -101,11 +104,11 @@ def parse_mask(text: str) -> tuple[bool, ...]:
     """Openpi's spelling of a mask: "6,-1" is six relative actions, then an absolute one.
 
     Raises:
-        ValueError: it is no comma-separated list of whole numbers other than 0.
+        ValueError: it is no comma-separated list of whole numbers other than 0, up to 1000.
     """
     counts = [int(part) for part in text.split(",")]
-    if 0 in counts:
-        raise ValueError("0 is no number of actions")
+    if not all(0 < abs(count) <= _MOST for count in counts):
+        raise ValueError(f"expected numbers of actions up to {_MOST}, got {text}")
     return tuple(count > 0 for count in counts for _ in range(abs(count)))
 
 

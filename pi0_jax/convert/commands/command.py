@@ -62,6 +62,11 @@ def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         code, message = 2, str(error)
     except OSError as error:
         code, message = 1, str(error)
+    except RecursionError:
+        code, message = (
+            2,
+            "a JSON file of the source is nested too deeply to be one of a checkpoint",
+        )
     except KeyboardInterrupt:
         # 128 + 2, as a shell reports a program that SIGINT ended.
         code, message = 130, "interrupted; nothing was written"
@@ -138,7 +143,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="6,-1",
         help="relative actions, then absolute ones, and so on (pi0_libero: 6,-1), or none",
     )
-    delta.add_argument("--delta-dims", type=_count, help="--delta-mask N, by its older name")
+    delta.add_argument(
+        "--delta-dims",
+        type=_leading,
+        dest="delta_mask",
+        metavar="N",
+        help="--delta-mask N, by its older name",
+    )
     parser.add_argument(
         "--adapt-to-pi",
         choices=ADAPTATIONS,
@@ -173,7 +184,7 @@ def request(
         folder=folder,
         destination=arguments.destination,
         dtype=arguments.dtype,
-        delta_mask=_delta_mask(arguments),
+        delta_mask=arguments.delta_mask,
         adapt_to_pi=arguments.adapt_to_pi,
         wishes=_wishes(arguments),
         state_in_prompt=arguments.state_in_prompt,
@@ -182,12 +193,6 @@ def request(
         overwrite=arguments.overwrite,
         beside=tuple(beside),
     )
-
-
-def _delta_mask(arguments: argparse.Namespace) -> tuple[bool, ...] | None:
-    if arguments.delta_dims is not None:
-        return (True,) * arguments.delta_dims
-    return arguments.delta_mask
 
 
 def _wishes(arguments: argparse.Namespace) -> RobotWishes:
@@ -236,6 +241,11 @@ def _positive(text: str) -> int:
     if not _count(text):
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return int(text)
+
+
+def _leading(text: str) -> tuple[bool, ...]:
+    """So many leading actions are relative."""
+    return _mask(text) if _count(text) else ()
 
 
 def _robot(text: str) -> Robot:

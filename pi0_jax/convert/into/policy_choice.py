@@ -99,7 +99,7 @@ def _state_in_prompt(pi05: bool, declared: TorchConfig, request: ConvertRequest)
     if request.state_in_prompt is not None:
         return request.state_in_prompt
     # openpi's `Pi0Config.discrete_state_input` is on unless a pi0.5's config turns it off.
-    return pi05 if declared.state_in_prompt is None else declared.state_in_prompt
+    return pi05 and declared.state_in_prompt is not False
 
 
 def _padded_state_text(declared: TorchConfig, request: ConvertRequest) -> bool:

@@ -206,7 +206,13 @@ def _prompt_length(settings: Mapping[str, Any], path: Path) -> int:
 def _relative(pre: Steps, post: Steps, folder: Path) -> Relative | None:
     settings = pre.get(RELATIVE, {}).get("config", {})
     back = post.get(ABSOLUTE, {}).get("config", {})
-    enabled = bool(settings.get("enabled", False)), bool(back.get("enabled", False))
+    enabled = settings.get("enabled", False), back.get("enabled", False)
+    lists = settings.get("exclude_joints") or [], settings.get("action_names") or []
+    if not all(isinstance(x, bool) for x in enabled) or not all(isinstance(x, list) for x in lists):
+        raise InputError(
+            f"{folder}: {RELATIVE}: expected enabled as true or false, exclude_joints and "
+            f"action_names as lists, got {settings} and {back}"
+        )
     if enabled[0] != enabled[1]:
         raise InputError(
             f"{folder}: {RELATIVE} is {'on' if enabled[0] else 'off'} before the network and "
