@@ -252,3 +252,16 @@ def test_two_bases_are_one_too_many(tmp_path: Path) -> None:
     write(tmp_path / "base", base=BASE)
     message = refusal(tmp_path / "c", Choice(base=tmp_path / "base"))
     assert "weights lie beside the adapter too" in message
+
+
+def test_a_layer_without_factors_is_an_error_unless_the_config_leaves_it_out(
+    tmp_path: Path,
+) -> None:
+    """A part of an adapter that was lost in a copy would be a policy of two halves."""
+    layers = {f"model.layers.{i}.q.weight": BASE["model.q.weight"] for i in range(2)}
+    half = {f"model.layers.0.q.lora_{name}.weight": value for name, value in (("A", A), ("B", B))}
+    write(tmp_path, half, BASE | layers)
+    assert "no factors for model.layers.1.q.weight" in refusal(tmp_path)
+    for config in ({"layers_to_transform": [0]}, {"target_modules": r".*layers\.0\.q"}):
+        write(tmp_path, half, **config)
+        assert read(open_weights(tmp_path), "model.layers.0.q.weight") == MERGED

@@ -56,6 +56,9 @@ class AdapterConfig:
         ranks: pattern of a module's name to its r.
         alphas: pattern of a module's name to its alpha.
         saved: names of modules that the adapter replaces.
+        targets: pattern of the names of modules that have factors; None if they are chosen by
+            their last name, in every layer.
+        some_layers: whether only some layers have factors.
     """
 
     path: Path
@@ -66,6 +69,14 @@ class AdapterConfig:
     ranks: dict[str, int] = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)
     saved: tuple[str, ...] = ()
+    targets: str | None = None
+    some_layers: bool = False
+
+    def has_factors(self, module: str) -> bool:
+        """Whether a module has factors, if the same module of another layer has some."""
+        if self.some_layers:
+            return False
+        return self.targets is None or re.fullmatch(self.targets, module) is not None
 
     def scale(self, module: str, rank: int) -> float:
         """The factor before `B A` of a module, whose factors have that rank.
@@ -104,6 +115,8 @@ def read_adapter_config(path: Path) -> AdapterConfig:
             ranks=_numbers(values.get("rank_pattern"), int),
             alphas=_numbers(values.get("alpha_pattern"), float),
             saved=tuple(values.get("modules_to_save") or ()),
+            targets=targets if isinstance(targets := values.get("target_modules"), str) else None,
+            some_layers=any(values.get(key) for key in ("layers_to_transform", "exclude_modules")),
         )
     except InputError:
         raise

@@ -5,6 +5,7 @@ bfloat16; it is rounded once, when it is written. Every tensor of the adapter is
 that no forward pass reads, or is an error.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _FACTOR, _SAVED, _ORIGINAL, _BASE = (
     ".original_module.",
     ".base_layer.",
 )
+_LAYER = r"\.layers\.\d+\."
 _KINDS = ("A", "B", "embedding_A", "embedding_B")
 _OPTIONAL_LEVEL = ("vision_tower.vision_model.", "vision_tower.")
 _WORDS_OUT = "an adapter of the output words, which pi0 does not predict"
@@ -146,7 +148,29 @@ def merge(base: Tensors, adapter: Tensors, config: AdapterConfig) -> Merging:
     for module, own in pairs.items():
         _pair(merging, module, own, known, (base, adapter), config)
     _check_used(merging, adapter, config)
+    _check_layers(merging, base, config)
     return merging
+
+
+def _check_layers(merging: Merging, base: Tensors, config: AdapterConfig) -> None:
+    """Checks that a module with factors in one layer has them in every layer.
+
+    Raises:
+        InputError: a layer without factors that the config does not leave out.
+    """
+    kinds = {re.sub(_LAYER, ".layers.N.", key) for key in merging.factors}
+    lost = [
+        key
+        for key in base.shapes
+        if key not in merging.factors
+        and re.sub(_LAYER, ".layers.N.", key) in kinds
+        and config.has_factors(key.removesuffix(".weight"))
+    ]
+    if lost:
+        raise InputError(
+            f"{config.path.parent}: the adapter has no factors for {lost[0]}, though for the same "
+            "weight of other layers; fetch it again"
+        )
 
 
 def _without_saved(name: str, adapters: set[str]) -> str:
