@@ -128,3 +128,10 @@ def test_a_dead_link_to_what_may_matter(tmp_path: Path) -> None:
 def test_places_where_nobody_looks(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{name} may hold weights, statistics or settings"):
         account(tmp_path, make(tmp_path, name))
+
+
+def test_an_ignored_name_that_is_not_there_is_a_slip(tmp_path: Path) -> None:
+    (tmp_path / "extra.json").write_text("{}")
+    assert account(tmp_path, [], ["extra.json"]) == ["extra.json"]
+    with pytest.raises(InputError, match="has no such file"):
+        account(tmp_path, [], ["extra.jsn"])

@@ -81,6 +81,10 @@ def policy_spec(
     # Activations get the dtype of the weights.
     model = replace(source.info.config, compute_dtype=dtype)
     state_in_prompt = _state_in_prompt(model.pi05, declared, request)
+    if request.padded_state_text and not state_in_prompt:
+        raise InputError(
+            "--padded-state-text: this policy has no state in its prompt; leave it out"
+        )
     return PolicySpec(
         model=model,
         robot=choose_robot(found, declared, request.wishes, model.action_dim),

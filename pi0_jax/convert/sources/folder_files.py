@@ -86,11 +86,14 @@ def account(folder: Path, weights: Iterable[Path], ignored: Sequence[str] = ()) 
         another one, and is named by its folder.
 
     Raises:
-        InputError: files that may change the policy and that nothing reads.
+        InputError: files that may change the policy and that nothing reads, or an ignored name
+            that is not there.
     """
     read, unknown, others = {file.resolve() for file in weights}, [], []
-    for path in _entries(folder):
-        name = path.relative_to(folder).as_posix()
+    entries = {path.relative_to(folder).as_posix(): path for path in _entries(folder)}
+    if mistyped := set(ignored) - set(entries):
+        raise InputError(f"--ignore {min(mistyped)}: {folder} has no such file")
+    for name, path in entries.items():
         if not path.exists():
             _check_dead(path, name in ignored)
             others.append(name)
