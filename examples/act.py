@@ -7,8 +7,7 @@ import numpy as np
 import pi0_jax as pj
 
 path = sys.argv[1:]
-tiny = pj.testing.tiny_policy()
-policy = pj.Policy.load(path[0]) if path else pj.Policy.from_folder(tiny)
+policy = pj.Policy.load(path[0]) if path else pj.Policy.from_folder(pj.testing.tiny_policy())
 robot = policy.robot
 seen = pj.RawObs(
     images=np.zeros((len(robot.cameras), 224, 224, 3), np.uint8),  # robot.cameras, in order

@@ -1,7 +1,7 @@
 """The one exception that means "the user's input was wrong" (exit code 2)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class InputError(ValueError):
@@ -45,6 +45,12 @@ def check_choices(section: str, values: object, choices: Mapping[str, tuple[obje
         if value not in allowed:
             names = ", ".join(repr(choice) for choice in allowed)
             raise InputError(f"{section}.{name} must be one of {names}, got {value!r}")
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Names for a message, such as "a, b and 3 more" where only two are wanted."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pi0_jax.errors import InputError, check_choices, check_minima, first_line
+from pi0_jax.errors import InputError, check_choices, check_minima, first_line, some
 
 
 def test_the_minimum_itself_is_allowed():
@@ -39,3 +39,8 @@ def test_a_choice():
 )
 def test_an_exception_is_one_line_and_never_an_empty_one(error, line):
     assert first_line(error) == line
+
+
+def test_some_names_of_many():
+    assert some(["a", "b", "c"], 3) == "a, b, c"
+    assert some(["a", "b", "c", "d"], 2) == "a, b and 2 more"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.lfs import is_pointer, refuse_pointer
+from pi0_jax.lfs import is_pointer, refuse_pointer
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import sentencepiece
 
 from pi0_jax.errors import InputError
+from pi0_jax.lfs import refuse_pointer
 
 PALIGEMMA_PIECES = 257_152
 """Gemma's 256,000, then <loc0000> to <loc1023> and <seg000> to <seg127>
@@ -28,7 +29,6 @@ _KNOWN_IDS = {
 # Pieces that are no text, in the order of big_vision's README.
 _SPECIAL_IDS = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<loc0000>": 256_000, "<seg127>": 257_151}
 
-_POINTER = b"version https://git-lfs"
 _WHERE = "take paligemma_tokenizer.model from gs://big_vision/paligemma_tokenizer.model"
 
 
@@ -65,9 +65,8 @@ def load_pieces(path: Path, vocab_size: int) -> sentencepiece.SentencePieceProce
 def _parse(path: Path) -> sentencepiece.SentencePieceProcessor:
     if not path.is_file():
         raise InputError(f"{path}: expected PaliGemma's sentencepiece model; {_WHERE}")
+    refuse_pointer(path)
     content = path.read_bytes()
-    if content.startswith(_POINTER):
-        raise InputError(f"{path}: a git-lfs pointer, not the file; run `git lfs pull`")
     # An empty file would parse, as a model without pieces.
     problem = None if content else "it is empty"
     try:

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from pi0_jax.errors import InputError, first_line
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 Tree = Any
 

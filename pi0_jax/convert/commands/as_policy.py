@@ -26,15 +26,18 @@ class AsPolicy:
         source: the weights.
         spec: what config.json of the policy folder says, or would say.
         found: statistics, and where they are.
-        folder: where the checkpoint lies; its tokenizer counts, if it has one.
         notes: what is assumed because no file says it.
     """
 
     source: Source
     spec: PolicySpec
     found: FoundStats
-    folder: Path
     notes: list[str]
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint lies; its tokenizer counts, if it has one."""
+        return self.source.folder
 
     def loaded(self, params: dict[str, Any]) -> PolicyFolder:
         """The policy with these parameters."""
@@ -77,7 +80,7 @@ def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPo
     if _is_policy(source):
         spec = spec_of(source)
         found = jax_to_flax.find_statistics(source, spec.asset_id, None)
-        return AsPolicy(source, spec, found, source.folder, source.info.notes)
+        return AsPolicy(source, spec, found, source.info.notes)
     beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
     request = command.request(arguments, source.folder, beside)
     found, declared = _statistics(source, arguments)
@@ -85,7 +88,7 @@ def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPo
     spec = policy_choice.policy_spec(source, found, declared, request, dtype)
     found, changed = policy_choice.usable(found, spec, request)
     notes = source.info.notes + changed + policy_choice.assumed(source, declared, request)
-    return AsPolicy(source, spec, found, source.folder, notes)
+    return AsPolicy(source, spec, found, notes)
 
 
 def _is_policy(source: Source) -> TypeGuard[OrbaxSource]:

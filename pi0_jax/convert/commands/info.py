@@ -24,7 +24,7 @@ from pi0_jax.convert.sources.orbax_source import OrbaxSource
 from pi0_jax.convert.sources.source import CheckpointInfo, Source, parameters
 from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.data.sentencepiece_file import load_pieces
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, some
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.policy.folder import TOKENIZER_FILE, PolicySpec
 
@@ -86,7 +86,7 @@ def _weights(facts: CheckpointInfo) -> Rows:
     reasons: dict[str, list[str]] = defaultdict(list)
     for key, reason in facts.unused.items():
         reasons[reason].append(key)
-    unread = [("unread", f"{_some(keys, 3)}: {reason}") for reason, keys in reasons.items()]
+    unread = [("unread", f"{some(keys, 3)}: {reason}") for reason, keys in reasons.items()]
     return [
         ("layout", facts.layout),
         ("model", "pi0.5" if facts.config.pi05 else "pi0"),
@@ -106,13 +106,8 @@ def _files(facts: CheckpointInfo, path: Path) -> Rows:
             for file in path.rglob("*")
             if file.is_file() and file.resolve() not in weights
         )
-        rows += [("beside them", _some(rest, _MOST_FILES))] * bool(rest)
+        rows += [("beside them", some(rest, _MOST_FILES))] * bool(rest)
     return rows
-
-
-def _some(names: Sequence[str], most: int) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _sizes(model: Pi0Config) -> Rows:

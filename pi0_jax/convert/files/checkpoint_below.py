@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, some
 
 # lerobot: run/checkpoints/010000/pretrained_model; RLinf: global_step_9/actor/model_state_dict;
 # the hub's cache: snapshots/COMMIT.
@@ -37,9 +37,8 @@ def find(path: Path, is_checkpoint: Callable[[Path], bool]) -> tuple[Path, list[
         return None
     if len(found) > 1:
         found.sort(key=_steps, reverse=True)
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        names = ", ".join(str(folder) for folder in found[:_NAMED])
-        raise InputError(f"{path}: several checkpoints; name one: {names}{more}")
+        names = some([str(folder) for folder in found], _NAMED)
+        raise InputError(f"{path}: several checkpoints; name one: {names}")
     return found[0], [f"the checkpoint is {found[0]}"]
 
 

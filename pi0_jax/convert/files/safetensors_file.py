@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 DTYPES = {
     "F32": np.dtype(np.float32),

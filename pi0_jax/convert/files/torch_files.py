@@ -15,7 +15,7 @@ import numpy as np
 
 from pi0_jax.convert.files import containers, safetensors_file
 from pi0_jax.errors import InputError, first_line
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 # What torch.load raises for a file that it cannot read.

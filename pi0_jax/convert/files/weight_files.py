@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pi0_jax.convert.files.known_files import ADAPTER_FILES, may_hold_weights
 from pi0_jax.errors import InputError, first_line
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 _INDEX = ".index.json"
 # model-00002-of-00003.safetensors

@@ -12,7 +12,7 @@ from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
 from pi0_jax.data.normalize import NormStats, load_norm_stats
 from pi0_jax.errors import InputError
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 # lerobot's modes that pi0 has: whether quantiles replace mean and standard deviation.
 _MODES = {"MEAN_STD": False, "QUANTILES": True}

@@ -20,6 +20,7 @@ from pi0_jax.convert.sources.source import (
 )
 from pi0_jax.data.action_space import NONE, mask_text
 from pi0_jax.data.sentencepiece_file import load_pieces
+from pi0_jax.errors import some
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.io.place import check_space
@@ -107,11 +108,9 @@ def _check_tokenizer(request: ConvertRequest, spec: PolicySpec) -> None:
 
 
 def _beside_note(request: ConvertRequest) -> list[str]:
-    names = request.beside
-    if not names:
+    if not request.beside:
         return []
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return [f"beside the checkpoint, not read: {', '.join(names[:_MOST_NAMED])}{more}"]
+    return [f"beside the checkpoint, not read: {some(request.beside, _MOST_NAMED)}"]
 
 
 def _tokenizer_note(request: ConvertRequest) -> list[str]:

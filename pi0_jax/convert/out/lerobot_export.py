@@ -44,7 +44,7 @@ def write(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
     mode = "QUANTILES" if spec.quantile else "MEAN_STD"
     norm_map = {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
     relative = _relative(spec)
-    _write(folder / "config.json", _config(spec, inputs, output, norm_map, relative, dtype))
+    write_json(folder / "config.json", _config(spec, inputs, output, norm_map, relative, dtype))
     normalize = {"eps": 1e-8, "features": inputs | output, "norm_map": norm_map}
     before = _before(spec, normalize, relative)
     behind = [(names.UNNORMALIZER, normalize | {"features": output})]
@@ -178,8 +178,9 @@ def _write_processor(
             step["state_file"] = f"{path.stem}_step_{i}_{name}.safetensors"
             write_small(path.parent / step["state_file"], tensors)
         listed.append(step)
-    _write(path, {"name": path.stem, "steps": listed})
+    write_json(path, {"name": path.stem, "steps": listed})
 
 
-def _write(path: Path, values: Json) -> None:
+def write_json(path: Path, values: Json) -> None:
+    """Writes a file of settings as the libraries do, indented."""
     path.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,6 +1,5 @@
 """What PyTorch libraries need beside the weights: config.json and statistics in their format."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ Json = dict[str, Any]
 
 def write_openpi(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
     """Writes config.json as openpi's train_pytorch.py, and assets/<asset_id>/norm_stats.json."""
-    _write(folder / "config.json", _openpi_config(spec, dtype))
+    lerobot_export.write_json(folder / "config.json", _openpi_config(spec, dtype))
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
 
 
@@ -25,7 +24,7 @@ def write_rlinf(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) ->
 
     RLinf `rlinf/models/embodiment/openpi/__init__.py`.
     """
-    _write(folder / "config.json", _openpi_config(spec, dtype))
+    lerobot_export.write_json(folder / "config.json", _openpi_config(spec, dtype))
     save_norm_stats(folder / spec.asset_id / "norm_stats.json", stats)
 
 
@@ -34,7 +33,7 @@ def write_transformers(folder: Path, spec: PolicySpec, stats: NormStats, dtype: 
 
     The library itself has no file for statistics.
     """
-    _write(folder / "config.json", _transformers_config(spec, dtype))
+    lerobot_export.write_json(folder / "config.json", _transformers_config(spec, dtype))
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)
 
 
@@ -128,7 +127,3 @@ def _transformers_config(spec: PolicySpec, dtype: str) -> Json:
             "vision_config": tower,
         },
     }
-
-
-def _write(path: Path, values: Json) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n")

@@ -19,7 +19,7 @@ from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, TYPES
 from pi0_jax.convert.settings.lerobot_relative import Relative
 from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
 from pi0_jax.errors import InputError
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "device_processor"

@@ -12,7 +12,7 @@ from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.known_settings import Known, fail, not_whole, problems
 from pi0_jax.convert.settings.transformers_pictures import check_pictures
 from pi0_jax.errors import InputError
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 from pi0_jax.model.config import Pi0Config
 
 _BY_TENSORS = "the tensors have the sizes"

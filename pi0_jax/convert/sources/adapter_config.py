@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.lfs import refuse_pointer
+from pi0_jax.lfs import refuse_pointer
 
 _USED = (
     *("peft_type", "base_model_name_or_path", "r", "lora_alpha", "use_rslora"),

@@ -16,7 +16,7 @@ from pi0_jax.convert.files.known_files import (
 )
 from pi0_jax.convert.files.weight_files import is_checkpoint
 from pi0_jax.convert.sources.orbax_source import is_orbax
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, some
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
 _MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
@@ -106,9 +106,8 @@ def account(folder: Path, weights: Iterable[Path], ignored: Sequence[str] = ()) 
         else:
             unknown.append(name)
     if unknown:
-        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise InputError(
-            f"{folder}: {', '.join(unknown[:_NAMED])}{more} may hold weights, statistics or "
+            f"{folder}: {some(unknown, _NAMED)} may hold weights, statistics or "
             "settings, and nothing reads it; if it changes nothing, say so with --ignore NAME"
         )
     return sorted(others)
