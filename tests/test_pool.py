@@ -291,7 +291,9 @@ def test_close_ends_even_busy_workers():
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+# A shell starts its background jobs with SIGINT ignored, and every process below inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {tests!r})
 import test_pool as t
 with t.SimulatorPool(2, 60) as pool:
