@@ -93,6 +93,17 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
             yield from dotted(value, f"{prefix}{name}.")
 
 
+def dotted_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested plain values by their keys, sections left out: "seed" -> 0."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= dotted_values(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
 def tuples(value: Any) -> Any:
     """Lists, which JSON and YAML have, as the tuples that settings hold."""
     if isinstance(value, Mapping):

@@ -1,6 +1,7 @@
 """The command line: every mistake is one line and exit code 2, before anything is done."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -97,6 +98,15 @@ def test_the_checkpoint_is_asked_for_where_it_is_needed():
 def test_help():
     done = run("--help")
     assert (done.returncode, done.stdout) == (0, "how to use it\n")
+
+
+def test_help_with_a_config_lists_every_key_as_the_flag_that_sets_it():
+    lines = run("--help", "--config", "demo").stdout.splitlines()
+    assert lines[:2] == ["how to use it", ""]
+    assert {"--config.seed=0", "--config.suite=lift", "--config.rl.objective=cfg"} <= set(lines)
+    # Each of them may be typed as it stands, and changes nothing.
+    given = parse(*GOOD, *(word for line in lines[2:] for word in shlex.split(line)))
+    assert given.config.to_dict() == load_config("demo").to_dict()
 
 
 def test_an_argument_of_the_config():

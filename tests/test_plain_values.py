@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pi0_jax.errors import InputError
-from pi0_jax.plain_values import build, defaults, dotted, nearest, replaced, tuples
+from pi0_jax.plain_values import build, defaults, dotted, dotted_values, nearest, replaced, tuples
 
 
 @dataclass(frozen=True)
@@ -84,5 +84,6 @@ def test_a_whole_number_replaces_a_fraction_as_one():
 
 def test_names_of_nested_values():
     assert list(dotted({"a": 1, "b": {"c": 2}})) == ["a", "b", "b.c"]
+    assert dotted_values({"a": 1, "b": {"c": 2}}) == {"a": 1, "b.c": 2}
     assert nearest("stesp", ["rate", "steps"]) == "steps"
     assert tuples({"a": [1, [2]], "b": "x"}) == {"a": (1, (2,)), "b": "x"}

@@ -67,6 +67,12 @@ def test_a_line_of_a_step_without_rollouts():
             "training continues with earlier windows",
         ),
         (
+            CollectedGroups((BROKEN, BROKEN), (), tried=1),
+            False,
+            "iteration 3: no rollout was completed (all 2 ended in an error of the simulator, "
+            "the last: broken); no update",
+        ),
+        (
             CollectedGroups(skipped=5),
             False,
             "iteration 3: no group was informative (all 5 groups start from solved states and were "

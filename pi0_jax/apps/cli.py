@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
 import gc
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.old_keys import check_old_keys, new_name
 from pi0_jax.errors import InputError
-from pi0_jax.plain_values import dotted, nearest
+from pi0_jax.plain_values import dotted, dotted_values, nearest
 
 _MOMENT_S = 0.05  # longer than any callback of the garbage collector
 
@@ -47,17 +48,18 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
 
     Args:
         main: function that does the work.
-        usage: text that --help prints.
+        usage: text that --help prints; with --config, the config's keys and values follow.
         checkpoint: whether the command takes --checkpoint, and needs it.
     """
-    # Before parsing: help must come even where --config is missing or wrong.
-    if {"--help", "-h"} & set(sys.argv):
-        sys.stdout.write(usage)
-        sys.exit(0)
     for interruption in (signal.SIGINT, signal.SIGALRM):
         signal.signal(interruption, _interrupt)
     try:
-        main(parse(sys.argv, checkpoint=checkpoint))
+        # Before parsing: help must come even where a flag is missing or wrong.
+        if {"--help", "-h"} & set(sys.argv):
+            sys.stdout.write(usage)
+            sys.stdout.writelines(_keys_of(sys.argv))
+        else:
+            main(parse(sys.argv, checkpoint=checkpoint))
     except InputError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -155,6 +157,17 @@ def _without_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
         else:
             rest.append(word)
     return name, rest
+
+
+def _keys_of(argv: Sequence[str]) -> list[str]:
+    """A line per key of the config that --config names, as the flag that sets it; else none."""
+    name, _ = _without_config(argv)
+    if name is None:
+        return []
+    values = dotted_values(load_config(name).to_dict())
+    # Quoted for a shell, so that a line can be copied.
+    typed = {key: shlex.quote(str(value)) for key, value in values.items()}
+    return ["\n", *(f"--config.{key}={value}\n" for key, value in typed.items())]
 
 
 def _check_keys(argv: Sequence[str], config: ConfigDict) -> None:

@@ -58,7 +58,17 @@ def no_update_reason(iteration: int, collected: CollectedGroups, trains_on: bool
     elif not collected.tried:
         what = "no group was informative"
         why = f"all {collected.skipped} groups start from solved states and were skipped"
+    elif failed := _all_failed(collected):
+        what = "no rollout was completed"
+        count = len(collected.episodes)
+        why = f"all {count} ended in an error of the simulator, the last: {failed}"
     else:
         what = "no group was informative"
         why = f"{collected.tried} tried, {collected.success_rate:.0%} of the rollouts succeeded"
     return f"iteration {iteration}: {what} ({why}); {then}"
+
+
+def _all_failed(collected: CollectedGroups) -> str | None:
+    """The last simulator error, on one line, if every rollout ended in one; else None."""
+    errors = [episode.error for episode in collected.episodes]
+    return " ".join(str(errors[-1]).split()) if errors and all(errors) else None
