@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pi0_jax.errors import InputError
 
@@ -124,12 +125,19 @@ def _value(key: str, kind: Any, value: Any) -> Any:
             raise InputError(f"config key {key} is a section of several keys, got {value!r}")
         return build(key, kind, value)  # type: ignore[arg-type]
     plain = get_origin(kind) or kind
+    if plain in (UnionType, Union):
+        arms = [arm for arm in get_args(kind) if arm is not NoneType]
+        # What may be of several kinds is checked by the dataclass.
+        return value if value is None or len(arms) > 1 else _value(key, arms[0], value)
     if plain is float and type(value) is int:
         return float(value)
     if plain is tuple:
         value = tuples(value)
     if plain in _WANTED and not _is(plain, value):
         raise InputError(f"config key {key} must be {_WANTED[plain]}, got {value!r}")
+    if plain is tuple and get_args(kind)[1:] == (Ellipsis,):
+        of = get_args(kind)[0]
+        return tuple(_value(f"{key}.{i}", of, part) for i, part in enumerate(value))
     return value
 
 

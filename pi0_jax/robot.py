@@ -3,6 +3,7 @@
 Axis letters: s state dimension, e action dimension, c camera.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.errors import InputError, check_choices
+from pi0_jax.plain_values import build
 
 # Conventions of the gripper's action; two robots with different ones cannot share a policy.
 GRIPPERS = ("unknown", "none", "high_closes", "high_opens")
@@ -71,11 +73,16 @@ class Robot:
         """Checks names.
 
         Raises:
-            InputError: a camera or a dimension is named twice, there is no camera or no action, the
-                gripper is unknown, or a value is of another type.
+            InputError: a camera or a dimension is named twice or not at all, there is no camera or
+                no action, the gripper is unknown, the control rate is none, or a value is of
+                another type.
         """
         check_choices("robot", self, {"gripper": GRIPPERS})
         self._check_types()
+        if self.control_hz is not None and not 0 < self.control_hz < math.inf:
+            raise InputError(
+                f"robot {self.name!r}: control_hz must be above 0, got {self.control_hz!r}"
+            )
         if not self.cameras or not self.actions:
             raise InputError(f"robot {self.name!r}: expected at least one camera and one action")
         named = {
@@ -84,7 +91,7 @@ class Robot:
             "action": tuple(d.name for d in self.actions),
         }
         for kind, names in named.items():
-            if len(set(names)) < len(names):
+            if len(set(names)) < len(names) or "" in names:
                 raise InputError(f"robot {self.name!r}: every {kind} needs its own name: {names}")
 
     def _check_types(self) -> None:
@@ -117,19 +124,9 @@ def robot_from_dict(values: Mapping[str, Any]) -> Robot:
     """Inverse of `dataclasses.asdict(robot)`, also after a JSON file has turned tuples into lists.
 
     Raises:
-        KeyError, TypeError, InputError: a key is missing or unknown, or a value is wrong.
+        InputError: a key is missing or unknown, or a value is wrong.
     """
-    rest = {name: value for name, value in values.items() if name not in ("state", "actions")}
-    for name in ("cameras", "masked_cameras"):
-        rest[name] = _names(rest.get(name, ()), name)
-    state, actions = (tuple(Dimension(**d) for d in values[n]) for n in ("state", "actions"))
-    return Robot(state=state, actions=actions, **rest)
-
-
-def _names(values: Any, what: str) -> tuple[str, ...]:
-    if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
-        raise InputError(f"{what}: expected a list of names, got {values!r}")
-    return tuple(values)
+    return build("robot", Robot, values)
 
 
 def numbered(kind: str, count: int) -> tuple[Dimension, ...]:

@@ -167,9 +167,9 @@ def test_a_setting_that_is_off_or_harmless_is_none(tmp_path: Path) -> None:
     off = {"a_setting_of_2027": None, "use_dora": False, "layer_replication": []}
     harmless = dict.fromkeys(HARMLESS, "x")
     assert read(open_weights(write(tmp_path / "c", FACTORS, BASE, **off, **harmless))) == MERGED
-    assert "peft_type VERA" in refusal(write(tmp_path / "c", FACTORS, BASE, peft_type="VERA"))
+    assert "peft_type 'VERA'" in refusal(write(tmp_path / "c", FACTORS, BASE, peft_type="VERA"))
     (tmp_path / "c/adapter_config.json").write_text('{"peft_type": "LORA"}')
-    assert "KeyError('r')" in refusal(tmp_path / "c")
+    assert "r is missing; lora_alpha is missing" in refusal(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
@@ -233,18 +233,42 @@ def test_a_converted_adapter_is_rounded_once(torch_golden: TorchGolden, tmp_path
     ("config", "message"),
     [
         ({"modules_to_save": ["model.k"]}, "says that the adapter replaces model.k"),
-        ({"rank_pattern": {"*q": 1}}, "pattern '*q': nothing to repeat"),
-        ({"alpha_pattern": {"q": "x"}}, "could not convert string to float: 'x'"),
-        ({"alpha_pattern": {"q": None}}, "cannot read this adapter's config"),
+        ({"rank_pattern": {"*q": 1}}, "'*q', which is no pattern: nothing to repeat"),
+        ({"rank_pattern": ["q"]}, "rank_pattern is ['q'], expected an object of whole numbers"),
+        ({"rank_pattern": {"q": 1.5}}, "expected an object of whole numbers"),
+        (
+            {"alpha_pattern": {"q": "x"}},
+            "alpha_pattern is {'q': 'x'}, expected an object of finite",
+        ),
+        ({"alpha_pattern": {"q": None}}, "expected an object of finite numbers"),
+        ({"use_rslora": "false"}, "use_rslora is 'false', expected true or false"),
+        ({"r": 1.5}, "r is 1.5, expected a whole number above 0"),
+        ({"r": "1", "lora_alpha": True}, "lora_alpha is True, expected a finite number"),
+        ({"lora_alpha": float("nan")}, "lora_alpha is nan, expected a finite number"),
+        ({"target_modules": "*q"}, "target_modules has '*q', which is no pattern"),
+        ({"modules_to_save": "q"}, "modules_to_save is 'q', expected a list of texts"),
+        ({"layers_to_transform": "all"}, "layers_to_transform is 'all', expected a whole"),
+        ({"bias": "some"}, "bias is 'some', expected none, all, lora_only"),
+        ({"bias": "all"}, "bias is 'all', and the adapter does not hold model.q.bias"),
+        ({"bias": "lora_only"}, "bias is 'lora_only', and the adapter does not hold model.q.bias"),
     ],
 )
 def test_a_config_and_its_adapter_agree(config: dict, message: str, tmp_path: Path) -> None:
     assert message in refusal(write(tmp_path / "c", FACTORS, BASE, **config))
 
 
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_biases_that_the_adapter_holds_replace_those_of_the_base(bias: str, tmp_path: Path) -> None:
+    new = np.array([5, 6], np.float32)
+    found = open_weights(write(tmp_path / "c", FACTORS | {"model.q.bias": new}, BASE, bias=bias))
+    assert read(found, "model.q.bias") == [5, 6]
+
+
 def test_a_rank_of_zero_is_no_adapter(tmp_path: Path) -> None:
     none = {"model.q.lora_A.weight": A[:0], "model.q.lora_B.weight": B[:, :0]}
-    assert "r of model.q is 0" in refusal(write(tmp_path / "c", none, BASE, r=0))
+    assert "r is 0, expected a whole number above 0" in refusal(
+        write(tmp_path / "c", none, BASE, r=0)
+    )
 
 
 def test_two_bases_are_one_too_many(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pi0_jax.policy.folder import TOKENIZER_FILE
 
 Tensors = dict[str, torch.Tensor]
 Q = "paligemma_with_expert.paligemma.model.language_model.layers.1.self_attn.q_proj.weight"
+WORDS = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
 
 
@@ -107,6 +108,18 @@ CHANGES: Mapping[str, tuple[Callable[[Tensors], Any], list[str]]] = {
     "a key of pi0.5": (
         lambda t: t.update({"time_mlp_in.weight": t.pop("action_time_mlp_in.weight")}),
         ["2 problems", "missing action_time_mlp_in.weight", "unexpected time_mlp_in.weight"],
+    ),
+    "a layer in the middle missing": (
+        lambda t: [t.pop(k) for k in list(t) if ".layers.1." in k and "vision" not in k],
+        [
+            "18 problems",
+            f"missing {Q}, shape",
+            "missing paligemma_with_expert.gemma_expert.model",
+        ],
+    ),
+    "two values of one tensor": (
+        lambda t: t.update({WORDS: t[HEAD] + 1}),
+        [f"{HEAD} and {WORDS} differ, which are one tensor in openpi"],
     ),
     "another model": (lambda t: [t.pop(k) for k in list(t)[3:]], ["3 keys of no known pi0 layout"]),
 }

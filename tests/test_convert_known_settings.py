@@ -2,11 +2,15 @@
 
 import pytest
 
+from pi0_jax.convert.settings.kinds import WHOLE
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
 
 KNOWN = Known(
-    read=frozenset({"size"}), fixed={"act": ("gelu", None), "bias": (False,)}, harmless={"tag": "x"}
+    read={"size": WHOLE},
+    needed=("size",),
+    fixed={"act": ("gelu", None), "bias": (False,)},
+    harmless={"tag": "x"},
 )
 
 
@@ -15,11 +19,16 @@ def test_what_is_known_passes() -> None:
 
 
 def test_each_problem_is_named_with_its_place() -> None:
-    assert problems({"act": "relu", "bias": 0, "twist": 2}, KNOWN, "part.") == [
+    assert problems({"act": "relu", "bias": 0, "twist": 2, "size": "3"}, KNOWN, "part.") == [
+        "part.size is '3', expected a whole number above 0",
         "part.act is 'relu', pi0_jax computes 'gelu'",
         "part.bias is 0, pi0_jax computes False",
         "part.twist (2) is unknown",
     ]
+
+
+def test_what_is_needed_is_there_and_is_not_null() -> None:
+    assert problems({}, KNOWN) == problems({"size": None}, KNOWN) == ["size is missing"]
 
 
 def test_one_error_has_them_all() -> None:

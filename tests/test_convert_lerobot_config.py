@@ -16,6 +16,7 @@ from lerobot_policies import (
     set_step,
 )
 
+from pi0_jax.convert.settings.lerobot_processors import STATE_TEXT
 from pi0_jax.convert.settings.torch_config import read_config
 from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.errors import InputError
@@ -103,6 +104,18 @@ def test_other_flow_steps_are_said(tmp_path: Path) -> None:
     )
 
 
+def test_the_widths_of_a_state_as_text_must_agree(tmp_path: Path) -> None:
+    make_pi05(policy_files(tmp_path))
+    set_step(tmp_path, STATE_TEXT, max_state_dim=32)
+    assert read_config(tmp_path).padded_state_text
+    set_step(tmp_path, STATE_TEXT, max_state_dim=16)
+    with pytest.raises(InputError, match="max_state_dim is 16, max_state_dim is 32; make them"):
+        read_config(tmp_path)
+    set_step(tmp_path, STATE_TEXT, max_state_dim="32")
+    with pytest.raises(InputError, match=r"step\.max_state_dim is '32', expected a whole number"):
+        read_config(tmp_path)
+
+
 def modes(mode: str) -> dict[str, str]:
     return {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
 
@@ -111,6 +124,13 @@ def modes(mode: str) -> dict[str, str]:
     ("change", "message"),
     [
         (lambda f: set_config(f, twist=3), r"twist \(3\) is unknown"),
+        (lambda f: set_config(f, adapt_to_pi_aloha="false"), "aloha is 'false', expected true or"),
+        (lambda f: set_config(f, use_relative_actions=1), "actions is 1, expected true or false"),
+        (lambda f: set_config(f, relative_exclude_joints="x"), "is 'x', expected a list of texts"),
+        (lambda f: set_config(f, normalization_mapping=["x"]), "expected an object of texts"),
+        (lambda f: set_config(f, rtc_config=[True]), "rtc_config is .*, expected an object"),
+        (lambda f: set_config(f, empty_cameras="1"), "empty_cameras is '1', expected a whole"),
+        (lambda f: set_config(f, image_resolution=[0, 0]), "expected .height, width."),
         (lambda f: set_config(f, max_period=8.0), "max_period is 8.0, pi0_jax computes 4.0"),
         (lambda f: set_config(f, n_obs_steps=2), "n_obs_steps is 2"),
         (lambda f: set_config(f, n_action_steps="10"), "n_action_steps is '10', expected a whole"),
@@ -121,6 +141,12 @@ def modes(mode: str) -> dict[str, str]:
         (lambda f: set_config(f, rtc_config={"enabled": True}), "rtc_config is enabled"),
         (lambda f: set_config(f, type="pi0_fast"), "pi0-FAST writes its actions as words"),
         (lambda f: set_config(f, type="act"), "of type 'act'; expected pi0 or pi05"),
+        (
+            lambda f: set_config(
+                f, normalization_mapping=modes("MEAN_STD") | {"VISUAL": "MIN_MAX"}
+            ),
+            "normalization_mapping.VISUAL is MIN_MAX, pi0 does not normalise images",
+        ),
         (
             lambda f: set_config(f, tokenizer_max_length=64),
             "pads to 48, tokenizer_max_length is 64",

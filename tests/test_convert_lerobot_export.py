@@ -79,6 +79,12 @@ def test_a_pi05_writes_its_state_after_normalising(tmp_path: Path) -> None:
     assert found.normalization["ACTION"] == "QUANTILES"
 
 
+def test_a_camera_must_not_be_called_as_one_that_is_not_there() -> None:
+    robot = dataclasses.replace(ROBOT, cameras=("front", "empty_camera_0"))
+    with pytest.raises(InputError, match="camera 'empty_camera_0', as lerobot calls one that is"):
+        lerobot_export.check(dataclasses.replace(PI0, robot=robot))
+
+
 def test_padded_statistics_are_cut_to_the_robots_width(tmp_path: Path) -> None:
     stats = random_stats(5, 5)
     padded = NormStats(*(Stats(s.mean, s.std) for s in (stats.state, stats.actions)))

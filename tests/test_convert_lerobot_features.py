@@ -38,6 +38,16 @@ def test_a_renamed_camera_has_the_robots_name() -> None:
     assert found.cameras == ("front",)
 
 
+def test_a_camera_that_is_not_there_is_left_out() -> None:
+    # lerobot names its placeholders so, and masks them.
+    empty = "observation.images.empty_camera_1"
+    values = inputs("front", empty, "observation.images.empty_camera_left")
+    found = read_features(values, {}, HERE)
+    assert found.cameras == ("front", "empty_camera_left")
+    assert f"{empty}: taken for cameras that are not there" in found.notes[0]
+    assert read_features(values | {"empty_cameras": 2}, {}, HERE).notes == ()
+
+
 def test_widths_are_those_of_the_two_features_that_lerobot_reads() -> None:
     values = inputs(
         "observation.image",
@@ -59,6 +69,26 @@ def test_widths_are_those_of_the_two_features_that_lerobot_reads() -> None:
         (inputs("observation.image", "observation.images.image"), {}, "cameras of the same name"),
         (inputs("a"), {"b": "c"}, "renamed to c, which the policy does not read"),
         (inputs("a"), {"b": "a", "c": "a"}, "b, c are all renamed to a"),
+        (inputs("a"), {"observation.state": "a"}, "makes a of observation.state; a state is no"),
+        (inputs("a"), {"a": "observation.state"}, "makes observation.state of a; a state is no"),
+        (
+            inputs("a"),
+            {"observation.images.x": "observation.state"},
+            "makes observation.state of observation.images.x",
+        ),
+        (
+            inputs("a"),
+            {"b": "observation.state", "c": "observation.state"},
+            "b, c are all renamed to observation.state",
+        ),
+        (
+            inputs("a", "observation.images.empty_camera_0"),
+            {"b": "observation.images.empty_camera_0"},
+            "renamed to observation.images.empty_camera_0, which the policy does not read",
+        ),
+        (inputs(a={"type": "VISUAL", "shape": 3}), {}, "input_features.a.shape is 3, expected a l"),
+        (inputs(a={"shape": [3]}), {}, "input_features.a.type is missing"),
+        (inputs("a", b={"type": "ENV", "shape": [1], "unit": 2}), {}, r"b.unit \(2\) is unknown"),
         (inputs("a", x={"type": "AUDIO", "shape": [1]}), {}, "x of unknown type 'AUDIO'"),
         (inputs(d={"type": "VISUAL", "shape": [1, 8, 8]}), {}, "d of shape .* no colour image"),
         (

@@ -133,7 +133,7 @@ def one_side(folder: Path) -> None:
         (lambda f: move_step(f, "pi0_new_line_processor", 4), "in the order .*new_line.*, found"),
         (lambda f: move_step(f, "rename_observations_processor", 5), "in the order rename"),
         (lambda f: (f / POST).unlink(), "though the other processor is there"),
-        (lambda f: (f / PRE).write_text("{"), "cannot read its processors"),
+        (lambda f: (f / PRE).write_text("{"), "policy_preprocessor.json: expected JSON"),
         (one_side, "statistics for only one of"),
         (lambda f: next(f.glob("policy_pre*.safetensors")).unlink(), "names it as its state_file"),
         (lambda f: add_relative(f, enabled=False) or turn_on_behind(f), "is off before the net"),

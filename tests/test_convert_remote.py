@@ -303,6 +303,14 @@ def test_the_hub(
     assert f"{folder}/*.safetensors".lstrip("/") in asked["allow_patterns"]
 
 
+def test_an_address_of_this_machine_is_a_path() -> None:
+    for source in ("file:///data/my%20run", "file://localhost/data/my%20run"):
+        assert remote.local(source) == Path("/data/my run")
+    for source in ("file://data/run", "file://"):
+        with pytest.raises(InputError, match=f"{source}: expected file:///path, or the path with"):
+            remote.local(source)
+
+
 def test_a_folder_that_the_hub_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(InputError, match="hf://org/x/none: nothing with weights in 'none' there"):

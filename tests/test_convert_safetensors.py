@@ -113,7 +113,7 @@ def test_contiguous_copies_any_order_of_axes(
         (
             '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
             '"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
-            "a name is there twice",
+            "is there twice",
         ),
         ('{"__metadata__": [1]}', "damaged safetensors header"),
     ],

@@ -25,12 +25,30 @@ def test_openpis_unknown_keys_are_refused(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-def test_a_spoilt_config_is_named(tmp_path: Path) -> None:
+def test_without_a_config_nothing_is_declared(tmp_path: Path) -> None:
     assert read_config(tmp_path) == TorchConfig()
-    for text in ("{", '{"vlm_config": 3}', '{"input_features": {"observation.state": {"a": 1}}}'):
-        (tmp_path / "config.json").write_text(text)
-        with pytest.raises(InputError, match="cannot read this config"):
-            read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected JSON"),
+        ("[1]", r"expected a JSON object {...}, got \[1\]"),
+        ('{"vlm_config": 3}', "vlm_config is 3, expected an object"),
+        ('{"vlm_config": {"text_config": []}}', r"vlm_config.text_config is \[\], expected an obj"),
+        ('{"dit_config": {"head_dim": "8"}}', "dit_config.head_dim is '8', expected a whole"),
+        ('{"dit_config": {"rope_parameters": 1}}', "dit_config.rope_parameters is 1, expected an"),
+        ('{"type": "pi0", "input_features": {"a": 3}}', "input_features is .*, expected an object"),
+        ('{"type": "pi0", "input_features": {"a": {}}}', "input_features.a.type is missing"),
+        ('{"action_horizon": 50, "action_horizon": 10}', "'action_horizon' is there twice"),
+        ('{"action_horizon": 1e400}', "action_horizon is inf, expected a whole number"),
+        ('{"pi05": "false"}', "pi05 is 'false', expected true or false"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_config(tmp_path)
 
 
 def test_tensors_decide_and_the_config_must_agree() -> None:

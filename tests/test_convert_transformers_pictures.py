@@ -39,6 +39,9 @@ def test_other_numbers_are_an_error(
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "processor_config.json").write_text('{"image_processor": 3}')
+    with pytest.raises(InputError, match="image_processor is 3, expected an object"):
+        check_pictures(tmp_path)
     (tmp_path / "processor_config.json").write_text("[1]")
-    with pytest.raises(InputError, match="cannot read these settings"):
+    with pytest.raises(InputError, match="expected a JSON object"):
         check_pictures(tmp_path)

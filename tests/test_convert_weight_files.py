@@ -87,14 +87,17 @@ def test_an_index_that_leaves_a_shard_out(tmp_path: Path) -> None:
         weight_files(made)
 
 
-def test_a_damaged_index(tmp_path: Path) -> None:
-    made = folder(tmp_path / "c", index={"model.safetensors.index.json": []})
-    (made / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(InputError, match="expected an index with a weight_map"):
-        weight_files(made)
-
-
-def test_an_index_of_numbers_is_one_of_missing_shards(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": 1}}')
-    with pytest.raises(InputError, match="shards are missing: 1"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "expected a JSON object"),
+        ("{}", "weight_map is None, expected an object of files"),
+        ('{"weight_map": {}}', "weight_map is {}, expected an object of files"),
+        ('{"weight_map": {"a": 1}}', "weight_map.a is 1, expected a file's name"),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "weight_map.a is '../x.*expected a file's"),
+    ],
+)
+def test_a_damaged_index(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(InputError, match=message):
         weight_files(tmp_path)

@@ -87,14 +87,34 @@ def test_a_file_survives_the_disk(tmp_path: Path) -> None:
     assert found.actions.q01 is None
 
 
+BOTH = {name: {"mean": [0.0], "std": [1], "min": [0], "q01": None} for name in ("state", "actions")}
+
+
+def test_what_is_beside_the_statistics_of_an_entry_is_harmless(tmp_path: Path) -> None:
+    (tmp_path / "norm_stats.json").write_text(json.dumps({"norm_stats": BOTH}))
+    assert load_norm_stats(tmp_path / "norm_stats.json").state.mean.tolist() == [0.0]
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
         ({"state": {"mean": [0], "std": [1]}}, "actions"),
-        ({"state": {"mean": [0], "std": [1, 2]}}, "state: .* equally long"),
-        ({"state": {"mean": [0], "std": [float("nan")]}}, "state: a statistic is not finite"),
-        ({"state": {"mean": 0, "std": 1}}, "equally long lists"),
-        ([], "expected openpi's norm_stats.json"),
+        (BOTH | {"state": {"mean": [0], "std": [1, 2]}}, "state: .* equally long"),
+        (
+            BOTH | {"state": {"mean": [0], "std": [float("nan")]}},
+            r"state.std\[0\] is nan, exp",
+        ),
+        (BOTH | {"state": {"mean": 0, "std": [1]}}, "state.mean is 0, expected a list of numbers"),
+        (BOTH | {"state": {"mean": [], "std": []}}, r"state.mean is \[\], expected a list of num"),
+        (
+            BOTH | {"state": {"mean": [True], "std": [1]}},
+            r"state.mean\[0\] is True, exp",
+        ),
+        (BOTH | {"state": {"std": [1]}}, "state has no mean, found std"),
+        (BOTH | {"state": 3}, "state is 3, expected an object"),
+        (BOTH | {"image": {"mean": [0], "std": [1]}}, "norm_stats has image too, which"),
+        (BOTH | {"state": {"mean": [0], "std": [1], "mask": [True]}}, "state has mask too, which"),
+        ([], r"expected openpi's norm_stats.json: norm_stats is \[\]"),
     ],
 )
 def test_a_spoilt_file_is_named(tmp_path: Path, entries: object, message: str) -> None:

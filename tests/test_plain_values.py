@@ -27,6 +27,8 @@ class Outer:
     name: str = "x"
     stride: int | str = "last"
     rest: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[Inner, ...] = ()
+    limit: float | None = None
 
 
 def test_defaults_are_those_of_the_fields_and_what_has_none_is_left_out():
@@ -36,16 +38,24 @@ def test_defaults_are_those_of_the_fields_and_what_has_none_is_left_out():
         "name": "x",
         "stride": "last",
         "rest": {},
+        "parts": (),
+        "limit": None,
     }
 
 
 def test_plain_values_become_a_dataclass_with_the_dataclasses_in_it():
     assert build("", Outer, {"inner": {"rate": 0.5}}) == Outer(Inner(0.5))
-    values = {"inner": {"rate": 2, "words": [["b"], "c"]}, "stride": 4, "rest": {"k": 1}}
+    values = {"inner": {"rate": 2, "words": ["b", "c"]}, "stride": 4, "rest": {"k": 1}}
     found = build("", Outer, values)
-    assert found == Outer(Inner(2.0, words=(("b",), "c")), stride=4, rest={"k": 1})
+    assert found == Outer(Inner(2.0, words=("b", "c")), stride=4, rest={"k": 1})
     assert type(found.inner.rate) is float
     assert build("", Outer, {"inner": Inner(0.5)}) == Outer(Inner(0.5))
+
+
+def test_parts_of_a_list_and_values_that_may_be_none_are_built_too():
+    values = {"inner": {"rate": 1}, "parts": [{"rate": 2}, {"rate": 3}], "limit": 4}
+    assert build("", Outer, values) == Outer(Inner(1.0), parts=(Inner(2.0), Inner(3.0)), limit=4.0)
+    assert build("", Outer, values | {"limit": None}).limit is None
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,10 @@ def test_plain_values_become_a_dataclass_with_the_dataclasses_in_it():
         ({"inner": {"rate": 1.0, "steps": 1.5}}, "rl.inner.steps must be a whole number, got 1.5"),
         ({"inner": {"rate": 1.0, "steps": True}}, "rl.inner.steps must be a whole number, got T"),
         ({"inner": {"rate": 1.0, "words": "a"}}, "rl.inner.words must be a list, got 'a'"),
+        ({"inner": {"rate": 1.0, "words": ["a", 1]}}, "rl.inner.words.1 must be a word, got 1"),
+        ({"inner": {"rate": 1.0}, "parts": [3]}, "rl.parts.0 is a section of several keys, got 3"),
+        ({"inner": {"rate": 1.0}, "parts": [{}]}, "rl.parts.0.rate is missing"),
+        ({"inner": {"rate": 1.0}, "limit": "x"}, "rl.limit must be a number, got 'x'"),
         ({"inner": {"rate": 1.0}, "on": 1}, "rl.on must be True or False, got 1"),
         ({"inner": {"rate": 1.0}, "name": 1}, "rl.name must be a word, got 1"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from checkpoints import TINY, make_policy
+from checkpoints import TINY, make_policy, random_stats
 
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.tokenizer import ByteTokenizer
@@ -17,6 +17,7 @@ from pi0_jax.policy.folder import (
     TOKENIZER_FILE,
     PolicySpec,
     check_robot,
+    describe,
     init_policy,
     load_policy,
     load_spec,
@@ -110,17 +111,72 @@ def test_parameters_that_do_not_fit_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "expected a policy folder's config.json"),
+        ("{", "config.json: expected JSON"),
         ('{"format_version": 9}', "expected format 3, got 9"),
-        ("{}", "config.json, which has 'format_version'"),
-        ("[]", "expected a policy folder's config.json: "),
-        ('{"format_version": 3, "model": {"depth": 2}}', "which has 'action_space'"),
-        ('{"format_version": 3, "model": 3, "robot": {}}', "expected a policy folder's config"),
+        ("{}", "expected a policy folder's config.json, 'format_version' is missing"),
+        ("[]", "expected a JSON object"),
+        ('{"format_version": "3"}', "expected format 3, got '3'"),
+        ('{"format_version": 3, "model": {"depth": 2}}', "config.json, 'robot' is missing"),
+        ('{"format_version": 2, "model": 3}', "config key robot is missing"),
     ],
 )
 def test_a_spoilt_config(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=message):
+        load_spec(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("quantile", "false", "config.json: .* key quantile must be True or False, got 'false'"),
+        ("state_in_prompt", 1, "key state_in_prompt must be True or False, got 1"),
+        ("tokenizer", "gpt2", "policy.tokenizer must be one of 'bytes', 'paligemma', got 'gpt2'"),
+        ("tokenizer", None, "key tokenizer must be a word, got None"),
+        ("asset_id", "../../x", "asset_id must be a name such as org/robot, got '../../x'"),
+        ("execute_steps", 1.5, "key execute_steps must be a whole number, got 1.5"),
+        ("execute_steps", True, "key execute_steps must be a whole number, got True"),
+        ("twist", 1, "unknown config key twist"),
+        ("model.pi05", "x", "key model.pi05 must be True or False, got 'x'"),
+        ("model.depth", 2.0, "key model.depth must be a whole number, got 2.0"),
+        ("model.vision.width", [3], r"key model.vision.width must be a whole number, got \[3\]"),
+        ("action_space.delta_mask", [0], "key action_space.delta_mask.0 must be True or False"),
+        ("robot.control_hz", "20", "key robot.control_hz must be a number, got '20'"),
+        ("robot.control_hz", 0, "control_hz must be above 0, got 0.0"),
+        ("robot.cameras", ["front", 3], "key robot.cameras.1 must be a word, got 3"),
+        ("robot.cameras", ["front", ""], "every camera needs its own name"),
+        ("robot.state", {}, r"key robot.state must be a list, got \{\}"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(
+    tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    config = folder_to_edit(tmp_path)
+    values = json.loads(config.read_text())
+    *sections, name = key.split(".")
+    part = values
+    for section in sections:
+        part = part[section]
+    part[name] = value
+    config.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=message):
+        load_spec(tmp_path)
+
+
+def folder_to_edit(folder: Path) -> Path:
+    """The config.json of a policy without weights."""
+    describe(folder, spec(), random_stats(), {}, None)
+    return folder / "config.json"
+
+
+@pytest.mark.parametrize("key", ["quantile", "state_in_prompt", "model.prompt_length"])
+def test_a_default_would_be_another_policy(tmp_path: Path, key: str) -> None:
+    config = folder_to_edit(tmp_path)
+    values = json.loads(config.read_text())
+    section, _, name = key.rpartition(".")
+    del (values[section] if section else values)[name]
+    config.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=f"config.json, '{key}' is missing"):
         load_spec(tmp_path)
 
 
@@ -177,9 +233,8 @@ def test_a_folder_of_version_2_counted_its_relative_actions(tmp_path: Path) -> N
 
 
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
-    make_policy(tmp_path / "p", tokenizer="words")
-    with pytest.raises(InputError, match="'bytes' or 'paligemma'"):
-        _ = load_policy(tmp_path / "p").transforms
+    with pytest.raises(InputError, match="one of 'bytes', 'paligemma', got 'words'"):
+        make_policy(tmp_path / "p", tokenizer="words")
 
 
 def test_a_fresh_policy_has_the_models_shapes_and_no_condition(tmp_path: Path) -> None:

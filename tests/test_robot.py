@@ -85,5 +85,5 @@ def test_a_limit_is_a_number(limit):
 
 @pytest.mark.parametrize("cameras", ["top", [1], None])
 def test_cameras_are_a_list_of_names(cameras):
-    with pytest.raises(InputError, match="cameras: expected a list of names"):
+    with pytest.raises(InputError, match=r"key robot\.cameras(\.0)? must be a (list|word)"):
         robot_from_dict(dataclasses.asdict(HALF) | {"cameras": cameras})

@@ -26,9 +26,13 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "Expecting property"), ('{"name": "x"}', "'state'"), ("[]", "fields of a Robot"),
-     ('{"name": "x", "cameras": [], "state": [], "actions": []}', "at least one camera")],
-)  # fmt: skip
+    [
+        ("{", "bad.json: expected JSON: Expecting property"),
+        ("[]", "bad.json: expected a JSON object"),
+        ('{"name": "x"}', "bad.json: expected the fields of a Robot: .* robot.cameras is missing"),
+        ('{"name": "x", "cameras": [], "state": [], "actions": []}', "at least one camera"),
+    ],
+)
 def test_a_broken_file_is_one_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(InputError, match=message):

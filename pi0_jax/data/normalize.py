@@ -4,6 +4,7 @@ Axis letters: n sample, d dimension.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,14 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 
 # Keeps a constant dimension finite (openpi `transforms.Normalize`).
 EPSILON = 1e-6
+
+
+# What other programs add to an entry; neither way of normalising reads it.
+_HARMLESS = ("min", "max", "count")
 
 
 @dataclass(frozen=True)
@@ -126,22 +132,45 @@ def load_norm_stats(path: Path) -> NormStats:
             missing, impossible or of a wrong shape; the message names it.
     """
     try:
-        values = json.loads(path.read_text())
+        values = read_object(path)
         if other := _other_program(values):
-            raise ValueError(other)
-        entries = values["norm_stats"]
-        return NormStats(*(_parse(entries[name], name) for name in ("state", "actions")))
+            raise InputError(other)
+        _check_names(values, ("norm_stats",), "it")
+        _check_names(values["norm_stats"], ("state", "actions"), "norm_stats")
+        parts = values["norm_stats"].items()
+        return NormStats(**{name: _parse(entry, name) for name, entry in parts})
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; a policy needs its statistics") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except InputError as error:
         raise InputError(f"{path}: expected openpi's norm_stats.json: {error}") from error
 
 
-def _other_program(values: Any) -> str | None:
-    """What else a file is, if it is known; None for openpi's, or for something unknown."""
+def _check_names(values: Any, names: tuple[str, ...], what: str) -> None:
+    """Checks that an object has these names and no other.
+
+    Raises:
+        InputError: it has not. openpi normalises whatever has an entry, so none is left unread.
+    """
+    _check_object(values, what)
+    if missing := [name for name in names if values.get(name) is None]:
+        raise InputError(f"{what} has no {missing[0]}, found {', '.join(values) or 'nothing'}")
+    if extra := [name for name in values if name not in names]:
+        raise InputError(
+            f"{what} has {', '.join(extra)} too, which pi0_jax does not read and openpi may "
+            "normalise by; take it out, in a copy"
+        )
+
+
+def _check_object(values: Any, what: str) -> None:
     if not isinstance(values, dict):
-        return "this is no JSON object"
+        raise InputError(f"{what} is {values!r:.40}, expected an object {{...}}")
+
+
+def _other_program(values: dict[str, Any]) -> str | None:
+    """What else a file is, if it is known; None for openpi's, or for something unknown."""
     entries = values.get("norm_stats", values)
+    if not isinstance(entries, dict):
+        return None
     if "observation.state" in entries or "action" in entries:
         return (
             "these are lerobot's names (observation.state, action); write them as "
@@ -160,24 +189,30 @@ def _other_program(values: Any) -> str | None:
     return None
 
 
-def _parse(entry: dict[str, Any], name: str) -> Stats:
-    if entry.get("mean") is None or entry.get("std") is None:
-        raise ValueError(f"{name} has no mean and std, found {', '.join(entry)}")
+def _parse(entry: Any, name: str) -> Stats:
     # Files of z-score checkpoints have no quantiles, or null.
-    arrays = {
-        key: np.asarray(entry[key], np.float64)
-        for key in ("mean", "std", "q01", "q99")
-        if entry.get(key) is not None
-    }
-    shapes = {array.shape for array in arrays.values()}
-    if len(shapes) != 1 or len(*shapes) != 1 or (0,) in shapes:
-        raise ValueError(f"{name}: mean, std and quantiles must be equally long lists: {shapes}")
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError(f"{name}: a statistic is not finite")
-    stats = Stats(**arrays)
+    _check_object(entry, name)
+    used = {key: x for key, x in entry.items() if x is not None and key not in _HARMLESS}
+    quantiles = tuple(key for key in ("q01", "q99") if key in used)
+    _check_names(used, ("mean", "std", *quantiles), name)
+    for key, numbers in used.items():
+        _check_numbers(numbers, f"{name}.{key}")
+    widths = {key: len(numbers) for key, numbers in used.items()}
+    if len({*widths.values()}) > 1:
+        raise InputError(f"{name}: mean, std and quantiles must be equally long lists: {widths}")
+    stats = Stats(**{key: np.asarray(numbers, np.float64) for key, numbers in used.items()})
     if problem := check_stats(stats):
-        raise ValueError(f"{name}: {problem}")
+        raise InputError(f"{name}: {problem}")
     return stats
+
+
+def _check_numbers(values: Any, name: str) -> None:
+    # A bool is a number to NumPy, but not to a person.
+    if not isinstance(values, list) or not values:
+        raise InputError(f"{name} is {values!r:.40}, expected a list of numbers")
+    for i, value in enumerate(values):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise InputError(f"{name}[{i}] is {value!r:.40}, expected a finite number")
 
 
 def _quantiles(stats: Stats) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ STATE_BINS = 256
 """Bins of [-1, 1], each as wide as the others; a state below -1 has number -1 (openpi)."""
 
 
+TOKENIZERS = ("bytes", "paligemma")
 BYTE_IDS = 258
 """Ids that `ByteTokenizer` uses: 0 to 257."""
 

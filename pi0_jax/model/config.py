@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pi0_jax.errors import InputError, check_minima
 
@@ -112,24 +111,6 @@ class Pi0Config:
         ):
             if not holds:
                 raise InputError(f"model config: {message}")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Pi0Config":
-        """Builds a config from nested plain values, as in config.json or a ConfigDict.
-
-        Raises:
-            InputError: a field is unknown or has a wrong type; the message names it.
-        """
-        parts = {"vision": VisionConfig, "vlm": ExpertConfig, "action": ExpertConfig}
-        try:
-            built = {k: parts[k](**v) if k in parts else v for k, v in values.items()}
-            return cls(**built)
-        except TypeError as error:
-            raise InputError(f"model config: {error}; known: {_field_names(cls)}") from error
-
-
-def _field_names(cls: type) -> str:
-    return ", ".join(f.name for f in dataclasses.fields(cls))
 
 
 def pi0() -> Pi0Config:

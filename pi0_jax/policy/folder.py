@@ -20,19 +20,23 @@ from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.cameras import check_cameras
 from pi0_jax.data.normalize import NormStats, load_norm_stats, save_norm_stats
-from pi0_jax.data.tokenizer import open_tokenizer
+from pi0_jax.data.tokenizer import TOKENIZERS, open_tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.orbax_tree import load_shapes, load_tree, save_tree
 from pi0_jax.io.tree_check import check_tree, compare, fail, shapes_by_path
+from pi0_jax.json_file import read_object
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.robot import Robot, numbered, robot_from_dict
+from pi0_jax.plain_values import build
+from pi0_jax.robot import Robot, numbered
 
 # Version 1 (pi0_jax 0.1) had cameras and a number of actions instead of a robot, and with version 2
 # a number of relative actions (`delta_dims`) instead of a mask.
 FORMAT_VERSION = 3
+# Entries that version 3 did not have from its beginning.
+_LATER = ("branch_mode", "padded_state_text")
 TOKENIZER_FILE = "paligemma_tokenizer.model"
 PARAMS = "params"
 
@@ -73,11 +77,7 @@ class PolicySpec:
         Raises:
             InputError: a value does not fit; the message names it.
         """
-        if not 1 <= self.execute_steps <= self.model.action_horizon:
-            raise InputError(
-                f"execute_steps must be between 1 and the action horizon "
-                f"{self.model.action_horizon}, got {self.execute_steps}"
-            )
+        check_execute_steps("execute_steps", self.execute_steps, self.model.action_horizon)
         # States and actions are padded to the model's `action_dim`: less fits, more does not.
         for kind, width in (("actions", self.robot.actions), ("values of state", self.robot.state)):
             if len(width) > self.model.action_dim:
@@ -87,7 +87,29 @@ class PolicySpec:
         if self.padded_state_text and not self.state_in_prompt:
             raise InputError("padded_state_text needs state_in_prompt: there is no text to pad")
         self.action_space.check_robot(self.robot)
-        check_choices("policy", self, {"branch_mode": BRANCH_MODES})
+        check_choices("policy", self, {"branch_mode": BRANCH_MODES, "tokenizer": TOKENIZERS})
+        if not is_asset_id(self.asset_id):
+            raise InputError(f"asset_id must be a name such as org/robot, got {self.asset_id!r}")
+
+
+def check_execute_steps(name: str, steps: int, horizon: int) -> None:
+    """Checks a number of actions that are executed of each chunk.
+
+    Args:
+        name: of the setting, for the message.
+        steps: the number.
+        horizon: actions of a chunk.
+
+    Raises:
+        InputError: a chunk has not as many, or it is none.
+    """
+    if not 1 <= steps <= horizon:
+        raise InputError(f"{name} must be between 1 and the action horizon {horizon}, got {steps}")
+
+
+def is_asset_id(text: str) -> bool:
+    """Whether a name can be that of a folder below assets/, which it must not leave or hide in."""
+    return all(part and not part.startswith(".") for part in text.split("/"))
 
 
 @dataclass(frozen=True)
@@ -248,30 +270,52 @@ def load_spec(folder: Path) -> PolicySpec:
         InputError: there is no such file, or it is of another kind or version.
     """
     path = folder / "config.json"
-    kind = f"{path}: expected a policy folder's config.json"
     try:
-        values = json.loads(path.read_text())
-        version = values.pop("format_version")
-        if version not in (1, 2, FORMAT_VERSION):
-            raise InputError(f"expected format {FORMAT_VERSION}, got {version}")
-        if version == 1:
-            values = _from_version_1(values, folder)
-        if version < FORMAT_VERSION:
-            values = _from_version_2(values)
-        space = values.pop("action_space")
-        action_space = ActionSpace(**space | {"delta_mask": tuple(space["delta_mask"])})
-        model = Pi0Config.from_dict(values.pop("model"))
-        robot = robot_from_dict(values.pop("robot"))
-        return PolicySpec(model=model, robot=robot, action_space=action_space, **values)
+        values = read_object(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a policy folder") from error
+    if "format_version" not in values and (folder / "policy" / "config.json").is_file():
+        raise InputError(f"{folder}: a run folder; its policy is {folder / 'policy'}")
+    try:
+        return _spec(values, folder)
     except KeyError as error:
-        if (folder / "policy" / "config.json").is_file():
-            own = folder / "policy"
-            raise InputError(f"{folder}: a run folder; its policy is {own}") from error
-        raise InputError(f"{kind}, which has {error}") from error
-    except (TypeError, ValueError, AttributeError, OSError) as error:
-        raise InputError(f"{kind}: {error}") from error
+        raise InputError(
+            f"{path}: expected a policy folder's config.json, {error} is missing"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{path}: expected a policy folder's config.json: {error}") from error
+
+
+def _spec(values: dict[str, Any], folder: Path) -> PolicySpec:
+    """The spec that a config.json of any version describes.
+
+    Raises:
+        KeyError, InputError: an entry is missing, unknown or wrong.
+    """
+    version = values.pop("format_version")
+    if version not in (1, 2, FORMAT_VERSION):
+        raise InputError(f"expected format {FORMAT_VERSION}, got {version!r}")
+    if version == FORMAT_VERSION:
+        _check_complete(values)
+    if version == 1:
+        values = _from_version_1(values, folder)
+    if version < FORMAT_VERSION:
+        values = _from_version_2(values)
+    return build("", PolicySpec, values)
+
+
+def _check_complete(values: dict[str, Any]) -> None:
+    """Checks that a file of this version has all entries: a default would be another policy.
+
+    Raises:
+        KeyError: it lacks one.
+    """
+    model = values.get("model")
+    for part, kind, there in (("", PolicySpec, values), ("model.", Pi0Config, model)):
+        names = [entry.name for entry in dataclasses.fields(kind) if entry.name not in _LATER]
+        missing = [name for name in names if isinstance(there, dict) and name not in there]
+        if missing:
+            raise KeyError(f"{part}{missing[0]}")
 
 
 def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -4,10 +4,10 @@ A file holds the fields of `Robot`. Its cameras stand in the order of openpi's: 
 wrist, the right wrist.
 """
 
-import json
 from pathlib import Path
 
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 from pi0_jax.robot import Robot, robot_from_dict
 
 _FOLDER = Path(__file__).parent
@@ -33,9 +33,8 @@ def load_robot(name: str | Path) -> Robot:
         raise InputError(
             f"robot {str(name)!r}: expected {', '.join(robot_names())} or the path of a .json file"
         )
+    values = read_object(path)
     try:
-        return robot_from_dict(json.loads(path.read_text()))
+        return robot_from_dict(values)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: expected the fields of a Robot: {error!r}") from error
+        raise InputError(f"{path}: expected the fields of a Robot: {error}") from error

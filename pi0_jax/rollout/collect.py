@@ -18,8 +18,7 @@ import numpy as np
 
 from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
 from pi0_jax.episode import Episode, Group
-from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import check_robot
+from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.policy.policy import Policy
 
 Report = Callable[[Sequence[Episode]], None]
@@ -198,11 +197,7 @@ def collect(
 
 
 def _check(policy: Policy, plans: Sequence[Plan], execute_steps: int) -> None:
-    horizon = policy.model.config.action_horizon
-    if not 1 <= execute_steps <= horizon:
-        raise InputError(
-            f"execute_steps must be between 1 and the action horizon {horizon}, got {execute_steps}"
-        )
+    check_execute_steps("execute_steps", execute_steps, policy.model.config.action_horizon)
     for task in {plan.task.name: plan.task for plan in plans}.values():
         check_robot(policy.robot, task.robot)
 

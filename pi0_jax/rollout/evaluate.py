@@ -9,7 +9,7 @@ from itertools import groupby
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, check_minima
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_execute_steps
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
@@ -81,13 +81,9 @@ class EvalConfig:
         Raises:
             InputError: it is more than a chunk has.
         """
-        horizon = spec.model.action_horizon
-        if self.execute_steps > horizon:
-            raise InputError(
-                f"eval.execute_steps must be at most {horizon}, the length of the policy's "
-                f"action chunks, got {self.execute_steps}"
-            )
-        return self.execute_steps or spec.execute_steps
+        steps = self.execute_steps or spec.execute_steps
+        check_execute_steps("eval.execute_steps", steps, spec.model.action_horizon)
+        return steps
 
 
 def evaluate_policy(

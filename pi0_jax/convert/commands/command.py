@@ -21,6 +21,7 @@ from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
 from pi0_jax.errors import InputError
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
+from pi0_jax.policy.folder import is_asset_id
 from pi0_jax.robot import Robot
 from pi0_jax.robots import load_robot, robot_names
 
@@ -62,11 +63,6 @@ def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         code, message = 2, str(error)
     except OSError as error:
         code, message = 1, str(error)
-    except RecursionError:
-        code, message = (
-            2,
-            "a JSON file of the source is nested too deeply to be one of a checkpoint",
-        )
     except KeyboardInterrupt:
         # 128 + 2, as a shell reports a program that SIGINT ended.
         code, message = 130, "interrupted; nothing was written"
@@ -275,8 +271,7 @@ def _spread(text: str) -> float:
 
 
 def _asset_id(text: str) -> str:
-    # It becomes a path below assets/, so it must not leave that folder or hide in it.
-    if not all(part and not part.startswith(".") for part in text.split("/")):
+    if not is_asset_id(text):
         raise argparse.ArgumentTypeError(f"expected a name such as org/robot, got {text!r}")
     return text
 

@@ -3,6 +3,7 @@
 * hf://org/name, hf://org/name@revision/sub/folder, and addresses of the hub's pages
 * gs://bucket/path, over https where the bucket is public, as openpi's is; else by gcsfs
 * https://host/path, a file or a folder that the server lists
+* file:///path, which is a path on this machine
 * s3://bucket/path, and whatever else fsspec understands
 """
 
@@ -48,6 +49,8 @@ def local(source: str) -> Path:
     if source.startswith(f"{web.STORAGE}/"):
         source = "gs://" + source.removeprefix(f"{web.STORAGE}/")
     scheme, slashes, path = source.partition("://")
+    if scheme == "file" and slashes:
+        return _from_file(source, path)
     if not slashes:
         if not source:
             raise InputError("SRC is empty; expected a path, gs://... or hf://org/name")
@@ -58,6 +61,18 @@ def local(source: str) -> Path:
         return _from_google(source, path)
     fetch = _from_web if scheme in ("http", "https") else _from_fsspec
     return _file_or_folder(_cached(source, lambda folder: fetch(source, folder)), path)
+
+
+def _from_file(source: str, path: str) -> Path:
+    """The path in file:///path, or in file://localhost/path.
+
+    Raises:
+        InputError: another machine, or a path that does not begin at the root.
+    """
+    host, slash, rest = path.partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise InputError(f"{source}: expected file:///path, or the path without file://")
+    return Path(f"/{unquote(rest)}")
 
 
 def _file_or_folder(found: Path, path: str) -> Path:

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import once
 from pi0_jax.lfs import refuse_pointer
 
 DTYPES = {
@@ -77,7 +78,7 @@ class SafetensorsFile:
                 raise InputError(f"{path}: truncated or no safetensors file ({size} bytes)")
             raw = file.read(length)
         try:
-            header = json.loads(raw, object_pairs_hook=_once)
+            header = json.loads(raw, object_pairs_hook=once)
             self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
             self.entries = {key: _entry(path, 8 + length, value) for key, value in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -198,14 +199,6 @@ def open_all(paths: Iterable[Path]) -> tuple[dict[str, Entry], dict[str, str]]:
         entries |= shard.entries
         metadata |= shard.metadata
     return entries, metadata
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, unless a name is in it twice, of which Python would keep the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
-    return found
 
 
 def _entry(path: Path, base: int, value: dict[str, Any]) -> Entry:

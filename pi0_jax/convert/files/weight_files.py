@@ -4,16 +4,14 @@ A set is one file, the shards that an index lists, or shards that are complete b
 Which of two sets a library loads depends on the library, so the user has to say it.
 """
 
-import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from pi0_jax.convert.files.known_files import ADAPTER_FILES, may_hold_weights
-from pi0_jax.errors import InputError, first_line
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 
 _INDEX = ".index.json"
 # model-00002-of-00003.safetensors
@@ -111,13 +109,14 @@ def _only(sets: list[WeightSet], path: Path) -> list[Path]:
 
 
 def _indexed(index: Path) -> WeightSet:
-    refuse_pointer(index)
-    try:
-        weight_map: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{index}: expected an index with a weight_map: {first_line(error)}"
-        raise InputError(message) from error
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index}: weight_map is {weight_map!r:.40}, expected an object of files")
+    for key, name in weight_map.items():
+        # A shard lies beside its index.
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise InputError(f"{index}: weight_map.{key} is {name!r:.40}, expected a file's name")
+    names = sorted({*weight_map.values()})
     there = [name for name in names if (index.parent / name).is_file()]
     missing = [name for name in names if name not in there]
     return WeightSet(index, [index.parent / name for name in there], missing)

@@ -88,6 +88,7 @@ class TorchLayout:
             says; None if it fixes none.
         lm_head: key of the output word table. It is tied to the token embedding, and is read
             where the embedding is absent. None if the layout has none.
+        tied: whether every version of the library ties the two, so that they hold the same values.
     """
 
     name: str
@@ -101,6 +102,7 @@ class TorchLayout:
     unused: dict[str, str]
     query_heads: int | None = None
     lm_head: str | None = None
+    tied: bool = True
 
     def key(self, tensor: Tensor, layer: int = 0) -> str:
         """The PyTorch name of a tensor."""
@@ -141,6 +143,8 @@ def _layout(
         # openpi and lerobot both reshape the attention's output to 8 heads, as a literal.
         query_heads=None if family == "transformers" else 8,
         lm_head=f"{root}.paligemma.{lm_head}.weight",
+        # lerobot unties them from 0.5 on, under the names of 0.4.
+        tied=(family, vlm) != ("lerobot", ""),
     )
 
 

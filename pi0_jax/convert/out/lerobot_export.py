@@ -9,7 +9,7 @@ import numpy as np
 from pi0_jax.convert.files.safetensors_file import write_small
 from pi0_jax.convert.settings import lerobot_processors as names
 from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, VARIANTS
-from pi0_jax.convert.settings.lerobot_features import ACTION, STATE
+from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, is_placeholder
 from pi0_jax.convert.settings.lerobot_relative import Relative, settings_for
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
@@ -22,12 +22,18 @@ def check(spec: PolicySpec) -> None:
     """Checks that lerobot has such a policy.
 
     Raises:
-        InputError: a pi0.5 without its state in the prompt.
+        InputError: a pi0.5 without its state in the prompt, or a camera with the name of one that
+            is not there.
     """
     if spec.model.pi05 and not spec.state_in_prompt:
         raise InputError(
             "--layout lerobot: this pi0.5 reads no state, and every pi0.5 of lerobot reads it as "
             "text; use --layout openpi"
+        )
+    if empty := [name for name in spec.robot.cameras if is_placeholder(name)]:
+        raise InputError(
+            f"--layout lerobot: the robot has a camera {empty[0]!r}, as lerobot calls one that is "
+            "not there; give it another name in config.json of a copy"
         )
 
 

@@ -1,9 +1,10 @@
 """Checks every setting of a foreign file: it is read, harmless for a stated reason, or an error."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pi0_jax.convert.settings.kinds import Kind, misfits
 from pi0_jax.errors import InputError
 
 
@@ -12,12 +13,14 @@ class Known:
     """What is known of the settings of one kind of file.
 
     Attributes:
-        read: names of settings that the caller reads.
+        read: setting that the caller reads to the kind of its values.
+        needed: settings that have to be there.
         fixed: setting to the values that mean what pi0_jax computes; any other is an error.
         harmless: setting to the reason why it changes nothing that a converted policy does.
     """
 
-    read: frozenset[str] = frozenset()
+    read: Mapping[str, Kind] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     harmless: Mapping[str, str] = field(default_factory=dict)
 
@@ -30,7 +33,8 @@ def problems(values: Mapping[str, Any], known: Known, part: str = "") -> list[st
         known: what is known of them.
         part: where in the file they stand, as a prefix such as "dit_config.".
     """
-    found = []
+    found = [f"{part}{name} is missing" for name in known.needed if values.get(name) is None]
+    found += misfits(values, known.read, part)
     for name, value in values.items():
         allowed = known.fixed.get(name)
         if allowed is not None and not any(_same(value, each) for each in allowed):
@@ -38,15 +42,6 @@ def problems(values: Mapping[str, Any], known: Known, part: str = "") -> list[st
         elif allowed is None and name not in known.read and name not in known.harmless:
             found.append(f"{part}{name} ({value!r:.40}) is unknown")
     return found
-
-
-def not_whole(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Settings that should be whole numbers above 0 and are none; one that is null is not set."""
-    return [
-        f"{name} is {value!r}, expected a whole number above 0"
-        for name in names
-        if (value := values.get(name)) is not None and (type(value) is not int or value < 1)
-    ]
 
 
 def fail(where: object, found: list[str]) -> None:

@@ -7,9 +7,20 @@ from typing import Any
 from pi0_jax.convert.settings import lerobot_processors
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, steps_note
-from pi0_jax.convert.settings.known_settings import Known, fail, not_whole, problems
+from pi0_jax.convert.settings.kinds import (
+    BOOL,
+    COUNT,
+    OBJECT,
+    OF_OBJECTS,
+    OF_TEXTS,
+    SIDES,
+    TEXT,
+    TEXTS,
+    WHOLE,
+)
+from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.convert.settings.lerobot_features import Features, read_features
-from pi0_jax.convert.settings.lerobot_processors import Processors
+from pi0_jax.convert.settings.lerobot_processors import STATE_TEXT, Processors
 from pi0_jax.convert.settings.lerobot_relative import Relative, mask_of
 from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace
 from pi0_jax.errors import InputError
@@ -19,34 +30,32 @@ _HUB = "only the hub reads it"
 _SPEED = "how fast or where it is computed, not what"
 _SIZES = "the tensors have the sizes"
 CONFIG = Known(
-    read=frozenset(
-        {
-            "type",
-            "input_features",
-            "output_features",
-            "normalization_mapping",
-            "chunk_size",
-            "n_action_steps",
-            "max_state_dim",
-            "max_action_dim",
-            "image_resolution",
-            "resize_imgs_with_padding",
-            "tokenizer_max_length",
-            "proj_width",
-            "num_inference_steps",
-            "num_steps",
-            "use_relative_actions",
-            "relative_exclude_joints",
-            "action_feature_names",
-            "adapt_to_pi_aloha",
-            "use_delta_joint_actions_aloha",
-            "rtc_config",
-        }
-    ),
+    read={
+        "type": TEXT,
+        "input_features": OF_OBJECTS,
+        "output_features": OF_OBJECTS,
+        "normalization_mapping": OF_TEXTS,
+        "chunk_size": WHOLE,
+        "n_action_steps": WHOLE,
+        "max_state_dim": WHOLE,
+        "max_action_dim": WHOLE,
+        "empty_cameras": COUNT,
+        "image_resolution": SIDES,
+        "resize_imgs_with_padding": SIDES,
+        "tokenizer_max_length": WHOLE,
+        "proj_width": WHOLE,
+        "num_inference_steps": WHOLE,
+        "num_steps": WHOLE,
+        "use_relative_actions": BOOL,
+        "relative_exclude_joints": TEXTS,
+        "action_feature_names": TEXTS,
+        "adapt_to_pi_aloha": BOOL,
+        "use_delta_joint_actions_aloha": BOOL,
+        "rtc_config": OBJECT,
+    },
     # Frames per observation, and what every pi0 computes.
     fixed={"n_obs_steps": (1,)} | {key: (value,) for key, value in NETWORK.items()},
     harmless={
-        "empty_cameras": "stands for cameras that are masked, and they cost nothing here",
         "paligemma_variant": _SIZES,
         "action_expert_variant": _SIZES,
         "dtype": "the tensors have a dtype",
@@ -78,12 +87,9 @@ CONFIG = Known(
         "scheduler_decay_lr": _TRAINING,
     },
 )
-_WHOLE = (
-    *("chunk_size", "n_action_steps", "max_state_dim", "max_action_dim", "proj_width"),
-    *("tokenizer_max_length", "num_inference_steps", "num_steps"),
-)
 # pi0 by z-scores, pi0.5 by quantiles, where a config.json does not say.
 _DEFAULT_MODE = {False: "MEAN_STD", True: "QUANTILES"}
+_STATE_DIM = 32  # lerobot's max_state_dim where a config.json does not say
 _TWO_ARMS = (*[True] * 6, False) * 2  # ALOHA: the six joints of each arm, not its gripper
 
 
@@ -99,7 +105,7 @@ def read(values: dict[str, Any], path: Path) -> TorchConfig:
             implement, or processors that contradict it.
     """
     pi05 = _is_pi05(values, path)
-    fail(path, problems(values, CONFIG) + _values_of(values))
+    fail(path, problems(values, CONFIG) or _not_carried(values))
     processors = lerobot_processors.read(path.parent, pi05=pi05)
     rename = processors.rename if processors else {}
     features = read_features(values, rename, path)
@@ -128,7 +134,7 @@ def read(values: dict[str, Any], path: Path) -> TorchConfig:
         state_in_prompt=True if pi05 else None,
         padded_state_text=_padded_state_text(values, processors) if pi05 else None,
         action_space=_action_space(values, processors, features, path),
-        notes=_notes(values, processors),
+        notes=_notes(values, processors) + features.notes,
     )
 
 
@@ -144,20 +150,19 @@ def _is_pi05(values: Mapping[str, Any], path: Path) -> bool:
     return kind == "pi05"
 
 
-def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Problems of settings that are read but cannot be carried."""
-    found = not_whole(values, _WHOLE)
+def _not_carried(values: Mapping[str, Any]) -> list[str]:
+    """Problems of settings that are read, and that a policy folder has no place for."""
+    found = []
     rtc = values.get("rtc_config")
-    if rtc and rtc.get("enabled", True):
+    if rtc and rtc.get("enabled", True) is not False:
         found.append("rtc_config is enabled, pi0_jax executes chunks without real-time chunking")
     for name in ("image_resolution", "resize_imgs_with_padding"):
         sides = values.get(name)
-        if sides is None:
-            continue
-        if not isinstance(sides, list) or len(sides) != 2:
-            found.append(f"{name} is {sides!r}, expected [height, width]")
-        elif sides[0] != sides[1]:
+        if sides and sides[0] != sides[1]:
             found.append(f"{name} is {sides}, images of pi0 are square")
+    visual = (values.get("normalization_mapping") or {}).get("VISUAL", "IDENTITY")
+    if visual != "IDENTITY":
+        found.append(f"normalization_mapping.VISUAL is {visual}, pi0 does not normalise images")
     return found
 
 
@@ -167,7 +172,7 @@ def _mapping(values: Mapping[str, Any], pi05: bool) -> dict[str, str]:
     stated = values.get("normalization_mapping")
     if stated is None:
         return {"VISUAL": "IDENTITY", "STATE": default, "ACTION": default}
-    return {str(kind): str(mode) for kind, mode in stated.items()}
+    return dict(stated)
 
 
 def _check_agree(
@@ -185,6 +190,9 @@ def _check_agree(
         found.append(
             f"the tokenizer pads to {processors.prompt_length}, tokenizer_max_length is {length}"
         )
+    width, text_width = values.get("max_state_dim", _STATE_DIM), processors.state_text_width
+    if text_width is not None and text_width != width:
+        found.append(f"{STATE_TEXT}.max_state_dim is {text_width}, max_state_dim is {width}")
     stated = _stated_relative(values)
     acting = processors.relative or Relative()
     if stated is not None and (stated.enabled or acting.enabled) and stated != acting:
@@ -202,7 +210,7 @@ def _stated_relative(values: Mapping[str, Any]) -> Relative | None:
         return None
     names = values.get("action_feature_names")
     return Relative(
-        enabled=bool(values["use_relative_actions"]),
+        enabled=bool(values["use_relative_actions"]),  # null is off
         exclude=tuple(values.get("relative_exclude_joints", ("gripper",)) or ()),
         names=None if names is None else tuple(names),
     )

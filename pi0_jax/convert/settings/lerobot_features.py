@@ -1,17 +1,21 @@
 """Features of a lerobot policy: its cameras, and the widths of its state and actions."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pi0_jax.convert.settings.kinds import SHAPE, TEXT
+from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
 
 STATE, ACTION = "observation.state", "action"
 # What comes before a camera's name; the longest that fits is cut off.
 _FIXED = ("observation.images.", "observation.image.", "observation.")
 # A placeholder for a camera that the robot lacks; here such a camera is absent.
-_EMPTY = "empty_camera"
+_EMPTY = re.compile(r"(.*\.)?empty_camera_(?P<number>\d+)")
+_FEATURE = Known(read={"type": TEXT, "shape": SHAPE}, needed=("type", "shape"))
 TYPES = ("VISUAL", "STATE", "ACTION", "ENV", "REWARD", "LANGUAGE")
 
 
@@ -23,11 +27,13 @@ class Features:
         cameras: names in order.
         state: declared width of the raw state; None if not declared.
         action: declared width of the raw action; None if not declared.
+        notes: what the user should know, one text each.
     """
 
     cameras: tuple[str, ...]
     state: int | None
     action: int | None
+    notes: tuple[str, ...] = ()
 
 
 def read_features(values: Mapping[str, Any], rename: Mapping[str, str], path: Path) -> Features:
@@ -46,13 +52,18 @@ def read_features(values: Mapping[str, Any], rename: Mapping[str, str], path: Pa
             renamed feature that the policy does not read.
     """
     inputs, outputs = values.get("input_features") or {}, values.get("output_features") or {}
+    for part, features in (("input_features", inputs), ("output_features", outputs)):
+        for name, feature in features.items():
+            fail(path, problems(feature, _FEATURE, f"{part}.{name}."))
     for name, feature in (inputs | outputs).items():
         if feature["type"] not in TYPES:
             raise InputError(f"{path}: feature {name} of unknown type {feature['type']!r}")
         if feature["type"] == "VISUAL" and 3 not in feature["shape"]:
             raise InputError(f"{path}: {name} of shape {feature['shape']} is no colour image")
     visual = [name for name, feature in inputs.items() if feature["type"] == "VISUAL"]
-    visual = [name for name in visual if not name.rpartition(".")[2].startswith(_EMPTY)]
+    empty = [name for name in visual if is_placeholder(name)]
+    visual = [name for name in visual if name not in empty]
+    _check_rename(rename, visual, path)
     cameras = tuple(camera_name(_robots(name, rename, path)) for name in visual)
     # Without any feature (old files, or not filled in) nothing is declared.
     if inputs and not cameras:
@@ -62,14 +73,54 @@ def read_features(values: Mapping[str, Any], rename: Mapping[str, str], path: Pa
         )
     if len(set(cameras)) < len(cameras):
         raise InputError(f"{path}: {', '.join(visual)} are cameras of the same name; rename one")
-    strange = [new for new in rename.values() if new not in (*visual, STATE)]
-    strange = [new for new in strange if not new.rpartition(".")[2].startswith(_EMPTY)]
-    if strange:
+    return Features(
+        cameras,
+        _width(inputs, STATE, "STATE", path),
+        _action(outputs, path),
+        _empty_note(empty, values.get("empty_cameras") or 0),
+    )
+
+
+def is_placeholder(camera: str) -> bool:
+    """Whether lerobot gives this name to a camera that is not there: empty_camera_0, and so on."""
+    return _EMPTY.fullmatch(camera) is not None
+
+
+def _empty_note(empty: Sequence[str], count: int) -> tuple[str, ...]:
+    """Says it where a camera has a placeholder's name and `empty_cameras` does not count it."""
+    more = [name for name in empty if int(name.rpartition("_")[2]) >= count]
+    if not more:
+        return ()
+    return (
+        f"{', '.join(more)}: taken for cameras that are not there, as lerobot names them, though "
+        f"empty_cameras is {count}; if the robot has them, name all its cameras: --cameras A,B",
+    )
+
+
+def _check_rename(rename: Mapping[str, str], visual: Sequence[str], path: Path) -> None:
+    """Checks that a renamed observation becomes one that the policy reads, of the same type.
+
+    Raises:
+        InputError: it does not.
+    """
+    if strange := [new for new in rename.values() if new not in (*visual, STATE)]:
         raise InputError(
             f"{path}: observations are renamed to {', '.join(strange)}, which the policy does not "
             "read"
         )
-    return Features(cameras, _width(inputs, STATE, "STATE", path), _action(outputs, path))
+    for old, new in rename.items():
+        if (old == STATE and new != STATE) or (new == STATE and _is_image(old, visual)):
+            raise InputError(
+                f"{path.parent}: rename_map makes {new} of {old}; a state is no camera, take this "
+                "out in a copy"
+            )
+    states = [old for old, new in rename.items() if new == STATE]
+    if len(states) > 1:
+        raise InputError(f"{path}: {', '.join(states)} are all renamed to {STATE}")
+
+
+def _is_image(name: str, visual: Sequence[str]) -> bool:
+    return name in visual or name.startswith(("observation.image.", "observation.images."))
 
 
 def camera_name(feature: str) -> str:
@@ -106,4 +157,4 @@ def _width(features: Mapping[str, Any], name: str, kind: str, path: Path) -> int
     # A vector: "shape": [width]
     if feature["type"] != kind or len(feature["shape"]) != 1:
         raise InputError(f"{path}: expected {name} to be a {kind} vector, found {feature}")
-    return int(feature["shape"][0])
+    return feature["shape"][0]

@@ -4,7 +4,6 @@ They, and not config.json, are what lerobot runs. Every step and each of its set
 known value, is known to be harmless, or is an error; so is the order of the steps where it matters.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,23 @@ import numpy as np
 
 from pi0_jax.convert.files import safetensors_file
 from pi0_jax.convert.settings.declared import StoredStats
+from pi0_jax.convert.settings.kinds import (
+    BOOL,
+    NUMBER,
+    OBJECT,
+    OBJECTS,
+    OF_OBJECTS,
+    OF_TEXTS,
+    TEXT,
+    TEXTS,
+    WHOLE,
+)
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, TYPES
 from pi0_jax.convert.settings.lerobot_relative import Relative
 from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.json_file import read_object
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "device_processor"
@@ -31,29 +41,34 @@ RELATIVE, ABSOLUTE = "relative_actions_processor", "absolute_actions_processor"
 _OTHER_NAMES = {"delta_actions_processor": RELATIVE}
 
 _NORMALIZE = Known(
-    read=frozenset({"features", "norm_map", "eps", "normalize_observation_keys"}),
+    read={
+        "features": OF_OBJECTS,
+        "norm_map": OF_TEXTS,
+        "eps": NUMBER,
+        "normalize_observation_keys": TEXTS,
+    },
+    needed=("features", "norm_map"),
     harmless={"device": "where it is computed", "dtype": "of the statistics"},
 )
 _STEPS: dict[str, Known] = {
-    RENAME: Known(read=frozenset({"rename_map"})),
+    RENAME: Known(read={"rename_map": OF_TEXTS}),
     BATCH: Known(),
     # A cast to two bytes would round images and states.
     DEVICE: Known(
         fixed={"float_dtype": (None, "float32")}, harmless={"device": "where it is computed"}
     ),
     NEW_LINE: Known(),
-    STATE_TEXT: Known(
-        fixed={"task_key": ("task",)}, harmless={"max_state_dim": "read from config.json"}
-    ),
+    STATE_TEXT: Known(read={"max_state_dim": WHOLE}, fixed={"task_key": ("task",)}),
     TOKENIZER: Known(
-        read=frozenset({"max_length", "tokenizer_name"}),
+        read={"max_length": WHOLE, "tokenizer_name": TEXT},
+        needed=("max_length",),
         fixed={"task_key": ("task",), "padding_side": ("right",), "padding": ("max_length",)},
         harmless={"truncation": "a prompt that is too long is an error here"},
     ),
     NORMALIZER: _NORMALIZE,
     UNNORMALIZER: _NORMALIZE,
-    RELATIVE: Known(read=frozenset({"enabled", "exclude_joints", "action_names"})),
-    ABSOLUTE: Known(read=frozenset({"enabled"})),
+    RELATIVE: Known(read={"enabled": BOOL, "exclude_joints": TEXTS, "action_names": TEXTS}),
+    ABSOLUTE: Known(read={"enabled": BOOL}),
 }
 _PRE = {False: (NEW_LINE, TOKENIZER, NORMALIZER), True: (NORMALIZER, STATE_TEXT, TOKENIZER)}
 """Whether it is a pi0.5 -> the steps that its preprocessor must have, in this order."""
@@ -61,6 +76,10 @@ _PRE = {False: (NEW_LINE, TOKENIZER, NORMALIZER), True: (NORMALIZER, STATE_TEXT,
 # A larger one would show in what is normalised: ours is 1e-6, as openpi's.
 _LARGEST_EPS = 1e-6
 _MODES = ("STATE", "ACTION", "VISUAL")
+
+_FILE = Known(read={"name": TEXT, "steps": OBJECTS}, needed=("steps",))
+_STEP = Known(read={"registry_name": TEXT, "config": OBJECT})
+_STEP_WITH_STATE = Known(read={**_STEP.read, "state_file": TEXT})
 
 Step = dict[str, Any]
 Steps = dict[str, Step]
@@ -75,6 +94,8 @@ class Processors:
         statistics: of the raw state and of the actions; None if the files name none.
         rename: what the robot calls an observation to what the policy calls it.
         prompt_length: prompt tokens, padding included.
+        state_text_width: width to which lerobot 0.4 pads a state before it becomes text; None if
+            the files do not say.
         relative: relative actions; None before lerobot 0.5.1.
     """
 
@@ -82,6 +103,7 @@ class Processors:
     statistics: StoredStats | None
     rename: Mapping[str, str]
     prompt_length: int
+    state_text_width: int | None
     relative: Relative | None
 
 
@@ -99,57 +121,54 @@ def read(folder: Path, *, pi05: bool) -> Processors | None:
     paths = folder / PREPROCESSOR, folder / POSTPROCESSOR
     if not any(path.is_file() for path in paths):
         return None
-    try:
-        pre, post = _steps(paths[0]), _steps(paths[1])
-        _in_order(pre, (RENAME, *_PRE[pi05]), _PRE[pi05], paths[0])
-        _in_order(pre, (RELATIVE, NORMALIZER), (), paths[0])
-        _in_order(post, (UNNORMALIZER, ABSOLUTE), (UNNORMALIZER,), paths[1])
-        other = STATE_TEXT if not pi05 else NEW_LINE
-        if other in pre:
-            raise InputError(f"{paths[0]}: {other} is no step of a {'pi0.5' if pi05 else 'pi0'}")
-        for steps, path in zip((pre, post), paths, strict=True):
-            for name in {NORMALIZER, UNNORMALIZER} & steps.keys():
-                fail(path, _unlike(steps[name]["config"], name))
-        return Processors(
-            modes={
-                name: _modes(step["config"])
-                for name, step in (
-                    (NORMALIZER, pre[NORMALIZER]),
-                    (UNNORMALIZER, post[UNNORMALIZER]),
-                )
-            },
-            statistics=_statistics(folder, pre[NORMALIZER], post[UNNORMALIZER]),
-            rename=pre.get(RENAME, {}).get("config", {}).get("rename_map", {}),
-            prompt_length=_prompt_length(pre[TOKENIZER]["config"], paths[0]),
-            relative=_relative(pre, post, folder),
-        )
-    except InputError:
-        raise  # it is a ValueError, and says what is wrong
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder}: cannot read its processors: {error!r}") from error
+    pre, post = _steps(paths[0]), _steps(paths[1])
+    _in_order(pre, (RENAME, *_PRE[pi05]), _PRE[pi05], paths[0])
+    _in_order(pre, (RELATIVE, NORMALIZER), (), paths[0])
+    _in_order(post, (UNNORMALIZER, ABSOLUTE), (UNNORMALIZER,), paths[1])
+    other = STATE_TEXT if not pi05 else NEW_LINE
+    if other in pre:
+        raise InputError(f"{paths[0]}: {other} is no step of a {'pi0.5' if pi05 else 'pi0'}")
+    for steps, path in zip((pre, post), paths, strict=True):
+        for name in {NORMALIZER, UNNORMALIZER} & steps.keys():
+            fail(path, _unlike(steps[name]["config"], name))
+    both = {NORMALIZER: pre[NORMALIZER], UNNORMALIZER: post[UNNORMALIZER]}
+    return Processors(
+        modes={name: _modes(step["config"]) for name, step in both.items()},
+        statistics=_statistics(folder, *both.values()),
+        rename=_settings(pre, RENAME).get("rename_map") or {},
+        prompt_length=_prompt_length(pre[TOKENIZER]["config"], paths[0]),
+        state_text_width=_settings(pre, STATE_TEXT).get("max_state_dim"),
+        relative=_relative(pre, post, folder),
+    )
+
+
+def _settings(steps: Steps, name: str) -> Mapping[str, Any]:
+    """Settings of a step; empty if there is no such step."""
+    return steps[name]["config"] if name in steps else {}
 
 
 def _steps(path: Path) -> Steps:
     """Name of a step to the step, in order, with every setting checked."""
     if not path.is_file():
         raise InputError(f"{path}: no such file, though the other processor is there")
-    refuse_pointer(path)
-    values = json.loads(path.read_text())
+    values = read_object(path)
+    fail(path, problems(values, _FILE))
     found: Steps = {}
-    wrong = problems(values, Known(read=frozenset({"name", "steps"})))
-    for step in values["steps"]:
-        name = step.get("registry_name", step.get("class", "a step without a name"))
-        name = _OTHER_NAMES.get(name, name)
+    wrong = []
+    for place, step in enumerate(values["steps"]):
+        name = step.get("registry_name", step.get("class", f"number {place}"))
+        name = _OTHER_NAMES.get(str(name), str(name))
         if name not in _STEPS:
             wrong.append(f"step {name} is unknown")
             continue
         if name in found:
             wrong.append(f"step {name} is there twice")
-        has_state = frozenset({"state_file"} if name in (NORMALIZER, UNNORMALIZER) else ())
-        known = Known(read=frozenset({"registry_name", "config"}) | has_state)
+        known = _STEP_WITH_STATE if name in (NORMALIZER, UNNORMALIZER) else _STEP
         wrong += problems(step, known, f"{name}.")
-        wrong += problems(step.get("config", {}), _STEPS[name], f"{name}.")
-        found[name] = {"config": {}} | step
+        settings = step.get("config") or {}
+        if isinstance(settings, dict):
+            wrong += problems(settings, _STEPS[name], f"{name}.")
+        found[name] = step | {"config": settings}
     fail(path, wrong)
     return found
 
@@ -173,7 +192,7 @@ def _unlike(settings: Mapping[str, Any], name: str) -> list[str]:
         for kind in settings["norm_map"]
         if kind not in TYPES
     ]
-    if not 0 <= settings.get("eps", 0.0) <= _LARGEST_EPS:
+    if not 0 <= (settings.get("eps") or 0.0) <= _LARGEST_EPS:
         found.append(f"{name}.eps is {settings['eps']}, expected at most {_LARGEST_EPS}")
     if _modes(settings)["VISUAL"] != "IDENTITY":
         found.append(f"{name} normalises images, which pi0 does not")
@@ -200,19 +219,12 @@ def _prompt_length(settings: Mapping[str, Any], path: Path) -> int:
     # All tokenizers of PaliGemma are one; users keep copies of the gated one.
     if "paligemma" not in str(name).lower():
         raise InputError(f"{path}: expected PaliGemma's tokenizer, found {name!r}")
-    return int(settings["max_length"])
+    return settings["max_length"]
 
 
 def _relative(pre: Steps, post: Steps, folder: Path) -> Relative | None:
-    settings = pre.get(RELATIVE, {}).get("config", {})
-    back = post.get(ABSOLUTE, {}).get("config", {})
-    enabled = settings.get("enabled", False), back.get("enabled", False)
-    lists = settings.get("exclude_joints") or [], settings.get("action_names") or []
-    if not all(isinstance(x, bool) for x in enabled) or not all(isinstance(x, list) for x in lists):
-        raise InputError(
-            f"{folder}: {RELATIVE}: expected enabled as true or false, exclude_joints and "
-            f"action_names as lists, got {settings} and {back}"
-        )
+    settings, back = _settings(pre, RELATIVE), _settings(post, ABSOLUTE)
+    enabled = bool(settings.get("enabled")), bool(back.get("enabled"))  # null is off
     if enabled[0] != enabled[1]:
         raise InputError(
             f"{folder}: {RELATIVE} is {'on' if enabled[0] else 'off'} before the network and "

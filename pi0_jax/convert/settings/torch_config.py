@@ -3,23 +3,27 @@
 Every key is read, has a known value, is known to be harmless, or is an error.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pi0_jax.convert.settings import lerobot_config, transformers_config
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.settings.known_settings import Known, fail, not_whole, problems
+from pi0_jax.convert.settings.kinds import BOOL, WHOLE
+from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.convert.settings.transformers_pictures import check_pictures
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.json_file import read_object
 from pi0_jax.model.config import Pi0Config
 
 _BY_TENSORS = "the tensors have the sizes"
 _OPENPI = Known(
-    read=frozenset(
-        {"action_dim", "action_horizon", "max_token_len", "pi05", "discrete_state_input"}
-    ),
+    read={
+        "action_dim": WHOLE,
+        "action_horizon": WHOLE,
+        "max_token_len": WHOLE,
+        "pi05": BOOL,
+        "discrete_state_input": BOOL,
+    },
     # Of RLinf's bare layout: an input of point clouds.
     fixed={"pcd": (False,)},
     harmless={
@@ -42,20 +46,14 @@ def read_config(folder: Path) -> TorchConfig:
     path = folder / "config.json"
     if not path.is_file():
         return TorchConfig()
-    refuse_pointer(path)
-    try:
-        values = json.loads(path.read_text())
-        # transformers and lerobot each write a key that the others lack.
-        if "vlm_config" in values or "dit_config" in values:
-            check_pictures(folder)
-            return transformers_config.read(values, path)
-        if "input_features" in values or "type" in values:
-            return lerobot_config.read(values, path)
-        return _openpi(values, path)
-    except InputError:
-        raise  # it is a ValueError, and says what is wrong
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path}: cannot read this config: {error!r}") from error
+    values = read_object(path)
+    # transformers and lerobot each write a key that the others lack.
+    if "vlm_config" in values or "dit_config" in values:
+        check_pictures(folder)
+        return transformers_config.read(values, path)
+    if "input_features" in values or "type" in values:
+        return lerobot_config.read(values, path)
+    return _openpi(values, path)
 
 
 def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:
@@ -97,20 +95,11 @@ def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:
         raise InputError(f"{path}: config.json and tensors disagree: {'; '.join(wrong)}")
 
 
-def _not_bool(values: dict[str, Any]) -> list[str]:
-    return [
-        f"{name} is {values[name]!r}, expected true or false"
-        for name in ("pi05", "discrete_state_input")
-        if not isinstance(values.get(name), bool | None)
-    ]
-
-
 def _openpi(values: dict[str, Any], path: Path) -> TorchConfig:
-    whole = not_whole(values, ("action_dim", "action_horizon", "max_token_len"))
-    fail(path, problems(values, _OPENPI) + whole + _not_bool(values))
-    sizes = {"action_dim": ("action_dim", values["action_dim"])} if "action_dim" in values else {}
+    fail(path, problems(values, _OPENPI))
+    width = values.get("action_dim")
     return TorchConfig(
-        sizes=sizes,
+        sizes={} if width is None else {"action_dim": ("action_dim", width)},
         action_horizon=values.get("action_horizon"),
         prompt_length=values.get("max_token_len"),
         # openpi's own names, which our exports write; its train_pytorch.py does not.

@@ -7,6 +7,7 @@ from typing import Any
 from pi0_jax.convert.keys.heads import DeclaredHeads
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, steps_note
+from pi0_jax.convert.settings.kinds import OBJECT, WHOLE
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
 
@@ -47,21 +48,19 @@ _EVERYWHERE = dict.fromkeys(
     "attn_implementation": "how fast, not what",
 }
 _TOP = Known(
-    read=frozenset(
-        {
-            "vlm_config",
-            "dit_config",
-            "chunk_size",
-            "max_state_dim",
-            "max_action_dim",
-            "num_inference_steps",
-        }
-    ),
+    read={
+        "vlm_config": OBJECT,
+        "dit_config": OBJECT,
+        "chunk_size": WHOLE,
+        "max_state_dim": WHOLE,
+        "max_action_dim": WHOLE,
+        "num_inference_steps": WHOLE,
+    },
     fixed={key: (value,) for key, value in NETWORK.items()},
     harmless=_EVERYWHERE | {"loss_reduction": _TRAINING},
 )
 _PALIGEMMA = Known(
-    read=frozenset({"text_config", "vision_config"}),
+    read={"text_config": OBJECT, "vision_config": OBJECT},
     harmless=_EVERYWHERE
     | {
         # Written beside those of the parts, and not always after the sizes.
@@ -71,18 +70,16 @@ _PALIGEMMA = Known(
     },
 )
 _DECODER = Known(
-    read=frozenset(
-        {
-            "head_dim",
-            "hidden_size",
-            "intermediate_size",
-            "num_attention_heads",
-            "num_hidden_layers",
-            "num_key_value_heads",
-            "rope_parameters",
-            "vocab_size",
-        }
-    ),
+    read={
+        "head_dim": WHOLE,
+        "hidden_size": WHOLE,
+        "intermediate_size": WHOLE,
+        "num_attention_heads": WHOLE,
+        "num_hidden_layers": WHOLE,
+        "num_key_value_heads": WHOLE,
+        "rope_parameters": OBJECT,
+        "vocab_size": WHOLE,
+    },
     fixed={
         "hidden_act": ("gelu_pytorch_tanh",),
         "hidden_activation": ("gelu_pytorch_tanh", None),
@@ -100,16 +97,14 @@ _DECODER = Known(
     },
 )
 _TOWER = Known(
-    read=frozenset(
-        {
-            "hidden_size",
-            "image_size",
-            "intermediate_size",
-            "num_attention_heads",
-            "num_hidden_layers",
-            "patch_size",
-        }
-    ),
+    read={
+        "hidden_size": WHOLE,
+        "image_size": WHOLE,
+        "intermediate_size": WHOLE,
+        "num_attention_heads": WHOLE,
+        "num_hidden_layers": WHOLE,
+        "patch_size": WHOLE,
+    },
     fixed={
         "hidden_act": ("gelu_pytorch_tanh",),
         "layer_norm_eps": (1e-6,),
@@ -146,13 +141,14 @@ def read(values: dict[str, Any], path: Path) -> TorchConfig:
             f"{path}: a model of type {kind!r}; of transformers' models only pi0 is known here "
             "(the library has no pi0.5)"
         )
-    vlm, expert = values.get("vlm_config", {}), values.get("dit_config", {})
-    text, tower = vlm.get("text_config", {}), vlm.get("vision_config", {})
+    # A part is looked into once it is known to be an object.
+    fail(path, problems(values, _TOP))
+    vlm, expert = values.get("vlm_config") or {}, values.get("dit_config") or {}
+    fail(path, problems(vlm, _PALIGEMMA, "vlm_config."))
+    text, tower = vlm.get("text_config") or {}, vlm.get("vision_config") or {}
     fail(
         path,
         [
-            *problems(values, _TOP),
-            *problems(vlm, _PALIGEMMA, "vlm_config."),
             *_decoder_problems(text, "vlm_config.text_config."),
             *_decoder_problems(expert, "dit_config."),
             *problems(tower, _TOWER, "vlm_config.vision_config."),
@@ -171,7 +167,7 @@ def read(values: dict[str, Any], path: Path) -> TorchConfig:
     }
     return TorchConfig(
         heads=heads,
-        depths={axis: size for axis, size in layers.items() if size},
+        depths={axis: size for axis, size in layers.items() if size is not None},
         sizes=_sizes(values, text, expert, tower),
         pi05=False,
         action_horizon=values.get("chunk_size"),
@@ -181,11 +177,10 @@ def read(values: dict[str, Any], path: Path) -> TorchConfig:
 
 
 def _decoder_problems(values: Mapping[str, Any], part: str) -> list[str]:
-    rope = values.get("rope_parameters") or {}
-    return [
-        *problems(values, _DECODER, part),
-        *problems(rope, _ROPE, f"{part}rope_parameters."),
-    ]
+    found, rope = problems(values, _DECODER, part), values.get("rope_parameters")
+    if isinstance(rope, dict):
+        found += problems(rope, _ROPE, f"{part}rope_parameters.")
+    return found
 
 
 def _unlike(text: Mapping[str, Any], expert: Mapping[str, Any]) -> list[str]:

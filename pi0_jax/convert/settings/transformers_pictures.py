@@ -1,11 +1,11 @@
 """How transformers turns pictures into numbers, where its files say so: as pi0, or an error."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 
 _FILES = ("preprocessor_config.json", "processor_config.json")
 # x / 255 · 2 - 1. Sizes and padding are those of the network; pi0_jax resizes as openpi does.
@@ -36,10 +36,9 @@ def check_pictures(folder: Path) -> None:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The settings that change a pixel; all others are of sizes, tokens and speed."""
-    try:
-        values = json.loads(path.read_text())
-        # processor_config.json holds several processors, each under its name.
-        values = values.get("image_processor", values)
-        return {key: value for key, value in values.items() if key in _PICTURES.fixed}
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: cannot read these settings: {error}") from error
+    values = read_object(path)
+    # processor_config.json holds several processors, each under its name.
+    values = values.get("image_processor", values)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: image_processor is {values!r:.40}, expected an object {{...}}")
+    return {key: value for key, value in values.items() if key in _PICTURES.fixed}

@@ -4,31 +4,52 @@ A low-rank adapter (LoRA) adds `scale B A` to a weight. Settings that make it so
 as DoRA, are refused by their names; so is every setting that is not known here, unless it is off.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
-
-_USED = (
-    *("peft_type", "base_model_name_or_path", "r", "lora_alpha", "use_rslora"),
-    *("rank_pattern", "alpha_pattern", "init_lora_weights", "modules_to_save"),
+from pi0_jax.convert.settings.kinds import (
+    BOOL,
+    COUNT,
+    COUNTS,
+    NUMBER,
+    OF_NUMBERS,
+    OF_WHOLES,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    either,
+    misfits,
 )
+from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
+
+_USED = {
+    "peft_type": TEXT,
+    "base_model_name_or_path": TEXT,
+    "r": WHOLE,
+    "lora_alpha": NUMBER,
+    "use_rslora": BOOL,
+    "rank_pattern": OF_WHOLES,
+    "alpha_pattern": OF_NUMBERS,
+    "init_lora_weights": either(BOOL, TEXT),
+    "modules_to_save": TEXTS,
+    "target_modules": either(TEXT, TEXTS),
+    "exclude_modules": either(TEXT, TEXTS),
+    "layers_to_transform": either(COUNT, COUNTS),
+    "bias": TEXT,
+}
+"""Setting that is read to the kind of its values."""
+
 HARMLESS = {
     "auto_mapping": "the class of the model",
     "task_type": "the class of the model",
     "peft_version": "who wrote it",
     "revision": "of the base, which the user gives",
     "inference_mode": "whether the factors were trained on",
-    "target_modules": "which weights have factors; the tensors show it",
-    "exclude_modules": "which weights have none; the tensors show it",
-    "layers_to_transform": "which layers have factors; the tensors show it",
     "layers_pattern": "which layers have factors; the tensors show it",
-    "bias": "whether biases are replaced; they are in the file",
     "lora_dropout": "of the training",
     "runtime_config": "where the training computed",
     "megatron_core": "of another library, whose megatron_config has to be off",
@@ -39,7 +60,9 @@ HARMLESS = {
 }
 """Settings that need no reading, with the reason."""
 
+_NEEDED = ("peft_type", "r", "lora_alpha")
 # Beginnings that leave the base weights as they are. PiSSA, OLoRA, LoftQ and CorDA change them.
+_BIASES = ("none", "all", "lora_only")
 _BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
 
 
@@ -59,6 +82,8 @@ class AdapterConfig:
         targets: pattern of the names of modules that have factors; None if they are chosen by
             their last name, in every layer.
         some_layers: whether only some layers have factors.
+        bias: which biases the adapter replaces: "none", "all", or "lora_only" for those of modules
+            that have factors.
     """
 
     path: Path
@@ -71,6 +96,7 @@ class AdapterConfig:
     saved: tuple[str, ...] = ()
     targets: str | None = None
     some_layers: bool = False
+    bias: str = "none"
 
     def has_factors(self, module: str) -> bool:
         """Whether a module has factors, if the same module of another layer has some."""
@@ -102,36 +128,45 @@ def read_adapter_config(path: Path) -> AdapterConfig:
             f"{path}: expected this file, because PEFT's layers need its r and lora_alpha; put it "
             "there, or merge them with PEFT (merge_and_unload)"
         )
-    refuse_pointer(path)
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        _check(values, path)
-        return AdapterConfig(
-            path=path,
-            base=values.get("base_model_name_or_path"),
-            rank=int(values["r"]),
-            alpha=float(values["lora_alpha"]),
-            rslora=bool(values.get("use_rslora")),
-            ranks=_numbers(values.get("rank_pattern"), int),
-            alphas=_numbers(values.get("alpha_pattern"), float),
-            saved=tuple(values.get("modules_to_save") or ()),
-            targets=targets if isinstance(targets := values.get("target_modules"), str) else None,
-            some_layers=any(values.get(key) for key in ("layers_to_transform", "exclude_modules")),
-        )
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: cannot read this adapter's config: {error!r}") from error
+    values = read_object(path)
+    _check(values, path)
+    return AdapterConfig(
+        path=path,
+        base=values.get("base_model_name_or_path"),
+        rank=values["r"],
+        alpha=values["lora_alpha"],
+        rslora=bool(values.get("use_rslora")),  # null is off
+        ranks=values.get("rank_pattern") or {},
+        alphas=values.get("alpha_pattern") or {},
+        saved=tuple(values.get("modules_to_save") or ()),
+        targets=targets if isinstance(targets := values.get("target_modules"), str) else None,
+        some_layers=any(
+            values.get(key) not in (None, [], "")
+            for key in ("layers_to_transform", "exclude_modules")
+        ),
+        bias=values.get("bias") or "none",
+    )
 
 
 def _check(values: dict[str, Any], path: Path) -> None:
-    if values["peft_type"] != "LORA":
+    """Checks that every setting is known, of its kind, and leaves plain LoRA what it is.
+
+    Raises:
+        InputError: it is not.
+    """
+    if values.get("peft_type", "LORA") != "LORA":
         raise InputError(
-            f"{path}: peft_type {values['peft_type']} is not LORA, the only one that pi0_jax "
+            f"{path}: peft_type {values['peft_type']!r:.40} is not LORA, the only one that pi0_jax "
             "merges; merge it with PEFT (merge_and_unload) and convert the result"
         )
+    found = [f"{key} is missing" for key in _NEEDED if values.get(key) is None]
+    found += misfits(values, _USED) + _bad_patterns(values)
+    if (bias := values.get("bias") or "none") not in _BIASES:
+        found.append(f"bias is {bias!r:.40}, expected {', '.join(_BIASES)}")
+    if found:
+        raise InputError(f"{path}: {'; '.join(found)}; is this PEFT's file of the adapter?")
     # False, null and an empty list mean that a setting is off.
-    on = sorted(k for k in values.keys() - {*_USED} - HARMLESS.keys() if values[k])
+    on = sorted(k for k in values.keys() - _USED.keys() - HARMLESS.keys() if values[k])
     if values.get("init_lora_weights", True) not in _BEGINNINGS:
         on.append("init_lora_weights")
     if on:
@@ -150,16 +185,16 @@ def _match(patterns: dict[str, Any], module: str, default: Any) -> Any:
     return default
 
 
-def _numbers(patterns: Any, kind: type) -> dict[str, Any]:
-    """Patterns with their numbers.
-
-    Raises:
-        ValueError: a pattern that is none, or a value that is no number.
-    """
-    found = {pattern: kind(value) for pattern, value in dict(patterns or {}).items()}
-    for pattern in found:
+def _bad_patterns(values: dict[str, Any]) -> list[str]:
+    """Texts that PEFT takes for patterns of a module's name, and that are none."""
+    patterns = {name: values.get(name) for name in ("rank_pattern", "alpha_pattern")}
+    texts = [(name, text) for name, of in patterns.items() if isinstance(of, dict) for text in of]
+    if isinstance(targets := values.get("target_modules"), str):
+        texts.append(("target_modules", targets))
+    found = []
+    for name, text in texts:
         try:
-            re.compile(pattern)
+            re.compile(text)
         except re.error as error:
-            raise ValueError(f"pattern {pattern!r}: {error}") from error
+            found.append(f"{name} has {text!r}, which is no pattern: {error}")
     return found

@@ -16,7 +16,7 @@ import numpy as np
 from pi0_jax.convert.files.torch_files import Tensors
 from pi0_jax.convert.sources.adapter_config import AdapterConfig
 from pi0_jax.convert.sources.prefixes import PEFT, Renamed, without_wrappers
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, some
 from pi0_jax.io import tree_check
 
 _FACTOR, _SAVED, _ORIGINAL, _BASE = (
@@ -149,7 +149,24 @@ def merge(base: Tensors, adapter: Tensors, config: AdapterConfig) -> Merging:
         _pair(merging, module, own, known, (base, adapter), config)
     _check_used(merging, adapter, config)
     _check_layers(merging, base, config)
+    _check_biases(merging, base, config)
     return merging
+
+
+def _check_biases(merging: Merging, base: Tensors, config: AdapterConfig) -> None:
+    """Checks that an adapter which trained biases holds them.
+
+    Raises:
+        InputError: it lacks one.
+    """
+    beside = {f"{key.removesuffix('.weight')}.bias" for key in merging.factors}
+    trained = {"none": set(), "lora_only": beside, "all": base.shapes.keys()}[config.bias]
+    biases = {key for key in base.shapes.keys() & trained if key.endswith(".bias")}
+    if lost := sorted(biases - merging.replaced.keys()):
+        raise InputError(
+            f"{config.path}: bias is {config.bias!r}, and the adapter does not hold "
+            f"{some(lost, 1)}; fetch it again"
+        )
 
 
 def _check_layers(merging: Merging, base: Tensors, config: AdapterConfig) -> None:
@@ -274,8 +291,7 @@ def _check_used(merging: Merging, adapter: Tensors, config: AdapterConfig) -> No
     used = {key for factors in merging.factors.values() for key in factors[:2]}
     left = adapter.shapes.keys() - used - {*merging.replaced.values()} - merging.unread.keys()
     if left:
-        some = ", ".join(sorted(left)[:3])
         raise InputError(
             f"{config.path.parent}: {len(left)} tensors of the adapter belong to no weight of the "
-            f"base, such as {some}; is it the base that the adapter was trained on?"
+            f"base, such as {some(sorted(left), 3)}; is it the one that the adapter was trained on?"
         )

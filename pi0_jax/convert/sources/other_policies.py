@@ -3,11 +3,11 @@
 Converting the weights alone would make another policy than the one that was given.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 
 RL_HEADS = {
     "value_head.": "estimates returns while RL trains (RLinf); no action depends on it",
@@ -70,14 +70,11 @@ def refuse_config(folder: Path) -> None:
     """Checks the type that a config.json names.
 
     Raises:
-        InputError: pi0-FAST.
+        InputError: pi0-FAST, or a file that cannot be read.
     """
-    try:
-        values = json.loads((folder / "config.json").read_text())
-        kind = str(values.get("type") or values.get("model_type"))
-    except (OSError, ValueError, AttributeError):
-        # Whoever reads the config says what is wrong with it.
-        return
+    path = folder / "config.json"
+    values = read_object(path) if path.is_file() else {}
+    kind = str(values.get("type") or values.get("model_type"))
     if kind.lower() in _FAST_TYPES:
         raise InputError(f"{folder}: config.json is that of {kind}: {_FAST}")
 

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from pi0_jax.convert.keys.architecture import axis_sizes
 from pi0_jax.convert.keys.keymap import EMBEDDING, LAYOUTS, Leaf, Tensor, TorchLayout, leaves
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.errors import InputError
+from pi0_jax.model.config import pi0
 
 FAMILIES = tuple(sorted({layout.family for layout in LAYOUTS}))
 
@@ -129,6 +131,31 @@ def unused_keys(
     if layout.lm_head and layout.lm_head != embedding:
         known[layout.lm_head] = _WORDS, "stale: the token embedding has a tensor of its own"
     return {key: known[key] for key in keys if key in known}
+
+
+def check_depths(
+    depths: dict[str, int], sizes: dict[str, int], config: TorchConfig, path: Path
+) -> None:
+    """Checks that a tower of a published width has that one's layers: the last may be missing.
+
+    Args:
+        depths: axis name ("depth", "vision_depth") to number of layers.
+        sizes: axis name to size, by the tensors.
+        config: what the checkpoint's config.json declares; a declared depth is right.
+        path: where it lies, for messages.
+
+    Raises:
+        InputError: it has another number, which no file declares.
+    """
+    published = axis_sizes(pi0())
+    for width, axis in (("vlm", "depth"), ("vision", "vision_depth")):
+        known = axis in config.depths or sizes.get(width) != published[width]
+        if not known and depths[axis] != published[axis]:
+            what = "a language model" if width == "vlm" else "an image tower"
+            raise InputError(
+                f"{path}: {depths[axis]} layers of {axis}, {what} of width {sizes[width]}, which "
+                f"has {published[axis]} where it is published; fetch the checkpoint again"
+            )
 
 
 def depth(keys: Iterable[str], prefix: str) -> int:

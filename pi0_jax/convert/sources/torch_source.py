@@ -80,6 +80,24 @@ class TorchSource:
         self._sizes = split(grouped, flags, self._declared(), self.layout.query_heads)
         self.info = self._info(weights, horizon or self.config.action_horizon)
         check_model(self.config, self.info.config, path)
+        if not weights.merged:  # an adapter may change the one that is read
+            self._check_tied(path)
+
+    def _check_tied(self, path: Path) -> None:
+        """Checks that two names of one tied tensor hold the same values.
+
+        Raises:
+            InputError: they differ, so one was changed or is of another checkpoint.
+        """
+        head, words = self.layout.lm_head, self._embedding
+        if not self.layout.tied or head is None or head == words or head not in self._keys:
+            return
+        keys = self._keys[head], self._keys[words]
+        if not np.array_equal(self.tensors.read(keys[0]), self.tensors.read(keys[1])):
+            raise InputError(
+                f"{path}: {keys[0]} and {keys[1]} differ, which are one tensor in "
+                f"{self.layout.name}; take out the one that is not the model's, or fetch it again"
+            )
 
     def _recognise(self, family: str, path: Path) -> tuple[TorchLayout, bool]:
         """The layout of the keys, and whether the model is a pi0.5.
@@ -151,6 +169,7 @@ class TorchSource:
         found = {key: self.tensors.shapes[on_disk] for key, on_disk in self._keys.items()}
         # In a fixed order, so that a tie is decided alike in every process.
         sizes = vote((axes[key], found[key]) for key in sorted(found.keys() & axes.keys()))
+        torch_keys.check_depths(depths, sizes, self.config, path)
         wanted = {
             key: tuple(sizes.get(group, 0) for group in groups(names))
             for key, names in axes.items()
