@@ -70,6 +70,7 @@ def test_widths_are_those_of_the_two_features_that_lerobot_reads() -> None:
         (inputs("a"), {"b": "c"}, "renamed to c, which the policy does not read"),
         (inputs("a"), {"b": "a", "c": "a"}, "b, c are all renamed to a"),
         (inputs("a"), {"observation.state": "a"}, "makes a of observation.state; a state is no"),
+        (inputs("a"), {"observation.environment_state": "a"}, "a state is no camera"),
         (inputs("a"), {"a": "observation.state"}, "makes observation.state of a; a state is no"),
         (
             inputs("a"),

@@ -164,3 +164,22 @@ def test_both_files_hold_the_same_statistics(tmp_path: Path) -> None:
     save_file(tensors | {"action.std": 2 * tensors["action.std"]}, file)
     with pytest.raises(InputError, match="differ between input and output"):
         processors.read(tmp_path, pi05=False)
+
+
+def test_statistics_are_not_whole_numbers(tmp_path: Path) -> None:
+    path = next(policy_files(tmp_path).glob("policy_pre*.safetensors"))
+    tensors = load_file(path)
+    save_file(tensors | {"action.count": np.array([3])}, path)
+    assert processors.read(tmp_path, pi05=False) is not None
+    save_file(tensors | {"observation.state.std": np.ones(8, np.int64)}, path)
+    with pytest.raises(InputError, match=r"observation.state.std is int64, expected float32"):
+        processors.read(tmp_path, pi05=False)
+
+
+def test_statistics_lie_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    def change(values: dict) -> None:
+        values["steps"][5]["state_file"] = "../x.safetensors"
+
+    edit(policy_files(tmp_path) / PRE, change)
+    with pytest.raises(InputError, match=r"state_file is '../x.safetensors', expected the name"):
+        processors.read(tmp_path, pi05=False)

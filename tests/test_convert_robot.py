@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,8 @@ def test_the_flags_of_the_command_line(tmp_path: Path) -> None:
 
     def request(*flags: str) -> command.ConvertRequest:
         """What these flags ask for."""
-        return command.request(parser.parse_args(["a", "b", *flags]), tmp_path)
+        source = SimpleNamespace(folder=tmp_path, info=SimpleNamespace(files=[]))
+        return command.request(parser.parse_args(["a", "b", *flags]), tmp_path, source)
 
     assert request().delta_mask is None and request().adapt_to_pi is None
     assert request("--delta-mask", "none").delta_mask == ()

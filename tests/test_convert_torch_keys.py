@@ -43,6 +43,9 @@ def test_depth_is_not_fooled_by_a_stray_layer() -> None:
     assert depth([*keys, "layers.7.a"], "layers.") == 3
     assert depth(keys[:-1], "layers.") == 3
     assert depth([], "layers.") == 1
+    # Digits that are no number, and a number that is no layer.
+    for name in ("²", "1000000000000"):
+        assert depth([*keys, *(f"layers.{name}.{k}" for k in "abcd")], "layers.") == 3
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,9 @@ def test_steps_of_a_chunk(params, tmp_path, scripted_pool):
     spec = policy_folder(params).spec
     config = replace(CONFIG, execute_steps=2)
     assert (CONFIG.executed(spec), config.executed(spec)) == (3, 2)
-    with pytest.raises(InputError, match=r"eval.execute_steps must be at most 4, the length"):
+    with pytest.raises(
+        InputError, match=r"eval.execute_steps must be between 1 and the action horizon 4"
+    ):
         replace(CONFIG, execute_steps=5).executed(spec)
     for name, setting, starts in (("own", CONFIG, [0, 3]), ("two", config, [0, 2, 4])):
         working = session(tmp_path / name, scripted_pool)

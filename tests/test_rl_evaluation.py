@@ -63,5 +63,7 @@ def test_success_is_counted_over_valid_episodes_of_each_task():
 
 
 def test_too_many_executed_actions_are_refused_before_the_loop(params):
-    with pytest.raises(InputError, match=r"eval\.execute_steps must be at most 4"):
+    with pytest.raises(
+        InputError, match=r"eval\.execute_steps must be between 1 and the action horizon 4"
+    ):
         evaluated(None, params, 1, [HOPELESS], 0, execute_steps=5)

@@ -10,7 +10,6 @@ from pi0_jax.convert.commands import command, jax_to_flax, torch_to_flax
 from pi0_jax.convert.into import policy_choice, write_params
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.sources import folder_files
 from pi0_jax.convert.sources.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.sources.source import Source
 from pi0_jax.convert.sources.torch_source import TorchSource
@@ -81,8 +80,7 @@ def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPo
         spec = spec_of(source)
         found = jax_to_flax.find_statistics(source, spec.asset_id, None)
         return AsPolicy(source, spec, found, source.info.notes)
-    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
-    request = command.request(arguments, source.folder, beside)
+    request = command.request(arguments, path, source)
     found, declared = _statistics(source, arguments)
     dtype = write_params.lossless(source.info.dtypes)
     spec = policy_choice.policy_spec(source, found, declared, request, dtype)

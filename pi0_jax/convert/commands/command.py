@@ -16,6 +16,8 @@ from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into.policy_choice import ConvertRequest
 from pi0_jax.convert.into.robot_choice import RobotWishes
 from pi0_jax.convert.keys.heads import DeclaredHeads
+from pi0_jax.convert.sources import folder_files
+from pi0_jax.convert.sources.source import Source
 from pi0_jax.convert.sources.torch_weights import Choice
 from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
 from pi0_jax.errors import InputError
@@ -165,19 +167,23 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request(
-    arguments: argparse.Namespace, folder: Path, beside: Sequence[str] = ()
-) -> ConvertRequest:
+def request(arguments: argparse.Namespace, path: Path, source: Source) -> ConvertRequest:
     """The request that the flags of `add_policy_flags` gave.
 
     Args:
         arguments: parsed flags.
-        folder: where the source lies on this machine.
-        beside: files of it that are not read.
+        path: what the user gave as SRC, on this machine.
+        source: the checkpoint that was found there.
+
+    Raises:
+        InputError: a file of the checkpoint may change the policy and nothing reads it, or flags
+            that contradict each other.
     """
+    files = source.info.files
+    beside = folder_files.beside(path, source.folder, files, arguments.ignore)
     return ConvertRequest(
         source=arguments.source,
-        folder=folder,
+        folder=source.folder,
         destination=arguments.destination,
         dtype=arguments.dtype,
         delta_mask=arguments.delta_mask,

@@ -13,7 +13,6 @@ from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into import statistics, to_policy
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.sources import folder_files
 from pi0_jax.convert.sources.orbax_source import OrbaxSource
 from pi0_jax.errors import InputError
 
@@ -31,8 +30,7 @@ def main(argv: Sequence[str]) -> int:
     if source.spec is not None:
         raise InputError(f"{source.folder}: is a policy folder already; nothing to convert")
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
-    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
-    request = command.request(arguments, source.folder, beside)
+    request = command.request(arguments, path, source)
     sys.stdout.write(to_policy.convert(source, found, TorchConfig(), request) + "\n")
     return 0
 

@@ -13,7 +13,6 @@ from pi0_jax.convert.commands import command
 from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into import statistics, to_policy
 from pi0_jax.convert.into.statistics import FoundStats
-from pi0_jax.convert.sources import folder_files
 from pi0_jax.convert.sources.torch_keys import FAMILIES
 from pi0_jax.convert.sources.torch_source import TorchSource
 
@@ -38,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.action_horizon,
         command.choice(arguments),
     )
-    beside = folder_files.beside(path, source.folder, source.info.files, arguments.ignore)
-    request = command.request(arguments, source.folder, beside)
+    request = command.request(arguments, path, source)
     found = find_statistics(source, arguments.asset_id, arguments.norm_stats)
     sys.stdout.write(to_policy.convert(source, found, source.config, request) + "\n")
     return 0

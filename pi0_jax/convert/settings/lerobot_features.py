@@ -11,6 +11,7 @@ from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
 
 STATE, ACTION = "observation.state", "action"
+_STATES = (STATE, "observation.environment_state")  # by lerobot's own names
 # What comes before a camera's name; the longest that fits is cut off.
 _FIXED = ("observation.images.", "observation.image.", "observation.")
 # A placeholder for a camera that the robot lacks; here such a camera is absent.
@@ -109,7 +110,7 @@ def _check_rename(rename: Mapping[str, str], visual: Sequence[str], path: Path) 
             "read"
         )
     for old, new in rename.items():
-        if (old == STATE and new != STATE) or (new == STATE and _is_image(old, visual)):
+        if (old in _STATES and new != STATE) or (new == STATE and _is_image(old, visual)):
             raise InputError(
                 f"{path.parent}: rename_map makes {new} of {old}; a state is no camera, take this "
                 "out in a copy"

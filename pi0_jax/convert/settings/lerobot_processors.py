@@ -73,6 +73,8 @@ _STEPS: dict[str, Known] = {
 _PRE = {False: (NEW_LINE, TOKENIZER, NORMALIZER), True: (NORMALIZER, STATE_TEXT, TOKENIZER)}
 """Whether it is a pi0.5 -> the steps that its preprocessor must have, in this order."""
 
+_NUMBERS = (".mean", ".std", ".q01", ".q99")
+_FLOATS = ("float32", "float64", "bfloat16", "float16")
 # A larger one would show in what is normalised: ours is 1e-6, as openpi's.
 _LARGEST_EPS = 1e-6
 _MODES = ("STATE", "ACTION", "VISUAL")
@@ -251,6 +253,11 @@ def _statistics(folder: Path, normalize: Step, undo: Step) -> StoredStats | None
             f"{where}: statistics for only one of {NORMALIZER} and {UNNORMALIZER}; give "
             "--norm-stats FILE"
         )
+    for name in names:
+        if Path(str(name)).name != name:
+            raise InputError(
+                f"{where}: state_file is {name!r}, expected the name of a file beside it"
+            )
     inputs, outputs = (_tensors(folder / str(name)) for name in names)
     # The postprocessor acts; the preprocessor holds the same numbers for training.
     state, action = stats_from(inputs, STATE, where), stats_from(outputs, ACTION, where)
@@ -264,6 +271,10 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, though a processor names it as its state_file")
     entries = safetensors_file.SafetensorsFile(path).entries
+    for key, entry in entries.items():
+        # Numbers that were cut to whole ones, or to 0 and 1, are other statistics.
+        if key.endswith(_NUMBERS) and entry.dtype.name not in _FLOATS:
+            raise InputError(f"{path}: {key} is {entry.dtype.name}, expected {', '.join(_FLOATS)}")
     return {
         key: np.asarray(safetensors_file.read(entry), np.float64) for key, entry in entries.items()
     }

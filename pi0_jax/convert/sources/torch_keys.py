@@ -1,5 +1,6 @@
 """Recognises a PyTorch layout by its keys, and lists the keys of a complete checkpoint."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -164,6 +165,7 @@ def depth(keys: Iterable[str], prefix: str) -> int:
     So a layer that lacks a key still counts, and is reported; a stray key does not make a layer.
     """
     indices = [key.removeprefix(prefix).split(".")[0] for key in keys if key.startswith(prefix)]
-    counts = Counter(int(index) for index in indices if index.isdigit())
+    # Three digits at most: a stray name such as layers.1000000 makes no million of layers.
+    counts = Counter(int(index) for index in indices if re.fullmatch("[0-9]{1,3}", index))
     full = max(counts.values(), default=0)
     return 1 + max((i for i, count in counts.items() if 2 * count >= full), default=0)
