@@ -102,7 +102,7 @@ def test_the_flags_of_the_command_line(tmp_path: Path) -> None:
     def request(*flags: str) -> command.ConvertRequest:
         """What these flags ask for."""
         source = SimpleNamespace(folder=tmp_path, info=SimpleNamespace(files=[]))
-        return command.request(parser.parse_args(["a", "b", *flags]), tmp_path, source)
+        return command.request(parser.parse_args(["a", "b", *flags]), tmp_path, cast(Any, source))
 
     assert request().delta_mask is None and request().adapt_to_pi is None
     assert request("--delta-mask", "none").delta_mask == ()
