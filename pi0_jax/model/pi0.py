@@ -242,6 +242,13 @@ class Pi0:
         return _dense(params["action_out_proj"], actions)
 
 
+def prefix_params(params: Params) -> Params:
+    """The part of a parameter tree that a prefix cache is made of: image tower, words, expert 0."""
+    paligemma = params["PaliGemma"]
+    words, layers = paligemma["llm"]["embedder"], _stack(params, expert=0)
+    return {"img": paligemma["img"], "embedder": words, "layers": layers}
+
+
 def _stack(params: Params, expert: int) -> tuple[Params, Params]:
     """Layers of one expert, and their adapters; {} in a tree without adapters."""
     layers = gemma.expert_layers(params["PaliGemma"]["llm"], expert)

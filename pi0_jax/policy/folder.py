@@ -4,6 +4,7 @@ config.json                        PolicySpec: architecture, robot, tokenizer
 params/                            Orbax, official tree plus cond_embed
 assets/<asset_id>/norm_stats.json  openpi's format
 manifest.json                      where the weights came from
+reference/                         optional: what guidance leads away from (`reference_files.py`)
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ from pi0_jax.json_file import read_object
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.plain_values import build
+from pi0_jax.policy.reference_files import read_reference, write_reference
 from pi0_jax.robot import Robot, numbered
 
 # Version 1 (pi0_jax 0.1) had cameras and a number of actions instead of a robot, and with version 2
@@ -114,12 +116,22 @@ def is_asset_id(text: str) -> bool:
 
 @dataclass(frozen=True)
 class PolicyFolder:
-    """A loaded policy folder; `params` are host arrays in the dtype they were saved in."""
+    """A loaded policy folder.
+
+    Attributes:
+        spec: what config.json says.
+        params: parameter tree, host arrays in the dtype they were saved in.
+        stats: statistics of states and actions.
+        path: where it was read; None if it was not.
+        reference: parameter tree of a base that guidance can lead away from; leaves that it has in
+            common with the policy are the arrays of `params` (`reference_fit.py`).
+    """
 
     spec: PolicySpec
     params: dict[str, Any] = field(repr=False)
     stats: NormStats
     path: Path | None = None
+    reference: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def transforms(self) -> Transforms:
@@ -150,6 +162,8 @@ def save_policy(path: str | Path, policy: PolicyFolder, manifest: dict[str, Any]
     """
     with new_folder(Path(path)) as folder:
         save_tree(folder / PARAMS, {"params": policy.params})
+        if policy.reference is not None:
+            write_reference(folder, policy.params, policy.reference)
         describe(folder, policy.spec, policy.stats, manifest, policy.path)
 
 
@@ -182,14 +196,15 @@ def load_policy(path: str | Path) -> PolicyFolder:
     """Reads a policy folder and checks every leaf against the architecture.
 
     Raises:
-        InputError: no such folder, unknown format, or parameters that do not fit, all listed.
+        InputError: no such folder, unknown format, or parameters that do not fit, all listed; also
+            those of its reference.
     """
     path = Path(path).expanduser()
     spec = load_spec(path)
     params = load_tree(path / PARAMS)["params"]
     check_params(params, spec.model, path)
     stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")
-    return PolicyFolder(spec, params, stats, path)
+    return PolicyFolder(spec, params, stats, path, read_reference(path, params, load_tree))
 
 
 def open_policy(path: str | Path) -> PolicyFolder:
@@ -203,7 +218,7 @@ def open_policy(path: str | Path) -> PolicyFolder:
     params = load_shapes(path / PARAMS)["params"]
     check_shapes(params, spec.model, path)
     stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")
-    return PolicyFolder(spec, params, stats, path)
+    return PolicyFolder(spec, params, stats, path, read_reference(path, params, load_shapes))
 
 
 def check_robot(policy: Robot, task: Robot) -> None:

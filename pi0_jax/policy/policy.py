@@ -22,6 +22,15 @@ from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.inputs import check_noise, check_observations
+from pi0_jax.policy.reference import (
+    BASE,
+    Reference,
+    kind_of,
+    placed_base,
+    sample_from_base,
+    shares_prefix,
+)
+from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
@@ -97,12 +106,13 @@ class Policy:
         model: the network.
         params: parameter tree on the device.
         transforms: conversion of inputs and outputs.
-        guidance: scale s of classifier-free guidance.
+        guidance: scale s of v_ref + s (v - v_ref).
         num_flow_steps: Euler steps per action chunk.
         rows: observations per call of the network; 1 for a single robot. Smaller batches are
             padded to this size, so that only one program is compiled and the bits of an action do
             not depend on the batch it was in. Programs for other numbers of rows round
             differently.
+        reference: what guidance leads away from; it is not run at scale 1.
     """
 
     model: Pi0
@@ -112,40 +122,69 @@ class Policy:
     guidance: float = 1.0
     num_flow_steps: int = 10
     rows: int = 1
+    reference: Reference = field(default_factory=Reference)
 
     def __post_init__(self) -> None:
         """Checks ranges.
 
         Raises:
-            InputError: a value is out of range; the message names it.
+            InputError: a value is out of range; the message names it. Or the scale needs a
+                reference.
         """
         check_minima("policy", self, {"guidance": 0, "num_flow_steps": 1, "rows": 1})
+        self.reference.check_scale(self.guidance)
 
     @classmethod
     def load(
-        cls, path: str | Path, guidance: float = 1.0, num_flow_steps: int = 10, rows: int = 1
+        cls,
+        path: str | Path,
+        guidance: float = 1.0,
+        num_flow_steps: int = 10,
+        rows: int = 1,
+        reference: str | Path = Reference.kind,
     ) -> "Policy":
         """Reads a policy folder and puts its parameters on the default device.
 
         Args:
             path: the folder, as the converters or train.py wrote it.
-            guidance: scale s of classifier-free guidance.
+            guidance: scale s of v_ref + s (v - v_ref).
             num_flow_steps: Euler steps per action chunk.
             rows: observations per call of the network.
+            reference: what v_ref is: "unconditional", the policy's other branch; "base", the
+                reference that the folder carries; a path, the policy in that folder; "none".
 
         Raises:
-            InputError: it is no policy folder, or a value is out of range.
+            InputError: it is no policy folder, or a value is out of range; or the reference is not
+                there or does not fit.
         """
-        return cls.from_folder(load_policy(path), guidance, num_flow_steps, rows)
+        folder, kind = load_policy(path), kind_of(reference)
+        if kind != reference:
+            folder = with_reference(folder, load_policy(reference))
+        return cls.from_folder(folder, guidance, num_flow_steps, rows, kind)
 
     @classmethod
     def from_folder(
-        cls, folder: PolicyFolder, guidance: float = 1.0, num_flow_steps: int = 10, rows: int = 1
+        cls,
+        folder: PolicyFolder,
+        guidance: float = 1.0,
+        num_flow_steps: int = 10,
+        rows: int = 1,
+        reference: str = Reference.kind,
     ) -> "Policy":
-        """As `load`, for a folder that was read before."""
+        """As `load`, for a folder that was read before; `reference` is no path."""
+        if reference == BASE and folder.reference is None:
+            raise InputError(
+                f"reference {BASE!r}: {folder.path or 'the policy'} carries none; name the folder "
+                "of the base instead"
+            )
         params = jax.device_put(folder.params)
+        placed = (
+            placed_base(folder.params, params, folder.reference)
+            if reference == BASE
+            else Reference(reference)
+        )
         model = Pi0(folder.spec.model)
-        return cls(model, params, folder.transforms, guidance, num_flow_steps, rows)
+        return cls(model, params, folder.transforms, guidance, num_flow_steps, rows, placed)
 
     @property
     def robot(self) -> Robot:
@@ -199,18 +238,35 @@ class Policy:
     def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
         """One call of the network: float32[b, H, e] of b <= rows observations."""
         count, two_prompts = len(observations), has_two_prompts(self.transforms.branch_mode)
-        branch_ids = branches(self.guidance)
+        branch_ids = self._branch_ids
         # Leading axis b to `rows`; rows of a batch do not read each other, so padding is harmless.
         obs, noise = self._padded((self.transforms.observe(observations), noise), count)
         if two_prompts:
             obs = self._in_branches(obs, observations, branch_ids)
         obs, noise = jax.device_put((obs, noise))
-        rest = self.params, obs, noise, self.num_flow_steps, self.guidance
-        chunk = sample(self.model, branch_ids, *rest, two_prompts=two_prompts)  # [rows, H, d]
+        chunk = self._sample(obs, noise, two_prompts=two_prompts)  # [rows, H, d]
         # Relative actions need the state before it was normalised: float32[b, s].
         raw_state = np.stack([o.state for o in observations])
         actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
         return self.robot.clip(actions)
+
+    @property
+    def _branch_ids(self) -> tuple[int, ...]:
+        """The branches to run: a base takes the place of the other one, and both are positive."""
+        return (POSITIVE,) if self.reference.kind == BASE else branches(self.guidance)
+
+    def _sample(self, obs: Observation, noise: jax.Array, *, two_prompts: bool) -> jax.Array:
+        """Normalised action chunks [rows, H, d] of observations on the device."""
+        params, base, scale = self.params, self.reference.params, self.guidance
+        rest = obs, noise, self.num_flow_steps, scale
+        if base is not None and scale not in (0.0, 1.0):
+            shared = shares_prefix(params, base)
+            return sample_from_base(
+                self.model, params, base, *rest, shared_prefix=shared, two_prompts=two_prompts
+            )
+        # At 0 the base alone is the result, at 1 the policy.
+        acting = base if base is not None and scale == 0.0 else params
+        return sample(self.model, self._branch_ids, acting, *rest, two_prompts=two_prompts)
 
     def _in_branches(
         self, obs: Observation, observations: Sequence[RawObs], branch_ids: tuple[int, ...]

@@ -1,0 +1,99 @@
+"""Puts a policy and the base that its guidance leads away from together, if they fit.
+
+Both see the same observation and predict in the same normalised units, or the difference of their
+velocities would mean nothing.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from pi0_jax.data.branches import EMBEDDING
+from pi0_jax.errors import InputError
+from pi0_jax.io.orbax_tree import nest
+from pi0_jax.io.tree_check import leaves_by_path
+from pi0_jax.model.pi0 import COND_EMBED
+from pi0_jax.policy.folder import PolicyFolder
+
+# What decides how an observation is shown and what a velocity means. `execute_steps` does not: the
+# policy's counts. `asset_id` is the name of a folder.
+_SAME = (
+    "model",
+    "robot",
+    "action_space",
+    "tokenizer",
+    "quantile",
+    "state_in_prompt",
+    "padded_state_text",
+)
+_LONGEST = 60  # characters of a value that is shown in a message
+
+
+def with_reference(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
+    """The policy with `base` as the reference of its guidance.
+
+    Values are compared once, here: leaves that are equal become one array, so that they are held
+    and stored once, and an equal VLM is run once.
+
+    Args:
+        policy: the policy that acts.
+        base: another policy of the same architecture and for the same inputs, such as the one
+            that RL started from.
+
+    Raises:
+        InputError: the base does not fit; the message names the first difference.
+    """
+    check_reference(policy, base)
+    ours = leaves_by_path(policy.params)
+    theirs = leaves_by_path(base.params)
+    shared = {n: ours[n] if n in ours and _equal(ours[n], x) else x for n, x in theirs.items()}
+    return dataclasses.replace(policy, reference=nest(shared))
+
+
+def check_reference(policy: PolicyFolder, base: PolicyFolder) -> None:
+    """Checks that a base takes and gives what the policy does.
+
+    Raises:
+        InputError: it does not; the message names the first difference.
+    """
+    where = f"reference {base.path}" if base.path else "the reference"
+    wrong = ""
+    for name in _SAME:
+        wrong = wrong or _difference(name, getattr(policy.spec, name), getattr(base.spec, name))
+    for name in ("state", "actions"):
+        ours, theirs = (getattr(folder.stats, name) for folder in (policy, base))
+        wrong = wrong or _difference(f"statistics of {name}", ours, theirs)
+    if wrong := wrong or _branch_difference(policy, base):
+        raise InputError(
+            f"{where} does not fit the policy: {wrong}; name a policy of the same kind, such as "
+            "the one that training started from"
+        )
+
+
+def _branch_difference(policy: PolicyFolder, base: PolicyFolder) -> str:
+    """How the branch modes differ; "" if the base can be told what the policy is told."""
+    ours, theirs = policy.spec.branch_mode, base.spec.branch_mode
+    # "embedding" is also what a policy has that never had branches: its embedding is zero.
+    if ours == theirs or (theirs == EMBEDDING and not np.any(base.params[COND_EMBED])):
+        return ""
+    return f"branch_mode is {theirs!r}, the policy's {ours!r}"
+
+
+def _difference(name: str, ours: Any, theirs: Any) -> str:
+    """The first difference of two values, by name; "" if they are equal."""
+    if dataclasses.is_dataclass(ours) and type(ours) is type(theirs):
+        parts = (entry.name for entry in dataclasses.fields(ours))
+        found = (_difference(f"{name}.{n}", getattr(ours, n), getattr(theirs, n)) for n in parts)
+        return next(filter(None, found), "")
+    arrays = isinstance(ours, np.ndarray) or isinstance(theirs, np.ndarray)
+    if np.array_equal(ours, theirs) if arrays else ours == theirs:
+        return ""
+    if arrays or max(len(repr(ours)), len(repr(theirs))) > _LONGEST:
+        return f"{name} is another than the policy's"
+    return f"{name} is {theirs!r}, the policy's {ours!r}"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two leaves are the same array, or have the same values."""
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b)))
