@@ -225,9 +225,7 @@ def test_a_policy_with_adapters_and_its_base_without_them(policy):
 
 def test_without_a_reference_there_is_scale_1_alone(policy):
     np.testing.assert_array_equal(act(policy, reference="none"), act(policy))
-    with pytest.raises(
-        InputError, match="guidance 2 needs a reference, and this policy has 'none'"
-    ):
+    with pytest.raises(InputError, match="guidance 2 needs a reference, and this policy"):
         Policy.from_folder(policy, 2.0, reference="none")
     with pytest.raises(InputError, match="guidance 0 needs a reference"):
         Policy.from_folder(policy, 0.0, reference="none")
@@ -242,7 +240,7 @@ def test_a_word_or_a_path(tmp_path, policy, base):
     save_policy(tmp_path / "p", policy, {})
     save_policy(tmp_path / "b", base, {})
     save_policy(tmp_path / "both", with_reference(policy, base), {})
-    with pytest.raises(InputError, match="reference 'base': .*p carries none; name the folder"):
+    with pytest.raises(InputError, match=r"'base': .*p carries none; name the folder"):
         Policy.load(tmp_path / "p", 2.0, reference="base")
     named = Policy.load(tmp_path / "p", 2.0, 2, reference=tmp_path / "b")
     carried = Policy.load(tmp_path / "both", 2.0, 2, reference="base")
