@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.run.paired import won_lost
 from pi0_jax.run.success import Row, row_from_dict, wilson
 
 REFERENCE = "filtered_bc"
@@ -114,8 +115,8 @@ def flips(folders: Sequence[Path], method: str, guidance: float | None) -> tuple
     won = lost = 0
     for folder in folders:
         at_one, here = outcomes(folder, method, 1.0), outcomes(folder, method, guidance or 0.0)
-        won += sum(here[state] and not at_one[state] for state in here)
-        lost += sum(at_one[state] and not here[state] for state in here)
+        more, less = won_lost(here, at_one)
+        won, lost = won + more, lost + less
     return won, lost
 
 

@@ -1,12 +1,13 @@
 """What an export leaves to the user is said, in every layout that cannot carry it."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import ROBOT, TINY
 
-from pi0_jax.convert.out.export_notes import notes
+from pi0_jax.convert.out.export_notes import notes, reference_note
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.model.config import pi0, pi05
 from pi0_jax.policy.folder import PolicySpec
@@ -32,6 +33,13 @@ def test_guidance(family: str) -> None:
         assert "cannot be carried" in said(family, branch_mode=mode)
     text = said(family, branch_mode="text_indicator")
     assert 'write ". Advantage: positive" behind every instruction' in text
+
+
+def test_a_reference_is_left_out(tmp_path: Path) -> None:
+    assert reference_note(tmp_path) == []
+    (tmp_path / "reference").mkdir()
+    (text,) = reference_note(tmp_path)
+    assert "reference/ is left out" in text and "base cannot be carried" in text
 
 
 @pytest.mark.parametrize("family", LAYOUTS)

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from tiny import episode, policy_folder
@@ -15,6 +16,7 @@ from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.rollout import evaluate
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy, rows
 from pi0_jax.run.folder import RunFolder
@@ -244,6 +246,52 @@ def test_impossible_settings(name):
     values = {"episodes": 1, "first_seed": 0, "guidance": (1.0,), "num_flow_steps": 1, "videos": 0}
     with pytest.raises(InputError, match=f"eval.{name} must be at least 1, got 0"):
         EvalConfig(**values | {name: 0})
+
+
+def test_a_reference_is_a_word_or_a_path():
+    values = {"episodes": 1, "first_seed": 0, "guidance": (1.0, 2.0)}
+    assert EvalConfig(**values).reference_kind == "unconditional"
+    assert EvalConfig(**values, reference="runs/a/base").reference_kind == "base"
+    assert EvalConfig(**values | {"guidance": (1.0,)}, reference="none").reference_kind == "none"
+    with pytest.raises(InputError, match=r"guidance is \(1.0, 2.0\), and eval.reference is 'none'"):
+        EvalConfig(**values, reference="none")
+    with pytest.raises(
+        InputError, match=r"eval.reference must be 'unconditional', 'base', 'none' or"
+    ):
+        EvalConfig(**values, reference="")
+
+
+def test_guidance_from_a_base_is_another_policy_and_is_said(
+    measured, tmp_path, scripted_pool, params, capsys
+):
+    """At scale 1 the reference is not run: the same episodes, to the bit."""
+    other = jax.tree.map(lambda x: np.asarray(x) * 1.5, params)
+    config = replace(CONFIG, reference="base")
+    folder = policy_folder(params)
+    guided = with_reference(folder, replace(folder, params=other))
+    working = session(tmp_path / "run", scripted_pool)
+    evaluate_policy(working, config, "eval", "policy", guided, config.guidance)
+    assert "policy: guidance from a base" in capsys.readouterr().err
+    before, now = (
+        [load_episodes(path / f"episodes/eval/policy_{scale}.npz")[-1].actions for scale in (1, 2)]
+        for path in (measured, working.run.path)
+    )
+    np.testing.assert_array_equal(before[0], now[0])
+    assert not np.array_equal(before[1], now[1])
+    stored = json.loads((working.run.path / "results.json").read_text())
+    assert stored["protocol"]["evaluation"]["reference"] == "base"
+    with pytest.raises(InputError, match="'base': the policy carries none"):
+        session_of = session(tmp_path / "none", scripted_pool)
+        evaluate_policy(session_of, config, "eval", "policy", folder, (2.0,))
+
+
+def test_scales_are_compared_state_by_state(measured):
+    """Both scales solve the easy task always and the hopeless one never: nothing won or lost."""
+    (one,) = json.loads((measured / "results.json").read_text())["paired"]
+    assert one == {
+        "phase": "eval", "method": "policy", "guidance": 2.0, "against": 1.0, "won": 0, "lost": 0,
+        "p": 1.0,
+    }  # fmt: skip
 
 
 def test_no_scale_is_no_evaluation():

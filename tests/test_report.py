@@ -11,6 +11,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.report.curves import learning_curves
 from pi0_jax.report.page import write_report
 from pi0_jax.report.run_data import at_one_scale, outcome
+from pi0_jax.run.paired import Paired
 from pi0_jax.run.success import Row
 
 SCRIPT = "<script>alert(1)</script>"
@@ -81,6 +82,20 @@ def test_whole_run(tmp_path: Path):
         assert text in html
     assert "Not there yet" not in html
     assert "nan" not in html.split("</style>")[1]
+
+
+def test_scales_are_compared_state_by_state(tmp_path: Path):
+    run = write_run(tmp_path / "demo", ROWS)
+    results = json.loads((run / "results.json").read_text())
+    results["paired"] = [Paired("rl", "ript", 2.0, 1.0, 19, 6).as_dict()]
+    results["protocol"] = {"evaluation": {"reference": SCRIPT}}
+    (run / "results.json").write_text(json.dumps(results))
+    html = write_report(run).read_text()
+    Page(html)
+    for text in ("19 : 6", "0.015", "w = 2", "exact two-sided sign test"):
+        assert text in html
+    assert "Away from the reference: &lt;script&gt;" in html
+    assert SCRIPT not in html
 
 
 def test_opens_without_network(tmp_path: Path):

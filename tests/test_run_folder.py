@@ -13,6 +13,7 @@ from tiny import episode
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.run.folder import RESULTS, RunFolder, protocol, success_text
+from pi0_jax.run.paired import Paired
 from pi0_jax.run.success import Row
 from pi0_jax.versions import versions
 
@@ -47,6 +48,7 @@ def test_a_taken_folder_is_refused_and_left_alone(tmp_path):
         ("results.json", '{"rows": 3}'),
         ("results.json", '{"rows": [3]}'),
         ("results.json", '{"rows": [{"phase": "rl"}]}'),
+        ("results.json", '{"rows": [], "protocol": {}, "paired": [{"won": 3}]}'),
     ],
 )
 def test_a_damaged_file_is_named_and_kept(tmp_path, name, content):
@@ -157,6 +159,21 @@ def test_a_row_measured_again_takes_its_place_and_tasks_are_added_up(tmp_path):
     assert counts == [("lift", 1, 5), ("push", 0, 4)]
     counts = [(r["task"], r["successes"], r["episodes"]) for r in stored["all_tasks"]]
     assert counts == [("all 2 tasks", 1, 9)]
+
+
+def test_comparisons_survive_and_are_not_counted_twice(tmp_path):
+    first, other = Paired("eval", "p", 2.0, 1.0, 5, 3), Paired("eval", "p", 3.0, 1.0, 1, 0)
+    run = RunFolder(tmp_path, CONFIG, resume=False)
+    run.put_rows([ROW], [first])
+    again = RunFolder(tmp_path, CONFIG, resume=True)
+    assert again.paired == [first]
+    again.put_rows([], [other, dataclasses.replace(first, won=6)])
+    assert [(one.guidance, one.won) for one in again.paired] == [(2.0, 6), (3.0, 1)]
+    # Results of before there were comparisons.
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored.pop("paired")[0]["won"] == 6
+    (tmp_path / "results.json").write_text(json.dumps(stored))
+    assert RunFolder(tmp_path, CONFIG, resume=True).paired == []
 
 
 def test_metrics_survive(tmp_path):

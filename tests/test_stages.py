@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from tiny import episode, policy_folder
@@ -21,6 +22,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
 from pi0_jax.robot import numbered
+from pi0_jax.rollout.evaluate import EvalConfig
 
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
@@ -49,8 +51,13 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
 
 def test_guidance_is_evaluated_where_two_branches_are_trained():
     methods = train_settings(load_config("demo:full")).methods(tasks=1)
-    scales = {name: guidance_scales(ript, (0.0, 3.0)) for name, ript in methods.items()}
+    evaluation = EvalConfig(episodes=1, first_seed=0, guidance=(0.0, 3.0))
+    scales = {name: guidance_scales(ript, evaluation) for name, ript in methods.items()}
     assert scales == {"continued_sft": [1.0], "filtered_bc": [1.0], "ript": [0.0, 1.0, 3.0]}
+    # Away from the base every method can be guided.
+    evaluation = dataclasses.replace(evaluation, reference="base")
+    scales = {name: guidance_scales(ript, evaluation) for name, ript in methods.items()}
+    assert scales == {name: [0.0, 1.0, 3.0] for name in methods}
 
 
 @pytest.fixture
@@ -101,3 +108,21 @@ def test_what_is_not_trained_is_not_written_out_again(tmp_path, config):
     main(Arguments(config, tmp_path / "run", resume=False))
     assert not [path for path in (tmp_path / "run").rglob("params")]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+
+
+def test_the_policy_carries_its_base_and_is_guided_away_from_it(tmp_path, config, capsys):
+    config.keep_reference = True
+    config.eval.reference, config.eval.guidance = "base", (2.0,)
+    main(Arguments(config, tmp_path / "run", resume=False))
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    scales = [(row["method"], row["guidance"]) for row in results["rows"]]
+    assert scales == [("base", 1.0), ("ript", 1.0), ("ript", 2.0)]
+    assert [(one["guidance"], one["against"]) for one in results["paired"]] == [(2.0, 1.0)]
+    said = capsys.readouterr().err
+    assert "ript: guidance from a base" in said
+    assert "ript, guidance 2 against 1 on the same states: won" in said
+    given, found = load_policy(tmp_path / "given"), load_policy(tmp_path / "run/policy")
+    jax.tree.map(np.testing.assert_array_equal, found.reference, given.params)
+    # Training from it starts from the policy; the reference of what comes of it is another.
+    config.init.checkpoint = str(tmp_path / "run/policy")
+    assert initial_policy(train_settings(config), SUITE, Recorded([])).reference is None

@@ -2,6 +2,7 @@
 
 pi0-eval --checkpoint POLICY --config CONFIG --workdir OUT
     [--resume] [--config.eval.guidance='(1.0,2.0)'] [--config.eval.execute_steps=5] [...]
+    [--config.eval.reference=unconditional|base|none|FOLDER]
 
 CONFIG as for pi0-train. In a clone, `python eval.py` is the same command.
 """
@@ -9,6 +10,7 @@ CONFIG as for pi0-train. In a clone, `python eval.py` is the same command.
 from typing import NoReturn
 
 from pi0_jax.apps import cli
+from pi0_jax.apps.eval_reference import find_base, read_base
 from pi0_jax.apps.settings import eval_settings
 from pi0_jax.env.suite import make_suite
 from pi0_jax.policy.folder import check_robot, load_policy
@@ -40,13 +42,17 @@ def main(arguments: cli.Arguments) -> None:
     for task in suite.tasks:
         folder.transforms.check_prompt(task.instruction)  # needs the tokenizer, and must fit
     evaluation.executed(folder.spec)
+    base = find_base(folder, evaluation.reference)
+    folder = read_base(folder, base)
     # Stored with the config, so that --resume refuses to mix results of two checkpoints.
     stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}
+    stored |= {"reference": str(base.resolve())} if base else {}
     with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
         evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.guidance)
         record_videos(session, (METHOD,), evaluation.guidance[0], evaluation.videos)
     run = session.run
-    run.message(f"results in {run.path}\n\n{table(run.rows)}\n", RESULTS)
+    text = "\n".join([table(run.rows), *map(str, run.paired)])
+    run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
     run.message(f"report {write_report(run.path)}", RESULTS)
     # After the report, so that it is written in any case.
     if not any(row.episodes for row in run.rows):

@@ -62,6 +62,8 @@ class TrainSettings(EvalSettings):
         baselines: other methods by name; in a config each states only the keys of `rl` that it
             replaces.
         hardware: layout of an update on the devices, which changes no result.
+        keep_reference: RUN/policy carries the policy that RL started from as its reference, so
+            that guidance can lead away from it wherever the folder goes.
     """
 
     model: str
@@ -72,6 +74,7 @@ class TrainSettings(EvalSettings):
     rl: RiptSettings
     baselines: Mapping[str, RiptSettings] = field(default_factory=dict)
     hardware: Hardware = field(default_factory=Hardware)
+    keep_reference: bool = False
 
     def methods(self, tasks: int) -> dict[str, RiptSettings]:
         """The baselines and then RIPT, by name, with the seed and number of their initial states.

@@ -138,7 +138,8 @@ def given_policy(settings: TrainSettings, suite: Suite, *, weights: bool = True)
             f"config.init.checkpoint: expected a policy folder, found none at {path.absolute()}; "
             "name the folder that this run started from"
         )
-    policy = (load_policy if weights else open_policy)(path)
+    # A reference that it carries is no part of what is trained: that of the result is its base.
+    policy = dataclasses.replace((load_policy if weights else open_policy)(path), reference=None)
     changes: dict[str, Any] = {}
     if settings.execute_steps:
         changes["execute_steps"] = settings.execute_steps

@@ -9,6 +9,7 @@ or the config.json of an earlier run. In a clone, `python train.py` is the same 
 from typing import NoReturn
 
 from pi0_jax.apps import cli
+from pi0_jax.apps.eval_reference import check_reference_settings, with_base
 from pi0_jax.apps.sections import RiptSettings
 from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
@@ -16,8 +17,9 @@ from pi0_jax.apps.start import check_start, recorded_demonstrations
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.env.suite import make_suite
 from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.reference import BASE as BASE_REFERENCE
 from pi0_jax.report.page import write_report
-from pi0_jax.rollout.evaluate import evaluate_policy
+from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.record_videos import record_videos
 from pi0_jax.run.folder import BASE, RESULTS, RIPT
 from pi0_jax.run.session import Session, open_session
@@ -37,6 +39,7 @@ def main(arguments: cli.Arguments) -> None:
     suite = make_suite(settings.suite, settings.task)
     methods = settings.methods(len(suite.tasks))
     # All checks before `open_session`, which makes the run folder: a wrong input leaves nothing.
+    check_reference_settings(settings)
     recorded = recorded_demonstrations(settings, suite)
     check_start(settings, suite, methods)
     # Stored with the config, so that --resume refuses other demonstrations in the same place.
@@ -51,7 +54,8 @@ def main(arguments: cli.Arguments) -> None:
     if settings.rl.iterations or settings.sft.steps or not settings.init.checkpoint:
         export(run, final)
         run.message(f"policy {run.path / 'policy'}", RESULTS)
-    run.message(f"results in {run.path}\n\n{table(run.rows)}\n", RESULTS)
+    text = "\n".join([table(run.rows), *map(str, run.paired)])
+    run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
     run.message(f"report {write_report(run.path)}", RESULTS)
 
 
@@ -65,16 +69,23 @@ def _train(
     evaluation = settings.eval
     final = base = base_policy(session, settings, demos)
     # At guidance 1 alone: without RL both branches are the same, so a scale changes nothing.
-    evaluate_policy(session, evaluation, "sft", BASE, base, (1.0,))
+    evaluate_policy(session, evaluation, "sft", BASE, _guided(evaluation, base, base), (1.0,))
     for name, ript in methods.items():
         final = train_method(session, settings, name, ript, base, demos)
-        scales = guidance_scales(ript, evaluation.guidance)
-        evaluate_policy(session, evaluation, "rl", name, final, scales)
+        guided, scales = _guided(evaluation, final, base), guidance_scales(ript, evaluation)
+        evaluate_policy(session, evaluation, "rl", name, guided, scales)
     record_videos(session, (BASE, RIPT) if methods else (BASE,), 1.0, evaluation.videos)
-    return final
+    return with_base(final, base) if settings.keep_reference else final
 
 
-def guidance_scales(ript: RiptSettings, guidance: tuple[float, ...]) -> list[float]:
-    """Guidance scales at which a method is evaluated: 1 alone where only one branch is trained."""
+def _guided(evaluation: EvalConfig, policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
+    """The policy with the base as its reference, if the evaluation asks for one."""
+    return with_base(policy, base) if evaluation.reference_kind == BASE_REFERENCE else policy
+
+
+def guidance_scales(ript: RiptSettings, evaluation: EvalConfig) -> list[float]:
+    """Guidance scales at which a method is evaluated: 1 alone where it has no other branch."""
     two = ript.groups.groups_per_iteration and ript.chosen.has_guidance
-    return sorted({1.0, *guidance}) if two else [1.0]
+    # From a base, any method can be guided.
+    guided = two or evaluation.reference_kind == BASE_REFERENCE
+    return sorted({1.0, *evaluation.guidance}) if guided else [1.0]

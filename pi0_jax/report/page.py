@@ -21,7 +21,7 @@ from pi0_jax.io.metrics_writer import duration
 from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.curves import learning_curves
 from pi0_jax.report.run_data import RunData, method_name, outcome, read_run
-from pi0_jax.report.success import guidance_chart, success_table
+from pi0_jax.report.success import guidance_chart, paired_table, success_table
 from pi0_jax.report.tasks import task_table
 from pi0_jax.run.success import Row
 
@@ -47,7 +47,7 @@ def write_report(run_dir: Path) -> Path:
     sections = [
         _results(run.rows),
         _tasks(run),
-        _guidance(run.rows),
+        _guidance(run),
         _curves(run),
         _time(run.metrics),
         _frames(run),
@@ -131,9 +131,17 @@ def _tasks(run: RunData) -> str:
     return _section("Success by task", task_table(run.rows, instructions), note)
 
 
-def _guidance(rows: Sequence[Row]) -> str:
-    note = "Error bars: 95\u202f% Wilson intervals. Dashed: methods measured at one scale."
-    return _section("Guidance", guidance_chart(rows), note)
+def _guidance(run: RunData) -> str:
+    """Success against the scale, and which states it wins and loses."""
+    reference = run.protocol.get("evaluation", {}).get("reference")
+    note = f"Away from the reference: {reference}. " if reference else ""
+    note += "Error bars: 95\u202f% Wilson intervals. Dashed: methods measured at one scale."
+    if run.paired:
+        note += (
+            " Won and lost: initial states that only one of two scales solves, with the p value of "
+            "an exact two-sided sign test, not corrected for the number of scales."
+        )
+    return _section("Guidance", guidance_chart(run.rows) + paired_table(run.paired), note)
 
 
 def _curves(run: RunData) -> str:

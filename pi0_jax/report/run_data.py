@@ -8,6 +8,7 @@ from typing import Any
 
 from pi0_jax.errors import InputError
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 
 _NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
@@ -28,6 +29,7 @@ class RunData:
         metrics: lines of metrics.jsonl.
         protocol: how the results were measured.
         rows: measured success rates.
+        paired: guidance scales compared on the same initial states.
         videos: entries {"file", "title", "phase", "method", "outcome", "caption"} whose file
             exists.
         frames: entries {"file", "title", "caption"} whose file exists.
@@ -39,6 +41,7 @@ class RunData:
     metrics: Sequence[Mapping[str, Any]]
     protocol: Mapping[str, Any]
     rows: Sequence[Row]
+    paired: Sequence[Paired]
     videos: Sequence[Mapping[str, Any]]
     frames: Sequence[Mapping[str, Any]]
     missing: Sequence[str]
@@ -67,6 +70,7 @@ def read_run(run_dir: Path) -> RunData:
         metrics=metrics,
         protocol=results.get("protocol", {}),
         rows=rows,
+        paired=[paired_from_dict(entry) for entry in results.get("paired", [])],
         videos=videos,
         frames=_media(run_dir / "frames", "*.png"),
         missing=[name for name, part in parts.items() if not part],

@@ -1,4 +1,4 @@
-"""Success rates as HTML: a table with intervals on one axis, and success against guidance."""
+"""Success rates as HTML: a table with intervals, success against guidance, won and lost states."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,6 +7,7 @@ from itertools import groupby
 from pi0_jax.report.bars import interval_axis, interval_bar
 from pi0_jax.report.charts import Point, Series, line_chart, percent
 from pi0_jax.report.run_data import main_method, method_colour, method_name, rate_text
+from pi0_jax.run.paired import Paired, p_text
 from pi0_jax.run.success import Row, pool_tasks
 
 
@@ -38,6 +39,25 @@ def guidance_chart(rows: Sequence[Row]) -> str:
         series.append(Series(name, points, colour, dashed=not curved, markers=curved))
     chart = line_chart("Guidance", series, "guidance scale w", "success", fractions=True)
     return f'<div class="card wide">{chart}</div>'
+
+
+def paired_table(paired: Sequence[Paired]) -> str:
+    """Initial states that a scale wins and loses against another; empty without comparisons."""
+    if not paired:
+        return ""
+    heads = ("Method", "Guidance", "Against", "Won : lost", "p")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    lines = (
+        f'<tr><td class="method">{escape(method_name(one.method))}</td>'
+        f'<td class="soft">w = {one.guidance:g}</td><td class="soft">w = {one.against:g}</td>'
+        f'<td class="number">{one.won} : {one.lost}</td>'
+        f'<td class="number">{escape(p_text(one.p))}</td></tr>'
+        for one in paired
+    )
+    return (
+        f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
+        "</table>"
+    )
 
 
 def _curve(rows: Sequence[Row]) -> tuple[Point, ...]:

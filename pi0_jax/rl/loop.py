@@ -256,7 +256,8 @@ def with_windows(
 def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
     """The policy of a loop's state, with parameters on the host: averaged, adapters merged."""
     # To the host, because the loop's own arrays are donated to its next update.
-    return replace(setup.base, params=gather(final_params(state.train_state)))
+    # Without a reference that the base may carry: the improved policy's own would be the base.
+    return replace(setup.base, params=gather(final_params(state.train_state)), reference=None)
 
 
 def opening_lines(config: RiptConfig) -> list[str]:

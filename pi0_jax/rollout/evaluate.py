@@ -11,9 +11,11 @@ from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_execute_steps
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.reference import BASE, NONE, UNCONDITIONAL, base_text, kind_of
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.run.folder import success_text
+from pi0_jax.run.paired import against_one
 from pi0_jax.run.session import Session
 from pi0_jax.run.success import Phase, Row
 
@@ -36,6 +38,9 @@ class EvalConfig:
         videos: number of videos per task and kind (`record_videos.record_videos`).
         execute_steps: actions executed of each chunk; 0 for the policy folder's own number.
         every: also evaluate during RL, after every n-th iteration, at guidance 1; 0 for never.
+        reference: what guidance leads away from: "unconditional", the policy's other branch;
+            "base", the policy that RL started from, or that the policy folder carries; "none",
+            and then guidance is 1; for pi0-eval also the path of a policy folder.
     """
 
     episodes: int
@@ -45,6 +50,7 @@ class EvalConfig:
     videos: int = 2
     execute_steps: int = 0
     every: int = 0
+    reference: str = UNCONDITIONAL
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -69,6 +75,21 @@ class EvalConfig:
                 f"eval.guidance must be scales that are not negative, such as (1.0,), got "
                 f"{self.guidance!r}"
             )
+        if not self.reference:
+            raise InputError(
+                f"eval.reference must be {UNCONDITIONAL!r}, {BASE!r}, {NONE!r} or the path of a "
+                "policy folder, got ''"
+            )
+        if self.reference == NONE and set(self.guidance) != {1.0}:
+            raise InputError(
+                f"eval.guidance is {self.guidance!r}, and eval.reference is {NONE!r}: without a "
+                f"reference the only scale is 1; choose {UNCONDITIONAL!r} or {BASE!r}"
+            )
+
+    @property
+    def reference_kind(self) -> str:
+        """One of `policy.reference.KINDS`."""
+        return kind_of(self.reference)
 
     def states(self, tasks: Sequence[Task]) -> list[State]:
         """The initial states of an evaluation: every task at the same seeds."""
@@ -97,22 +118,38 @@ def evaluate_policy(
     """Evaluates a policy at some guidance scales; stored episodes of the run are not run again.
 
     Every policy gets the same initial states with the same noise, so differences between methods
-    and scales are paired. Writes rows to results.json, and to episodes/eval one line per episode
-    (.jsonl) and the episodes themselves without images (.npz).
+    and scales are paired. Writes rows and the scales' comparison to results.json, and to
+    episodes/eval one line per episode (.jsonl) and the episodes themselves without images (.npz).
+
+    Args:
+        session: session of the run.
+        config: the protocol.
+        phase: the part of the run that has just ended.
+        method: name of the method.
+        folder: the policy; with a reference if `config.reference_kind` is "base".
+        scales: guidance scales.
+
+    Raises:
+        InputError: the policy has no reference, or executes more actions than a chunk has.
     """
-    run, steps = session.run, config.executed(folder.spec)
+    run, steps, kind = session.run, config.executed(folder.spec), config.reference_kind
     run.protocol["evaluation"] = {**asdict(config), "execute_steps": steps}
     states = config.states(session.suite.tasks)
+    if folder.reference is not None and kind == BASE and {*scales} - {0.0, 1.0}:
+        run.message(f"{method}: {base_text(folder.params, folder.reference)}")
+    outcomes: dict[float, dict[Key, bool]] = {}
     for scale in scales:
         log = EpisodeLog(run.episodes(f"eval/{method}_{scale:g}"))
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:
-            policy = Policy.from_folder(folder, scale, config.num_flow_steps, session.rows)
+            policy = Policy.from_folder(folder, scale, config.num_flow_steps, session.rows, kind)
             found |= _evaluate(session, method, policy, steps, missing, log, found)
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
         run.put_rows(rows(episodes, phase, method, scale))
+        outcomes[scale] = {key(one): one.success for one in episodes if one.error is None}
+    run.put_rows([], against_one(phase, method, outcomes))
 
 
 def evaluate_states(

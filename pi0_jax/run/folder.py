@@ -19,6 +19,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import write_text
 from pi0_jax.io.metrics_writer import MetricsWriter, Progress
 from pi0_jax.io.place import check_space, check_writable
+from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 from pi0_jax.versions import SIMULATOR, versions
 
@@ -41,6 +42,7 @@ class RunFolder:
         path: the folder.
         metrics: the open metrics.jsonl.
         rows: results so far, in order.
+        paired: comparisons of guidance scales so far, in order.
         protocol: what the results depend on, other than the settings of their evaluation.
     """
 
@@ -78,10 +80,15 @@ class RunFolder:
         self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
         self._results = path / "results.json"
         self.rows: list[Row] = []
+        self.paired: list[Paired] = []
         self.protocol: dict[str, Any] = {}
         if self._results.exists():
             self.rows = _read(self._results, "rows", lambda rows: [row_from_dict(r) for r in rows])
             self.protocol = _read(self._results, "protocol", dict[str, Any])
+            # Results of before there were comparisons have none.
+            self.paired = _read(
+                self._results, "paired", lambda found: [paired_from_dict(p) for p in found], []
+            )
 
     def set_protocol(self, protocol: dict[str, Any]) -> None:
         """Sets the protocol of all results from now on, and stores it.
@@ -108,13 +115,16 @@ class RunFolder:
         """File of some episodes, such as "demonstrations" or "ript/003"."""
         return self.path / "episodes" / f"{name}.npz"
 
-    def put_rows(self, rows: Sequence[Row]) -> None:
+    def put_rows(self, rows: Sequence[Row], paired: Sequence[Paired] = ()) -> None:
         """Appends results, or replaces those of the same setting, and writes results.json."""
         # A resumed run repeats the evaluation that was interrupted: its row must not come twice.
         of = {(r.phase, r.method, r.task, r.guidance): r for r in (*self.rows, *rows)}
         self.rows = list(of.values())
+        pairs = {(p.phase, p.method, p.guidance): p for p in (*self.paired, *paired)}
+        self.paired = list(pairs.values())
         results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
         results["all_tasks"] = [row.as_dict() for row in pool_tasks(self.rows)]
+        results["paired"] = [one.as_dict() for one in self.paired]
         _write(self._results, results)
 
     def log(self, step: int, phase: str, method: str, **values: Any) -> None:
@@ -209,14 +219,15 @@ def _lock(folder: Path) -> TextIO:
     return file
 
 
-def _read(path: Path, key: str, parse: Callable[[Any], T]) -> T:
-    """One entry of a JSON file of the run.
+def _read(path: Path, key: str, parse: Callable[[Any], T], default: Any = None) -> T:
+    """One entry of a JSON file of the run, which must be there unless it has a default.
 
     Raises:
         InputError: the file is damaged.
     """
     try:
-        return parse(json.loads(path.read_text())[key])
+        values = json.loads(path.read_text())
+        return parse(values[key] if default is None else values.get(key, default))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: is damaged ({error}); restore it or choose another folder"

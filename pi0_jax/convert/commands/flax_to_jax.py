@@ -19,7 +19,7 @@ import numpy as np
 from pi0_jax.convert.commands import command
 from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into.write_params import lossless, write_params
-from pi0_jax.convert.out.export_notes import notes
+from pi0_jax.convert.out.export_notes import notes, reference_note
 from pi0_jax.convert.out.fold import Folded, fold_note
 from pi0_jax.convert.sources.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.sources.source import parameters
@@ -63,7 +63,7 @@ def export(source: OrbaxSource, destination: Path, *, overwrite: bool) -> str:
     statistics = Path("assets") / spec.asset_id / "norm_stats.json"
     stats = load_norm_stats(source.folder / statistics)
     dtype, count = lossless(source.info.dtypes), parameters(spec.model)
-    export_notes = notes("openpi", spec) + fold_note(source)
+    export_notes = notes("openpi", spec) + fold_note(source) + reference_note(source.folder)
     check_space(destination, count * np.dtype(dtype).itemsize, "the parameters")
     with new_folder(destination, overwrite=overwrite) as folder:
         title = str(source.folder)

@@ -30,7 +30,7 @@ from pi0_jax.convert.keys.keymap import (
     shape,
 )
 from pi0_jax.convert.keys.layout_copy import contiguous
-from pi0_jax.convert.out.export_notes import notes
+from pi0_jax.convert.out.export_notes import notes, reference_note
 from pi0_jax.convert.out.fold import Folded, fold_note
 from pi0_jax.convert.out.torch_export import WRITERS, check
 from pi0_jax.convert.sources.orbax_source import OrbaxSource, spec_of
@@ -87,7 +87,7 @@ def export(source: OrbaxSource, destination: Path, family: str, *, overwrite: bo
     check(family, spec)
     stats = load_norm_stats(source.folder / "assets" / spec.asset_id / "norm_stats.json")
     dtype = lossless(source.info.dtypes)
-    export_notes = notes(family, spec) + fold_note(source)
+    export_notes = notes(family, spec) + fold_note(source) + reference_note(source.folder)
     check_space(destination, parameters(spec.model) * np.dtype(dtype).itemsize, "the weights")
     # After an error nothing of the new folder is left, and an earlier export is as it was.
     with new_folder(destination, overwrite=overwrite) as folder:

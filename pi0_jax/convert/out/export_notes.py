@@ -1,9 +1,12 @@
 """What an export to another library leaves to the user, because the layout cannot carry it."""
 
+from pathlib import Path
+
 from pi0_jax.convert.keys.architecture import published_sizes
 from pi0_jax.data.action_space import NONE, mask_text
 from pi0_jax.data.branches import EMBEDDING, INDICATOR, PROMPT_DROPOUT
 from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.reference_files import REFERENCE
 
 # RLinf runs openpi's model with configs of the same names.
 _OPENPIS = ("openpi", "rlinf")
@@ -30,6 +33,16 @@ def notes(family: str, spec: PolicySpec) -> list[str]:
     if family != "transformers" and not published_sizes(spec.model):
         found.append(f"{family} builds gemma_2b only; it will not load these sizes")
     return found
+
+
+def reference_note(folder: Path) -> list[str]:
+    """Says that guidance from a base is lost, if the policy folder carries one."""
+    if not (folder / REFERENCE).exists():
+        return []
+    return [
+        f"the folder's {REFERENCE}/ is left out: the exported policy acts as ours does at guidance "
+        "1; guidance away from the base cannot be carried"
+    ]
 
 
 def _guidance(spec: PolicySpec) -> list[str]:
