@@ -19,6 +19,7 @@ from naive import two_pass_loss
 from pi0_jax.model.config import Pi0Config, pi0, pi05
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
+from pi0_jax.policy.reference import sample_from_base
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.training.fit import ONE_DEVICE, make_init_and_update
 from pi0_jax.training.memory import Job, abstract_batch
@@ -95,6 +96,19 @@ def sample_flops(guidance: float, cameras: int = 2, config: Pi0Config = CONFIG) 
     )
 
 
+def base_flops(*, shared_prefix: bool, config: Pi0Config = CONFIG) -> float:
+    """FLOPs of one action chunk in ten Euler steps, guided away from other parameters."""
+    model = Pi0(config)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    noise = jax.ShapeDtypeStruct((1, config.action_horizon, config.action_dim), jnp.float32)
+    obs = abstract_batch(config, 2, 1).obs
+    how = {"shared_prefix": shared_prefix, "two_prompts": False}
+    run = inspect.unwrap(sample_from_base)
+    return traced(
+        lambda p, b, o, n: run(model, p, b, o, n, 10, 1.5, **how), *[params] * 2, obs, noise
+    )
+
+
 def table(title: str, rows: dict[str, float]) -> None:
     """Prints TFLOP per row, and its ratio to the first row."""
     first = next(iter(rows.values()))
@@ -144,6 +158,8 @@ def main() -> None:
         {
             "unguided": sample_flops(1.0),
             "guided, one pass": sample_flops(2.0),
+            "guided by a base with the same VLM": base_flops(shared_prefix=True),
+            "guided by a base with another VLM": base_flops(shared_prefix=False),
             "unguided, third camera masked": sample_flops(1.0, cameras=3),
             "pi0.5, unguided": sample_flops(1.0, config=pi05()),
             "pi0.5, guided, one pass": sample_flops(2.0, config=pi05()),

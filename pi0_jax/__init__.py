@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pi0_jax.policy.folder import load_policy as load_policy
     from pi0_jax.policy.folder import save_policy as save_policy
     from pi0_jax.policy.policy import Policy as Policy
+    from pi0_jax.policy.reference_fit import with_reference as with_reference
     from pi0_jax.rl.config import RiptConfig as RiptConfig
     from pi0_jax.rl.init_states import GroupConfig as GroupConfig
     from pi0_jax.rl.loop import improved_policy as improved_policy
@@ -59,6 +60,7 @@ _WHERE = {
     "PolicySpec": "policy.folder",
     "load_policy": "policy.folder",
     "save_policy": "policy.folder",
+    "with_reference": "policy.reference_fit",
     "RawObs": "episode",
     "Robot": "robot",
     "Dimension": "robot",

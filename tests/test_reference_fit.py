@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import CONFIG, policy_folder
@@ -34,6 +35,18 @@ def test_equal_leaves_become_the_policys_own(policy):
     assert found.reference["state_proj"]["bias"] is copied["state_proj"]["bias"]
     assert jax.tree.structure(found.reference) == jax.tree.structure(policy.params)
     assert found.params is policy.params
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_value_of_a_leaf_is_compared(policy, dtype):
+    """Also one behind the first half million, which are compared at a time."""
+    long = jnp.arange(2**19 + 2, dtype=dtype)
+    trees = [policy.params | {"long": np.asarray(leaf)} for leaf in (long, long.at[-1].add(2**18))]
+    for other in (0, 1):
+        mine, theirs = (dataclasses.replace(policy, params=trees[n]) for n in (0, other))
+        theirs = dataclasses.replace(theirs, params=jax.tree.map(np.array, theirs.params))
+        found = with_reference(mine, theirs).reference["long"]
+        assert (found is trees[0]["long"]) == (other == 0)
 
 
 def test_what_does_not_decide_what_is_predicted_may_differ(policy):

@@ -32,7 +32,7 @@ from pi0_jax.policy.reference import (
 )
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.robot import Robot
-from pi0_jax.types import Observation
+from pi0_jax.types import Array, Observation
 
 
 # Static arguments decide the shape of the program. The number of steps and the scale are traced, so
@@ -255,7 +255,7 @@ class Policy:
         """The branches to run: a base takes the place of the other one, and both are positive."""
         return (POSITIVE,) if self.reference.kind == BASE else branches(self.guidance)
 
-    def _sample(self, obs: Observation, noise: jax.Array, *, two_prompts: bool) -> jax.Array:
+    def _sample(self, obs: Observation, noise: Array, *, two_prompts: bool) -> jax.Array:
         """Normalised action chunks [rows, H, d] of observations on the device."""
         params, base, scale = self.params, self.reference.params, self.guidance
         rest = obs, noise, self.num_flow_steps, scale
