@@ -11,7 +11,8 @@ from pathlib import Path
 from pi0_jax.errors import InputError
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict, wilson
 
-Key = tuple[str, float | None]
+Key = tuple[str, str]
+"""Method, and guidance scale as text; with its reference where that is not the other branch."""
 
 
 def main(folders: Sequence[str]) -> None:
@@ -26,8 +27,7 @@ def main(folders: Sequence[str]) -> None:
     for key in keys:
         present = [rows[key] for rows in runs if key in rows]
         cells = [cell([rows[key]]) if key in rows else "-" for rows in runs]
-        guidance = "-" if key[1] is None else f"{key[1]:g}"
-        sys.stdout.write(f"| {key[0]} | {guidance} | {' | '.join(cells)} | {cell(present)} |\n")
+        sys.stdout.write(f"| {key[0]} | {key[1]} | {' | '.join(cells)} | {cell(present)} |\n")
 
 
 def read(folder: Path) -> dict[Key, Row]:
@@ -40,10 +40,21 @@ def read(folder: Path) -> dict[Key, Row]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a finished run folder")
     try:
-        rows = [row_from_dict(entry) for entry in json.loads(path.read_text())["rows"]]
-    except (ValueError, KeyError, TypeError) as error:
+        results = json.loads(path.read_text())
+        rows = [row_from_dict(entry) for entry in results["rows"]]
+        reference = results.get("protocol", {}).get("evaluation", {}).get("reference", "")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is damaged: {error}") from error
-    return {(row.method, row.guidance): row for row in pool_tasks(rows)}
+    return {(row.method, scale(row.guidance, reference)): row for row in pool_tasks(rows)}
+
+
+def scale(guidance: float | None, reference: str) -> str:
+    """A guidance scale as text; scale 1 is the same policy for every reference."""
+    if guidance is None:
+        return "-"
+    # The word of `policy/reference.py`, which would import jax.
+    known = guidance == 1 or reference in ("", "unconditional")
+    return f"{guidance:g}" if known else f"{guidance:g} from {reference}"
 
 
 def cell(rows: Sequence[Row]) -> str:

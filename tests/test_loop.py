@@ -87,6 +87,10 @@ def test_one_iteration_with_an_own_loss_as_a_notebook_runs_it(scripted_pool, bas
     # For 3 rollouts of which m succeeded, the one weight above 0 is 1.5 (m = 1) or 0.75 (m = 2).
     assert 0.5 < report.metrics["largest_weight"] <= 1.5
     assert np.abs(bias(improved.params) - bias(base.params)).max() > 1e-4
+    # What the base led away from is no reference of what came of it.
+    carried = dataclasses.replace(base, reference=base.params)
+    carrying = dataclasses.replace(setup, base=carried)
+    assert improved_policy(carrying, state).reference is None
     # The loss names no branch, so the embedding that tells branches apart has no gradient.
     chex.assert_trees_all_equal(improved.params["cond_embed"], base.params["cond_embed"])
 

@@ -151,7 +151,8 @@ class Policy:
             num_flow_steps: Euler steps per action chunk.
             rows: observations per call of the network.
             reference: what v_ref is: "unconditional", the policy's other branch; "base", the
-                reference that the folder carries; a path, the policy in that folder; "none".
+                reference that the folder carries; a path, the policy in that folder (Path("base")
+                if it has the name of one of these words); "none", with guidance 1 alone.
 
         Raises:
             InputError: it is no policy folder, or a value is out of range; or the reference is not

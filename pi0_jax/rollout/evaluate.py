@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
 from pi0_jax.env.base import Engine, Task
@@ -11,7 +11,14 @@ from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_execute_steps
 from pi0_jax.policy.policy import Policy
-from pi0_jax.policy.reference import BASE, NONE, UNCONDITIONAL, base_text, kind_of
+from pi0_jax.policy.reference import (
+    BASE,
+    NONE,
+    UNCONDITIONAL,
+    Reference,
+    base_text,
+    kind_of,
+)
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.run.folder import success_text
@@ -50,7 +57,7 @@ class EvalConfig:
     videos: int = 2
     execute_steps: int = 0
     every: int = 0
-    reference: str = UNCONDITIONAL
+    reference: str = Reference.kind
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -75,6 +82,10 @@ class EvalConfig:
                 f"eval.guidance must be scales that are not negative, such as (1.0,), got "
                 f"{self.guidance!r}"
             )
+        self._check_reference()
+
+    def _check_reference(self) -> None:
+        """Checks that the reference is named, and that every scale has one to lead away from."""
         if not self.reference:
             raise InputError(
                 f"eval.reference must be {UNCONDITIONAL!r}, {BASE!r}, {NONE!r} or the path of a "
@@ -137,13 +148,18 @@ def evaluate_policy(
     states = config.states(session.suite.tasks)
     if folder.reference is not None and kind == BASE and {*scales} - {0.0, 1.0}:
         run.message(f"{method}: {base_text(folder.params, folder.reference)}")
+    policy: Policy | None = None
     outcomes: dict[float, dict[Key, bool]] = {}
     for scale in scales:
         log = EpisodeLog(run.episodes(f"eval/{method}_{scale:g}"))
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:
-            policy = Policy.from_folder(folder, scale, config.num_flow_steps, session.rows, kind)
+            # Parameters are put on the device once, for all scales.
+            policy = policy or Policy.from_folder(
+                folder, scale, config.num_flow_steps, session.rows, kind
+            )
+            policy = replace(policy, guidance=scale)
             found |= _evaluate(session, method, policy, steps, missing, log, found)
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
