@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import make_policy, make_torch
+from checkpoints import NORM_STATS, TorchGolden, make_policy, make_torch
 from pieces import train_pieces
 from safetensors.torch import load_file, save_file
 
@@ -137,6 +137,51 @@ def test_spoilt_weights(
     io = tmp_path / "io.npz"
     np.savez(io, x=0)
     assert fails(verify.main, capsys, tmp_path, source, "--io", io)
+
+
+def last_layer(tensors: Tensors, tower: str) -> list[str]:
+    """Keys of a tower's last layer."""
+    found = [key for key in tensors if tower in key and ".layers." in key]
+    last = max(int(key.partition(".layers.")[2].partition(".")[0]) for key in found)
+    return [key for key in found if f".layers.{last}." in key]
+
+
+@pytest.mark.parametrize("tower", ["vision", "language_model"])
+def test_a_last_layer_that_only_the_index_has(
+    tower: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(source / "model.safetensors")
+    weight_map = dict.fromkeys(tensors, "model.safetensors")
+    index = json.dumps({"weight_map": weight_map})
+    (source / "model.safetensors.index.json").write_text(index)
+    gone = last_layer(tensors, tower)
+    spoil(source, lambda t: [t.pop(key) for key in gone])
+    error = fails(torch_to_flax.main, capsys, tmp_path, source, tmp_path / "p")
+    assert "index.json: it lists tensors that no shard holds" in error and gone[0] in error
+
+
+@pytest.mark.parametrize(
+    "tower", ["model.vlm.vision_tower.", "model.vlm.language_model.", "model.dit."]
+)
+def test_a_last_layer_that_only_config_json_has(
+    tower: str, torch_golden: TorchGolden, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = torch_golden("tiny_pi0_torch_transformers_native")
+    source = Path(shutil.copytree(golden, tmp_path / "source", copy_function=shutil.copy))
+    tensors = load_file(source / "model.safetensors")
+    gone = last_layer(tensors, tower)
+    kept = {key: value for key, value in tensors.items() if key not in gone}
+    save_file(kept, source / "model.safetensors")
+    arguments = source, tmp_path / "p", "--norm-stats", NORM_STATS
+    error = fails(torch_to_flax.main, capsys, tmp_path, *arguments)
+    assert f"missing {min(gone)}" in error
+
+
+def test_words_that_are_there_twice(source: Path, tmp_path: Path) -> None:
+    spoil(source, lambda t: t.update({WORDS: t[HEAD].clone()}))
+    assert status(torch_to_flax.main, [str(source), str(tmp_path / "p")]) == 0
+    manifest = json.loads((tmp_path / "p/manifest.json").read_text())
+    assert WORDS in manifest["keys_used"] and HEAD in manifest["keys_unused"]
 
 
 def test_a_truncated_file(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,22 @@ def test_the_state_of_a_processor_is_named_by_it(tmp_path: Path) -> None:
     weights = make(tmp_path, state)
     steps = {"steps": [{"state_file": state}]}
     (tmp_path / "policy_preprocessor.json").write_text(json.dumps(steps))
+    (tmp_path / "config.json").write_text('{"type": "pi0"}')
     assert account(tmp_path, weights) == []
+
+
+@pytest.mark.parametrize("config", [None, '{"action_dim": 32}', '{"vlm_config": {}, "type": 1}'])
+def test_processors_without_a_config_of_lerobot(config: str | None, tmp_path: Path) -> None:
+    names = ("policy_postprocessor.json", "policy_preprocessor.json")
+    state = "policy_preprocessor_step_5_normalizer_processor.safetensors"
+    weights = make(tmp_path, *names, state)
+    for name in names:
+        (tmp_path / name).write_text(json.dumps({"steps": [{"state_file": state}]}))
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(InputError, match=rf"{names[0]}, {names[1]}, {state} may hold"):
+        account(tmp_path, weights)
+    assert account(tmp_path, weights, [*names, state]) == [*names, state]
 
 
 def test_other_checkpoints_below_are_named_by_their_folders(tmp_path: Path) -> None:

@@ -116,6 +116,21 @@ def test_the_widths_of_a_state_as_text_must_agree(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
+def test_a_width_that_the_processors_fill_in_is_no_evidence(tmp_path: Path) -> None:
+    features = {"observation.state": vector("STATE", 32), "action": vector("ACTION", 32)}
+    set_step(policy_files(tmp_path), "normalizer_processor", features=features)
+    assert read_config(tmp_path).state_dim == 8
+
+
+def test_a_mapping_without_a_mode_normalises_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"type": "pi0", "normalization_mapping": {}}')
+    assert read_config(tmp_path).normalization == {"STATE": "IDENTITY", "ACTION": "IDENTITY"}
+
+
+def vector(kind: str, width: int) -> dict[str, Any]:
+    return {"type": kind, "shape": [width]}
+
+
 def modes(mode: str) -> dict[str, str]:
     return {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
 
@@ -164,6 +179,21 @@ def modes(mode: str) -> dict[str, str]:
             "relative actions: the processors have",
         ),
         (lambda f: set_config(f, use_delta_joint_actions_aloha=True), "is for 14 actions"),
+        (lambda f: set_config(f, n_action_steps=51), "is 51, a chunk has 50 actions"),
+        (
+            lambda f: set_config(f, output_features=ALOHA),
+            "disagree: normalizer_processor action has 7 values, config.json says 14; unnormalizer",
+        ),
+        (
+            lambda f: set_step(
+                f, "normalizer_processor", features={"observation.state": vector("STATE", 9)}
+            ),
+            "normalizer_processor observation.state has 9 values, config.json says 8",
+        ),
+        (
+            lambda f: set_step(f, "unnormalizer_processor", features={"action": {"type": "x"}}),
+            "policy_postprocessor.json: .*action.shape is missing",
+        ),
         (
             lambda f: set_step(f, "rename_observations_processor", rename_map={"a": "b"}),
             "renamed to b",

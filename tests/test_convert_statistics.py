@@ -30,7 +30,10 @@ def old_tensors(**changes: np.ndarray) -> Any:
         **changes,
     }
     return SimpleNamespace(
-        shapes={k: v.shape for k, v in values.items()}, read=values.get, files=[Path("x")]
+        shapes={k: v.shape for k, v in values.items()},
+        dtypes={k: v.dtype.name for k, v in values.items()},
+        read=values.get,
+        files=[Path("x")],
     )
 
 
@@ -60,6 +63,8 @@ def test_a_checkpoint_without_them_goes_on_to_the_next_place() -> None:
             r"several data sets by name \(so100",
         ),
         ("normalize_inputs.buffer_observation_images_top.mean", np.ones(3), "statistics of images"),
+        ("unnormalize_outputs.buffer_action.scale", np.ones(3), "something else than .*scale"),
+        ("unnormalize_outputs.buffer_action.std", np.ones(3, int), "action.std is int64, expected"),
     ],
 )
 def test_contradictions_are_refused(name: str, value: np.ndarray, message: str) -> None:

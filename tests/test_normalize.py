@@ -114,6 +114,10 @@ def test_what_is_beside_the_statistics_of_an_entry_is_harmless(tmp_path: Path) -
         (BOTH | {"state": 3}, "state is 3, expected an object"),
         (BOTH | {"image": {"mean": [0], "std": [1]}}, "norm_stats has image too, which"),
         (BOTH | {"state": {"mean": [0], "std": [1], "mask": [True]}}, "state has mask too, which"),
+        (
+            BOTH | {"state": {"mean": [1e39], "std": [1]}},
+            r"mean has 1e\+39, which float32 does not",
+        ),
         ([], r"expected openpi's norm_stats.json: norm_stats is \[\]"),
     ],
 )

@@ -16,6 +16,8 @@ from pi0_jax.json_file import read_object
 
 # Keeps a constant dimension finite (openpi `transforms.Normalize`).
 EPSILON = 1e-6
+# Networks compute in float32.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 # What other programs add to an entry; neither way of normalising reads it.
@@ -114,6 +116,9 @@ def save_norm_stats(path: Path, stats: NormStats) -> None:
 
 def check_stats(stats: Stats) -> str | None:
     """What is impossible about statistics, such as a negative deviation; None if nothing is."""
+    for name, values in asdict(stats).items():
+        if values is not None and (np.abs(values) > _LARGEST).any():
+            return f"{name} has {np.abs(values).max():.3g}, which float32 does not hold"
     negative = np.flatnonzero(stats.std < 0)
     if len(negative):
         return f"the standard deviation of dimension {negative[0]} is negative"

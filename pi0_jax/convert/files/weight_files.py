@@ -6,14 +6,16 @@ Which of two sets a library loads depends on the library, so the user has to say
 
 import re
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
 from pi0_jax.convert.files.known_files import ADAPTER_FILES, may_hold_weights
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, some
 from pi0_jax.json_file import read_object
 
 _INDEX = ".index.json"
+_NAMED = 3
 # model-00002-of-00003.safetensors
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.\w+)")
 
@@ -25,11 +27,13 @@ class WeightSet(NamedTuple):
         name: the file to give as SRC for this set.
         files: those that are there, in order.
         missing: names of shards that are not there.
+        keys: names of the tensors, where an index lists them.
     """
 
     name: Path
     files: list[Path]
     missing: list[str]
+    keys: tuple[str, ...] = ()
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -37,8 +41,8 @@ def is_checkpoint(folder: Path) -> bool:
     return bool(weight_sets(folder)) or any((folder / name).is_file() for name in ADAPTER_FILES)
 
 
-def weight_files(path: Path) -> list[Path]:
-    """The files that hold the weights.
+def weight_set(path: Path) -> WeightSet:
+    """The one complete set of weights.
 
     Args:
         path: a folder with one set, an index, a shard, or a file.
@@ -53,7 +57,20 @@ def weight_files(path: Path) -> list[Path]:
     if match := _SHARD.fullmatch(path.name):
         beside = [child.name for child in path.parent.iterdir()]
         return _only([_numbered(path.parent, match["stem"], match, beside)], path)
-    return [path]
+    return WeightSet(path, [path], [])
+
+
+def check_listed(weights: WeightSet, tensors: Container[str]) -> None:
+    """Checks that every tensor that an index lists is there, such as those of a last layer.
+
+    Raises:
+        InputError: one is not.
+    """
+    if gone := [key for key in weights.keys if key not in tensors]:
+        raise InputError(
+            f"{weights.name}: it lists tensors that no shard holds: {some(gone, _NAMED)}; fetch the "
+            "checkpoint again"
+        )
 
 
 def weight_sets(folder: Path) -> list[WeightSet]:
@@ -95,7 +112,7 @@ def _check_listed(folder: Path, own: list[str], sets: list[WeightSet]) -> None:
             )
 
 
-def _only(sets: list[WeightSet], path: Path) -> list[Path]:
+def _only(sets: list[WeightSet], path: Path) -> WeightSet:
     if len(sets) > 1:
         names = " and ".join(found.name.name for found in sets)
         raise InputError(
@@ -105,7 +122,7 @@ def _only(sets: list[WeightSet], path: Path) -> list[Path]:
     found = sets[0]
     if found.missing:
         raise InputError(f"{found.name.parent}: shards are missing: {', '.join(found.missing)}")
-    return found.files
+    return found
 
 
 def _indexed(index: Path) -> WeightSet:
@@ -119,7 +136,7 @@ def _indexed(index: Path) -> WeightSet:
     names = sorted({*weight_map.values()})
     there = [name for name in names if (index.parent / name).is_file()]
     missing = [name for name in names if name not in there]
-    return WeightSet(index, [index.parent / name for name in there], missing)
+    return WeightSet(index, [index.parent / name for name in there], missing, tuple(weight_map))
 
 
 def _numbered(folder: Path, stem: str, match: re.Match[str], there: list[str]) -> WeightSet:

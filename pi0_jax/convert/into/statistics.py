@@ -1,6 +1,6 @@
 """Normalisation statistics, from wherever a layout keeps them; missing ones are an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,13 @@ import numpy as np
 from pi0_jax.convert.files.torch_files import Tensors
 from pi0_jax.convert.keys.keymap import STATISTICS
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
+from pi0_jax.convert.settings.stored_stats import (
+    FIELDS,
+    UNREAD_FIELDS,
+    check_dtype,
+    same_actions,
+    stats_from,
+)
 from pi0_jax.data.normalize import NormStats, load_norm_stats
 from pi0_jax.errors import InputError
 from pi0_jax.lfs import refuse_pointer
@@ -98,7 +104,9 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
         "normalize_targets.buffer_action": "target",
         "unnormalize_outputs.buffer_action": "output",
     }
-    _check_buffers([key for key in keys if key.rpartition(".")[0] not in known], where)
+    _check_buffers([key for key in keys if not _is_buffer(key, known)], where)
+    for key in keys:
+        check_dtype(key, tensors.dtypes[key], where)
     values = {
         f"{known[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": np.asarray(
             tensors.read(key), np.float64
@@ -180,6 +188,11 @@ def _asset_files(folder: Path) -> dict[str, Path]:
     if "." in found:
         found["default"] = found.pop(".")
     return found | {str(file.parent.relative_to(folder / "assets")): file for file in inside}
+
+
+def _is_buffer(key: str, known: Mapping[str, str]) -> bool:
+    quantity, _, field = key.rpartition(".")
+    return quantity in known and (field in FIELDS or field in UNREAD_FIELDS)
 
 
 def _check_buffers(strange: list[str], where: str) -> None:

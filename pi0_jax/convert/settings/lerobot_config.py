@@ -19,8 +19,8 @@ from pi0_jax.convert.settings.kinds import (
     WHOLE,
 )
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
-from pi0_jax.convert.settings.lerobot_features import Features, read_features
-from pi0_jax.convert.settings.lerobot_processors import STATE_TEXT, Processors
+from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, Features, read_features
+from pi0_jax.convert.settings.lerobot_processors import NORMALIZER, STATE_TEXT, Processors
 from pi0_jax.convert.settings.lerobot_relative import Relative, mask_of
 from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace
 from pi0_jax.errors import InputError
@@ -111,7 +111,7 @@ def read(values: dict[str, Any], path: Path) -> TorchConfig:
     features = read_features(values, rename, path)
     config = _mapping(values, pi05)
     if processors:
-        _check_agree(values, config, processors, path)
+        _check_agree(values, config, processors, features, path)
     resolution = values.get("image_resolution") or values.get("resize_imgs_with_padding")
     sizes = {
         "image_resolution": ("image_size", resolution[0] if resolution else None),
@@ -156,6 +156,9 @@ def _not_carried(values: Mapping[str, Any]) -> list[str]:
     rtc = values.get("rtc_config")
     if rtc and rtc.get("enabled", True) is not False:
         found.append("rtc_config is enabled, pi0_jax executes chunks without real-time chunking")
+    steps, horizon = values.get("n_action_steps"), values.get("chunk_size")
+    if steps and horizon and steps > horizon:
+        found.append(f"n_action_steps is {steps}, a chunk has {horizon} actions (chunk_size)")
     for name in ("image_resolution", "resize_imgs_with_padding"):
         sides = values.get(name)
         if sides and sides[0] != sides[1]:
@@ -172,11 +175,16 @@ def _mapping(values: Mapping[str, Any], pi05: bool) -> dict[str, str]:
     stated = values.get("normalization_mapping")
     if stated is None:
         return {"VISUAL": "IDENTITY", "STATE": default, "ACTION": default}
-    return dict(stated)
+    # What has no mode is not normalised.
+    return {"STATE": "IDENTITY", "ACTION": "IDENTITY"} | dict(stated)
 
 
 def _check_agree(
-    values: Mapping[str, Any], mapping: Mapping[str, str], processors: Processors, path: Path
+    values: Mapping[str, Any],
+    mapping: Mapping[str, str],
+    processors: Processors,
+    features: Features,
+    path: Path,
 ) -> None:
     """Raises where the processors, which act, do otherwise than config.json says."""
     found = [
@@ -185,6 +193,7 @@ def _check_agree(
         for kind, mode in modes.items()
         if mode != mapping.get(kind, "IDENTITY")
     ]
+    found += _other_widths(values, processors, features)
     length = values.get("tokenizer_max_length")
     if length is not None and length != processors.prompt_length:
         found.append(
@@ -202,6 +211,25 @@ def _check_agree(
             f"{path.parent}: processors and config.json disagree: {'; '.join(found)}; make them "
             "agree, in a copy"
         )
+
+
+def _other_widths(
+    values: Mapping[str, Any], processors: Processors, features: Features
+) -> list[str]:
+    """Widths that the processors have and config.json has otherwise, one text each."""
+    state_padded, action_padded = values.get("max_state_dim"), values.get("max_action_dim")
+    pairs = [(f"{NORMALIZER} {STATE}", processors.state_dim, features.state, state_padded)]
+    pairs += [
+        (f"{step} {ACTION}", width, features.action, action_padded)
+        for step, width in processors.action_dims.items()
+    ]
+    # Either side may say nothing, or have been filled in.
+    own = [(name, _own(x, padded), _own(y, padded)) for name, x, y, padded in pairs]
+    return [
+        f"{name} has {width} values, config.json says {declared}"
+        for name, width, declared in own
+        if width and declared and width != declared
+    ]
 
 
 def _stated_relative(values: Mapping[str, Any]) -> Relative | None:
@@ -269,7 +297,7 @@ def _own(declared: int | None, padded: int | None) -> int | None:
 
 
 def _notes(values: Mapping[str, Any], processors: Processors | None) -> tuple[str, ...]:
-    steps = values.get("num_inference_steps", values.get("num_steps", FLOW_STEPS))
+    steps = values.get("num_inference_steps") or values.get("num_steps") or FLOW_STEPS
     found = list(steps_note("lerobot", steps))
     acting = processors.relative if processors else None
     if acting and acting.enabled and acting.exclude and acting.names is None:

@@ -76,7 +76,7 @@ def read_features(values: Mapping[str, Any], rename: Mapping[str, str], path: Pa
         raise InputError(f"{path}: {', '.join(visual)} are cameras of the same name; rename one")
     return Features(
         cameras,
-        _width(inputs, STATE, "STATE", path),
+        vector_width(inputs, STATE, "STATE", path),
         _action(outputs, path),
         _empty_note(empty, values.get("empty_cameras") or 0),
     )
@@ -148,13 +148,25 @@ def _action(outputs: Mapping[str, Any], path: Path) -> int | None:
     extra = [name for name in outputs if name != ACTION]
     if extra:
         raise InputError(f"{path}: expected the output {ACTION} only, found {', '.join(outputs)}")
-    return _width(outputs, ACTION, "ACTION", path)
+    return vector_width(outputs, ACTION, "ACTION", path)
 
 
-def _width(features: Mapping[str, Any], name: str, kind: str, path: Path) -> int | None:
+def vector_width(features: Mapping[str, Any], name: str, kind: str, path: Path) -> int | None:
+    """The width that a feature declares; None if there is no such feature.
+
+    Args:
+        features: name to type and shape.
+        name: of the feature.
+        kind: the type that it must have.
+        path: the file, for messages.
+
+    Raises:
+        InputError: it is of another type, or no vector.
+    """
     feature = features.get(name)
     if feature is None:
         return None
+    fail(path, problems(feature, _FEATURE, f"{name}."))
     # A vector: "shape": [width]
     if feature["type"] != kind or len(feature["shape"]) != 1:
         raise InputError(f"{path}: expected {name} to be a {kind} vector, found {feature}")

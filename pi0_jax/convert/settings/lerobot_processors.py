@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pi0_jax.convert.files import safetensors_file
 from pi0_jax.convert.settings.declared import StoredStats
 from pi0_jax.convert.settings.kinds import (
     BOOL,
@@ -25,8 +22,9 @@ from pi0_jax.convert.settings.kinds import (
     WHOLE,
 )
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
-from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, TYPES
+from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, TYPES, vector_width
 from pi0_jax.convert.settings.lerobot_relative import Relative
+from pi0_jax.convert.settings.lerobot_state_file import read_state_file
 from pi0_jax.convert.settings.stored_stats import same_actions, stats_from
 from pi0_jax.errors import InputError
 from pi0_jax.json_file import read_object
@@ -73,8 +71,6 @@ _STEPS: dict[str, Known] = {
 _PRE = {False: (NEW_LINE, TOKENIZER, NORMALIZER), True: (NORMALIZER, STATE_TEXT, TOKENIZER)}
 """Whether it is a pi0.5 -> the steps that its preprocessor must have, in this order."""
 
-_NUMBERS = (".mean", ".std", ".q01", ".q99")
-_FLOATS = ("float32", "float64", "bfloat16", "float16")
 # A larger one would show in what is normalised: ours is 1e-6, as openpi's.
 _LARGEST_EPS = 1e-6
 _MODES = ("STATE", "ACTION", "VISUAL")
@@ -94,6 +90,9 @@ class Processors:
     Attributes:
         modes: step (normalizer, unnormalizer) to its mode per kind of feature.
         statistics: of the raw state and of the actions; None if the files name none.
+        state_dim: width of the state that is normalised.
+        action_dims: step (normalizer, unnormalizer) to the width of its actions; None if it has
+            none.
         rename: what the robot calls an observation to what the policy calls it.
         prompt_length: prompt tokens, padding included.
         state_text_width: width to which lerobot 0.4 pads a state before it becomes text; None if
@@ -103,6 +102,8 @@ class Processors:
 
     modes: Mapping[str, Mapping[str, str]]
     statistics: StoredStats | None
+    state_dim: int | None
+    action_dims: Mapping[str, int | None]
     rename: Mapping[str, str]
     prompt_length: int
     state_text_width: int | None
@@ -137,6 +138,11 @@ def read(folder: Path, *, pi05: bool) -> Processors | None:
     return Processors(
         modes={name: _modes(step["config"]) for name, step in both.items()},
         statistics=_statistics(folder, *both.values()),
+        state_dim=vector_width(pre[NORMALIZER]["config"]["features"], STATE, "STATE", paths[0]),
+        action_dims={
+            name: vector_width(both[name]["config"]["features"], ACTION, "ACTION", path)
+            for name, path in zip(both, paths, strict=True)
+        },
         rename=_settings(pre, RENAME).get("rename_map") or {},
         prompt_length=_prompt_length(pre[TOKENIZER]["config"], paths[0]),
         state_text_width=_settings(pre, STATE_TEXT).get("max_state_dim"),
@@ -258,23 +264,12 @@ def _statistics(folder: Path, normalize: Step, undo: Step) -> StoredStats | None
             raise InputError(
                 f"{where}: state_file is {name!r}, expected the name of a file beside it"
             )
-    inputs, outputs = (_tensors(folder / str(name)) for name in names)
+    features = normalize["config"]["features"] | undo["config"]["features"]
+    cameras = [name for name, each in features.items() if each.get("type") == "VISUAL"]
+    inputs, outputs = (read_state_file(folder / str(name), cameras) for name in names)
     # The postprocessor acts; the preprocessor holds the same numbers for training.
     state, action = stats_from(inputs, STATE, where), stats_from(outputs, ACTION, where)
     if state is None or action is None:
         return None
     same_actions(action, stats_from(inputs, ACTION, where), where)
     return StoredStats(where, state, action)
-
-
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, though a processor names it as its state_file")
-    entries = safetensors_file.SafetensorsFile(path).entries
-    for key, entry in entries.items():
-        # Numbers that were cut to whole ones, or to 0 and 1, are other statistics.
-        if key.endswith(_NUMBERS) and entry.dtype.name not in _FLOATS:
-            raise InputError(f"{path}: {key} is {entry.dtype.name}, expected {', '.join(_FLOATS)}")
-    return {
-        key: np.asarray(safetensors_file.read(entry), np.float64) for key, entry in entries.items()
-    }

@@ -7,7 +7,29 @@ import numpy as np
 from pi0_jax.data.normalize import Stats, check_stats
 from pi0_jax.errors import InputError
 
-_FIELDS = ("mean", "std", "q01", "q99")
+FIELDS = ("mean", "std", "q01", "q99")
+_MODE = "read by a way of normalising that is refused by its name"
+UNREAD_FIELDS = {
+    "min": _MODE,
+    "max": _MODE,
+    "q10": _MODE,
+    "q90": _MODE,
+    "q50": "the middle, by which nothing is normalised",
+    "count": "the number of samples",
+}
+"""What is stored beside `FIELDS`, with the reason why nothing here reads it."""
+
+_FLOATS = ("float32", "float64", "bfloat16", "float16")
+
+
+def check_dtype(key: str, dtype: str, where: object) -> None:
+    """Checks that statistics are real numbers: cut to whole ones, or to 0 and 1, they are others.
+
+    Raises:
+        InputError: they are not.
+    """
+    if dtype not in _FLOATS:
+        raise InputError(f"{where}: {key} is {dtype}, expected {', '.join(_FLOATS)}")
 
 
 def stats_from(tensors: Mapping[str, np.ndarray], name: str, where: str) -> Stats | None:
@@ -21,7 +43,7 @@ def stats_from(tensors: Mapping[str, np.ndarray], name: str, where: str) -> Stat
     Raises:
         InputError: mean or std is missing, they were never set (infinite), or they are impossible.
     """
-    found = {key: tensors[f"{name}.{key}"] for key in _FIELDS if f"{name}.{key}" in tensors}
+    found = {key: tensors[f"{name}.{key}"] for key in FIELDS if f"{name}.{key}" in tensors}
     if not found:
         return None
     if not {"mean", "std"} <= found.keys():
@@ -55,7 +77,7 @@ def same_actions(output: Stats, target: Stats | None, where: str) -> None:
     """
     if target is None:
         return
-    pairs = ((getattr(output, key), getattr(target, key)) for key in _FIELDS)
+    pairs = ((getattr(output, key), getattr(target, key)) for key in FIELDS)
     for ours, theirs in pairs:
         if (ours is None) != (theirs is None) or (
             ours is not None and not np.array_equal(ours, theirs)

@@ -47,13 +47,31 @@ def read_config(folder: Path) -> TorchConfig:
     if not path.is_file():
         return TorchConfig()
     values = read_object(path)
-    # transformers and lerobot each write a key that the others lack.
-    if "vlm_config" in values or "dit_config" in values:
+    if _is_transformers(values):
         check_pictures(folder)
         return transformers_config.read(values, path)
-    if "input_features" in values or "type" in values:
+    if _is_lerobot(values):
         return lerobot_config.read(values, path)
     return _openpi(values, path)
+
+
+def is_lerobot(folder: Path) -> bool:
+    """Whether a folder has a config.json of lerobot; then the processors beside it are read.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = folder / "config.json"
+    return path.is_file() and _is_lerobot(read_object(path))
+
+
+# transformers and lerobot each write a key that the others lack.
+def _is_transformers(values: dict[str, Any]) -> bool:
+    return "vlm_config" in values or "dit_config" in values
+
+
+def _is_lerobot(values: dict[str, Any]) -> bool:
+    return not _is_transformers(values) and ("input_features" in values or "type" in values)
 
 
 def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:

@@ -15,6 +15,8 @@ from pi0_jax.convert.files.known_files import (
     reason,
 )
 from pi0_jax.convert.files.weight_files import is_checkpoint
+from pi0_jax.convert.settings.lerobot_processors import POSTPROCESSOR, PREPROCESSOR
+from pi0_jax.convert.settings.torch_config import is_lerobot
 from pi0_jax.convert.sources.orbax_source import is_orbax
 from pi0_jax.errors import InputError, some
 from pi0_jax.policy.folder import TOKENIZER_FILE
@@ -22,8 +24,6 @@ from pi0_jax.policy.folder import TOKENIZER_FILE
 _MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
 READ = {
     "config.json": "what the checkpoint declares",
-    "policy_preprocessor.json": "how lerobot normalises inputs",
-    "policy_postprocessor.json": "how lerobot turns outputs into actions",
     TOKENIZER_FILE: "copied into the policy folder",
     "preprocessor_config.json": "how transformers turns pictures into numbers",
     "processor_config.json": "how transformers turns pictures into numbers",
@@ -31,6 +31,13 @@ READ = {
     ADAPTER_CONFIG: "how strongly an adapter counts",
 }
 """Files of the checkpoint's own folder that another module reads."""
+
+_PROCESSORS = {
+    PREPROCESSOR: "how lerobot normalises inputs",
+    POSTPROCESSOR: "how lerobot turns outputs into actions",
+    **STATISTICS,
+}
+"""Files that are read only with a config.json of lerobot beside them."""
 
 # Statistics lie in folders; --asset-id or an error chooses among several.
 _STATISTICS = "norm_stats.json"
@@ -145,11 +152,14 @@ def _is_read(path: Path, name: str) -> bool:
     if path.name == _STATISTICS:
         # Where `statistics.from_assets` looks.
         return name.startswith("assets/") or name.count("/") <= 2
-    return path.name == name and (reason(name, READ) is not None or _is_named(path))
+    if path.name != name:
+        return False
+    if reason(name, _PROCESSORS) is None:
+        return reason(name, READ) is not None
+    return is_lerobot(path.parent) and (name in _PROCESSORS or _is_named(path))
 
 
 def _is_named(path: Path) -> bool:
     """Whether a file is the state of one of lerobot's processors: one of them names it."""
-    if reason(path.name, STATISTICS) is None:
-        return False
-    return any(path.name in file.read_text() for file in path.parent.glob("policy_*processor.json"))
+    processors = [path.parent / name for name in (PREPROCESSOR, POSTPROCESSOR)]
+    return any(path.name in file.read_text() for file in processors if file.is_file())

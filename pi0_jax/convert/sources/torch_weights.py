@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pi0_jax.convert.files import checkpoint_below
 from pi0_jax.convert.files.known_files import ADAPTER_CONFIG, ADAPTER_FILES
 from pi0_jax.convert.files.torch_files import Tensors, open_tensors
-from pi0_jax.convert.files.weight_files import is_checkpoint, weight_files, weight_sets
+from pi0_jax.convert.files.weight_files import check_listed, is_checkpoint, weight_set, weight_sets
 from pi0_jax.convert.sources import adapters, bare_layout, prefixes
 from pi0_jax.convert.sources.adapter_config import AdapterConfig, read_adapter_config
 from pi0_jax.convert.sources.orbax_source import is_orbax
@@ -106,7 +106,9 @@ def _check_no_adapter_left(
 
 def _open_base(path: Path, folder: Path, choice: Choice) -> Weights:
     """Weights without an adapter in a file of its own."""
-    tensors = open_tensors(weight_files(path if path.is_file() else folder))
+    weights = weight_set(path if path.is_file() else folder)
+    tensors = open_tensors(weights.files)
+    check_listed(weights, tensors.shapes)
     notes = []
     if tensors.beside:
         notes.append(f"beside the weights, not read: {_some(sorted(set(tensors.beside)))}")
