@@ -52,7 +52,7 @@ def test_shards_with_and_without_an_index(tmp_path: Path) -> None:
     assert names(weight_set(made / SHARDS[1])) == SHARDS
     index = "model.safetensors.index.json"
     made = folder(tmp_path / "b", *SHARDS, index={index: SHARDS})
-    assert names(weight_set(made)) == names(weight_files(made / index)) == SHARDS
+    assert names(weight_set(made)) == names(weight_set(made / index)) == SHARDS
 
 
 @pytest.mark.parametrize("index", [None, {"model.safetensors.index.json": SHARDS}])

@@ -68,8 +68,8 @@ def check_listed(weights: WeightSet, tensors: Container[str]) -> None:
     """
     if gone := [key for key in weights.keys if key not in tensors]:
         raise InputError(
-            f"{weights.name}: it lists tensors that no shard holds: {some(gone, _NAMED)}; fetch the "
-            "checkpoint again"
+            f"{weights.name}: it lists tensors that no shard holds: {some(gone, _NAMED)}; fetch "
+            "the checkpoint again"
         )
 
 

@@ -1,6 +1,6 @@
 """The state file of a normalising step of lerobot: every tensor is read, harmless, or an error.
 
-lerobot writes the statistics of all columns of the data set, and a step reads those of its features.
+lerobot writes the statistics of all columns of the data set; a step reads those of its features.
 A name has two parts: `observation.state.mean` is the statistic `mean` of `observation.state`.
 """
 
