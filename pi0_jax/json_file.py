@@ -15,9 +15,11 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file; the caller knows what it would have been for.
-        InputError: a git-lfs pointer, no JSON, no object, nested too deeply, or a name twice, of
-            which Python would keep the last.
+        InputError: a folder, a git-lfs pointer, no JSON, no object, nested too deeply, or a name
+            twice, of which Python would keep the last.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: expected a JSON file, found a folder")
     refuse_pointer(path)
     try:
         values = json.loads(path.read_text(), object_pairs_hook=once, parse_int=_whole)

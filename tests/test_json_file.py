@@ -37,3 +37,9 @@ def test_anything_else_is_named(tmp_path: Path, content: bytes, message: str) ->
 def test_whoever_asks_knows_what_the_file_would_have_been_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_object(tmp_path / "a.json")
+
+
+def test_a_folder_of_this_name(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(InputError, match=r"a\.json: expected a JSON file, found a folder"):
+        read_object(tmp_path / "a.json")
