@@ -75,7 +75,8 @@ def make_init_and_update(
     paths = [path_name(path) for path, _ in leaves]
     rules = config.all_rules
     check_rules(paths, rules)
-    optimizer = make_optimizer(config, total_steps)
+    apart = loss.apart if isinstance(loss, SampledLoss) else None
+    optimizer = make_optimizer(config, total_steps, apart)
 
     def init_fn(params: Any) -> TrainState:
         """Makes the state at step 0."""

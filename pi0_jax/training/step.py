@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from pi0_jax.model.pi0 import COND_EMBED
-from pi0_jax.training.optimizer import Rules, multiplier
+from pi0_jax.training.optimizer import Row, Rules, multiplier
 from pi0_jax.types import Batch
 
 Params = Any
@@ -32,10 +32,13 @@ class SampledLoss:
         sample: (rng, batch) -> tree of random arrays [b, ...].
         evaluate: (params, batch, sampled arrays) -> (loss, metrics), each a mean over the real
             action steps of the batch.
+        apart: a row that a term of its own trains. It is clipped by itself, so that the size of its
+            gradient has no effect on the step of all other parameters; None for no such row.
     """
 
     sample: Callable[[jax.Array, Batch], Any]
     evaluate: Callable[[Params, Batch, Any], LossAndMetrics]
+    apart: Row | None = None
 
     def __call__(self, params: Params, batch: Batch, rng: jax.Array) -> LossAndMetrics:
         """The loss of a whole batch."""

@@ -2,8 +2,9 @@
 
     L = w(A) L_cond(theta, e_pos)  +  alpha L_uncond(sg(theta), e_uncond)
 
-sg stops the gradient. At guidance 1 the policy is that of `filtered_bc`, whatever alpha; what
-guidance adds comes on top.
+sg stops the gradient, and the row of e_uncond is clipped apart from all other parameters. So at
+guidance 1 the policy is that of `filtered_bc` with the same weights, whatever alpha; what guidance
+adds comes on top.
 
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
@@ -56,7 +57,8 @@ class CfgDetached:
             L_cond   = mean of |v(x_t, t, POSITIVE; theta) - u|^2, window i weighted by w_i = w(A_i)
             L_uncond = mean of |v(x_t, t, UNCONDITIONAL; sg(theta)) - u|^2
 
-        In L_uncond only the condition embedding has a gradient. Arguments as `Objective.loss`.
+        In L_uncond only one row of the condition embedding has a gradient: every other parameter
+        gets the gradient and the update of `filtered_bc`. Arguments as `Objective.loss`.
 
         Raises:
             InputError: the branches differ by their prompt, so there is no row to train alone.
@@ -89,4 +91,6 @@ class CfgDetached:
             metrics["guidance_gap_relative"] = gap / size
             return cond + self.alpha * uncond, metrics
 
-        return SampledLoss(noise_and_time_sampler(time_samples), loss)
+        # Clipped with the rest, a long gradient of the row would shorten the step of the network.
+        row = (COND_EMBED, UNCONDITIONAL)
+        return SampledLoss(noise_and_time_sampler(time_samples), loss, apart=row)
