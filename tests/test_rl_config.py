@@ -37,6 +37,8 @@ def test_plain_values_give_the_config():
         ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
         ({"cfg": {"alpha": -1.0}}, "rl.cfg.alpha must be at least 0"),
         ({"cfg_detached": {"alpha": -1.0}}, "rl.cfg_detached.alpha must be at least 0"),
+        ({"nft": {"negative_weight": -0.1}}, "rl.nft.negative_weight must be at least 0"),
+        ({"nft": {"max_drift": -1.0}}, "rl.nft.max_drift must be at least 0"),
         ({"cfg_dropout": {"probability": 1.0}}, r"rl.cfg_dropout.probability must be in \(0, 1\)"),
         ({"cfg_dropout": {"probability": 0.0}}, "the objective is 'filtered_bc'"),
         ({"alpha": 0.1}, "unknown config key rl.alpha; the nearest valid key is rl."),
@@ -46,6 +48,25 @@ def test_plain_values_give_the_config():
 def test_what_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
         ript(**changes)
+
+
+NFT = {"objective": "nft", "advantage": {"success_weight": True}, "buffer_iterations": 1}
+NFT |= {"demo_fraction": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"advantage": {"success_weight": False}}, r"advantage\.success_weight=True, got False"),
+        ({"buffer_iterations": 0}, r"buffer_iterations=1, got 0: set it, or choose another"),
+        ({"demo_fraction": 0.25}, r"demo_fraction=0\.0, got 0\.25"),
+        ({"guidance": 3.0}, r"guidance=1\.0, got 3\.0"),
+    ],
+)
+def test_nft_needs_outcomes_of_the_policy_that_acted(changes, message):
+    assert str(ript(**NFT).chosen) == "nft, negative weight 0.2, drift at most 0.5"
+    with pytest.raises(InputError, match=rf"rl\.objective 'nft' needs rl\.{message}"):
+        ript(**NFT | changes)
 
 
 def test_the_log_says_what_is_switched_on():

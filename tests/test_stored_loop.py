@@ -175,6 +175,13 @@ OPTIONS = {
         "advantage": {"all_rollouts_baseline": True},
     },
     "one iteration": {"buffer_iterations": 1, "windows": {"stride": 2}},
+    "acting parameters": {
+        "objective": "nft",
+        "advantage": {"success_weight": True},
+        "buffer_iterations": 1,
+        "demo_fraction": 0.0,
+        "log_every": 1,
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
@@ -15,9 +16,10 @@ from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.nft import Nft
 from pi0_jax.training.optimizer import OptimizerConfig
 
-OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc")
+OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc", "nft")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class RiptConfig:
         cfg_detached: settings of this objective.
         cfg_dropout: settings of this objective.
         filtered_bc: settings of this objective.
+        nft: settings of this objective.
         time_samples: noise/time draws per window and branch.
         branch_mode: what distinguishes the branches of guidance (`data/branches.py`); a policy
             keeps what it was trained with.
@@ -63,6 +66,7 @@ class RiptConfig:
     cfg_detached: CfgDetached = field(default_factory=CfgDetached)
     cfg_dropout: CfgDropout = field(default_factory=CfgDropout)
     filtered_bc: FilteredBc = field(default_factory=FilteredBc)
+    nft: Nft = field(default_factory=Nft)
     time_samples: int = 1
     branch_mode: str = EMBEDDING
     guidance: float = 1.0
@@ -92,6 +96,12 @@ class RiptConfig:
                 f"rl.demo_weight is {self.demo_weight}, but no demonstrations are drawn: set "
                 "rl.demo_fraction, or rl.demo_weight to 0"
             )
+        for key, value in self.chosen.requires.items():
+            if (got := attrgetter(key)(self)) != value:
+                raise InputError(
+                    f"rl.objective {self.objective!r} needs rl.{key}={value}, got {got}: set it, "
+                    "or choose another objective"
+                )
 
     def __str__(self) -> str:
         """One line for the log: what is switched on."""

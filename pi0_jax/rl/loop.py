@@ -37,6 +37,7 @@ from pi0_jax.rl.iteration import (
 )
 from pi0_jax.rl.metrics import iteration_metrics, no_update_reason
 from pi0_jax.rl.setup import ROWS, LoopSetup, LoopState, LossOf, create_loop
+from pi0_jax.rl.stop import beyond
 from pi0_jax.rollout.collect import Report
 from pi0_jax.run.seeds import rng
 from pi0_jax.training.fit import ONE_DEVICE, final_params, fit
@@ -75,15 +76,16 @@ class IterationReport:
         iteration: its number, counted from 1.
         optimizer_step: number of optimizer steps after it, those before RL included.
         collected: episodes and accepted groups.
-        metrics: scalars by name: `iteration_metrics`, and the mean of what its updates measured.
-        no_update_reason: why there were no new windows; None where there were.
+        metrics: scalars by name: `iteration_metrics`, "updates", the number of them, and the mean
+            of what they measured.
+        remarks: lines for a person: why there were no new windows, or why updates ended early.
     """
 
     iteration: int
     optimizer_step: int
     collected: CollectedGroups
     metrics: Mapping[str, Any]
-    no_update_reason: str | None
+    remarks: tuple[str, ...]
 
 
 OnIteration = Callable[[LoopState, IterationReport], None]
@@ -147,8 +149,8 @@ def run_ript(
         log(line)
     while state.iteration < config.iterations:
         state, report = run_iteration(setup, state)
-        if report.no_update_reason:
-            log(report.no_update_reason)
+        for line in report.remarks:
+            log(line)
         on_iteration(state, report)
     return improved_policy(setup, state)
 
@@ -215,16 +217,17 @@ def learn(
     buffer = with_windows(setup.config, state.buffer, iteration, fresh)
     clock.append(time.monotonic())
     # An empty buffer has nothing to draw from: parameters, optimizer and step stay as they are.
-    train_state, measured = state.train_state, {}
+    train_state, measured, remarks = state.train_state, {"updates": 0}, []
     if buffer:
-        train_state, measured = _train(setup, train_state, list(buffer.values()))
+        train_state, measured, remarks = _train(setup, train_state, list(buffer.values()))
     clock.append(time.monotonic())
     seconds = np.array([rollouts.seconds, *np.diff(clock)])  # [rollouts, windows, updates]
     metrics = iteration_metrics(iteration, collected, fresh, seconds) | measured
     # An iteration may train on old windows and still bring no new ones.
-    reason = None if fresh.batch else no_update_reason(iteration, collected, bool(buffer))
+    reasons = [] if fresh.batch else [no_update_reason(collected, bool(buffer))]
+    said = tuple(f"iteration {iteration}: {line}" for line in (*reasons, *remarks))
     step = setup.first_step + int(train_state.step)
-    report = IterationReport(iteration, step, collected, metrics, reason)
+    report = IterationReport(iteration, step, collected, metrics, said)
     return LoopState(iteration, train_state, rollouts.init_states, buffer), report
 
 
@@ -268,18 +271,28 @@ def opening_lines(config: RiptConfig) -> list[str]:
 
 def _train(
     setup: LoopSetup, state: TrainState, rollouts: Sequence[Batch]
-) -> tuple[TrainState, dict[str, float]]:
-    """The updates of one iteration, and the mean of what every `log_every`-th of them measured."""
-    config, seen = setup.config, []
+) -> tuple[TrainState, dict[str, float], list[str]]:
+    """The updates of one iteration, what they measured, and why they ended early, if they did.
+
+    The measurements are their number, and the mean of what every `log_every`-th of them measured.
+    """
+    config, bounds, seen = setup.config, setup.config.chosen.bounds, []
+    first = int(state.step)
+    # What acted is what a loss may compare with; nothing has changed it since the rollouts.
+    state = state.with_acting(config.rollout_params == "ema")
     # A batch is a function of the optimizer step alone, so a resumed run draws the same ones:
     # actions float32[batch_size, H, d], drawn from the parts of the buffer, oldest first.
     state = fit(
         state,
         setup.update,
         lambda step: draw_batch(rollouts, setup.demos, config, rng(setup.seed, _BATCHES, step)),
-        int(state.step) + config.updates_per_iteration,
+        first + config.updates_per_iteration,
         jax.random.key(setup.seed + _NOISE_OFFSET),
         log_every=config.log_every,
         log=lambda step, values: seen.append(values),
+        enough=lambda values: bool(beyond(bounds, values)),
     )
-    return state, {name: float(np.mean([one[name] for one in seen])) for name in seen[-1]}
+    updates = int(state.step) - first
+    of = f"the updates end after {updates} of {config.updates_per_iteration}"
+    means = {name: float(np.mean([one[name] for one in seen])) for name in seen[-1]}
+    return state, {"updates": updates, **means}, [f"{x}: {of}" for x in beyond(bounds, seen[-1])]

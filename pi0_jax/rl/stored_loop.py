@@ -131,8 +131,8 @@ def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) ->
     """One RIPT iteration, logged and stored."""
     rollouts = _roll_out(stored, state)
     state, report = learn(stored.setup, state, rollouts)
-    if report.no_update_reason:
-        stored.message(report.no_update_reason)
+    for line in report.remarks:
+        stored.message(line)
     # Without rollouts, where every state is solved, there is no speed.
     speed = {}
     if episodes := report.collected.episodes:

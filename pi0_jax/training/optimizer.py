@@ -140,7 +140,7 @@ def _clip(norm: float, apart: Row | None) -> optax.GradientTransformation:
         return transform
     path, row = apart
 
-    def clip(updates: Any) -> Params:
+    def clip(updates: Any) -> Any:
         """Clips leaves by their common norm."""
         return transform.update(updates, optax.EmptyState())[0]
 

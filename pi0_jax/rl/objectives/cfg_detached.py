@@ -19,13 +19,14 @@ from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
 @dataclass(frozen=True)
-class CfgDetached:
+class CfgDetached(Objective):
     """Objective `cfg_detached`.
 
     Attributes:
