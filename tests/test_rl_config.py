@@ -32,6 +32,7 @@ def test_plain_values_give_the_config():
         ({"groups": {"group_size": 1}}, "rl.groups.group_size must be at least 2, got 1"),
         ({"advantage": {"negatives": "no"}}, "rl.advantage.negatives must be one of 'clamp'"),
         ({"windows": {"stride": "x"}}, "rl.windows.stride must be 'executed'"),
+        ({"max_drop": -1.0}, "rl.max_drop must be at least 0, got -1.0"),
         ({"log_every": 0}, "rl.log_every must be at least 1, got 0"),
         ({"time_samples": 0}, "rl.time_samples must be at least 1"),
         ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
@@ -76,6 +77,8 @@ def test_the_log_says_what_is_switched_on():
     assert "weights clamp, positive_mean; embedding, cfg, alpha 0.1; rollouts at guidance 1" in said
     said = str(ript(advantage={"success_weight": True}, objective="cfg_dropout"))
     assert "weights success; embedding, cfg_dropout 0.1" in said
+    assert str(ript(max_drop=2.5)).endswith("; stops 2.5 standard errors below the best")
+    assert "stops" not in said
 
 
 def test_what_is_missing():

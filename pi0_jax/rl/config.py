@@ -50,6 +50,11 @@ class RiptConfig:
         demo_fraction: share of a batch drawn from demonstrations; all of it trains the
             unconditional branch.
         demo_weight: weight of demonstrations in the conditional branch.
+        max_drop: stop as soon as the success of the rollouts lies more than this many standard
+            errors below that of the best iteration, and keep the policy of those rollouts; 0
+            never stops. The best of many iterations is partly luck: a policy that stays as it is
+            is stopped within 12 iterations in half of the runs at 2, in 6 % at 3. With
+            groups.num_states solved states are skipped, which looks like a drop.
         log_every: updates between two measurements, because each waits for the device; the
             metrics of an iteration are means over the measured updates.
     """
@@ -74,6 +79,7 @@ class RiptConfig:
     buffer_iterations: int = 0
     demo_fraction: float = 0.0
     demo_weight: float = 0.0
+    max_drop: float = 0.0
     log_every: int = 10
 
     def __post_init__(self) -> None:
@@ -84,6 +90,7 @@ class RiptConfig:
         """
         check_minima("rl", self, {"iterations": 0, "updates_per_iteration": 1, "batch_size": 1})
         check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
+        check_minima("rl", self, {"max_drop": 0})
         check_minima("rl", self, {"time_samples": 1, "log_every": 1})
         choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
@@ -108,13 +115,14 @@ class RiptConfig:
         s, a = self.groups, self.advantage
         weights = "success" if a.success_weight else f"{a.negatives}, {a.rescale}"
         demos = f", {self.demo_fraction:.0%} demonstrations" if self.demo_fraction else ""
+        stop = f"; stops {self.max_drop:g} standard errors below the best" if self.max_drop else ""
         return (
             f"{self.iterations} iterations of {s.groups_per_iteration} groups x {s.group_size} "
             f"from {s.states} states (at most {s.max_groups} tried, dynamic sampling "
             f"{'on' if s.dynamic_sampling else 'off'}) and {self.updates_per_iteration} updates of "
             f"{self.batch_size} windows{demos}; weights {weights}; "
             f"{self.branch_mode}, {self.chosen}; rollouts at guidance "
-            f"{self.guidance:g} with the {self.rollout_params} parameters"
+            f"{self.guidance:g} with the {self.rollout_params} parameters{stop}"
         )
 
     @property

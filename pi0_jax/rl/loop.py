@@ -37,7 +37,7 @@ from pi0_jax.rl.iteration import (
 )
 from pi0_jax.rl.metrics import iteration_metrics, no_update_reason
 from pi0_jax.rl.setup import ROWS, LoopSetup, LoopState, LossOf, create_loop
-from pi0_jax.rl.stop import beyond
+from pi0_jax.rl.stop import best_iteration, beyond, drop, drop_line, has_dropped, outcome_of
 from pi0_jax.rollout.collect import Report
 from pi0_jax.run.seeds import rng
 from pi0_jax.training.fit import ONE_DEVICE, final_params, fit
@@ -110,6 +110,8 @@ def run_ript(
 ) -> PolicyFolder:
     """Improves a policy by its own rollouts (RIPT, arXiv 2505.17016); nothing is stored.
 
+    It may end early (`config.max_drop`).
+
     Args:
         policy: the policy to start from.
         tasks: what the policy is trained on; they take turns.
@@ -147,12 +149,18 @@ def run_ript(
     )
     for line in opening_lines(config):
         log(line)
-    while state.iteration < config.iterations:
+    while not is_finished(config, state):
         state, report = run_iteration(setup, state)
         for line in report.remarks:
             log(line)
         on_iteration(state, report)
     return improved_policy(setup, state)
+
+
+def is_finished(config: RiptConfig, state: LoopState) -> bool:
+    """Whether all iterations are done, or success has dropped by more than `config.max_drop`."""
+    dropped = has_dropped(state.outcomes, config.max_drop)
+    return dropped or state.iteration >= config.iterations
 
 
 def run_iteration(setup: LoopSetup, state: LoopState) -> tuple[LoopState, IterationReport]:
@@ -210,25 +218,42 @@ def learn(
         InputError: the loss is no longer finite.
     """
     clock, iteration = [time.monotonic()], state.iteration + 1
-    collected = rollouts.collected
+    collected, config = rollouts.collected, setup.config
+    state = _judged(config, state, collected)
     # Episodes to windows: images uint8[m, c, h, w, 3], actions float32[m, H, d], weight [m].
     fresh = windows_of(setup, collected)
     # The updates draw from old windows too: actions [m, H, d] per iteration in the buffer.
-    buffer = with_windows(setup.config, state.buffer, iteration, fresh)
+    buffer = with_windows(config, state.buffer, iteration, fresh)
     clock.append(time.monotonic())
     # An empty buffer has nothing to draw from: parameters, optimizer and step stay as they are.
     train_state, measured, remarks = state.train_state, {"updates": 0}, []
-    if buffer:
+    if has_dropped(state.outcomes, config.max_drop):
+        remarks = [drop_line(state.outcomes)]
+    elif buffer:
         train_state, measured, remarks = _train(setup, train_state, list(buffer.values()))
     clock.append(time.monotonic())
     seconds = np.array([rollouts.seconds, *np.diff(clock)])  # [rollouts, windows, updates]
-    metrics = iteration_metrics(iteration, collected, fresh, seconds) | measured
+    metrics = iteration_metrics(iteration, collected, fresh, seconds)
+    metrics |= {"success_drop": drop(state.outcomes), **measured}
     # An iteration may train on old windows and still bring no new ones.
     reasons = [] if fresh.batch else [no_update_reason(collected, bool(buffer))]
     said = tuple(f"iteration {iteration}: {line}" for line in (*reasons, *remarks))
     step = setup.first_step + int(train_state.step)
     report = IterationReport(iteration, step, collected, metrics, said)
-    return LoopState(iteration, train_state, rollouts.init_states, buffer), report
+    after = LoopState(
+        iteration, train_state, rollouts.init_states, buffer, state.outcomes, state.best
+    )
+    return after, report
+
+
+def _judged(config: RiptConfig, state: LoopState, collected: CollectedGroups) -> LoopState:
+    """The state with the outcome of its rollouts, and itself as the best if none was better."""
+    outcome = outcome_of(collected.episodes, int(state.train_state.step))
+    state = replace(state, outcomes=(*state.outcomes, outcome))
+    if config.max_drop and best_iteration(state.outcomes) == state.iteration:
+        # To the host, before the updates: they are donated the arrays.
+        state = replace(state, best=gather(final_params(state.train_state)))
+    return state
 
 
 def windows_of(setup: LoopSetup, collected: CollectedGroups) -> WeightedWindows:
@@ -257,7 +282,12 @@ def with_windows(
 
 
 def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
-    """The policy of a loop's state, with parameters on the host: averaged, adapters merged."""
+    """The policy of a loop's state, with parameters on the host: averaged, adapters merged.
+
+    Where success has dropped by more than `max_drop`, it is that of the best iteration's rollouts.
+    """
+    if has_dropped(state.outcomes, setup.config.max_drop):
+        return replace(setup.base, params=state.best)
     # To the host, because the loop's own arrays are donated to its next update.
     # Without a reference that the base may carry: the improved policy's own would be the base.
     return replace(setup.base, params=gather(final_params(state.train_state)), reference=None)
