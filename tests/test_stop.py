@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from tiny import episode
 
@@ -64,6 +65,18 @@ def test_when_a_fall_is_a_drop():
     assert not has_dropped(fallen, 3.0)
     assert not has_dropped(fallen, 0.0)  # off
     assert not has_dropped([], 2.0)
+
+
+@pytest.mark.parametrize(
+    ("most", "iterations", "share"), [(2, 6, 0.21), (2, 12, 0.53), (3, 12, 0.06)]
+)
+def test_how_often_a_policy_that_stays_as_it_is_is_stopped(most, iterations, share):
+    """As docs/objectives.md says, for 384 rollouts of which 80 % succeed: 1,000 runs."""
+    draws = np.random.default_rng(0).binomial(384, 0.8, size=(1000, iterations)).tolist()
+    runs = [outcomes(*[(successes, 384) for successes in run]) for run in draws]
+    stopped = [any(has_dropped(run[: i + 1], most) for i in range(1, iterations)) for run in runs]
+    # Four standard errors of the largest share here.
+    assert np.mean(stopped) == pytest.approx(share, abs=0.065)
 
 
 def test_what_is_said_of_it():
