@@ -68,7 +68,7 @@ def test_a_line_of_a_step_without_rollouts():
         (
             CollectedGroups((BROKEN, BROKEN), (), tried=1),
             False,
-            "iteration 3: no rollout was completed (all 2 ended in an error of the simulator, "
+            "no rollout was completed (all 2 ended in an error of the simulator, "
             "the last: broken); no update",
         ),
         (
