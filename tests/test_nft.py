@@ -117,5 +117,5 @@ def test_a_prefix_that_is_not_trained_is_encoded_once(params, path, passes):
 
 
 def test_what_it_says_of_itself():
-    assert str(Nft()) == "nft, negative weight 0.2, drift at most 0.5"
-    assert Nft(max_drift=0.3).bounds == {"drift": 0.3}
+    assert str(Nft()) == "nft, negative weight 0.2, drift at most 0.3"
+    assert Nft(max_drift=0.5).bounds == {"drift": 0.5}

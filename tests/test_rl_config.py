@@ -65,7 +65,7 @@ NFT |= {"demo_fraction": 0.0}
     ],
 )
 def test_nft_needs_outcomes_of_the_policy_that_acted(changes, message):
-    assert str(ript(**NFT).chosen) == "nft, negative weight 0.2, drift at most 0.5"
+    assert str(ript(**NFT).chosen) == "nft, negative weight 0.2, drift at most 0.3"
     with pytest.raises(InputError, match=rf"rl\.objective 'nft' needs rl\.{message}"):
         ript(**NFT | changes)
 

@@ -227,7 +227,7 @@ def learn(
     clock.append(time.monotonic())
     # An empty buffer has nothing to draw from: parameters, optimizer and step stay as they are.
     train_state, measured, remarks = state.train_state, {"updates": 0}, []
-    if has_dropped(state.outcomes, config.max_drop):
+    if dropped := has_dropped(state.outcomes, config.max_drop):
         remarks = [drop_line(state.outcomes)]
     elif buffer:
         train_state, measured, remarks = _train(setup, train_state, list(buffer.values()))
@@ -236,7 +236,7 @@ def learn(
     metrics = iteration_metrics(iteration, collected, fresh, seconds)
     metrics |= {"success_drop": drop(state.outcomes), **measured}
     # An iteration may train on old windows and still bring no new ones.
-    reasons = [] if fresh.batch else [no_update_reason(collected, bool(buffer))]
+    reasons = [] if fresh.batch or dropped else [no_update_reason(collected, bool(buffer))]
     said = tuple(f"iteration {iteration}: {line}" for line in (*reasons, *remarks))
     step = setup.first_step + int(train_state.step)
     report = IterationReport(iteration, step, collected, metrics, said)
