@@ -20,7 +20,12 @@ from pi0_jax.model.config import Pi0Config, pi0, pi05
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
 from pi0_jax.policy.reference import sample_from_base
+from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.rl.objectives.cfg_detached import CfgDetached
+from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
+from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.nft import Nft
 from pi0_jax.training.fit import ONE_DEVICE, make_init_and_update
 from pi0_jax.training.memory import Job, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -28,6 +33,8 @@ from pi0_jax.training.step import SampledLoss
 from pi0_jax.training.supervised import flow_matching_loss
 
 CONFIG = pi0()
+PRESETS = ("full", "expert_only", "lora")
+OBJECTIVES = (FilteredBc(), CfgDropout(), Cfg(), CfgDetached(), Nft())
 TERA = 1e12
 
 
@@ -83,6 +90,11 @@ def update_flops(
     )
 
 
+def objective_flops(objective: Objective, preset: str) -> float:
+    """FLOPs of one update for one window, one noise/time sample, two cameras."""
+    return update_flops(lambda model: objective.loss(model, 1, "embedding"), preset)
+
+
 def sample_flops(guidance: float, cameras: int = 2, config: Pi0Config = CONFIG) -> float:
     """FLOPs of one action chunk in ten Euler steps."""
     model = Pi0(config)
@@ -115,6 +127,16 @@ def table(title: str, rows: dict[str, float]) -> None:
     print(f"\n{title}")
     for name, value in rows.items():
         print(f"| {name:44s} | {value / TERA:8.4f} TF | {value / first:6.4f} |")
+
+
+def objective_table() -> None:
+    """Prints TFLOP of an update by objective and preset, and the ratios to filtered BC."""
+    print(f"\none update for one window by objective\n| objective | {' | '.join(PRESETS)} |")
+    rows = [[objective_flops(one, preset) for preset in PRESETS] for one in OBJECTIVES]
+    for objective, values in zip(OBJECTIVES, rows, strict=True):
+        pairs = zip(values, rows[0], strict=True)
+        cells = [f"{value / TERA:.3f} ({value / base:.3f})" for value, base in pairs]
+        print(f"| {objective} | {' | '.join(cells)} |")
 
 
 def main() -> None:
@@ -153,6 +175,7 @@ def main() -> None:
             "lora": update_flops(cfg, "lora"),
         },
     )
+    objective_table()
     table(
         "one action chunk, ten Euler steps",
         {

@@ -4,6 +4,7 @@ python tests/mesh_worker.py OUT.npz DATA FSDP MICRO_BATCHES [COORDINATOR HOSTS H
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -33,7 +34,8 @@ def main() -> None:
     hardware = Hardware(data, fsdp, micro_batches)
     # Constant rate, and an epsilon that keeps Adam from turning rounding into a step.
     config = OptimizerConfig(1e-2, 0, final_fraction=1.0, rules=(("PaliGemma/img/.*", 0.0),))
-    loss = Cfg(0.1).loss(MODEL, 1, "embedding")
+    # The acting parameters lie beside the trained ones; this loss has no use for them.
+    loss = replace(Cfg(0.1).loss(MODEL, 1, "embedding"), reads_acting=True)
     state, update = create_training(params, loss, config, 2, hardware)
     losses = []
     key = jax.random.key(1)
@@ -41,10 +43,12 @@ def main() -> None:
                 lambda step, values: losses.append(values["loss"]))  # fmt: skip
     embedding = state.params["PaliGemma"]["llm"]["embedder"]["input_embedding"]
     gating = state.opt_state[1][0].mu["PaliGemma/llm/layers/mlp/gating_einsum"]
+    acting = state.with_acting(False).acting["PaliGemma/llm/layers/mlp/gating_einsum"]
     found = {
         "losses": np.array(losses),
         "embedding_shard": np.array(embedding.addressable_shards[0].data.shape),
         "moment_shard": np.array(gating.addressable_shards[0].data.shape),
+        "acting_shard": np.array(acting.addressable_shards[0].data.shape),
     }
     whole = sharding.gather(state.params)
     found |= {f"leaf{i:02}": leaf for i, leaf in enumerate(jax.tree.leaves(whole))}

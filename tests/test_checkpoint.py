@@ -37,7 +37,7 @@ def test_there_must_be_room_for_the_old_one_and_the_new_one(tmp_path, monkeypatc
     free = shutil.disk_usage(tmp_path)
     checkpoint.check_room(tmp_path / "not" / "there", state())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=100))
-    with pytest.raises(InputError, match="GB of free disk for two checkpoints of"):
+    with pytest.raises(InputError, match="GB of free disk for 2 checkpoints of"):
         checkpoint.check_room(tmp_path / "not" / "there", state())
     (tmp_path / "9").mkdir()
     (tmp_path / "9" / "leaf").write_bytes(bytes(150))  # an old one that will go
@@ -57,6 +57,17 @@ def test_the_newest_counts_and_the_older_go(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["100"]
     assert checkpoint.latest(tmp_path) == {"at": 100}
     chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=100))
+
+
+def test_one_older_may_be_kept(tmp_path):
+    for step in (9, 10, 100):
+        checkpoint.save(tmp_path, step, state(seed=step), {"at": step}, keep=10)
+    assert checkpoint.steps(tmp_path) == [10, 100]
+    assert checkpoint.latest(tmp_path) == {"at": 100}
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=100))
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state(), 10), state(seed=10))
+    with pytest.raises(InputError, match=r"expected the checkpoint 9, found \[10, 100\]"):
+        checkpoint.restore(tmp_path, state(), 9)
 
 
 def test_a_half_written_checkpoint_is_ignored(tmp_path):

@@ -1,5 +1,7 @@
 """The training loop: resumed is as unbroken, and it stops where numbers end."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,9 @@ import pytest
 
 from pi0_jax.errors import InputError
 from pi0_jax.testing import batch
-from pi0_jax.training.fit import create_training, fit
+from pi0_jax.training.fit import create_training, final_params, fit
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.step import SampledLoss
 
 OPTIMIZER = OptimizerConfig(0.1, warmup_steps=2)
 KEY = jax.random.key(3)
@@ -51,6 +54,29 @@ def test_what_is_logged_and_when():
     assert [step for step, _ in lines] == [2, 4, 5]
     assert set(lines[0][1]) == {"loss", "grad_norm", "target"}
     assert all(type(value) is float for _, values in lines for value in values.values())
+
+
+def test_updates_end_where_it_is_enough():
+    """Looked at where metrics are read: after updates 2 and 4."""
+    seen = []
+    state, update = start()
+    state = fit(
+        state, update, batch_of, 6, KEY, 2, lambda step, values: seen.append(step),
+        enough=lambda values: len(seen) == 2,
+    )  # fmt: skip
+    assert (int(state.step), seen) == (4, [2, 4])
+
+
+def test_a_loss_that_reads_what_acted_has_a_copy_of_what_is_trained():
+    plain = SampledLoss(lambda rng, batch: rng, loss)
+    reading = dataclasses.replace(plain, reads_acting=True)
+    config = dataclasses.replace(OPTIMIZER, rules=(("b", 0.0),))
+    params = {"w": jnp.zeros(8), "b": jnp.zeros(3)}
+    states = [create_training(params, one, config, 6)[0] for one in (plain, reading)]
+    assert states[0].acting is None
+    assert states[1].acting.keys() == {"w"}
+    # A policy is made of the parameters alone.
+    chex.assert_trees_all_equal(*(final_params(state) for state in states))
 
 
 def test_nothing_left_to_do():

@@ -65,6 +65,21 @@ def test_the_published_size(flops):
     assert flops.sample_flops(2.0) / flops.TERA / sampled < 1.20
 
 
+def test_what_an_objective_adds_to_filtered_bc(flops):
+    """A pass is 1 forward, 2 back (gradients of activations, and of weights); S of the expert."""
+    image, prefix, suffix = 0.440353161216, 2.1412, 0.036681629696
+
+    def more(objective, preset: str) -> float:
+        pair = (flops.objective_flops(one, preset) for one in (objective, flops.FilteredBc()))
+        return (next(pair) - next(pair)) / flops.TERA
+
+    # Forward, and back to the row of the embedding, without weights.
+    assert more(flops.CfgDetached(), "expert_only") == pytest.approx(2 * suffix, rel=0.02)
+    # The velocity of the acting parameters: with a prefix of its own where it is trained.
+    assert more(flops.Nft(), "expert_only") == pytest.approx(suffix, rel=1e-3)
+    assert more(flops.Nft(), "full") == pytest.approx(image + prefix + suffix, rel=1e-3)
+
+
 def test_pi05_by_hand(flops):
     """A prompt of 200 tokens, 50 suffix tokens, and norms that a matrix of the clock modulates."""
     config, image = pi05(), 0.440353161216

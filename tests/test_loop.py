@@ -142,10 +142,34 @@ def test_an_iteration_without_informative_groups_changes_no_parameter(scripted_p
         on_iteration=lambda state, report: reports.append(report),
     )  # fmt: skip
     chex.assert_trees_all_equal(improved.params, jax.tree.map(np.asarray, base.params))
-    assert said[1] == reports[0].no_update_reason
+    assert said[1:] == list(reports[0].remarks)
     assert said[1].startswith("iteration 1: no group was informative (6 tried, 100% of the")
     assert "loss" not in reports[0].metrics
+    assert reports[0].metrics["updates"] == 0
     assert reports[0].metrics["rollout_success"] == 1.0
+
+
+NFT = {
+    "objective": "nft", "advantage": {"success_weight": True}, "buffer_iterations": 1,
+    "demo_fraction": 0.0, "log_every": 1,
+}  # fmt: skip
+
+
+def test_updates_that_run_away_end_the_iteration(scripted_pool, base):
+    """The first of four updates has rate 0; what the second changes is seen in the third."""
+    said, reports = [], []
+    config = ript(iterations=1, updates_per_iteration=4, nft={"max_drift": 1e-9}, **NFT)
+    run(
+        scripted_pool, base, config, log=said.append, demonstrations=None,
+        on_iteration=lambda state, report: reports.append(report),
+    )  # fmt: skip
+    (report,) = reports
+    assert report.metrics["updates"] == 3
+    assert report.optimizer_step == 23
+    assert report.metrics["drift"] > 0
+    assert said[1:] == list(report.remarks)
+    assert said[1].startswith("iteration 1: drift ")
+    assert said[1].endswith(" is above 1e-09: the updates end after 3 of 4")
 
 
 def test_an_iteration_is_rollouts_and_then_updates(scripted_pool, base):
@@ -161,7 +185,7 @@ def test_an_iteration_is_rollouts_and_then_updates(scripted_pool, base):
         halves = None if whole else learn(setup, state, rollouts)
         state, report = halves or run_iteration(setup, state)
         results.append((improved_policy(setup, state).params, state.init_states, rollouts))
-        assert report.no_update_reason is None
+        assert report.remarks == ()
         assert report.metrics["windows"] == count(state.buffer[1])
     (params, init_states, first), (again, same, second) = results
     chex.assert_trees_all_equal(params, again)

@@ -12,6 +12,8 @@ from pi0_jax.errors import InputError
 from pi0_jax.model.config import pi0, pi05
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.nft import Nft
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import GB, Job, abstract_batch, check, compiled_bytes, count
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -45,6 +47,22 @@ def test_state_by_hand(params):
     assert lean.trained // 4 + lean.frozen // 2 == number
     assert lean.optimizer == 3 * lean.trained + 8
     assert lean.gradients == 2 * lean.trained
+
+
+def test_the_acting_parameters_are_one_more_copy_of_what_is_trained():
+    """Two moments, the acting copy, two counts; a forward pass keeps nothing for a backward one."""
+    plain = job(preset="expert_only")
+    losses = {
+        objective: objective.loss(MODEL, 1, "embedding") for objective in (FilteredBc(), Nft())
+    }
+    bc, nft = (
+        count(dataclasses.replace(plain, loss=lambda remat, loss=loss: loss))
+        for loss in losses.values()
+    )
+    assert bc.optimizer == 2 * bc.trained + 8
+    assert nft.optimizer == 3 * nft.trained + 8
+    assert (nft.trained, nft.frozen) == (bc.trained, bc.frozen)
+    assert nft.activations < 1.1 * bc.activations
 
 
 def test_nothing_of_a_frozen_prefix_is_kept():

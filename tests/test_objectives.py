@@ -17,7 +17,9 @@ from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
 from pi0_jax.testing import batch
+from pi0_jax.training.fit import create_training
 from pi0_jax.training.micro_batches import accumulated_gradient
+from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import sample_noise_and_time
 
 DROPOUT = CfgDropout(0.5)
@@ -201,7 +203,7 @@ def test_filtered_bc_is_cfg_at_alpha_0(params):
     chex.assert_trees_all_close((one, grads), (two, others), rtol=1e-4, atol=1e-6)
 
 
-def test_cfg_detached_trains_the_trunk_as_filtered_bc_and_its_row_as_cfg(params):
+def test_cfg_detached_trains_its_row_as_cfg_and_all_else_as_filtered_bc(params):
     """The trunk and the positive row feel L_cond alone; the unconditional row feels L_uncond."""
     _, plain = gradient(FilteredBc(), params, windows())
     _, cfg = gradient(CFG, params, windows())
@@ -209,7 +211,26 @@ def test_cfg_detached_trains_the_trunk_as_filtered_bc_and_its_row_as_cfg(params)
     row = grads["cond_embed"][UNCONDITIONAL]
     np.testing.assert_allclose(row, cfg["cond_embed"][UNCONDITIONAL], rtol=1e-3, atol=1e-6)
     rest = {"cond_embed": grads["cond_embed"].at[UNCONDITIONAL].set(0.0)}
-    chex.assert_trees_all_close(grads | rest, plain, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_equal(grads | rest, plain)
+
+
+def test_updates_of_cfg_detached_are_those_of_filtered_bc_to_the_bit(params):
+    """Three updates whose gradients are clipped: only the unconditional row is another."""
+    optimizer = OptimizerConfig(1e-2, 0, preset="expert_only", clip_norm=0.1)
+    ends = []
+    for objective in (FilteredBc(), CfgDetached(10.0)):
+        loss = objective.loss(MODEL, SAMPLES, "embedding")
+        state, update = create_training(params, loss, optimizer, 3)
+        for _ in range(3):
+            state, metrics = update(state, windows(), KEY)
+            assert metrics["grad_norm/model"] > 2 * optimizer.clip_norm
+        ends.append(jax.device_get(state.params))
+    plain, detached = ends
+    start, one, two = (np.asarray(tree.pop("cond_embed")) for tree in (dict(params), *ends))
+    chex.assert_trees_all_equal(detached, plain)
+    np.testing.assert_array_equal(two[POSITIVE], one[POSITIVE])
+    np.testing.assert_array_equal(one[UNCONDITIONAL], start[UNCONDITIONAL])
+    assert np.abs(two - start).min() > 1e-3  # both rows have learnt
 
 
 def test_cfg_detached_needs_the_embedding():

@@ -74,6 +74,38 @@ def test_gradients_are_clipped_by_their_common_norm():
         assert abs(loose[path] - b[path]) > 0.01
 
 
+def test_a_row_apart_is_clipped_by_its_own_norm():
+    """Of 5 and of 500: the other row, of 5 too, and the leaf move as if the row were 0."""
+    params = {"a": jnp.zeros(2), "embed": jnp.zeros((2, 2))}
+    size_5, unit = np.array([3.0, -4.0], np.float32), np.array([0.6, 0.8], np.float32)
+
+    def gradients(first, then):
+        """Two in a row: how the first was clipped shows in Adam's averages after the second."""
+        rest = ({"a": size_5, "row": size_5}, {"a": unit, "row": unit})
+        return [
+            {"a": jnp.array(x["a"]), "embed": jnp.array([row, x["row"]])}
+            for x, row in zip(rest, (first, then), strict=True)
+        ]
+
+    def moved(apart, first, then):
+        optimizer = make_optimizer(config(clip_norm=1.0, rules=()), 100, apart)
+        return run(optimizer, params, gradients(first, then))
+
+    row = ("embed", 0)
+    without, huge = moved(None, 0 * unit, 0 * unit), moved(row, 100 * size_5, unit)
+    np.testing.assert_array_equal(huge["a"], without["a"])
+    np.testing.assert_array_equal(huge["embed"][1], without["embed"][1])
+    # The row of 500 is clipped to 1: it then moves as one of 1 does.
+    own = moved(row, size_5 / 5, unit)
+    np.testing.assert_allclose(huge["embed"][0], own["embed"][0], rtol=1e-5)
+    # In one norm with the row of 500, the first gradient of the rest hardly counts.
+    together = moved(None, 100 * size_5, unit)
+    assert np.abs(together["a"] - without["a"]).min() > 0.01
+    # Where its leaf is frozen there is nothing to clip apart.
+    frozen = make_optimizer(config(rules=()), 100, ("embed", 0))
+    assert run(frozen, {"a": jnp.zeros(2)}, [{"a": jnp.array(unit)}])["a"][0] < 0
+
+
 def test_weight_decay_is_decoupled():
     """Without a gradient only the decay moves a parameter: by rate x decay x multiplier."""
     params = {"head/kernel": jnp.array([2.0]), "body": jnp.array([2.0])}

@@ -32,11 +32,14 @@ def test_plain_values_give_the_config():
         ({"groups": {"group_size": 1}}, "rl.groups.group_size must be at least 2, got 1"),
         ({"advantage": {"negatives": "no"}}, "rl.advantage.negatives must be one of 'clamp'"),
         ({"windows": {"stride": "x"}}, "rl.windows.stride must be 'executed'"),
+        ({"max_drop": -1.0}, "rl.max_drop must be at least 0, got -1.0"),
         ({"log_every": 0}, "rl.log_every must be at least 1, got 0"),
         ({"time_samples": 0}, "rl.time_samples must be at least 1"),
         ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
         ({"cfg": {"alpha": -1.0}}, "rl.cfg.alpha must be at least 0"),
         ({"cfg_detached": {"alpha": -1.0}}, "rl.cfg_detached.alpha must be at least 0"),
+        ({"nft": {"negative_weight": -0.1}}, "rl.nft.negative_weight must be at least 0"),
+        ({"nft": {"max_drift": -1.0}}, "rl.nft.max_drift must be at least 0"),
         ({"cfg_dropout": {"probability": 1.0}}, r"rl.cfg_dropout.probability must be in \(0, 1\)"),
         ({"cfg_dropout": {"probability": 0.0}}, "the objective is 'filtered_bc'"),
         ({"alpha": 0.1}, "unknown config key rl.alpha; the nearest valid key is rl."),
@@ -48,6 +51,25 @@ def test_what_is_refused(changes, message):
         ript(**changes)
 
 
+NFT = {"objective": "nft", "advantage": {"success_weight": True}, "buffer_iterations": 1}
+NFT |= {"demo_fraction": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"advantage": {"success_weight": False}}, r"advantage\.success_weight=True, got False"),
+        ({"buffer_iterations": 0}, r"buffer_iterations=1, got 0: set it, or choose another"),
+        ({"demo_fraction": 0.25}, r"demo_fraction=0\.0, got 0\.25"),
+        ({"guidance": 3.0}, r"guidance=1\.0, got 3\.0"),
+    ],
+)
+def test_nft_needs_outcomes_of_the_policy_that_acted(changes, message):
+    assert str(ript(**NFT).chosen) == "nft, negative weight 0.2, drift at most 0.3"
+    with pytest.raises(InputError, match=rf"rl\.objective 'nft' needs rl\.{message}"):
+        ript(**NFT | changes)
+
+
 def test_the_log_says_what_is_switched_on():
     said = str(ript(groups={"dynamic_sampling": False, "states": "validation"}))
     assert "2 iterations of 2 groups x 3 from validation states (at most 6 tried" in said
@@ -55,6 +77,8 @@ def test_the_log_says_what_is_switched_on():
     assert "weights clamp, positive_mean; embedding, cfg, alpha 0.1; rollouts at guidance 1" in said
     said = str(ript(advantage={"success_weight": True}, objective="cfg_dropout"))
     assert "weights success; embedding, cfg_dropout 0.1" in said
+    assert str(ript(max_drop=2.5)).endswith("; stops 2.5 standard errors below the best")
+    assert "stops" not in said
 
 
 def test_what_is_missing():

@@ -57,34 +57,33 @@ def test_a_line_of_a_step_without_rollouts():
         (
             CollectedGroups((GOOD, GOOD), (), tried=1),
             False,
-            "iteration 3: no group was informative (1 tried, 100% of the rollouts succeeded); "
-            "no update",
+            "no group was informative (1 tried, 100% of the rollouts succeeded); no update",
         ),
         (
             CollectedGroups((BAD, BAD), (), tried=1),
             True,
-            "iteration 3: no group was informative (1 tried, 0% of the rollouts succeeded); "
+            "no group was informative (1 tried, 0% of the rollouts succeeded); "
             "training continues with earlier windows",
         ),
         (
             CollectedGroups((BROKEN, BROKEN), (), tried=1),
             False,
-            "iteration 3: no rollout was completed (all 2 ended in an error of the simulator, "
+            "no rollout was completed (all 2 ended in an error of the simulator, "
             "the last: broken); no update",
         ),
         (
             CollectedGroups(skipped=5),
             False,
-            "iteration 3: no group was informative (all 5 groups start from solved states and were "
+            "no group was informative (all 5 groups start from solved states and were "
             "skipped); no update",
         ),
         (
             CollectedGroups((GOOD, BAD), (MIXED,), tried=1),
             False,
-            "iteration 3: no new training windows (in 1 informative groups every window is too "
+            "no new training windows (in 1 informative groups every window is too "
             "short); no update",
         ),
     ],
 )
 def test_why_there_are_no_new_windows(found, more, text):
-    assert no_update_reason(3, found, more) == text
+    assert no_update_reason(found, more) == text

@@ -63,12 +63,13 @@ def test_the_same_numbers_everywhere(runs):
 
 
 def check_parts(runs) -> None:
-    """Each device holds its part of the large leaves and of their moments."""
+    """Each device holds its part of the large leaves, of their moments and acting copies."""
     gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
     for name, parts in (("one", 1), ("eight", 8), ("hosts", 4)):
         held = runs[name]["embedding_shard"].tolist()
         assert held == [CONFIG.vocab_size, CONFIG.vlm.width // parts]
         assert gating == parts * np.prod(runs[name]["moment_shard"])
+        assert gating == parts * np.prod(runs[name]["acting_shard"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pi0_jax.testing import batch
 from pi0_jax.training.optimizer import multiplier
 from pi0_jax.training.step import (
+    acting_params,
     init_state,
     make_step,
     make_update,
@@ -111,6 +112,43 @@ def test_the_moving_average_by_hand():
     assert seen == [3.0, 2.75, 2.3125]
     assert float(state.params["w"]) == 1.0
     assert float(state.averaged()["b"]) == 7.0
+
+
+def test_the_acting_parameters_stay_where_they_acted():
+    """Steps of 1 from w = 3; b is frozen, so it acts as it is and has no copy."""
+
+    def distance(params, batch, rng):
+        old = acting_params(params)
+        return params["w"], {"moved": old["w"] - params["w"], "b": old["b"]}
+
+    optimizer = optax.sgd(1.0)
+    rules, start = (("b", 0.0),), {"w": jnp.array(3.0), "b": jnp.array(7.0)}
+    state = init_state(start, optimizer, rules, ema=True, acting=True)
+    assert state.acting.keys() == {"w"}
+    step = jax.jit(make_step(whole_gradient(distance), optimizer, rules, 0.75), donate_argnums=0)
+    seen = []
+    for refresh in (False, False, True, False):
+        state = state.with_acting(averaged=False) if refresh else state
+        state, metrics = step(state, BATCH, jax.random.key(0))
+        seen.append(float(metrics["moved"]))
+    # w acts at 3 in the first three measurements but the third, where it acts at 1.
+    assert seen == [0.0, 1.0, 0.0, 1.0]
+    assert float(metrics["b"]) == 7.0
+    assert float(state.acting["w"]) == 1.0
+    # Averages 3, 2.75, 2.3125, 1.734375, 1.05078125.
+    assert float(state.with_acting(averaged=True).acting["w"]) == 1.05078125
+    assert state.params.keys() == {"w", "b"}
+
+
+def test_a_state_without_acting_parameters_stays_without():
+    state = init_state(parameters(), optax.sgd(1.0), RULES)
+    assert state.with_acting(averaged=False) is state
+    assert state.acting_leaves() == {}
+
+
+def test_acting_parameters_lie_over_the_newest_ones():
+    params = parameters() | {"acting": {"head": {"w": 5}}}
+    chex.assert_trees_all_equal(acting_params(params), parameters() | {"head": {"w": 5}})
 
 
 def test_frozen_leaves_may_be_held_in_bfloat16():

@@ -44,6 +44,7 @@ _CURVES = (
     Curve("Loss, reinforcement", "rl", _LOSSES, "flow-matching loss"),
     Curve("Loss, supervised", "sft", {"loss": ""}, "flow-matching loss"),
     Curve("Guidance gap", "rl", {"guidance_gap": ""}, "|v cond - v uncond|"),
+    Curve("Drift from the acting policy", "rl", {"drift": ""}, "|v - v_old| / |v_old|"),
     Curve("Gradient norm, reinforcement", "rl", {"grad_norm": ""}, "norm"),
     Curve("Gradient norm, supervised", "sft", {"grad_norm": ""}, "norm"),
     Curve("Training windows", "rl", {"windows": ""}, "windows", "iteration"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
@@ -15,9 +16,10 @@ from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.nft import Nft
 from pi0_jax.training.optimizer import OptimizerConfig
 
-OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc")
+OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc", "nft")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class RiptConfig:
         cfg_detached: settings of this objective.
         cfg_dropout: settings of this objective.
         filtered_bc: settings of this objective.
+        nft: settings of this objective.
         time_samples: noise/time draws per window and branch.
         branch_mode: what distinguishes the branches of guidance (`data/branches.py`); a policy
             keeps what it was trained with.
@@ -47,6 +50,11 @@ class RiptConfig:
         demo_fraction: share of a batch drawn from demonstrations; all of it trains the
             unconditional branch.
         demo_weight: weight of demonstrations in the conditional branch.
+        max_drop: stop as soon as the success of the rollouts lies more than this many standard
+            errors below that of the best iteration, and keep the policy of those rollouts; 0
+            never stops. The best of many iterations is partly luck: a policy that stays as it is
+            is stopped within 12 iterations in half of the runs at 2, in 6 % at 3. With
+            groups.num_states solved states are skipped, which looks like a drop.
         log_every: updates between two measurements, because each waits for the device; the
             metrics of an iteration are means over the measured updates.
     """
@@ -63,6 +71,7 @@ class RiptConfig:
     cfg_detached: CfgDetached = field(default_factory=CfgDetached)
     cfg_dropout: CfgDropout = field(default_factory=CfgDropout)
     filtered_bc: FilteredBc = field(default_factory=FilteredBc)
+    nft: Nft = field(default_factory=Nft)
     time_samples: int = 1
     branch_mode: str = EMBEDDING
     guidance: float = 1.0
@@ -70,6 +79,7 @@ class RiptConfig:
     buffer_iterations: int = 0
     demo_fraction: float = 0.0
     demo_weight: float = 0.0
+    max_drop: float = 0.0
     log_every: int = 10
 
     def __post_init__(self) -> None:
@@ -80,6 +90,7 @@ class RiptConfig:
         """
         check_minima("rl", self, {"iterations": 0, "updates_per_iteration": 1, "batch_size": 1})
         check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
+        check_minima("rl", self, {"max_drop": 0})
         check_minima("rl", self, {"time_samples": 1, "log_every": 1})
         choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
@@ -92,19 +103,26 @@ class RiptConfig:
                 f"rl.demo_weight is {self.demo_weight}, but no demonstrations are drawn: set "
                 "rl.demo_fraction, or rl.demo_weight to 0"
             )
+        for key, value in self.chosen.requires.items():
+            if (got := attrgetter(key)(self)) != value:
+                raise InputError(
+                    f"rl.objective {self.objective!r} needs rl.{key}={value}, got {got}: set it, "
+                    "or choose another objective"
+                )
 
     def __str__(self) -> str:
         """One line for the log: what is switched on."""
         s, a = self.groups, self.advantage
         weights = "success" if a.success_weight else f"{a.negatives}, {a.rescale}"
         demos = f", {self.demo_fraction:.0%} demonstrations" if self.demo_fraction else ""
+        stop = f"; stops {self.max_drop:g} standard errors below the best" if self.max_drop else ""
         return (
             f"{self.iterations} iterations of {s.groups_per_iteration} groups x {s.group_size} "
             f"from {s.states} states (at most {s.max_groups} tried, dynamic sampling "
             f"{'on' if s.dynamic_sampling else 'off'}) and {self.updates_per_iteration} updates of "
             f"{self.batch_size} windows{demos}; weights {weights}; "
             f"{self.branch_mode}, {self.chosen}; rollouts at guidance "
-            f"{self.guidance:g} with the {self.rollout_params} parameters"
+            f"{self.guidance:g} with the {self.rollout_params} parameters{stop}"
         )
 
     @property

@@ -28,7 +28,8 @@ def evaluate_every(
 
     The states are those of the final evaluation, `config.first_seed` and on, at guidance 1 and
     with the same noise every time, so the points of a curve are paired. At a loop's last
-    iteration it finds what the final evaluation finds. Episodes are not kept.
+    iteration it finds what the final evaluation finds, unless `rl.max_drop` went back to an earlier
+    policy. Episodes are not kept.
 
     Args:
         config: states, Euler steps, and how often: `every` is at least 1.

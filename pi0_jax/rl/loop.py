@@ -37,6 +37,7 @@ from pi0_jax.rl.iteration import (
 )
 from pi0_jax.rl.metrics import iteration_metrics, no_update_reason
 from pi0_jax.rl.setup import ROWS, LoopSetup, LoopState, LossOf, create_loop
+from pi0_jax.rl.stop import best_iteration, beyond, drop, drop_line, has_dropped, outcome_of
 from pi0_jax.rollout.collect import Report
 from pi0_jax.run.seeds import rng
 from pi0_jax.training.fit import ONE_DEVICE, final_params, fit
@@ -75,15 +76,16 @@ class IterationReport:
         iteration: its number, counted from 1.
         optimizer_step: number of optimizer steps after it, those before RL included.
         collected: episodes and accepted groups.
-        metrics: scalars by name: `iteration_metrics`, and the mean of what its updates measured.
-        no_update_reason: why there were no new windows; None where there were.
+        metrics: scalars by name: `iteration_metrics`, "updates", the number of them, and the mean
+            of what they measured.
+        remarks: lines for a person: why there were no new windows, or why updates ended early.
     """
 
     iteration: int
     optimizer_step: int
     collected: CollectedGroups
     metrics: Mapping[str, Any]
-    no_update_reason: str | None
+    remarks: tuple[str, ...]
 
 
 OnIteration = Callable[[LoopState, IterationReport], None]
@@ -107,6 +109,8 @@ def run_ript(
     log: Callable[[str], None] = lambda line: None,
 ) -> PolicyFolder:
     """Improves a policy by its own rollouts (RIPT, arXiv 2505.17016); nothing is stored.
+
+    It may end early (`config.max_drop`).
 
     Args:
         policy: the policy to start from.
@@ -145,12 +149,18 @@ def run_ript(
     )
     for line in opening_lines(config):
         log(line)
-    while state.iteration < config.iterations:
+    while not is_finished(config, state):
         state, report = run_iteration(setup, state)
-        if report.no_update_reason:
-            log(report.no_update_reason)
+        for line in report.remarks:
+            log(line)
         on_iteration(state, report)
     return improved_policy(setup, state)
+
+
+def is_finished(config: RiptConfig, state: LoopState) -> bool:
+    """Whether all iterations are done, or success has dropped by more than `config.max_drop`."""
+    dropped = has_dropped(state.outcomes, config.max_drop)
+    return dropped or state.iteration >= config.iterations
 
 
 def run_iteration(setup: LoopSetup, state: LoopState) -> tuple[LoopState, IterationReport]:
@@ -208,24 +218,42 @@ def learn(
         InputError: the loss is no longer finite.
     """
     clock, iteration = [time.monotonic()], state.iteration + 1
-    collected = rollouts.collected
+    collected, config = rollouts.collected, setup.config
+    state = _judged(config, state, collected)
     # Episodes to windows: images uint8[m, c, h, w, 3], actions float32[m, H, d], weight [m].
     fresh = windows_of(setup, collected)
     # The updates draw from old windows too: actions [m, H, d] per iteration in the buffer.
-    buffer = with_windows(setup.config, state.buffer, iteration, fresh)
+    buffer = with_windows(config, state.buffer, iteration, fresh)
     clock.append(time.monotonic())
     # An empty buffer has nothing to draw from: parameters, optimizer and step stay as they are.
-    train_state, measured = state.train_state, {}
-    if buffer:
-        train_state, measured = _train(setup, train_state, list(buffer.values()))
+    train_state, measured, remarks = state.train_state, {"updates": 0}, []
+    if dropped := has_dropped(state.outcomes, config.max_drop):
+        remarks = [drop_line(state.outcomes)]
+    elif buffer:
+        train_state, measured, remarks = _train(setup, train_state, list(buffer.values()))
     clock.append(time.monotonic())
     seconds = np.array([rollouts.seconds, *np.diff(clock)])  # [rollouts, windows, updates]
-    metrics = iteration_metrics(iteration, collected, fresh, seconds) | measured
+    metrics = iteration_metrics(iteration, collected, fresh, seconds)
+    metrics |= {"success_drop": drop(state.outcomes), **measured}
     # An iteration may train on old windows and still bring no new ones.
-    reason = None if fresh.batch else no_update_reason(iteration, collected, bool(buffer))
+    reasons = [] if fresh.batch or dropped else [no_update_reason(collected, bool(buffer))]
+    said = tuple(f"iteration {iteration}: {line}" for line in (*reasons, *remarks))
     step = setup.first_step + int(train_state.step)
-    report = IterationReport(iteration, step, collected, metrics, reason)
-    return LoopState(iteration, train_state, rollouts.init_states, buffer), report
+    report = IterationReport(iteration, step, collected, metrics, said)
+    after = LoopState(
+        iteration, train_state, rollouts.init_states, buffer, state.outcomes, state.best
+    )
+    return after, report
+
+
+def _judged(config: RiptConfig, state: LoopState, collected: CollectedGroups) -> LoopState:
+    """The state with the outcome of its rollouts, and itself as the best if none was better."""
+    outcome = outcome_of(collected.episodes, int(state.train_state.step))
+    state = replace(state, outcomes=(*state.outcomes, outcome))
+    if config.max_drop and best_iteration(state.outcomes) == state.iteration:
+        # To the host, before the updates: they are donated the arrays.
+        state = replace(state, best=gather(final_params(state.train_state)))
+    return state
 
 
 def windows_of(setup: LoopSetup, collected: CollectedGroups) -> WeightedWindows:
@@ -254,7 +282,12 @@ def with_windows(
 
 
 def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
-    """The policy of a loop's state, with parameters on the host: averaged, adapters merged."""
+    """The policy of a loop's state, with parameters on the host: averaged, adapters merged.
+
+    Where success has dropped by more than `max_drop`, it is that of the best iteration's rollouts.
+    """
+    if has_dropped(state.outcomes, setup.config.max_drop):
+        return replace(setup.base, params=state.best)
     # To the host, because the loop's own arrays are donated to its next update.
     # Without a reference that the base may carry: the improved policy's own would be the base.
     return replace(setup.base, params=gather(final_params(state.train_state)), reference=None)
@@ -268,18 +301,28 @@ def opening_lines(config: RiptConfig) -> list[str]:
 
 def _train(
     setup: LoopSetup, state: TrainState, rollouts: Sequence[Batch]
-) -> tuple[TrainState, dict[str, float]]:
-    """The updates of one iteration, and the mean of what every `log_every`-th of them measured."""
-    config, seen = setup.config, []
+) -> tuple[TrainState, dict[str, float], list[str]]:
+    """The updates of one iteration, what they measured, and why they ended early, if they did.
+
+    The measurements are their number, and the mean of what every `log_every`-th of them measured.
+    """
+    config, bounds, seen = setup.config, setup.config.chosen.bounds, []
+    first = int(state.step)
+    # What acted is what a loss may compare with; nothing has changed it since the rollouts.
+    state = state.with_acting(config.rollout_params == "ema")
     # A batch is a function of the optimizer step alone, so a resumed run draws the same ones:
     # actions float32[batch_size, H, d], drawn from the parts of the buffer, oldest first.
     state = fit(
         state,
         setup.update,
         lambda step: draw_batch(rollouts, setup.demos, config, rng(setup.seed, _BATCHES, step)),
-        int(state.step) + config.updates_per_iteration,
+        first + config.updates_per_iteration,
         jax.random.key(setup.seed + _NOISE_OFFSET),
         log_every=config.log_every,
         log=lambda step, values: seen.append(values),
+        enough=lambda values: bool(beyond(bounds, values)),
     )
-    return state, {name: float(np.mean([one[name] for one in seen])) for name in seen[-1]}
+    updates = int(state.step) - first
+    of = f"the updates end after {updates} of {config.updates_per_iteration}"
+    means = {name: float(np.mean([one[name] for one in seen])) for name in seen[-1]}
+    return state, {"updates": updates, **means}, [f"{x}: {of}" for x in beyond(bounds, seen[-1])]

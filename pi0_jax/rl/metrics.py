@@ -42,11 +42,10 @@ def iteration_metrics(
     }
 
 
-def no_update_reason(iteration: int, collected: CollectedGroups, trains_on: bool) -> str:
+def no_update_reason(collected: CollectedGroups, trains_on: bool) -> str:
     """One line for a person: why an iteration has no new windows, and what happens next.
 
     Args:
-        iteration: counted from 1.
         collected: what the rollouts brought.
         trains_on: there are windows of earlier iterations to train on.
     """
@@ -65,7 +64,7 @@ def no_update_reason(iteration: int, collected: CollectedGroups, trains_on: bool
     else:
         what = "no group was informative"
         why = f"{collected.tried} tried, {collected.success_rate:.0%} of the rollouts succeeded"
-    return f"iteration {iteration}: {what} ({why}); {then}"
+    return f"{what} ({why}); {then}"
 
 
 def _all_failed(collected: CollectedGroups) -> str | None:

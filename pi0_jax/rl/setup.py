@@ -17,6 +17,7 @@ from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.init_states import DEMONSTRATIONS, InitStateSchedule
 from pi0_jax.rl.iteration import demo_windows
+from pi0_jax.rl.stop import Outcome
 from pi0_jax.run.seeds import first_state
 from pi0_jax.run.session import RunSettings
 from pi0_jax.training.fit import ONE_DEVICE, Update
@@ -24,7 +25,7 @@ from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import Budget, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.setup import set_up_training
-from pi0_jax.training.step import Loss, TrainState
+from pi0_jax.training.step import Loss, Params, TrainState
 from pi0_jax.types import Batch
 
 LossOf = Callable[[Pi0], Loss]
@@ -77,12 +78,17 @@ class LoopState:
         init_states: position in the plan of initial states.
         buffer: replay buffer: iteration -> its training windows, actions float32[m, H, d]; only
             iterations that gave windows and are still in the buffer.
+        outcomes: how the rollouts of iterations 1, 2, ... ended.
+        best: parameters, on the host, of the policy whose rollouts succeeded most; None without
+            `max_drop`, which alone has a use for them.
     """
 
     iteration: int
     train_state: TrainState
     init_states: InitStateSchedule
     buffer: Mapping[int, Batch] = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
+    best: Params | None = None
 
 
 def create_loop(

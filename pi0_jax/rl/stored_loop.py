@@ -4,12 +4,14 @@ The training is that of `rl/loop.py` to the bit: this file adds only what a run 
 
     episodes/<method>/<iteration>.npz   what the rollouts did; images uint8[look, c, h, w, 3] while
                                         an iteration to come will train on them
-    checkpoints/<step>/                 train state, iteration, plan of initial states
+    checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes;
+                                        with rl.max_drop also that of the best iteration's rollouts
     metrics.jsonl                       one line per iteration, one more per evaluation
 
 Axis letters: m window, c camera, h w image, H action horizon, d padded action dimension.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from pi0_jax.rl.loop import (
     OnIteration,
     Rollouts,
     improved_policy,
+    is_finished,
     learn,
     opening_lines,
     roll_out,
@@ -33,14 +36,17 @@ from pi0_jax.rl.loop import (
     with_windows,
 )
 from pi0_jax.rl.setup import LoopSetup, LoopState, create_loop
+from pi0_jax.rl.stop import Outcome, best_iteration
 from pi0_jax.rollout.collect import groups_of
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
-from pi0_jax.training.fit import ONE_DEVICE
+from pi0_jax.training.fit import ONE_DEVICE, final_params
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.sharding import gather
+from pi0_jax.training.step import Params
 from pi0_jax.types import Batch
 
 
@@ -115,14 +121,14 @@ def run_stored_ript(
     for line in (*opening_lines(config), str(setup.budget)):
         stored.message(line)
     # Before the first rollout: a full disk after hours would lose the iteration.
-    checkpoint.check_room(stored.checkpoints, fresh.train_state)
+    checkpoint.check_room(stored.checkpoints, fresh.train_state, 3 if config.max_drop else 2)
     # From here on the state is that of an unbroken run: all randomness depends on positions alone.
     state = _resumed(stored, fresh)
     # Lines of an iteration that was logged, but lost before its checkpoint, are written again.
     # By iteration: one without an update has the step of the iteration before.
     session.run.rewind("rl", name, state.iteration, key="iteration")
     evaluate = _evaluating(stored, evaluation) if evaluation and evaluation.every else None
-    while state.iteration < config.iterations:
+    while not is_finished(config, state):
         state = _iterate(stored, state, evaluate)
     return improved_policy(setup, state)
 
@@ -131,8 +137,8 @@ def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) ->
     """One RIPT iteration, logged and stored."""
     rollouts = _roll_out(stored, state)
     state, report = learn(stored.setup, state, rollouts)
-    if report.no_update_reason:
-        stored.message(report.no_update_reason)
+    for line in report.remarks:
+        stored.message(line)
     # Without rollouts, where every state is solved, there is no speed.
     speed = {}
     if episodes := report.collected.episodes:
@@ -191,8 +197,20 @@ def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) 
         episodes = tuple(without_images(episode) for episode in episodes)
     save_episodes(stored.episodes(state.iteration), episodes)
     schedule = asdict(state.init_states)
+    outcomes = [asdict(outcome) for outcome in state.outcomes]
     host = {"phase": "rl", "iteration": state.iteration, "init_states": schedule}
-    checkpoint.save(stored.checkpoints, report.optimizer_step, state.train_state, host)
+    host |= {"outcomes": outcomes}
+    keep = _best_step(stored.setup, state.outcomes)
+    checkpoint.save(stored.checkpoints, report.optimizer_step, state.train_state, host, keep)
+
+
+def _best_step(setup: LoopSetup, outcomes: Sequence[Outcome]) -> int | None:
+    """The checkpoint of the best iteration's rollouts; None where nothing needs one.
+
+    It is needed if training may stop, and unless the rollouts were those of the first policy.
+    """
+    best = outcomes[best_iteration(outcomes)].optimizer_step
+    return setup.first_step + best if setup.config.max_drop and best else None
 
 
 def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
@@ -202,10 +220,23 @@ def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
     if host is None or host["phase"] != "rl":
         return fresh
     iteration, schedule = host["iteration"], InitStateSchedule(**host["init_states"])
+    outcomes = tuple(Outcome(**outcome) for outcome in host["outcomes"])
+    state = replace(fresh, iteration=iteration, init_states=schedule, outcomes=outcomes)
+    if stored.setup.config.max_drop:
+        # Before the newest state, so that the device never holds both.
+        state = replace(state, best=_stored_best(stored, fresh, outcomes))
     # Leaf by leaf to where those of `fresh` lie: on a mesh, in parts.
     train_state = checkpoint.restore(stored.checkpoints, fresh.train_state)
-    state = replace(fresh, iteration=iteration, train_state=train_state, init_states=schedule)
-    return replace(state, buffer=_stored_buffer(stored, iteration))
+    buffer = _stored_buffer(stored, iteration)
+    return replace(state, train_state=train_state, buffer=buffer)
+
+
+def _stored_best(stored: _Stored, fresh: LoopState, outcomes: Sequence[Outcome]) -> Params:
+    """The parameters of the best iteration's rollouts, on the host."""
+    step = _best_step(stored.setup, outcomes)
+    like = fresh.train_state
+    best = checkpoint.restore(stored.checkpoints, like, step) if step else like
+    return gather(final_params(best))
 
 
 def _stored_buffer(stored: _Stored, iteration: int) -> dict[int, Batch]:

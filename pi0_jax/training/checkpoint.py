@@ -19,26 +19,29 @@ from pi0_jax.io.place import check_space
 from pi0_jax.training.step import TrainState
 
 
-def check_room(folder: Path, state: TrainState) -> None:
-    """Checks that the disk has room for two checkpoints of this state.
+def check_room(folder: Path, state: TrainState, count: int = 2) -> None:
+    """Checks that the disk has room for some checkpoints of this state.
 
     Two, because the old checkpoint is deleted only when the new one is complete.
 
     Args:
         folder: where all checkpoints of one run or method lie; it need not exist.
         state: the state as it will be saved.
+        count: number of checkpoints; 3 if one more is kept besides the newest.
 
     Raises:
         InputError: the disk has less room.
     """
     # `nbytes` counts a sharded array whole: a checkpoint holds all parts.
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    # What lies there already is part of the two.
+    # What lies there already is part of them.
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    check_space(folder, 2 * size - held, f"two checkpoints of {size / 1e9:.2f} GB")
+    check_space(folder, count * size - held, f"{count} checkpoints of {size / 1e9:.2f} GB")
 
 
-def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> None:
+def save(
+    folder: Path, step: int, state: TrainState, host: dict[str, Any], keep: int | None = None
+) -> None:
     """Writes `folder/<step>`, which appears only when complete, then deletes older steps.
 
     Args:
@@ -46,6 +49,7 @@ def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> No
         step: number of the optimizer step, which names the checkpoint.
         state: training state on the device; its leaves are saved by position.
         host: JSON values that the host needs to continue, such as {"phase": "sft"}.
+        keep: an older step that is not deleted.
     """
     # A complete folder or none: an interruption in the middle leaves the older checkpoint.
     with atomic_folder(folder / str(step)) as partial:
@@ -53,7 +57,8 @@ def save(folder: Path, step: int, state: TrainState, host: dict[str, Any]) -> No
         (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
     # Only now: at every moment one complete checkpoint exists.
     for older in steps(folder)[:-1]:
-        shutil.rmtree(folder / str(older))
+        if older != keep:
+            shutil.rmtree(folder / str(older))
 
 
 def steps(folder: Path) -> list[int]:
@@ -78,20 +83,22 @@ def latest(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: expected what the host remembers, got: {error}") from error
 
 
-def restore(folder: Path, like: TrainState) -> TrainState:
-    """The newest checkpoint's training state.
+def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainState:
+    """The training state of a checkpoint.
 
     Args:
         folder: where all checkpoints of one run or method lie.
         like: a state of the same model and optimizer; it gives structure, shapes and placement.
+        step: number of the optimizer step; None for the newest.
 
     Raises:
         InputError: there is no checkpoint, or it belongs to another model or optimizer.
     """
     found = steps(folder)
-    if not found:
-        raise InputError(f"{folder}: expected a checkpoint, found none")
-    path = folder / str(found[-1])
+    if not found or step not in (None, *found):
+        named = "a checkpoint" if step is None else f"the checkpoint {step}"
+        raise InputError(f"{folder}: expected {named}, found {found or 'none'}")
+    path = folder / str(found[-1] if step is None else step)
     saved, wanted = load_tree(path / "state"), _leaves(like)
     shapes, wanted_shapes = (jax.tree.map(np.shape, tree) for tree in (saved, wanted))
     if shapes != wanted_shapes:

@@ -75,15 +75,17 @@ def make_init_and_update(
     paths = [path_name(path) for path, _ in leaves]
     rules = config.all_rules
     check_rules(paths, rules)
-    optimizer = make_optimizer(config, total_steps)
+    # A plain function has none of these needs.
+    needs = loss if isinstance(loss, SampledLoss) else None
+    acting = bool(needs and needs.reads_acting)
+    optimizer = make_optimizer(config, total_steps, needs.apart if needs else None)
 
     def init_fn(params: Any) -> TrainState:
         """Makes the state at step 0."""
         # Adapters first: they are parameters, so rules and optimizer must see them.
         params = _adapters(config)(params)
-        return init_state(
-            params, optimizer, rules, hardware.frozen_dtype or None, config.ema_decay > 0
-        )
+        dtype, ema = hardware.frozen_dtype or None, config.ema_decay > 0
+        return init_state(params, optimizer, rules, dtype, ema, acting)
 
     return init_fn, make_step(_gradient(loss, hardware), optimizer, rules, config.ema_decay)
 
@@ -138,8 +140,9 @@ def fit(
     rng: jax.Array,
     log_every: int,
     log: Callable[[int, dict[str, float]], None],
+    enough: Callable[[dict[str, float]], bool] = lambda values: False,
 ) -> TrainState:
-    """Updates until step `until`.
+    """Updates until step `until`, or until `enough`.
 
     Args:
         state: the state to continue from; it is donated.
@@ -150,6 +153,7 @@ def fit(
         rng: key of the run; each update folds it with its step.
         log_every: steps between two reads of the metrics; each read waits for the device.
         log: called with (steps done, metrics).
+        enough: called with the metrics after `log`; True ends the updates there.
 
     Raises:
         InputError: the loss is no longer finite.
@@ -163,4 +167,6 @@ def fit(
             if not abs(values["loss"]) < float("inf"):
                 raise InputError(f"loss is {values['loss']} at step {step + 1}: lower the rate")
             log(step + 1, values)
+            if enough(values):
+                break
     return state

@@ -63,7 +63,8 @@ class Budget:
     Attributes:
         trained: trained parameters.
         frozen: frozen parameters.
-        optimizer: optimizer state, and the moving average of parameters.
+        optimizer: optimizer state, and copies of trained parameters: their moving average, and
+            those that acted in the newest rollouts.
         gradients: gradients of trained leaves; with micro-batches also the running sum.
         activations: values that the forward pass keeps for the backward pass.
         working: values of one layer while it is computed or differentiated.
@@ -137,16 +138,18 @@ def count(job: Job) -> Budget:
     share = size // (hardware.devices * hardware.micro_batches)
     # What one device computes at a time: [b, ...] -> [share, ...].
     part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((share, *x.shape[1:]), x.dtype), batch)
-    kept = _kept_bytes(job.loss(hardware.remat), trained, frozen, part)
+    # What the loss reads besides: copies of trained leaves, counted with the optimizer.
+    fixed = frozen | state.acting_leaves()
+    kept = _kept_bytes(job.loss(hardware.remat), trained, fixed, part)
     # Remat keeps less, but each layer it computes again needs all its values for a moment.
     everything = kept
     if hardware.remat != "none":
-        everything = _kept_bytes(job.loss("none"), trained, frozen, part)
+        everything = _kept_bytes(job.loss("none"), trained, fixed, part)
     depth = _layers(state.params)
     return Budget(
         trained=_local_bytes(trained, hardware.fsdp),
         frozen=_local_bytes(frozen, hardware.fsdp),
-        optimizer=_local_bytes((state.opt_state, state.ema), hardware.fsdp),
+        optimizer=_local_bytes((state.opt_state, state.ema, state.acting), hardware.fsdp),
         gradients=sums * _local_bytes(trained, hardware.fsdp),
         activations=kept,
         working=everything // depth,

@@ -15,6 +15,9 @@ Params = dict[str, jax.Array]
 Rules = tuple[tuple[str, float], ...]
 """(path regex, learning-rate multiplier) pairs; the first that matches a whole path decides."""
 
+Row = tuple[str, int]
+"""(path, index along axis 0): one row of a leaf."""
+
 PRESETS: dict[str, Rules] = {
     "full": (),
     # In the language model, expert 1 has the suffix `_1`; the image tower has similar names.
@@ -107,11 +110,19 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, AdamW, then the multiplier of each path. Acts on flat parameters."""
+def make_optimizer(
+    config: OptimizerConfig, total_steps: int, apart: Row | None = None
+) -> optax.GradientTransformation:
+    """Clip by global norm, AdamW, then the multiplier of each path. Acts on flat parameters.
+
+    Args:
+        config: settings of the optimizer.
+        total_steps: length of the learning-rate schedule, in optimizer steps.
+        apart: a row that is clipped by its own norm, and has no part in that of all others.
+    """
     return optax.chain(
         # Over all trained leaves together, so the direction of the gradient is kept.
-        optax.clip_by_global_norm(config.clip_norm),
+        _clip(config.clip_norm, apart),
         optax.adamw(
             learning_rate(config, total_steps),
             b1=config.b1,
@@ -121,6 +132,29 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
         # Last: Adam divides by the gradient's size, so a factor before it would have no effect.
         _scale_by_path(config.all_rules),
     )
+
+
+def _clip(norm: float, apart: Row | None) -> optax.GradientTransformation:
+    transform = optax.clip_by_global_norm(norm)
+    if apart is None:
+        return transform
+    path, row = apart
+
+    def clip(updates: Any) -> Any:
+        """Clips leaves by their common norm."""
+        return transform.update(updates, optax.EmptyState())[0]
+
+    def clip_apart(updates: Any, params: Any) -> Params:
+        """The row, and all the rest: each is clipped by its own norm."""
+        del params
+        if path not in updates:  # it is frozen
+            return clip(updates)
+        # With zeros in its place, the norm of the rest is that of a loss that has no such row.
+        rest = clip(updates | {path: updates[path].at[row].set(0.0)})
+        alone = clip({path: updates[path][row]})
+        return rest | {path: rest[path].at[row].set(alone[path])}
+
+    return optax.stateless(clip_apart)
 
 
 def _scale_by_path(rules: Rules) -> optax.GradientTransformation:

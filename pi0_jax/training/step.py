@@ -1,7 +1,7 @@
 """The training state and the one jitted update, for any loss(params, batch, rng)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.struct
@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from pi0_jax.model.pi0 import COND_EMBED
-from pi0_jax.training.optimizer import Rules, multiplier
+from pi0_jax.training.optimizer import Row, Rules, multiplier
 from pi0_jax.types import Batch
+
+ACTING = "acting"
+"""Branch of the parameters that a loss gets, if it reads what acted in the newest rollouts."""
 
 Params = Any
 Metrics = dict[str, jax.Array]
@@ -32,10 +35,15 @@ class SampledLoss:
         sample: (rng, batch) -> tree of random arrays [b, ...].
         evaluate: (params, batch, sampled arrays) -> (loss, metrics), each a mean over the real
             action steps of the batch.
+        reads_acting: whether `evaluate` reads the parameters that acted (`acting_params`).
+        apart: a row that a term of its own trains. It is clipped by itself, so that the size of its
+            gradient has no effect on the step of all other parameters; None for no such row.
     """
 
     sample: Callable[[jax.Array, Batch], Any]
     evaluate: Callable[[Params, Batch, Any], LossAndMetrics]
+    reads_acting: bool = False
+    apart: Row | None = None
 
     def __call__(self, params: Params, batch: Batch, rng: jax.Array) -> LossAndMetrics:
         """The loss of a whole batch."""
@@ -51,12 +59,15 @@ class TrainState:
         params: whole parameter tree.
         opt_state: optimizer state; it has trained leaves only.
         ema: flat moving average of the trained leaves; None if none is kept.
+        acting: flat copy of the trained leaves as they acted in the newest rollouts, for a loss
+            that compares with them; None if no loss reads it.
     """
 
     step: jax.Array
     params: Params
     opt_state: Any
     ema: Any = None
+    acting: Any = None
 
     def averaged(self) -> Params:
         """The parameters to act with: the moving average if one is kept."""
@@ -65,6 +76,22 @@ class TrainState:
         # Frozen leaves are equal to their average, so the average does not hold them.
         flat = flax.traverse_util.flatten_dict(self.params, sep="/")
         return merge(self.ema, {path: flat[path] for path in flat.keys() - self.ema.keys()})
+
+    def acting_leaves(self) -> dict[str, Any]:
+        """The acting parameters as a loss finds them: path under `acting` -> leaf."""
+        return {f"{ACTING}/{path}": leaf for path, leaf in (self.acting or {}).items()}
+
+    def with_acting(self, averaged: bool) -> "TrainState":
+        """The state with its newest parameters as the acting ones; unchanged if it keeps none.
+
+        Args:
+            averaged: take their moving average, which must be kept.
+        """
+        if self.acting is None:
+            return self
+        flat = self.ema if averaged else flax.traverse_util.flatten_dict(self.params, sep="/")
+        # Copies: two leaves of a donated state must not share a buffer.
+        return replace(self, acting={path: jnp.array(flat[path]) for path in self.acting})
 
 
 def split(params: Params, rules: Rules) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,12 +107,21 @@ def merge(trained: dict[str, Any], frozen: dict[str, Any]) -> Params:
     return flax.traverse_util.unflatten_dict(trained | frozen, sep="/")
 
 
+def acting_params(params: Params) -> Params:
+    """The whole tree that acted, from the parameters that a loss with `reads_acting` gets."""
+    newest = {name: part for name, part in params.items() if name != ACTING}
+    flat, acting = (flax.traverse_util.flatten_dict(x, sep="/") for x in (newest, params[ACTING]))
+    # Frozen leaves acted as they are, so there is no copy of them.
+    return merge(acting, {path: flat[path] for path in flat.keys() - acting.keys()})
+
+
 def init_state(
     params: Params,
     optimizer: optax.GradientTransformation,
     rules: Rules,
     frozen_dtype: str | None = None,
     ema: bool = False,
+    acting: bool = False,
 ) -> TrainState:
     """A fresh state at step 0; the parameters are copied, so that updates may donate them.
 
@@ -96,15 +132,16 @@ def init_state(
         frozen_dtype: dtype of frozen leaves; None keeps every dtype. If set, trained leaves
             become float32 master weights.
         ema: keep a moving average.
+        acting: keep a copy of the parameters that act.
     """
     trained, frozen = split(jax.tree.map(jnp.array, params), rules)
     if frozen_dtype:
         trained = {path: leaf.astype(jnp.float32) for path, leaf in trained.items()}
         frozen = {path: leaf.astype(frozen_dtype) for path, leaf in frozen.items()}
-    # A copy: two leaves of a donated state must not share a buffer.
-    average = jax.tree.map(jnp.array, trained) if ema else None
+    # Copies: two leaves of a donated state must not share a buffer.
+    copies = [jax.tree.map(jnp.array, trained) if kept else None for kept in (ema, acting)]
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, merge(trained, frozen), optimizer.init(trained), average)
+    return TrainState(step, merge(trained, frozen), optimizer.init(trained), *copies)
 
 
 def whole_gradient(loss: Loss) -> Gradient:
@@ -167,7 +204,9 @@ def make_step(
         trained, frozen = split(state.params, rules)
         # Folded, not split from the last key: the state need not store a key to be resumed.
         step_rng = jax.random.fold_in(rng, state.step)
-        (value, metrics), grads = gradient(trained, frozen, batch, step_rng)
+        # The acting parameters are constants of the loss, as frozen leaves are.
+        fixed = frozen | state.acting_leaves()
+        (value, metrics), grads = gradient(trained, fixed, batch, step_rng)
         # The optimizer never sees frozen leaves, so it holds no moments and no decay for them.
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         trained: Any = optax.apply_updates(trained, updates)
@@ -176,7 +215,8 @@ def make_step(
             # ema <- decay * ema + (1 - decay) * trained, after the step.
             ema = optax.incremental_update(trained, ema, 1 - ema_decay)
         metrics |= {"loss": value, **norms(grads)}
-        return TrainState(state.step + 1, merge(trained, frozen), opt_state, ema), metrics
+        params = merge(trained, frozen)
+        return TrainState(state.step + 1, params, opt_state, ema, state.acting), metrics
 
     return update
 

@@ -3,6 +3,7 @@
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Protocol
 
@@ -21,9 +22,17 @@ class Objective(Protocol):
     Attributes:
         has_guidance: whether the loss trains both branches, so that guidance scales other than 1
             have a meaning.
+        requires: keys below `config.rl`, such as "buffer_iterations", and the one value of each
+            with which the loss means what it says.
     """
 
     has_guidance: ClassVar[bool]
+    requires: ClassVar[Mapping[str, object]] = {}
+
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """Largest values of metrics: above one of them, the updates of an iteration end."""
+        return {}
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """The loss of a batch of windows, actions float32[b, H, d] and weight float32[b].

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.rl.objectives.base import both_velocities
+from pi0_jax.rl.objectives.base import Objective, both_velocities
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
 @dataclass(frozen=True)
-class Cfg:
+class Cfg(Objective):
     """Objective `cfg`.
 
     Attributes:

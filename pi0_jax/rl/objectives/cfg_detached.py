@@ -2,8 +2,9 @@
 
     L = w(A) L_cond(theta, e_pos)  +  alpha L_uncond(sg(theta), e_uncond)
 
-sg stops the gradient. At guidance 1 the policy is that of `filtered_bc`, whatever alpha; what
-guidance adds comes on top.
+sg stops the gradient, and the row of e_uncond is clipped apart from all other parameters. So at
+guidance 1 the policy is that of `filtered_bc` with the same weights, whatever alpha; what guidance
+adds comes on top.
 
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
@@ -18,13 +19,14 @@ from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
 @dataclass(frozen=True)
-class CfgDetached:
+class CfgDetached(Objective):
     """Objective `cfg_detached`.
 
     Attributes:
@@ -56,7 +58,8 @@ class CfgDetached:
             L_cond   = mean of |v(x_t, t, POSITIVE; theta) - u|^2, window i weighted by w_i = w(A_i)
             L_uncond = mean of |v(x_t, t, UNCONDITIONAL; sg(theta)) - u|^2
 
-        In L_uncond only the condition embedding has a gradient. Arguments as `Objective.loss`.
+        In L_uncond only one row of the condition embedding has a gradient: every other parameter
+        gets the gradient and the update of `filtered_bc`. Arguments as `Objective.loss`.
 
         Raises:
             InputError: the branches differ by their prompt, so there is no row to train alone.
@@ -89,4 +92,6 @@ class CfgDetached:
             metrics["guidance_gap_relative"] = gap / size
             return cond + self.alpha * uncond, metrics
 
-        return SampledLoss(noise_and_time_sampler(time_samples), loss)
+        # Clipped with the rest, a long gradient of the row would shorten the step of the network.
+        row = (COND_EMBED, UNCONDITIONAL)
+        return SampledLoss(noise_and_time_sampler(time_samples), loss, apart=row)

@@ -17,14 +17,14 @@ from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.rl.objectives.base import prompts_where
+from pi0_jax.rl.objectives.base import Objective, prompts_where
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, sample_noise_and_time
 from pi0_jax.types import Batch
 
 
 @dataclass(frozen=True)
-class CfgDropout:
+class CfgDropout(Objective):
     """Objective `cfg_dropout`: half the expert's cost of `cfg`; no guidance gap is measured.
 
     Attributes:

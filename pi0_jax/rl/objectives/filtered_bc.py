@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, Pi0
+from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
 
 
 @dataclass(frozen=True)
-class FilteredBc:
+class FilteredBc(Objective):
     """Objective `filtered_bc`; it has no settings of its own, and no guidance."""
 
     has_guidance: ClassVar[bool] = False
