@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
-from pi0_jax.data.windows import WindowConfig
+from pi0_jax.data.windows import EXECUTED, WindowConfig
 from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.plain_values import build
 from pi0_jax.rl.advantage import AdvantageConfig
@@ -15,9 +15,10 @@ from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.flow_pg import FlowPg
 from pi0_jax.training.optimizer import OptimizerConfig
 
-OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc")
+OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc", "flow_pg")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class RiptConfig:
         cfg_detached: settings of this objective.
         cfg_dropout: settings of this objective.
         filtered_bc: settings of this objective.
+        flow_pg: settings of this objective.
         time_samples: noise/time draws per window and branch.
         branch_mode: what distinguishes the branches of guidance (`data/branches.py`); a policy
             keeps what it was trained with.
@@ -63,6 +65,7 @@ class RiptConfig:
     cfg_detached: CfgDetached = field(default_factory=CfgDetached)
     cfg_dropout: CfgDropout = field(default_factory=CfgDropout)
     filtered_bc: FilteredBc = field(default_factory=FilteredBc)
+    flow_pg: FlowPg = field(default_factory=FlowPg)
     time_samples: int = 1
     branch_mode: str = EMBEDDING
     guidance: float = 1.0
@@ -92,6 +95,8 @@ class RiptConfig:
                 f"rl.demo_weight is {self.demo_weight}, but no demonstrations are drawn: set "
                 "rl.demo_fraction, or rl.demo_weight to 0"
             )
+        if self.objective == "flow_pg":
+            self._check_policy_gradient()
 
     def __str__(self) -> str:
         """One line for the log: what is switched on."""
@@ -111,6 +116,42 @@ class RiptConfig:
     def chosen(self) -> Objective:
         """The objective that `objective` names."""
         return getattr(self, self.objective)
+
+    @property
+    def noise_level(self) -> float:
+        """Level of the noise in the flow of the rollouts; 0 for the plain flow."""
+        return self.flow_pg.noise_level if self.objective == "flow_pg" else 0.0
+
+    @property
+    def warning(self) -> str | None:
+        """A warning to log before training with these settings; None where none is due."""
+        # A clipped ratio bounds what a negative weight can do to this loss.
+        bounded = self.objective == "flow_pg" and self.advantage.negatives == "signed"
+        return None if bounded else self.advantage.warning
+
+    def _check_policy_gradient(self) -> None:
+        """Checks that windows have chains of this iteration, and signed advantages.
+
+        Raises:
+            InputError: all keys that must be changed.
+        """
+        weights, guidance = self.advantage, self.guidance
+        stride = self.windows.stride
+        wanted: dict[str, tuple[Any, Any]] = {
+            # The ratio to a policy of long ago is clipped everywhere.
+            "rl.buffer_iterations": (self.buffer_iterations, 1),
+            "rl.advantage.negatives": (weights.negatives, "signed"),
+            "rl.advantage.success_weight": (weights.success_weight, False),
+            # Two mixed branches have no likelihood under one of them; demonstrations have no chain.
+            "rl.guidance": (guidance, 1.0),
+            "rl.demo_fraction": (self.demo_fraction, 0.0),
+            "rl.windows.stride": (EXECUTED if self.windows.every == 0 else stride, EXECUTED),
+        }
+        wrong = [
+            f"{key} {need!r}, got {got!r}" for key, (got, need) in wanted.items() if got != need
+        ]
+        if wrong:
+            raise InputError(f"rl.objective 'flow_pg' needs {'; '.join(wrong)}: set all of them")
 
     def check_optimizer(self, optimizer: OptimizerConfig) -> None:
         """Checks that the optimizer keeps the parameters that act in the rollouts.
