@@ -1,5 +1,7 @@
 """The steps of Flow-SDE by hand, and that the noise leaves the distribution of the flow alone."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +53,10 @@ def test_level_0_is_eulers_method():
         assert (mean, std) == (pytest.approx(2.0 - 0.25 * 3.0, abs=1e-6), 0.0)
 
 
+def line(x: float, slope: float, offset: float) -> float:
+    return slope * x + offset
+
+
 def variance_at_the_end(steps: int, level: float, corrected: bool = True) -> tuple[float, float]:
     """Mean and variance of the chunk, exactly: every step is linear in x and adds a normal.
 
@@ -62,7 +68,7 @@ def variance_at_the_end(steps: int, level: float, corrected: bool = True) -> tup
         t = 1 - k / steps
         # Of x_t = t e + (1 - t) a: E[e - a | x_t] for independent normal e and a.
         slope = (t - (1 - t) * spread**2) / (t**2 + (1 - t) ** 2 * spread**2)
-        velocity = lambda x, t=t, slope=slope: slope * (x - (1 - t) * centre) - centre
+        velocity = partial(line, slope=slope, offset=-slope * (1 - t) * centre - centre)
         at_0, std = of_numbers(0.0, velocity(0.0), k, steps, level)
         at_1, _ = of_numbers(1.0, velocity(1.0), k, steps, level)
         if not corrected:  # Euler's mean with the same noise

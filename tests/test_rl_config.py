@@ -48,6 +48,40 @@ def test_what_is_refused(changes, message):
         ript(**changes)
 
 
+PG = {
+    "objective": "flow_pg",
+    "buffer_iterations": 1,
+    "demo_fraction": 0.0,
+    "advantage": {"negatives": "signed", "clipping": "none"},
+}
+
+
+def test_a_policy_gradient_needs_signed_advantages_of_this_iteration():
+    chosen = ript(**PG, flow_pg={"noise_level": 0.7})
+    assert (chosen.noise_level, RIPT.noise_level) == (0.7, 0.0)
+    assert "signed, positive_mean; embedding, flow_pg, noise level 0.7, one ratio" in str(chosen)
+    with pytest.raises(
+        InputError,
+        match=r"'flow_pg' needs rl.buffer_iterations 1 \(got 0\), rl.advantage.negatives 'signed' "
+        r"\(got 'clamp'\), rl.demo_fraction 0.0 \(got 0.25\): set all of them",
+    ):
+        ript(objective="flow_pg")
+    for changes, message in (
+        ({"guidance": 1.5}, r"rl.guidance 1.0 \(got 1.5\)"),
+        ({"windows": {"stride": "4"}}, r"rl.windows.stride 'executed' \(got '4'\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ript(**PG, **changes)
+    success = PG["advantage"] | {"success_weight": True}
+    with pytest.raises(InputError, match=r"success_weight False \(got True\)"):
+        ript(**PG | {"advantage": success})
+
+
+def test_signed_advantages_are_no_danger_to_a_clipped_ratio():
+    assert ript(**PG).warning is None
+    assert "unbounded below" in ript(**PG | {"objective": "cfg"}).warning
+
+
 def test_the_log_says_what_is_switched_on():
     said = str(ript(groups={"dynamic_sampling": False, "states": "validation"}))
     assert "2 iterations of 2 groups x 3 from validation states (at most 6 tried" in said

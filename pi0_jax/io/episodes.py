@@ -88,10 +88,9 @@ def _episode(
 ) -> Episode:
     values: dict[str, Any] = {name: arrays[name][index].item() for name in _SCALARS}
     values |= {name: parts[name][index] for name in _RAGGED}
-    # None, where format 2 has no chains or this episode has none.
-    values |= {
-        name: parts[name][index] for name in _CHAINS if name in parts and len(parts[name][index])
-    }
+    # They stay None where the file is of format 2, or this episode has no call.
+    chains = {name: parts[name][index] for name in _CHAINS if name in parts}
+    values |= {name: chain for name, chain in chains.items() if len(chain)}
     values["error"] = values["error"] or None
     values["robot"] = robot_from_dict(json.loads(arrays["robot"][index].item()))
     return Episode(**values)

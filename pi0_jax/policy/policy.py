@@ -7,6 +7,7 @@ d padded action dimension, e robot's action dimension.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ class Policy:
             if has_two_prompts(self.transforms.branch_mode):
                 obs = self._in_branches(obs, some, branch_ids)
             found = jax.device_get(sampler(*jax.device_put((obs, drawn))))
-            yield some, jax.tree.map(lambda x, count=len(some): x[:count], found)
+            yield some, jax.tree.map(itemgetter(slice(len(some))), found)
 
     def robot_actions(self, chunks: np.ndarray, observations: Sequence[RawObs]) -> np.ndarray:
         """Normalised chunks float32[b, H, d] in the robot's units and limits: float32[b, H, e].

@@ -135,23 +135,22 @@ class RiptConfig:
         Raises:
             InputError: all keys that must be changed.
         """
-        weights, guidance = self.advantage, self.guidance
-        stride = self.windows.stride
+        weights, stride = self.advantage, self.windows.stride
         wanted: dict[str, tuple[Any, Any]] = {
             # The ratio to a policy of long ago is clipped everywhere.
             "rl.buffer_iterations": (self.buffer_iterations, 1),
             "rl.advantage.negatives": (weights.negatives, "signed"),
             "rl.advantage.success_weight": (weights.success_weight, False),
             # Two mixed branches have no likelihood under one of them; demonstrations have no chain.
-            "rl.guidance": (guidance, 1.0),
+            "rl.guidance": (self.guidance, 1.0),
             "rl.demo_fraction": (self.demo_fraction, 0.0),
-            "rl.windows.stride": (EXECUTED if self.windows.every == 0 else stride, EXECUTED),
+            "rl.windows.stride": (stride if self.windows.every else EXECUTED, EXECUTED),
         }
         wrong = [
-            f"{key} {need!r}, got {got!r}" for key, (got, need) in wanted.items() if got != need
+            f"{key} {need!r} (got {got!r})" for key, (got, need) in wanted.items() if got != need
         ]
         if wrong:
-            raise InputError(f"rl.objective 'flow_pg' needs {'; '.join(wrong)}: set all of them")
+            raise InputError(f"rl.objective 'flow_pg' needs {', '.join(wrong)}: set all of them")
 
     def check_optimizer(self, optimizer: OptimizerConfig) -> None:
         """Checks that the optimizer keeps the parameters that act in the rollouts.

@@ -3,18 +3,17 @@
     rho = p(x[k+1] | x[k]; theta) / p_old(x[k+1] | x[k])
     L = mean of max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)), at most dual_clip |A|
 
-A plain flow has no cheap likelihood; one whose every step adds normal noise (`model/flow_sde.py`) has
-one of each step. A is the signed leave-one-out advantage of RIPT, so failures are pushed away from,
-which no other objective here does. Only steps that were executed and dimensions that the robot has
-count in rho. p_old is that of the parameters that acted, as the rollout recorded it.
+A plain flow has no cheap likelihood; one whose every step adds normal noise (`model/flow_sde.py`)
+has one of each step. A is the signed leave-one-out advantage of RIPT, so the policy is pushed away
+from what failed. Only steps that were executed and dimensions that the robot has count in rho.
+p_old is the density under the parameters that acted, as the rollout recorded it.
 
-Sources: pi_RL (arXiv 2510.25889) and its code in RLinf for Flow-SDE with every step stochastic and one
-ratio per chunk; PPO (arXiv 1707.06347); the dual clip of arXiv 1912.09729; RIPT (arXiv 2505.17016),
-which applies PPO to a Laplace distribution around the output of a regression policy. That head is
-left out: a flow policy has no single output to put it around, and the noise of the flow itself gives
-the likelihood here.
+Sources: pi_RL (arXiv 2510.25889) and its code in RLinf for Flow-SDE with one ratio per chunk; PPO
+(arXiv 1707.06347); the dual clip of arXiv 1912.09729; RIPT (arXiv 2505.17016), which applies PPO to
+a Laplace distribution around the output of a regression policy. That head is left out: a flow
+policy has no single output to put it around, and here the noise of the flow gives the likelihood.
 
-Expect it behind `filtered_bc` at small budgets: docs/design.md has the numbers.
+It is expected to be behind `filtered_bc` at small budgets; docs/design.md has the numbers.
 
 Axis letters: b batch, r suffix row, K flow step, H action horizon, d padded action dimension,
 e robot's action dimension.
@@ -109,13 +108,14 @@ class FlowPg:
             v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x, time, ids)
             mean, std = flow_sde.transition(x, v, steps, flow_steps, self.noise_level)
             new = flow_sde.log_density(after, mean, std)[..., : old.shape[-1]]  # [b, r, H, e]
-            log_ratio = self._log_ratio(new - old, jnp.asarray(batch.action_mask))
-            return self._clipped(log_ratio, jnp.asarray(batch.weight), batch.action_mask)
+            mask = jnp.asarray(batch.action_mask)
+            log_ratio = self._log_ratio(new - old, mask)  # [b, r, H]
+            return self._clipped(log_ratio, jnp.asarray(batch.weight), mask)
 
         return SampledLoss(lambda rng, batch: _draw_steps(rng, batch, time_samples), loss)
 
     def _log_ratio(self, difference: jax.Array, mask: jax.Array) -> jax.Array:
-        """log rho float32[b, r, H] of new minus old log densities [b, r, H, e]; mask bool[b, H]."""
+        """Log of rho, [b, r, H], of new minus old log densities [b, r, H, e]; mask bool[b, H]."""
         reduce = jnp.sum if self.log_prob == SUM else jnp.mean
         each = jnp.where(mask[:, None], reduce(difference, axis=-1), 0.0)  # [b, r, H]
         if self.ratio == CHUNK:
@@ -150,8 +150,8 @@ def _chains(batch: Batch) -> tuple[jax.Array, jax.Array]:
     """
     if batch.chain is None or batch.chain_log_prob is None:
         raise InputError(
-            "rl.objective 'flow_pg' needs the chains of the chunks, but these windows have none: cut "
-            "them from rollouts that were collected with a noise_level"
+            "rl.objective 'flow_pg' needs the chains of the chunks, but these windows have none; "
+            "cut them from rollouts that were collected with a noise level"
         )
     return jnp.asarray(batch.chain), jnp.asarray(batch.chain_log_prob)
 
@@ -164,7 +164,6 @@ def _at(steps: jax.Array, values: jax.Array) -> jax.Array:
 def _draw_steps(rng: jax.Array, batch: Batch, rows: int) -> jax.Array:
     """Flow steps int32[b, r] of every window: random, all different as long as there are enough."""
     count = _chains(batch)[0].shape[1] - 1
-    keys = jax.random.split(rng, len(batch.weight))
-    orders = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)  # [b, K]
-    # More rows than steps begin again from the first of the order.
+    # A random order of the K steps per window, [b, K]; more rows than steps begin it again.
+    orders = jnp.argsort(jax.random.uniform(rng, (len(batch.weight), count)), axis=-1)
     return orders[:, jnp.arange(rows) % count]
