@@ -21,6 +21,7 @@ from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
 from pi0_jax.policy.reference import sample_from_base
 from pi0_jax.rl.objectives.cfg import Cfg
+from pi0_jax.rl.objectives.flow_pg import FlowPg
 from pi0_jax.training.fit import ONE_DEVICE, make_init_and_update
 from pi0_jax.training.memory import Job, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -76,7 +77,8 @@ def update_flops(
     model = Pi0(config, remat)
     params = jax.eval_shape(model.init, jax.random.key(0))
     optimizer = OptimizerConfig(1e-4, 10, preset=preset)
-    batch = abstract_batch(config, cameras, 1)
+    # Chains of ten steps of a robot with seven actions, which only a policy gradient reads.
+    batch = abstract_batch(config, cameras, 1, chain=(10, 7))
     job = Job(params, lambda _: loss(model), optimizer, batch, ONE_DEVICE)
     return traced(
         make_init_and_update(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes()
@@ -126,6 +128,9 @@ def main() -> None:
     def cfg(model: Pi0, samples: int = 1) -> SampledLoss:
         return Cfg(0.1).loss(model, samples, "embedding")
 
+    def gradient(model: Pi0, steps: int = 1) -> SampledLoss:
+        return FlowPg().loss(model, steps, "embedding")
+
     def naive(model: Pi0) -> SampledLoss:
         return two_pass_loss(model, 0.1)
 
@@ -137,6 +142,8 @@ def main() -> None:
             "CFG, shared prefix, 2 time samples": update_flops(lambda model: cfg(model, 2)),
             "CFG, shared prefix, 4 time samples": update_flops(lambda model: cfg(model, 4)),
             "CFG, naive two passes": update_flops(naive),
+            "policy gradient, 1 flow step": update_flops(gradient),
+            "policy gradient, 4 flow steps": update_flops(lambda model: gradient(model, 4)),
             "CFG, shared prefix, third camera masked": update_flops(cfg, cameras=3),
             "CFG, naive two passes, third camera masked": update_flops(naive, cameras=3),
             "pi0.5, plain": update_flops(plain, config=pi05()),

@@ -11,6 +11,7 @@ from tiny import CONFIG, MODEL, policy_folder
 
 from pi0_jax.data.windows import assemble
 from pi0_jax.errors import InputError
+from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL
 from pi0_jax.policy.chains import act_in_chains, chain_shape
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.objectives.flow_pg import FlowPg
@@ -69,6 +70,10 @@ def test_the_ratio_is_1_before_the_first_update(params, windows):
     # -A rho with rho = 1: executed steps 4, 3, 1, 2 of A = 1, -0.5, 0.5, 0.
     assert float(loss) == pytest.approx(-(4 - 1.5 + 0.5) / 10, abs=1e-4)
     assert np.abs(grads["action_out_proj"]["kernel"]).max() > 1e-3
+    # Only the conditional branch acted, so only its row has a gradient: there is no guidance.
+    assert np.abs(grads["cond_embed"][POSITIVE]).max() > 0
+    np.testing.assert_array_equal(grads["cond_embed"][UNCONDITIONAL], 0)
+    assert not PG.has_guidance
 
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
