@@ -25,6 +25,7 @@ from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.flow_pg import FlowPg
 from pi0_jax.rl.objectives.nft import Nft
 from pi0_jax.training.fit import ONE_DEVICE, make_init_and_update
 from pi0_jax.training.memory import Job, abstract_batch
@@ -34,7 +35,7 @@ from pi0_jax.training.supervised import flow_matching_loss
 
 CONFIG = pi0()
 PRESETS = ("full", "expert_only", "lora")
-OBJECTIVES = (FilteredBc(), CfgDropout(), Cfg(), CfgDetached(), Nft())
+OBJECTIVES = (FilteredBc(), CfgDropout(), Cfg(), CfgDetached(), Nft(), FlowPg())
 TERA = 1e12
 
 
@@ -83,7 +84,8 @@ def update_flops(
     model = Pi0(config, remat)
     params = jax.eval_shape(model.init, jax.random.key(0))
     optimizer = OptimizerConfig(1e-4, 10, preset=preset)
-    batch = abstract_batch(config, cameras, 1)
+    # Chains of ten steps of a robot with seven actions, which only a policy gradient reads.
+    batch = abstract_batch(config, cameras, 1, chain=(10, 7))
     job = Job(params, lambda _: loss(model), optimizer, batch, ONE_DEVICE)
     return traced(
         make_init_and_update(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes()
@@ -148,6 +150,9 @@ def main() -> None:
     def cfg(model: Pi0, samples: int = 1) -> SampledLoss:
         return Cfg(0.1).loss(model, samples, "embedding")
 
+    def gradient(model: Pi0, steps: int = 1) -> SampledLoss:
+        return FlowPg().loss(model, steps, "embedding")
+
     def naive(model: Pi0) -> SampledLoss:
         return two_pass_loss(model, 0.1)
 
@@ -159,6 +164,8 @@ def main() -> None:
             "CFG, shared prefix, 2 time samples": update_flops(lambda model: cfg(model, 2)),
             "CFG, shared prefix, 4 time samples": update_flops(lambda model: cfg(model, 4)),
             "CFG, naive two passes": update_flops(naive),
+            "policy gradient, 1 flow step": update_flops(gradient),
+            "policy gradient, 4 flow steps": update_flops(lambda model: gradient(model, 4)),
             "CFG, shared prefix, third camera masked": update_flops(cfg, cameras=3),
             "CFG, naive two passes, third camera masked": update_flops(naive, cameras=3),
             "pi0.5, plain": update_flops(plain, config=pi05()),

@@ -1,7 +1,8 @@
 """Host values of a rollout: observations, episodes and groups. NumPy only, no jax.
 
 Axis letters: t control step, s state dimension, e action dimension, r rendered step, c camera,
-h height, w width, k rollout of a group.
+h height, w width, k rollout of a group, n policy call, K flow step, H action horizon, d padded
+action dimension.
 """
 
 import hashlib
@@ -52,6 +53,11 @@ class Episode:
         optimizer_step: optimizer step of the parameters that acted; -1 for a demonstrator.
         error: why the simulator failed, or None. An episode with an error is neither a success nor
             a failure of the policy.
+        chain: float32[n, K + 1, H, d], each chunk from its noise to the normalised actions, where a
+            stochastic sampler drew it (`model/flow_sde.py`) and a step was executed; else None.
+            Call i is that of the i-th True of `chunk_start`.
+        chain_log_prob: float32[n, K, H, e], log density of each step's result when it was drawn;
+            None without a chain.
     """
 
     task: str
@@ -67,6 +73,8 @@ class Episode:
     success: bool
     optimizer_step: int
     error: str | None = None
+    chain: np.ndarray | None = None
+    chain_log_prob: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of executed control steps t."""

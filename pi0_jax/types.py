@@ -1,7 +1,8 @@
 """Device values: the model's inputs, and what its prefix passes on to its suffix.
 
 Axis letters: b batch, c camera, h w image, d padded state/action dimension, t prompt token,
-p prefix token, H action horizon, l layer, k key/value head, e head dimension.
+p prefix token, H action horizon, K flow steps, a robot's action dimension, l layer, k key/value
+head, e head dimension.
 """
 
 from typing import Any
@@ -43,12 +44,17 @@ class Batch:
     Attributes:
         obs: the observation at the start of each window.
         actions: float32[b, H, d], normalised and zero-padded.
-        action_mask: bool[b, H], False after the end of the episode.
+        action_mask: bool[b, H], False after the end of the episode; in a window with a chain, after
+            the last action that was executed of that chunk.
         weight: float32[b], weight w(A) of the conditional branch; 0 for windows that are not
             positive. The unconditional branch counts every window once.
         uncond_prompt: int32[b, t], the prompt of the unconditional branch if it differs from that
             of `obs`; None if both branches have the same prompt.
         uncond_prompt_mask: bool[b, t] or None, as `Observation.prompt_mask`.
+        chain: float32[b, K + 1, H, d], from noise to chunk; None where the chunks were not drawn by
+            a stochastic sampler (`model/flow_sde.py`), or no loss reads it.
+        chain_log_prob: float32[b, K, H, a] or None, log density of each step's result under the
+            policy that acted.
     """
 
     obs: Observation
@@ -57,6 +63,8 @@ class Batch:
     weight: Array
     uncond_prompt: Array | None = None
     uncond_prompt_mask: Array | None = None
+    chain: Array | None = None
+    chain_log_prob: Array | None = None
 
 
 @flax.struct.dataclass

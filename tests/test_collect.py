@@ -9,18 +9,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny import CONFIG
+from tiny import CONFIG, policy_folder
 
-from pi0_jax.env.base import Job, start
+from pi0_jax.env.base import ChunkResult, Job, start
 from pi0_jax.env.scripted import SCRIPTED_ROBOT, ScriptedSimulator, ScriptedTask
 from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.env.workers.pool import SimulatorPool
-from pi0_jax.episode import Episode
+from pi0_jax.episode import Episode, RawObs
 from pi0_jax.errors import InputError
+from pi0_jax.policy.policy import Policy
 from pi0_jax.rollout import collect as rollout
 from pi0_jax.rollout.collect import (
     Plan,
     Start,
+    _Live,
     collect,
     groups_of,
     plan_groups,
@@ -28,6 +30,7 @@ from pi0_jax.rollout.collect import (
     replay,
 )
 
+CHUNK = (CONFIG.action_horizon, CONFIG.action_dim)
 TASK = ScriptedTask(max_steps=10, image_size=16, tolerance=0.4, speed=0.2)
 
 
@@ -376,3 +379,56 @@ def test_a_task_of_another_robot_is_refused_before_anything_runs():
     plan = SimpleNamespace(task=SimpleNamespace(name="other", robot=other))
     with pytest.raises(InputError, match="choose a policy of this robot"):
         collect(NoisePolicy(), None, [plan], 1)
+
+
+@pytest.fixture(scope="module")
+def flow_policy(params) -> Policy:
+    return Policy.from_folder(policy_folder(params), num_flow_steps=2, rows=2)
+
+
+def test_chains_belong_to_their_chunks_and_repeat(flow_policy, scripted_pool):
+    """Every call's chain: its noise is that of its key, its end is what was executed."""
+    plans = plan_states(scripted_pool, states(2), rollouts=2)
+    found = collect(flow_policy, scripted_pool, plans, 3, 7, noise_level=0.5)
+    for plan, episode in zip(plans, found, strict=True):
+        calls = np.flatnonzero(episode.chunk_start)
+        assert episode.chain.shape == (len(calls), 3, *CHUNK)
+        assert episode.chain_log_prob.shape == (len(calls), 2, CHUNK[0], 7)
+        for call, chain in zip(calls, episode.chain, strict=True):
+            rng = np.random.default_rng((plan.seed, plan.rollout, 7, int(call)))
+            np.testing.assert_array_equal(chain[0], rng.standard_normal(CHUNK, np.float32))
+            seen = RawObs(episode.images[0], episode.state[call], episode.prompt)
+            (chunk,) = flow_policy.robot_actions(chain[-1:], [seen])
+            executed = episode.actions[call : call + 3]
+            np.testing.assert_array_equal(executed, chunk[: len(executed)])
+    (alone,) = collect(flow_policy, scripted_pool, plans[3:], 3, 7, noise_level=0.5)
+    assert_same(alone, found[3])
+    (other,) = collect(flow_policy, scripted_pool, plans[3:], 3, 8, noise_level=0.5)
+    assert np.abs(other.chain[0] - alone.chain[0]).max() > 0.1
+
+
+def test_the_plain_flow_leaves_no_chain(episodes):
+    assert all(episode.chain is episode.chain_log_prob is None for episode in episodes)
+
+
+def test_a_chain_whose_chunk_failed_is_left_out(flow_policy):
+    """The simulator raises at the second call: one chain of two remains; of the first: none."""
+    live = _Live(Plan(TASK, 0, first_result()), first_result())
+    for _ in range(2):
+        live.look()
+        live.chains.append((np.zeros((3, *CHUNK)), np.zeros((2, 4, 7))))
+        if not live.steps:
+            assert live.episode(0, "lost").chain is None
+            live.advance(run_three())
+    broken = live.episode(0, "lost")
+    assert (len(broken), len(broken.chain), len(broken.chain_log_prob)) == (3, 1, 1)
+
+
+def first_result() -> ChunkResult:
+    return ScriptedSimulator(TASK).start(0)
+
+
+def run_three() -> ChunkResult:
+    simulator = ScriptedSimulator(TASK)
+    state = simulator.start(0).state
+    return simulator.run(state, np.zeros((3, 7), np.float32))

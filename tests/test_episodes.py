@@ -58,6 +58,46 @@ def test_an_episode_that_failed_before_its_first_step(tmp_path):
     assert (len(loaded[0]), len(loaded[1])) == (0, 3)
 
 
+def test_an_episode_that_never_began_beside_another(tmp_path):
+    """Its simulator gave no observation at all, so even the size of its images is not known."""
+    nothing = dataclasses.replace(episode(0, [], error="no display"), images=np.zeros(0, np.uint8))
+    save_episodes(tmp_path / "a.npz", [nothing, episode(3, [0, 2])])
+    lost, whole = load_episodes(tmp_path / "a.npz")
+    assert (lost.error, len(lost.images), len(lost)) == ("no display", 0, 0)
+    assert_same(whole, episode(3, [0, 2]))
+
+
+def with_chains(done: Episode) -> Episode:
+    """Chains of two flow steps, and their log densities, for every policy call."""
+    calls, rng = int(done.chunk_start.sum()), np.random.default_rng(done.seed)
+    chain = rng.standard_normal((calls, 3, 4, 8), np.float32)
+    log_prob = rng.standard_normal((calls, 2, 4, 7), np.float32)
+    return dataclasses.replace(done, chain=chain, chain_log_prob=log_prob)
+
+
+def test_chains_are_kept_beside_episodes_without_any(tmp_path):
+    episodes = [
+        episode(3, [0], seed=1),
+        with_chains(episode(5, [0, 3], seed=2)),
+        episode(0, [], error="no step was executed"),
+        with_chains(episode(2, [0], seed=3)),
+    ]
+    save_episodes(tmp_path / "a.npz", episodes)
+    for a, b in zip(episodes, load_episodes(tmp_path / "a.npz"), strict=True):
+        assert_same(a, b)
+
+
+def test_a_file_of_format_2_is_read(tmp_path):
+    path = tmp_path / "a.npz"
+    save_episodes(path, [episode(3, [0])])
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file if "chain_" not in name and name != "chain"}
+        arrays |= {name: file[name] for name in ("chunk_start", "chunk_start_length")}
+    np.savez(path, **arrays | {"format_version": np.array(2)})
+    (loaded,) = load_episodes(path)
+    assert_same(loaded, episode(3, [0]))
+
+
 def test_every_truncation_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     save_episodes(path, [episode(5, [0, 3])])
@@ -103,7 +143,7 @@ def test_other_files_are_refused(tmp_path, kind):
 def test_another_version_is_named(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, format_version=np.array(7))
-    with pytest.raises(InputError, match="expected episode format 2, got 7"):
+    with pytest.raises(InputError, match="expected episode format 3, got 7"):
         load_episodes(path)
 
 

@@ -60,6 +60,9 @@ def test_the_published_size(flops):
     assert plain == pytest.approx(3 * (image + prefix + suffix), rel=1e-3)
     assert cfg - plain == pytest.approx(3 * suffix, rel=1e-3)
     assert cfg / plain < 1.06
+    # A flow step of a policy gradient costs what a noise/time sample costs.
+    gradient = flops.update_flops(lambda model: flops.FlowPg().loss(model, 2, "embedding"))
+    assert gradient / flops.TERA == pytest.approx(plain + 3 * suffix, rel=1e-3)
     sampled = flops.sample_flops(1.0) / flops.TERA
     assert sampled == pytest.approx(image + prefix + 10 * suffix, rel=1e-4)
     assert flops.sample_flops(2.0) / flops.TERA / sampled < 1.20

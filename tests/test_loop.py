@@ -267,3 +267,42 @@ def test_the_opening_lines_warn_of_a_dangerous_setting():
     assert opening_lines(RIPT) == [str(RIPT)]
     dangerous = ript(advantage={"clipping": "symmetric", "negatives": "signed"})
     assert opening_lines(dangerous)[1].startswith("warning: rl.advantage.negatives is 'signed'")
+
+
+PG = ript(
+    objective="flow_pg",
+    buffer_iterations=1,
+    demo_fraction=0.0,
+    advantage={"negatives": "signed", "clipping": "none"},
+    updates_per_iteration=1,
+)
+
+
+def test_a_policy_gradient_on_the_chains_of_its_own_rollouts(scripted_pool, base):
+    """The rollouts keep their chains; the ratio starts at 1, and failures have weights below 0."""
+    seen, reports = [], []
+    improved = run_ript(
+        base, [MIXED], scripted_pool, PG, OPTIMIZER, first_step=20,
+        on_iteration=lambda state, report: (seen.append(state), reports.append(report)),
+    )  # fmt: skip
+    assert np.abs(bias(improved.params) - bias(base.params)).max() > 1e-4
+    for state, report in zip(seen, reports, strict=True):
+        ((_, windows),) = state.buffer.items()  # this iteration's alone
+        calls = sum(int(e.chunk_start.sum()) for g in report.collected.groups for e in g.episodes)
+        # One window per policy call, of 10 flow steps.
+        assert count(windows) == calls == report.metrics["windows"]
+        assert windows.chain.shape == (calls, 11, 4, 8)
+        assert windows.chain_log_prob.shape == (calls, 10, 4, 7)
+        # 3 steps of each chunk of 4 are executed before the policy is asked again.
+        assert set(windows.action_mask.sum(1)) <= {1, 2, 3}
+        assert windows.weight.min() < 0 < windows.weight.max()
+        # One update per iteration, at the parameters that acted.
+        assert report.metrics["ratio_max"] == pytest.approx(1, abs=2e-3)
+        assert report.metrics["ratio_mean"] == pytest.approx(1, abs=2e-4)
+        assert report.metrics["approx_kl"] == pytest.approx(0, abs=1e-5)
+        assert report.metrics["clip_fraction"] == 0
+    # Evaluation and all other objectives follow the plain flow.
+    plain = ript(objective="filtered_bc", demo_fraction=0.0, iterations=1)
+    setup, state = create_loop(base, [MIXED], scripted_pool, plain, OPTIMIZER)
+    episodes = roll_out(setup, state).collected.episodes
+    assert all(episode.chain is None for episode in episodes)

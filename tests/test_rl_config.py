@@ -58,16 +58,56 @@ NFT |= {"demo_fraction": 0.0}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"advantage": {"success_weight": False}}, r"advantage\.success_weight=True, got False"),
-        ({"buffer_iterations": 0}, r"buffer_iterations=1, got 0: set it, or choose another"),
-        ({"demo_fraction": 0.25}, r"demo_fraction=0\.0, got 0\.25"),
-        ({"guidance": 3.0}, r"guidance=1\.0, got 3\.0"),
+        (
+            {"advantage": {"success_weight": False}},
+            r"advantage\.success_weight=True \(got False\): set all",
+        ),
+        (
+            {"buffer_iterations": 0},
+            r"buffer_iterations=1 \(got 0\): set all of them, or choose another",
+        ),
+        ({"demo_fraction": 0.25}, r"demo_fraction=0\.0 \(got 0\.25\)"),
+        ({"guidance": 3.0}, r"guidance=1\.0 \(got 3\.0\)"),
     ],
 )
 def test_nft_needs_outcomes_of_the_policy_that_acted(changes, message):
     assert str(ript(**NFT).chosen) == "nft, negative weight 0.2, drift at most 0.3"
     with pytest.raises(InputError, match=rf"rl\.objective 'nft' needs rl\.{message}"):
         ript(**NFT | changes)
+
+
+PG = {
+    "objective": "flow_pg",
+    "buffer_iterations": 1,
+    "demo_fraction": 0.0,
+    "advantage": {"negatives": "signed", "clipping": "none"},
+}
+
+
+def test_a_policy_gradient_needs_signed_advantages_of_this_iteration():
+    chosen = ript(**PG, flow_pg={"noise_level": 0.7})
+    assert (chosen.chosen.rollout_noise, RIPT.chosen.rollout_noise) == (0.7, 0.0)
+    assert "signed, positive_mean; embedding, flow_pg, noise level 0.7, one ratio" in str(chosen)
+    with pytest.raises(
+        InputError,
+        match=r"'flow_pg' needs rl.advantage.negatives='signed' \(got 'clamp'\), "
+        r"rl.buffer_iterations=1 \(got 0\), rl.demo_fraction=0.0 \(got 0.25\): set all of them",
+    ):
+        ript(objective="flow_pg")
+    for changes, message in (
+        ({"guidance": 1.5}, r"rl.guidance=1.0 \(got 1.5\)"),
+        ({"windows": {"stride": "4"}}, r"rl.windows.stride='executed' \(got '4'\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ript(**PG, **changes)
+    success = PG["advantage"] | {"success_weight": True}
+    with pytest.raises(InputError, match=r"success_weight=False \(got True\)"):
+        ript(**PG | {"advantage": success})
+
+
+def test_signed_advantages_are_no_danger_to_a_clipped_ratio():
+    assert ript(**PG).warning is None
+    assert "unbounded below" in ript(**PG | {"objective": "cfg"}).warning
 
 
 def test_the_log_says_what_is_switched_on():

@@ -410,3 +410,31 @@ def test_filtered_cloning_has_its_own_folder(tmp_path, scripted_pool, base):
     assert all(windows.values())  # otherwise the next line says nothing
     assert line["positive_share"] == windows[True] / (windows[True] + windows[False])
     assert line["positive_weight_mean"] == 1.0
+
+
+PG = ript(
+    objective="flow_pg",
+    buffer_iterations=1,
+    demo_fraction=0.0,
+    advantage={"negatives": "signed", "clipping": "none"},
+)
+
+
+def test_a_policy_gradient_resumes_bit_for_bit_and_leaves_its_chains(
+    tmp_path, scripted_pool, base, monkeypatch
+):
+    whole = run(session(tmp_path / "whole", scripted_pool), base, PG)
+    working = session(tmp_path / "broken", scripted_pool)
+    with monkeypatch.context() as patch:
+        interrupt_second(patch, RunFolder, "progress")
+        with pytest.raises(InterruptedError):
+            run(working, base, PG)
+    working.run.metrics.close()
+    resumed = run(session(tmp_path / "broken", scripted_pool, resume=True), base, PG)
+    chex.assert_trees_all_equal(resumed.params, whole.params)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    a, b = (load_episodes(tmp_path / p / "episodes/ript/002.npz") for p in ("broken", "whole"))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x.chain, y.chain)
+        np.testing.assert_array_equal(x.chain_log_prob, y.chain_log_prob)
+        assert len(x.chain) == x.chunk_start.sum() > 0

@@ -17,6 +17,7 @@ from pi0_jax.data.windows import (
     take_across,
     window_starts,
 )
+from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 
 TRANSFORMS = transforms()
@@ -210,3 +211,34 @@ def test_branches_by_prompt_have_two(branch_mode, said, other):
     assert take(windows, np.array([1])).uncond_prompt.shape == (1, 48)
     plain = cut_windows([episode(6, [0, 4])], [1.0], TRANSFORMS, HORIZON)
     assert plain.uncond_prompt is plain.uncond_prompt_mask is None
+
+
+def with_chains(done: Episode) -> Episode:
+    """Chain i of an episode consists of the number i."""
+    numbers = np.arange(done.chunk_start.sum(), dtype=np.float32)[:, None, None, None]
+    chain = np.broadcast_to(numbers, (len(numbers), 3, HORIZON, 8))
+    log_prob = np.broadcast_to(-numbers, (len(numbers), 2, HORIZON, 7))
+    return dataclasses.replace(done, chain=chain, chain_log_prob=log_prob)
+
+
+def test_a_window_with_a_chain_is_a_policy_call():
+    """Calls at 0, 3 and 6 of 8 steps, horizon 4: 3, 3 and 2 actions are of the call's own chunk."""
+    done = with_chains(episode(8, [0, 3, 6]))
+    windows = cut_windows([done], [-0.5], TRANSFORMS, HORIZON)
+    assert windows.chain.shape == (3, 3, HORIZON, 8)
+    assert windows.chain[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert windows.chain_log_prob[:, 0, 0, 0].tolist() == [0, -1, -2]
+    assert windows.action_mask.sum(1).tolist() == [3, 3, 2]
+    last = cut_windows([done], [1.0], TRANSFORMS, HORIZON, WindowConfig(stride="last"))
+    assert last.chain[:, 0, 0, 0].tolist() == [2]
+    # All else is as without chains.
+    plain = cut_windows([episode(8, [0, 3, 6])], [-0.5], TRANSFORMS, HORIZON)
+    np.testing.assert_array_equal(windows.actions, plain.actions)
+    assert plain.action_mask.sum(1).tolist() == [4, 4, 2]
+    assert plain.chain is plain.chain_log_prob is None
+
+
+def test_a_window_between_policy_calls_has_no_chain():
+    looks = dataclasses.replace(episode(4, [0, 2]), chunk_start=np.arange(4) == 0)
+    with pytest.raises(InputError, match=r"rl.windows.stride asks for windows elsewhere; set it"):
+        cut_windows([with_chains(looks)], [1.0], TRANSFORMS, HORIZON, WindowConfig(stride=2))

@@ -4,11 +4,15 @@ A window starts at a step that was rendered: where the policy looked, or every f
 the H actions that were executed from there. After the end of the episode the last action is
 repeated and masked out of the loss.
 
-Axis letters: n window, m chosen window, t control step, H action horizon, e action dimension.
+Where an episode has the chains of its chunks, a window is a policy call: it holds the chain, and
+only the actions that were executed before the next call count.
+
+Axis letters: n window, m chosen window, t control step, H action horizon, e action dimension,
+d padded action dimension, K flow step.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -78,7 +82,8 @@ def cut_windows(
         config: which windows to cut.
 
     Raises:
-        InputError: no episode has a window, because all are shorter than H steps.
+        InputError: no episode has a window, because all are shorter than H steps; a window of an
+            episode with chains is not at a policy call.
     """
     parts = [
         _windows_at(starts, episode, weight, transforms, horizon)
@@ -151,7 +156,29 @@ def _windows_at(
     actions, mask = chunks(episode.actions, starts, horizon)
     # One advantage per episode: every window of it gets the same weight, [n].
     weights = np.full(len(starts), weight, np.float32)
-    return assemble(observations, actions, mask, weights, transforms)
+    windows = assemble(observations, actions, mask, weights, transforms)
+    return windows if episode.chain is None else _with_chains(windows, starts, episode)
+
+
+def _with_chains(windows: Batch, starts: np.ndarray, episode: Episode) -> Batch:
+    """The windows that start at the policy calls int[n] `starts`, with their chains."""
+    assert episode.chain is not None and episode.chain_log_prob is not None
+    calls = np.flatnonzero(episode.chunk_start)
+    if not np.isin(starts, calls).all():
+        raise InputError(
+            "a chain belongs to the start of an executed chunk, but rl.windows.stride asks for "
+            f"windows elsewhere; set it to {EXECUTED!r}"
+        )
+    which = np.searchsorted(calls, starts)  # int[n], the number of the call
+    # Actions behind the next call are another chain's: [n, H].
+    ends = np.append(calls, len(episode))[which + 1]
+    executed = starts[:, None] + np.arange(windows.action_mask.shape[1]) < ends[:, None]
+    return replace(
+        windows,
+        action_mask=windows.action_mask & executed,
+        chain=episode.chain[which],
+        chain_log_prob=episode.chain_log_prob[which],
+    )
 
 
 def chunks(actions: np.ndarray, starts: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,7 @@
-"""Episodes on disk: one compressed .npz per file, whole or refused, and never unpickled."""
+"""Episodes on disk: one compressed .npz per file, whole or refused, and never unpickled.
+
+Files of format 2 are read too: they are the same without the chains.
+"""
 
 import json
 import zipfile
@@ -15,10 +18,12 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import atomic_file
 from pi0_jax.robot import robot_from_dict
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_READ = (2, FORMAT_VERSION)
 
 _RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
-_SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, "robot"))
+_CHAINS = ("chain", "chain_log_prob")
+_SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, *_CHAINS, "robot"))
 # What NumPy, zipfile and zlib raise on files that are cut, damaged or of another kind.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, NotImplementedError),
@@ -41,11 +46,15 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
         # NumPy has no null string: an empty one means "no error".
         arrays[name] = np.array(["" if value is None else value for value in values])
     arrays["robot"] = np.array([json.dumps(asdict(episode.robot)) for episode in episodes])
-    for name in _RAGGED:
+    for name in (*_RAGGED, *_CHAINS):
+        # A chain that is not there is one of no policy call.
         parts = [getattr(episode, name) for episode in episodes]
+        parts = [np.zeros(0, np.float32) if part is None else part for part in parts]
         # n episodes of lengths t_i -> int64 [n] and one array [sum t_i, ...]
         arrays[f"{name}_length"] = np.array([len(part) for part in parts], np.int64)
-        arrays[name] = np.concatenate(parts) if parts else np.zeros(0)
+        # Of an episode that never began, or has no chain, the other axes are not known.
+        whole = [part for part in parts if len(part)] or parts
+        arrays[name] = np.concatenate(whole) if whole else np.zeros(0)
     # A file object, because NumPy would append .npz to the name of an unfinished file.
     with atomic_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -61,8 +70,9 @@ def load_episodes(path: Path) -> list[Episode]:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         version = int(arrays["format_version"])
-        if version == FORMAT_VERSION:
-            parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in _RAGGED}
+        if version in _READ:
+            names = _RAGGED if version < FORMAT_VERSION else (*_RAGGED, *_CHAINS)
+            parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in names}
             return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
     except _UNREADABLE as error:
         raise InputError(f"{path}: expected an episode file (.npz), got: {error!r}") from error
@@ -78,6 +88,9 @@ def _episode(
 ) -> Episode:
     values: dict[str, Any] = {name: arrays[name][index].item() for name in _SCALARS}
     values |= {name: parts[name][index] for name in _RAGGED}
+    # They stay None where the file is of format 2, or this episode has no call.
+    chains = {name: parts[name][index] for name in _CHAINS if name in parts}
+    values |= {name: chain for name, chain in chains.items() if len(chain)}
     values["error"] = values["error"] or None
     values["robot"] = robot_from_dict(json.loads(arrays["robot"][index].item()))
     return Episode(**values)

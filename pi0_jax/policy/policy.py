@@ -4,9 +4,10 @@ Axis letters: b batch, t prompt token, r suffix row, s state dimension, H action
 d padded action dimension, e robot's action dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pi0_jax.policy.reference import (
 )
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.robot import Robot
-from pi0_jax.types import Array, Observation
+from pi0_jax.types import Observation
 
 
 # Static arguments decide the shape of the program. The number of steps and the scale are traced, so
@@ -94,6 +95,10 @@ def branches(guidance: float) -> tuple[int, ...]:
     if guidance == 1.0:
         return (POSITIVE,)
     return (UNCONDITIONAL, POSITIVE)
+
+
+Sampler = Callable[[Observation, jax.Array], Any]
+"""(observations [rows, ...], their noise [rows, ...]) -> what is drawn, a tree of [rows, ...]."""
 
 
 @dataclass(frozen=True)
@@ -220,13 +225,47 @@ class Policy:
         if noise is None:
             noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
         check_noise(noise, shape)
-        size = self.rows
         # float32[<= rows, H, e] per call of the network.
-        chunks = [
-            self._act(observations[i : i + size], np.asarray(noise[i : i + size], np.float32))
-            for i in range(0, len(observations), size)
-        ]
-        actions = np.concatenate(chunks)
+        calls = self.calls(self._sample, observations, noise)
+        return np.concatenate([self.robot_actions(chunk, some) for some, chunk in calls])
+
+    def calls(
+        self, sampler: Sampler, observations: Sequence[RawObs], noise: np.ndarray
+    ) -> Iterator[tuple[Sequence[RawObs], Any]]:
+        """Calls the network for `rows` observations at a time.
+
+        Args:
+            sampler: compiled for `rows` observations.
+            observations: b observations, checked.
+            noise: float[b, ...].
+
+        Yields:
+            b' <= rows observations, and what the sampler drew for them: a host tree of [b', ...].
+        """
+        branch_ids = self._branch_ids
+        for first in range(0, len(observations), self.rows):
+            part = slice(first, first + self.rows)
+            some, drawn = observations[part], np.asarray(noise[part], np.float32)
+            # Leading axis to `rows`; rows of a batch do not read each other: padding is harmless.
+            obs, drawn = self._padded((self.transforms.observe(some), drawn), len(some))
+            if has_two_prompts(self.transforms.branch_mode):
+                obs = self._in_branches(obs, some, branch_ids)
+            found = jax.device_get(sampler(*jax.device_put((obs, drawn))))
+            yield some, jax.tree.map(itemgetter(slice(len(some))), found)
+
+    def robot_actions(self, chunks: np.ndarray, observations: Sequence[RawObs]) -> np.ndarray:
+        """Normalised chunks float32[b, H, d] in the robot's units and limits: float32[b, H, e].
+
+        Args:
+            chunks: one per observation.
+            observations: what they are for; relative actions need their states.
+
+        Raises:
+            InputError: an action is not finite.
+        """
+        # The state before it was normalised: float32[b, s].
+        raw_state = np.stack([o.state for o in observations])
+        actions = self.robot.clip(self.transforms.robot_actions(chunks, raw_state))
         # Checked here, because a simulator would refuse NaN, and an error of a simulator does not
         # count as a failure of the policy.
         if not np.isfinite(actions).all():
@@ -236,29 +275,15 @@ class Policy:
             )
         return actions
 
-    def _act(self, observations: Sequence[RawObs], noise: np.ndarray) -> np.ndarray:
-        """One call of the network: float32[b, H, e] of b <= rows observations."""
-        count, two_prompts = len(observations), has_two_prompts(self.transforms.branch_mode)
-        branch_ids = self._branch_ids
-        # Leading axis b to `rows`; rows of a batch do not read each other, so padding is harmless.
-        obs, noise = self._padded((self.transforms.observe(observations), noise), count)
-        if two_prompts:
-            obs = self._in_branches(obs, observations, branch_ids)
-        obs, noise = jax.device_put((obs, noise))
-        chunk = self._sample(obs, noise, two_prompts=two_prompts)  # [rows, H, d]
-        # Relative actions need the state before it was normalised: float32[b, s].
-        raw_state = np.stack([o.state for o in observations])
-        actions = self.transforms.robot_actions(jax.device_get(chunk)[:count], raw_state)
-        return self.robot.clip(actions)
-
     @property
     def _branch_ids(self) -> tuple[int, ...]:
         """The branches to run: a base takes the place of the other one, and both are positive."""
         return (POSITIVE,) if self.reference.kind == BASE else branches(self.guidance)
 
-    def _sample(self, obs: Observation, noise: Array, *, two_prompts: bool) -> jax.Array:
+    def _sample(self, obs: Observation, noise: jax.Array) -> jax.Array:
         """Normalised action chunks [rows, H, d] of observations on the device."""
         params, base, scale = self.params, self.reference.params, self.guidance
+        two_prompts = has_two_prompts(self.transforms.branch_mode)
         rest = obs, noise, self.num_flow_steps, scale
         if base is not None and scale not in (0.0, 1.0):
             shared = shares_prefix(params, base)

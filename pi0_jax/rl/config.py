@@ -16,10 +16,11 @@ from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.rl.objectives.cfg_detached import CfgDetached
 from pi0_jax.rl.objectives.cfg_dropout import CfgDropout
 from pi0_jax.rl.objectives.filtered_bc import FilteredBc
+from pi0_jax.rl.objectives.flow_pg import FlowPg
 from pi0_jax.rl.objectives.nft import Nft
 from pi0_jax.training.optimizer import OptimizerConfig
 
-OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc", "nft")
+OBJECTIVES = ("cfg", "cfg_detached", "cfg_dropout", "filtered_bc", "nft", "flow_pg")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class RiptConfig:
         cfg_dropout: settings of this objective.
         filtered_bc: settings of this objective.
         nft: settings of this objective.
+        flow_pg: settings of this objective.
         time_samples: noise/time draws per window and branch.
         branch_mode: what distinguishes the branches of guidance (`data/branches.py`); a policy
             keeps what it was trained with.
@@ -72,6 +74,7 @@ class RiptConfig:
     cfg_dropout: CfgDropout = field(default_factory=CfgDropout)
     filtered_bc: FilteredBc = field(default_factory=FilteredBc)
     nft: Nft = field(default_factory=Nft)
+    flow_pg: FlowPg = field(default_factory=FlowPg)
     time_samples: int = 1
     branch_mode: str = EMBEDDING
     guidance: float = 1.0
@@ -103,12 +106,16 @@ class RiptConfig:
                 f"rl.demo_weight is {self.demo_weight}, but no demonstrations are drawn: set "
                 "rl.demo_fraction, or rl.demo_weight to 0"
             )
-        for key, value in self.chosen.requires.items():
-            if (got := attrgetter(key)(self)) != value:
-                raise InputError(
-                    f"rl.objective {self.objective!r} needs rl.{key}={value}, got {got}: set it, "
-                    "or choose another objective"
-                )
+        wrong = [
+            f"rl.{key}={need!r} (got {got!r})"
+            for key, need in self.chosen.requires.items()
+            if (got := attrgetter(key)(self)) != need
+        ]
+        if wrong:
+            raise InputError(
+                f"rl.objective {self.objective!r} needs {', '.join(wrong)}: set all of them, or "
+                "choose another objective"
+            )
 
     def __str__(self) -> str:
         """One line for the log: what is switched on."""
@@ -129,6 +136,13 @@ class RiptConfig:
     def chosen(self) -> Objective:
         """The objective that `objective` names."""
         return getattr(self, self.objective)
+
+    @property
+    def warning(self) -> str | None:
+        """A warning to log before training with these settings; None where none is due."""
+        # A clipped ratio bounds what a negative weight can do to this loss.
+        bounded = isinstance(self.chosen, FlowPg) and self.advantage.negatives == "signed"
+        return None if bounded else self.advantage.warning
 
     def check_optimizer(self, optimizer: OptimizerConfig) -> None:
         """Checks that the optimizer keeps the parameters that act in the rollouts.

@@ -1,7 +1,7 @@
 """The pure steps of a RIPT iteration: groups of rollouts -> weights -> windows -> batches.
 
 RIPT (arXiv 2505.17016) without its PPO update: K rollouts from one initial state, leave-one-out
-advantages, dynamic sampling; no critic, no likelihood. The update is one of `rl/objectives/`.
+advantages, dynamic sampling; no critic. The update is one of `rl/objectives/`.
 
 Axis letters: n episode, m window, c camera, H action horizon, d padded action dimension.
 """
@@ -109,7 +109,14 @@ def collect_groups(
         plans = plan_groups(pool, starts, sampling.group_size)
         so_far = partial(_report_all, report, found.episodes)
         fresh = collect(
-            policy, pool, plans, execute_steps, optimizer_step, so_far, look_every=look_every
+            policy,
+            pool,
+            plans,
+            execute_steps,
+            optimizer_step,
+            so_far,
+            look_every=look_every,
+            noise_level=config.chosen.rollout_noise,
         )
         # Episodes in the order of their plans: a table [group, rollout], read row by row.
         groups = groups_of(fresh, sampling.group_size)

@@ -295,7 +295,7 @@ def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
 
 def opening_lines(config: RiptConfig) -> list[str]:
     """What to log before the first iteration: the settings, and a warning where one is due."""
-    warning = config.advantage.warning
+    warning = config.warning
     return [str(config), f"warning: {warning}"] if warning else [str(config)]
 
 

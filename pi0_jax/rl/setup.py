@@ -134,7 +134,7 @@ def create_loop(
         optimizer,
         # The learning-rate schedule spans all iterations, also those that will have no update.
         config.iterations * config.updates_per_iteration,
-        _abstract_batch(policy, config.batch_size),
+        _abstract_batch(policy, config),
         hardware,
     )
     transforms, horizon = policy.transforms, policy.spec.model.action_horizon
@@ -151,12 +151,16 @@ def _objective(network: Pi0, config: RiptConfig) -> Loss:
     return config.chosen.loss(network, config.time_samples, config.branch_mode)
 
 
-def _abstract_batch(policy: PolicyFolder, size: int) -> Batch:
-    """The shapes of a batch of `size` windows for this policy."""
-    spec = policy.spec
+def _abstract_batch(policy: PolicyFolder, config: RiptConfig) -> Batch:
+    """The shapes of a batch of `config.batch_size` windows for this policy."""
+    spec, size = policy.spec, config.batch_size
     # Actions [b, H, d] as the updates will get them: the count of memory looks at shapes alone.
     two_prompts = has_two_prompts(spec.branch_mode)
-    return abstract_batch(spec.model, len(spec.robot.cameras), size, two_prompts=two_prompts)
+    chain = (
+        (Policy.num_flow_steps, len(spec.robot.actions)) if config.chosen.rollout_noise else None
+    )
+    cameras = len(spec.robot.cameras)
+    return abstract_batch(spec.model, cameras, size, two_prompts=two_prompts, chain=chain)
 
 
 def _first_init_states(config: RiptConfig, seed: int) -> InitStateSchedule:

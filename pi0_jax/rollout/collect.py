@@ -6,7 +6,8 @@ parameters, initial state and noise, never on which worker ran which chunk or wh
 were in the batch.
 
 Axis letters: t control step, H action horizon, d padded action dimension, e robot's action
-dimension, s state dimension, r rendered step, f video frame, c camera, h height, w width.
+dimension, s state dimension, r rendered step, f video frame, c camera, h height, w width,
+K flow step, n policy call.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
-from pi0_jax.episode import Episode, Group
+from pi0_jax.episode import Episode, Group, RawObs
+from pi0_jax.policy.chains import act_in_chains, chain_shape
 from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.policy.policy import Policy
 
@@ -73,6 +75,7 @@ class _Live:
         image_steps: the r control steps before which they were rendered.
         chunk_starts: control steps at which the policy was called.
         parts: results of the chunks, without their images.
+        chains: chain and log densities of each policy call; empty under the plain flow.
         steps: number of executed control steps.
     """
 
@@ -83,6 +86,7 @@ class _Live:
     image_steps: list[int] = field(default_factory=list)
     chunk_starts: list[int] = field(default_factory=list)
     parts: list[ChunkResult] = field(default_factory=list)
+    chains: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     steps: int = 0
 
     def look(self) -> None:
@@ -112,6 +116,7 @@ class _Live:
         # uint8[r, c, h, w, 3]
         images = np.stack(self.images)[:seen] if self.images else np.zeros((0,), np.uint8)
         robot = self.plan.task.robot
+        chain, log_prob = self.executed_chains()
         return Episode(
             task=self.plan.task.name,
             prompt=self.plan.task.instruction,
@@ -126,7 +131,17 @@ class _Live:
             success=error is None and self.at is not None and self.at.success,
             optimizer_step=optimizer_step,
             error=error,
+            chain=chain,
+            chain_log_prob=log_prob,
         )
+
+    def executed_chains(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """The chains [n, K + 1, H, d] and log densities [n, K, H, e] of chunks that were run."""
+        count = sum(step < self.steps for step in self.chunk_starts)
+        if not self.chains or not count:
+            return None, None
+        chain, log_prob = zip(*self.chains[:count], strict=True)
+        return np.stack(chain), np.stack(log_prob)
 
 
 def plan_states(pool: Engine, states: Sequence[tuple[Task, int]], rollouts: int = 1) -> list[Plan]:
@@ -161,6 +176,7 @@ def collect(
     report: Report = lambda episodes: None,
     keep_images: bool = True,
     look_every: int = 0,
+    noise_level: float = 0.0,
 ) -> list[Episode]:
     """Runs every plan to its end.
 
@@ -175,6 +191,8 @@ def collect(
             are empty.
         look_every: also record images before every n-th step of an episode; 0 for only those that
             the policy sees. It changes nothing else.
+        noise_level: draw the chunks by Flow-SDE with noise of this level, and record their chains;
+            0 for the plain flow.
 
     Returns:
         One episode per plan, in their order. If a plan's simulator failed in every attempt, its
@@ -185,7 +203,7 @@ def collect(
             policy's chunks.
     """
     _check(policy, plans, execute_steps)
-    acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every)
+    acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every, noise_level)
     live = [_Live(plan, plan.first, keep_images) for plan in plans]
     ended: dict[int, Episode] = {}
     for index, error in acting.run(live):
@@ -244,6 +262,7 @@ class _Acting:
     execute_steps: int
     optimizer_step: int
     look_every: int
+    noise_level: float
 
     def run(self, live: list[_Live]) -> Iterator[tuple[int, str | None]]:
         """Yields the index of each episode that ends, with its error or None.
@@ -292,11 +311,24 @@ class _Acting:
         for episode in ready:
             episode.look()
         boundaries = [at for at in (episode.at for episode in ready) if at is not None]
-        # float32[b, H, d]; every row has a key of its own, so the batch does not matter.
-        noise = np.stack([_noise(self.policy, episode, self.optimizer_step) for episode in ready])
-        # float32[b, H, e]
-        chunks = self.policy.act([at.obs for at in boundaries if at.obs is not None], noise)
+        chunks = self.chunks(ready, [at.obs for at in boundaries if at.obs is not None])
         return [self.job(*one) for one in zip(ready, boundaries, chunks, strict=True)]
+
+    def chunks(self, ready: list[_Live], observations: Sequence[RawObs]) -> np.ndarray:
+        """The next chunk of each episode, float32[b, H, e]; a chain is recorded."""
+        # Every row has a key of its own, so the batch does not matter.
+        if not self.noise_level:
+            return self.policy.act(observations, self.noise(ready, _chunk_shape(self.policy)))
+        shape = chain_shape(self.policy)
+        noise = self.noise(ready, shape)  # [b, K + 1, H, d]
+        acted = act_in_chains(self.policy, observations, noise, self.noise_level)
+        for episode, *chain in zip(ready, acted.chain, acted.log_prob, strict=True):
+            episode.chains.append(tuple(chain))
+        return acted.actions
+
+    def noise(self, ready: list[_Live], shape: tuple[int, ...]) -> np.ndarray:
+        """Noise float32[b, *shape] of the next chunks."""
+        return np.stack([_noise(episode, self.optimizer_step, shape) for episode in ready])
 
     def job(self, episode: _Live, at: ChunkResult, chunk: np.ndarray) -> Job:
         """The job that executes the first actions of `chunk`, float32[H, e]."""
@@ -307,13 +339,17 @@ class _Acting:
         return Job(task, run, (at.state, chunk[:steps], *looks))
 
 
-def _noise(policy: Policy, episode: _Live, optimizer_step: int) -> np.ndarray:
-    """Noise float32[H, d] of one chunk of one episode."""
-    config = policy.model.config
-    # A function of what the chunk is, not of when it is computed: a rollout can be repeated.
+def _noise(episode: _Live, optimizer_step: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise of one chunk of one episode, float32[H, d] or, of a whole chain, [K + 1, H, d]."""
+    # A function of what the chunk is, not of when it is computed: a rollout can be repeated. A
+    # chain starts from the noise that the plain flow starts from.
     key = (episode.plan.seed, episode.plan.rollout, optimizer_step, episode.steps)
-    shape = (config.action_horizon, config.action_dim)
     return np.random.default_rng(key).standard_normal(shape, np.float32)
+
+
+def _chunk_shape(policy: Policy) -> tuple[int, int]:
+    """[H, d] of a normalised chunk."""
+    return policy.model.config.action_horizon, policy.model.config.action_dim
 
 
 def _goes_on(episode: _Live, done: Done) -> bool:

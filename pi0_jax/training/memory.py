@@ -88,7 +88,12 @@ class Budget:
 
 
 def abstract_batch(
-    config: Pi0Config, cameras: int, size: int, *, two_prompts: bool = False
+    config: Pi0Config,
+    cameras: int,
+    size: int,
+    *,
+    two_prompts: bool = False,
+    chain: tuple[int, int] | None = None,
 ) -> Batch:
     """The shapes of a batch of `size` windows.
 
@@ -97,6 +102,8 @@ def abstract_batch(
         cameras: number of cameras c.
         size: number of windows b.
         two_prompts: the unconditional branch has a prompt of its own.
+        chain: flow steps K of the chunks' chains, and the robot's action dimensions e; None for
+            windows without chains.
     """
 
     def shape(dtype: str, *axes: int) -> Any:
@@ -112,13 +119,17 @@ def abstract_batch(
         prompt_mask=shape("bool", config.prompt_length),  # [b, t]
     )
     uncond = (obs.prompt, obs.prompt_mask) if two_prompts else (None, None)
+    horizon, (steps, actions) = config.action_horizon, chain or (0, 0)
     return Batch(
         obs=obs,
         uncond_prompt=uncond[0],
         uncond_prompt_mask=uncond[1],
-        actions=shape("float32", config.action_horizon, config.action_dim),  # [b, H, d]
-        action_mask=shape("bool", config.action_horizon),  # [b, H]
+        actions=shape("float32", horizon, config.action_dim),  # [b, H, d]
+        action_mask=shape("bool", horizon),  # [b, H]
         weight=shape("float32"),  # [b]
+        # [b, K + 1, H, d] and [b, K, H, e]
+        chain=shape("float32", steps + 1, horizon, config.action_dim) if chain else None,
+        chain_log_prob=shape("float32", steps, horizon, actions) if chain else None,
     )
 
 

@@ -30,6 +30,11 @@ class Objective(Protocol):
     requires: ClassVar[Mapping[str, object]] = {}
 
     @property
+    def rollout_noise(self) -> float:
+        """Level of the noise in the flow of the rollouts (`model/flow_sde.py`); 0 for none."""
+        return 0.0
+
+    @property
     def bounds(self) -> Mapping[str, float]:
         """Largest values of metrics: above one of them, the updates of an iteration end."""
         return {}

@@ -1,0 +1,225 @@
+"""The clipped policy gradient: ratio 1 before the first update, its sign, its clip, what counts."""
+
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+from gradients import KEY, SAMPLES, gradient
+from tiny import CONFIG, MODEL, policy_folder
+
+from pi0_jax.data.windows import assemble
+from pi0_jax.errors import InputError
+from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL
+from pi0_jax.policy.chains import act_in_chains, chain_shape
+from pi0_jax.policy.policy import Policy
+from pi0_jax.rl.objectives.flow_pg import FlowPg
+from pi0_jax.testing import batch, raw_obs
+from pi0_jax.training.hardware import Hardware
+from pi0_jax.training.memory import Job, abstract_batch, count
+from pi0_jax.training.micro_batches import accumulated_gradient
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.types import Batch
+
+PG = FlowPg()
+STEPS = 4
+PART = ("action_out_proj", "cond_embed")
+A = np.array([1.0, -0.5, 0.5, 0.0], np.float32)
+EXECUTED = np.array([4, 3, 1, 2])  # of 4 steps in each window
+
+
+@pytest.fixture(scope="module")
+def windows(params) -> Batch:
+    """Four windows of a policy's own chains, of which 4, 3, 1 and 2 steps were executed."""
+    policy = Policy.from_folder(policy_folder(params), num_flow_steps=STEPS, rows=4)
+    return acted_windows(policy)
+
+
+def acted_windows(policy: Policy) -> Batch:
+    seen = [raw_obs(seed=seed) for seed in range(4)]
+    noise = np.random.default_rng(3).standard_normal((4, *chain_shape(policy)), np.float32)
+    acted = act_in_chains(policy, seen, noise, PG.noise_level)
+    mask = np.arange(CONFIG.action_horizon) < EXECUTED[:, None]
+    cut = assemble(seen, acted.actions, mask, A, policy.transforms)
+    return cut.replace(chain=acted.chain, chain_log_prob=acted.log_prob)
+
+
+def shifted(windows: Batch, ratio: float) -> Batch:
+    """The windows as if all chunks were `ratio` times as likely now, by their first step alone."""
+    old = windows.chain_log_prob.copy()
+    old[:, :, 0, 0] -= np.log(ratio)
+    return windows.replace(chain_log_prob=old)
+
+
+def weighted(windows: Batch, *advantages: float) -> Batch:
+    return windows.replace(weight=np.array(advantages, np.float32))
+
+
+def step_mean(values) -> float:
+    """Mean of one value per window over the executed steps."""
+    return float(np.sum(np.asarray(values) * EXECUTED) / EXECUTED.sum())
+
+
+def test_the_ratio_is_1_before_the_first_update(params, windows):
+    (loss, metrics), grads = gradient(PG, params, windows, trained=PART)
+    assert float(metrics["ratio_mean"]) == pytest.approx(1, abs=1e-4)
+    assert float(metrics["ratio_max"]) == pytest.approx(1, abs=1e-3)
+    assert float(metrics["approx_kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(metrics["clip_fraction"]) == 0.0
+    # -A rho with rho = 1: executed steps 4, 3, 1, 2 of A = 1, -0.5, 0.5, 0.
+    assert float(loss) == pytest.approx(-(4 - 1.5 + 0.5) / 10, abs=1e-4)
+    assert np.abs(grads["action_out_proj"]["kernel"]).max() > 1e-3
+    # Only the conditional branch acted, so only its row has a gradient: there is no guidance.
+    assert np.abs(grads["cond_embed"][POSITIVE]).max() > 0
+    np.testing.assert_array_equal(grads["cond_embed"][UNCONDITIONAL], 0)
+    assert not PG.has_guidance
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_good_chunk_becomes_more_likely_and_a_bad_one_less(params, windows, advantage):
+    one = weighted(windows, advantage, 0, 0, 0)
+    _, grads = gradient(PG, params, one, trained=PART)
+    moved = jax.tree.map(lambda p, g: p - 1e-3 * g, {n: params[n] for n in PART}, grads)
+    (loss, _), _ = gradient(PG, params | moved, one, trained=PART)
+    # Of 10 executed steps the 4 of this window: loss = -0.4 A rho.
+    ratio = -float(loss) / (0.4 * advantage)
+    assert (ratio - 1) * advantage > 1e-4
+    # Without an advantage there is nothing to learn.
+    _, grads = gradient(PG, params, weighted(windows, 0, 0, 0, 0), trained=PART)
+    for leaf in jax.tree.leaves(grads):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "loss", "clipped"),
+    [
+        (1.0, 1.1, -1.1, False),
+        (1.0, 1.5, -1.2, True),  # 1 + clip_high
+        (1.0, 0.5, -0.5, False),  # worse than before: pulled back
+        (-1.0, 0.9, 0.9, False),
+        (-1.0, 0.5, 0.8, True),  # 1 - clip_low
+        (-1.0, 1.5, 1.5, False),  # more likely than before: pushed back
+        (-1.0, 4.0, 3.0, True),  # dual_clip
+        (-1.0, np.exp(30), 3.0, True),  # beyond what float32 could take
+    ],
+)
+def test_the_clip(params, windows, advantage, ratio, loss, clipped):
+    alike = weighted(shifted(windows, ratio), *[advantage] * 4)
+    (found, metrics), grads = gradient(PG, params, alike, trained=PART)
+    assert float(found) == pytest.approx(loss, rel=1e-3)
+    assert float(metrics["clip_fraction"]) == float(clipped)
+    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(grads))
+    assert (largest == 0.0) is clipped and np.isfinite(largest)
+
+
+def test_metrics_by_hand(params, windows):
+    """A ratio of 1.5 everywhere: its mean and maximum, and 1.5 - 1 - log 1.5."""
+    (_, metrics), _ = gradient(PG, params, shifted(windows, 1.5), trained=PART)
+    assert float(metrics["ratio_mean"]) == pytest.approx(1.5, rel=1e-4)
+    assert float(metrics["ratio_max"]) == pytest.approx(1.5, rel=1e-3)
+    assert float(metrics["approx_kl"]) == pytest.approx(0.5 - np.log(1.5), abs=1e-3)
+    # Clipped where A > 0: 4 + 1 of 10 executed steps.
+    assert float(metrics["clip_fraction"]) == pytest.approx(0.5)
+
+
+def test_steps_that_were_not_executed_and_padded_dimensions_do_not_count(params, windows):
+    masked = ~windows.action_mask
+    old, chain = windows.chain_log_prob.copy(), windows.chain.copy()
+    old[np.broadcast_to(masked[:, None], old.shape[:3])] = 50.0
+    # The end of a chain is no input of the network, so only densities can see it.
+    chain[:, -1][masked] = 9.0
+    chain[:, -1, :, 7:] = 9.0
+    changed = windows.replace(chain=chain, chain_log_prob=old)
+    plain, other = (gradient(PG, params, one, trained=PART) for one in (windows, changed))
+    chex.assert_trees_all_equal(plain, other)
+    # While an executed step of the robot's own does count.
+    chain[0, -1, 0, 0] += 1.0
+    (_, metrics), _ = gradient(PG, params, windows.replace(chain=chain), trained=PART)
+    assert float(metrics["approx_kl"]) > 0.01
+
+
+def test_the_mean_over_dimensions_and_a_ratio_per_step(params, windows):
+    """The first of the steps became e^0.7 times as likely, in one of 7 dimensions."""
+    one = shifted(windows, np.exp(0.7))
+    _, metrics = jax.jit(FlowPg(log_prob="mean").loss(MODEL, SAMPLES, "embedding"))(
+        params, one, KEY
+    )
+    assert float(metrics["ratio_mean"]) == pytest.approx(np.exp(0.1), rel=1e-4)
+    _, metrics = jax.jit(FlowPg(ratio="step").loss(MODEL, SAMPLES, "embedding"))(params, one, KEY)
+    assert float(metrics["ratio_max"]) == pytest.approx(np.exp(0.7), rel=1e-3)
+    # 4 first steps among 10.
+    assert float(metrics["ratio_mean"]) == pytest.approx(0.4 * np.exp(0.7) + 0.6, rel=1e-4)
+
+
+def test_micro_batches_give_the_gradient_of_the_whole(params, windows):
+    moved = shifted(windows, 1.1)
+    (whole, metrics), grads = gradient(PG, params, moved, trained=PART)
+    part = {name: params[name] for name in PART}
+    rest = {name: leaf for name, leaf in params.items() if name not in PART}
+    in_two = jax.jit(accumulated_gradient(PG.loss(MODEL, SAMPLES, "embedding"), 2))
+    (parts, measured), summed = in_two(part, rest, moved, KEY)
+    assert float(parts) == pytest.approx(float(whole), rel=1e-5)
+    chex.assert_trees_all_close(summed, grads, rtol=1e-3, atol=2e-5)
+    for name in ("ratio_mean", "clip_fraction", "approx_kl"):
+        assert float(measured[name]) == pytest.approx(float(metrics[name]), abs=1e-5)
+
+
+def test_the_flow_steps_of_a_window_are_all_different_as_long_as_there_are_enough(windows):
+    def drawn(rows: int) -> np.ndarray:
+        return np.asarray(PG.loss(MODEL, rows, "embedding").sample(KEY, windows))
+
+    assert (np.sort(drawn(STEPS), axis=1) == np.arange(STEPS)).all()
+    assert len({tuple(row) for row in drawn(STEPS)}) > 1  # other orders
+    assert (drawn(5)[:, :4] == drawn(4)).all() and (drawn(5)[:, 4] == drawn(4)[:, 0]).all()
+    many = np.concatenate(
+        [PG.loss(MODEL, 1, "embedding").sample(jax.random.key(i), windows) for i in range(50)]
+    )
+    assert (np.bincount(many[:, 0], minlength=STEPS) > 30).all()  # of 200, 50 each on average
+
+
+@pytest.mark.parametrize("preset", ["full", "lora", "expert_only"])
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_every_preset_can_be_trained(params, preset, micro_batches):
+    """Traced only: shapes, and that no value is missing, whatever is trained."""
+    shapes = abstract_batch(CONFIG, 2, 4, chain=(STEPS, 7))
+    optimizer = OptimizerConfig(1e-3, warmup_steps=1, preset=preset)
+    hardware = Hardware(micro_batches=micro_batches)
+    loss = PG.loss(MODEL, SAMPLES, "embedding")
+    job = Job(params, lambda remat: loss, optimizer, shapes, hardware)
+    assert count(job).activations > 0
+    _, metrics = jax.eval_shape(job.parts()[1], *job.shapes())
+    assert {"loss", "ratio_mean", "ratio_max", "clip_fraction", "approx_kl"} <= metrics.keys()
+
+
+def test_branches_by_prompt(params):
+    """The conditional branch has its prompt, and no embedding."""
+    folder = policy_folder(params)
+    spec = dataclasses.replace(folder.spec, branch_mode="prompt_dropout")
+    policy = Policy.from_folder(dataclasses.replace(folder, spec=spec), num_flow_steps=2, rows=4)
+    cut = acted_windows(policy)
+    values = jax.jit(PG.loss(MODEL, SAMPLES, "prompt_dropout"))
+    other = params | {"cond_embed": params["cond_embed"] + 1}
+    for network in (params, other):
+        assert float(values(network, cut, KEY)[1]["ratio_max"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_windows_without_chains_are_refused(params):
+    with pytest.raises(InputError, match="needs the chains of the chunks, but these windows have"):
+        PG.loss(MODEL, 1, "embedding")(params, batch(4), KEY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise_level": 0.0}, "rl.flow_pg.noise_level must be at least 0.01, got 0.0"),
+        ({"clip_low": 1.0}, "rl.flow_pg.clip_low must be below 1, got 1.0"),
+        ({"clip_high": -0.1}, "rl.flow_pg.clip_high must be at least 0"),
+        ({"dual_clip": 0.5}, "rl.flow_pg.dual_clip must be at least 1"),
+        ({"log_prob": "max"}, "rl.flow_pg.log_prob must be one of 'sum', 'mean'"),
+        ({"ratio": "token"}, "rl.flow_pg.ratio must be one of 'chunk', 'step'"),
+    ],
+)
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(InputError, match=message):
+        FlowPg(**changes)
