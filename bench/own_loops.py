@@ -68,18 +68,16 @@ class LiberoLoop:
     """LIBERO's OffScreenRenderEnv, used as openpi's `examples/libero/main.py` uses it."""
 
     def __init__(self, task: LiberoTask) -> None:
-        from pi0_jax.env.robosuite import libero_files, libero_simulator
+        from pi0_jax.env.robosuite.libero_files import goal_file, initial_states
+        from pi0_jax.env.robosuite.libero_import import libero_with
 
-        with libero_simulator._quiet_import():
-            import libero.libero as libero
-            from libero.libero.envs import OffScreenRenderEnv
-        libero._assets_path_cache = task.assets
-        self._states = libero_files.initial_states(task.suite, task.file_name)
-        self.env = OffScreenRenderEnv(
-            bddl_file_name=libero_files.goal_file(task.suite, task.file_name).as_posix(),
-            camera_heights=task.image_size,
-            camera_widths=task.image_size,
-        )
+        self._states = initial_states(task.suite, task.file_name)
+        with libero_with(task.assets) as envs:
+            self.env = envs.OffScreenRenderEnv(
+                bddl_file_name=goal_file(task.suite, task.file_name).as_posix(),
+                camera_heights=task.image_size,
+                camera_widths=task.image_size,
+            )
 
     def begin(self, seed: int) -> Any:
         """Loads one of the benchmark's own initial states; objects fall for ten steps."""

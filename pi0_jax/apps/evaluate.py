@@ -42,6 +42,7 @@ def main(arguments: cli.Arguments) -> None:
     for task in suite.tasks:
         folder.transforms.check_prompt(task.instruction)  # needs the tokenizer, and must fit
     evaluation.executed(folder.spec)
+    suite.check_states(evaluation.seeds)
     base = find_base(folder, evaluation.reference)
     folder = read_base(folder, base)
     # Stored with the config, so that --resume refuses to mix results of two checkpoints.

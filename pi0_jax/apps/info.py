@@ -11,7 +11,7 @@ from typing import NoReturn
 import jax
 
 from pi0_jax.env.robosuite.gl import choose_renderer
-from pi0_jax.env.robosuite.libero_files import local_assets
+from pi0_jax.env.robosuite.libero_assets import described, local_assets
 from pi0_jax.errors import InputError
 from pi0_jax.run.folder import versions
 
@@ -35,8 +35,13 @@ def facts() -> dict[str, str]:
         **versions(),
         "devices": ", ".join(f"{device} ({device.device_kind})" for device in jax.devices()),
         "renderer": _or_cause(choose_renderer),
-        "LIBERO assets": _or_cause(lambda: str(local_assets() or "none; fetched at first use")),
+        "LIBERO assets": _or_cause(_assets),
     }
+
+
+def _assets() -> str:
+    folder = local_assets()
+    return described(folder) if folder else "none; fetched at first use"
 
 
 def _or_cause(find: Callable[[], str]) -> str:

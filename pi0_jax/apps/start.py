@@ -41,6 +41,7 @@ def check_start(settings: TrainSettings, suite: Suite, methods: Mapping[str, Rip
     else:
         spec = fresh_spec(settings, suite)
     settings.eval.executed(spec)
+    suite.check_states(settings.eval.seeds)
     for size in (settings.sft.batch_size, *(ript.batch_size for ript in methods.values())):
         settings.hardware.check_batch(size)
     # Makes the mesh only for its check; the training makes its own.

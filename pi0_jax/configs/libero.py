@@ -2,15 +2,17 @@
 
 python train.py --config configs/libero.py:suite=libero_spatial --workdir RUN --config.init.checkpoint=POLICY
 python eval.py  --config configs/libero.py:suite=libero_spatial --workdir OUT --checkpoint POLICY
+python eval.py  --config configs/libero.py:suite=libero_goal_lan+libero_goal_swap --workdir OUT --checkpoint POLICY
 python train.py --config configs/libero.py:suite=libero_object,preset=gpu80 --workdir RUN --config.init.checkpoint=POLICY
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu8 --workdir RUN --config.init.checkpoint=POLICY
 python train.py --config configs/libero.py:suite=libero_10,preset=tpu8 --workdir RUN --config.init.checkpoint=POLICY
 python train.py --config configs/libero.py:suite=libero_object,preset=tiny --workdir RUN
 python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=sft --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.lerobot=FOLDER
 
-Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, or several with a plus
-between them. --config.task.tasks='(0,3)' picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS)
-names the meshes and textures.
+Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, those of LIBERO-PRO that
+docs/libero.md lists (libero_goal_swap, ...), or several with a plus between them.
+--config.task.tasks='(0,3)' picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the
+meshes and textures.
 
 Presets: gpu16 (one GPU of 16 GB), gpu80 (one of 80 GB; 32 are enough for ript), gpu8 (eight of 80
 GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
@@ -26,8 +28,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pi0_jax.apps.settings import train_config
+from pi0_jax.env.robosuite.libero_suites import SUITES, check_complete
 
-SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
 STAGES = ("ript", "sft")
 # Tasks of preset=tiny, if none are given; the scripted demonstrator can do them.
@@ -55,8 +57,9 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     config.sft.optimizer.update({"rules": (("cond_embed", 0.0),)})
     config.sft.optimizer.preset = _trained(preset, stage)
     _improve(config.rl, preset)
-    # The benchmark's protocol: its own 50 initial states per task.
-    config.eval.update({"episodes": 50, "first_seed": 0, "guidance": (1.0, 1.5, 2.0, 3.0)})
+    # The benchmark's protocol: its own initial states of each task, nearly always 50.
+    own = min(SUITES[one].own_states for one in suite.split("+"))
+    config.eval.update({"episodes": own, "first_seed": 0, "guidance": (1.0, 1.5, 2.0, 3.0)})
     if preset == "tiny":
         _make_tiny(config)
     if stage == "sft":
@@ -69,11 +72,13 @@ def _parse(arg: str) -> tuple[str, str, str]:
     given = {key: value for key, _, value in parts}
     suite, preset = given.pop("suite", ""), given.pop("preset", "gpu16")
     stage = given.pop("stage", "ript")
+    for name in suite.split("+"):
+        check_complete(name)
     known = all(name in SUITES for name in suite.split("+"))
     if given or not known or preset not in PRESETS or stage not in STAGES:
         raise ValueError(
-            f"expected suite=NAME[+NAME][,preset=NAME][,stage=NAME] with suites of {SUITES}, a "
-            f"preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
+            "expected suite=NAME[+NAME][,preset=NAME][,stage=NAME] with suites of "
+            f"{tuple(SUITES)}, a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
     if preset == "tiny" and suite not in TINY_TASKS:
         raise ValueError(

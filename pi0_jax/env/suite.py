@@ -4,11 +4,14 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pi0_jax.env.base import Job, Task
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
-from pi0_jax.env.robosuite.libero import STEP_LIMITS, LiberoTask, libero_tasks
+from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
+from pi0_jax.env.robosuite.libero_assets import described
+from pi0_jax.env.robosuite.libero_suites import SUITES, check_complete
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.errors import InputError
@@ -30,7 +33,7 @@ def _alone(kind: Callable[..., Task]) -> Callable[..., tuple[Task, ...]]:
 _SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
     "lift": _alone(LiftTask),
     "scripted": _alone(ScriptedTask),
-    **{name: functools.partial(libero_tasks, name) for name in STEP_LIMITS},
+    **{name: functools.partial(libero_tasks, name) for name in SUITES},
 }
 
 
@@ -52,6 +55,23 @@ class Suite:
     def robot(self) -> Robot:
         """The robot of all tasks."""
         return self.tasks[0].robot
+
+    @property
+    def assets(self) -> str:
+        """Whose meshes and textures the tasks show; "" where the simulator has its own."""
+        folders = {Path(task.assets) for task in self.tasks if isinstance(task, LiberoTask)}
+        return ", ".join(described(folder) for folder in folders)
+
+    def check_states(self, seeds: Sequence[int]) -> None:
+        """Checks that every task has initial states of these numbers.
+
+        Raises:
+            InputError: a task has none of a number.
+        """
+        for task in self.tasks:
+            if isinstance(task, LiberoTask):
+                for seed in seeds:
+                    task.check_state(seed)
 
     def check_demonstrator(self) -> None:
         """Checks that every task has a scripted demonstrator.
@@ -118,6 +138,8 @@ def _names(name: str) -> list[str]:
         InputError: one is unknown, or named twice.
     """
     names = name.split("+")
+    for one in names:
+        check_complete(one)
     if wrong := [one for one in names if one not in _SUITES]:
         raise InputError(f"suite must be one of {sorted(_SUITES)}, or several, got {wrong[0]!r}")
     if len(set(names)) < len(names):

@@ -102,10 +102,14 @@ class EvalConfig:
         """One of `policy.reference.KINDS`."""
         return kind_of(self.reference)
 
+    @property
+    def seeds(self) -> range:
+        """Seeds of the initial states of every task."""
+        return range(self.first_seed, self.first_seed + self.episodes)
+
     def states(self, tasks: Sequence[Task]) -> list[State]:
         """The initial states of an evaluation: every task at the same seeds."""
-        seeds = range(self.first_seed, self.first_seed + self.episodes)
-        return [(task, seed) for task in tasks for seed in seeds]
+        return [(task, seed) for task in tasks for seed in self.seeds]
 
     def executed(self, spec: PolicySpec) -> int:
         """Number of actions of each chunk that this policy executes.

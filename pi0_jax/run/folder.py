@@ -21,7 +21,7 @@ from pi0_jax.io.metrics_writer import MetricsWriter, Progress
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
-from pi0_jax.versions import SIMULATOR, versions
+from pi0_jax.versions import MISSING, SIMULATOR, versions
 
 T = TypeVar("T")
 
@@ -163,15 +163,17 @@ def protocol(suite: Suite, renderer: str) -> dict[str, Any]:
         "step_limits": {task.name: task.max_steps for task in suite.tasks},
         "settle_steps": {task.name: task.settle_steps for task in suite.tasks},
         "renderer": renderer,
+        "assets": suite.assets,
         "versions": versions(),
     }
 
 
 def _makers(protocol: dict[str, Any]) -> dict[str, str]:
-    """Versions of what makes states and images, and the renderer, if a protocol names them."""
+    """Versions of what makes states and images, assets and renderer, if a protocol names them."""
     # Other versions, such as that of jax, may change in a run: they do not change the task.
-    named = {**protocol.get("versions", {}), "renderer": protocol.get("renderer")}
-    return {name: named[name] for name in (*SIMULATOR, "renderer") if named.get(name)}
+    named = {**protocol.get("versions", {}), **protocol}
+    makers = {name: named.get(name) for name in (*SIMULATOR, "assets", "renderer")}
+    return {name: made for name, made in makers.items() if made and made != MISSING}
 
 
 def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:

@@ -1,4 +1,4 @@
-"""LIBERO (arXiv 2306.03310): its suites, tasks, initial states and step limits, unchanged.
+"""LIBERO (arXiv 2306.03310) and LIBERO-PRO: tasks, initial states and step limits, unchanged.
 
 Importing this is cheap: LIBERO, robosuite and MuJoCo are imported where the simulator is built.
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi0_jax.env.robosuite import libero_files
+from pi0_jax.env.robosuite.libero_assets import assets as find_assets
+from pi0_jax.env.robosuite.libero_suites import SUITES, task_names
 from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.robot import Robot
@@ -19,17 +21,8 @@ from pi0_jax.robot import Robot
 if TYPE_CHECKING:
     from pi0_jax.env.robosuite.libero_simulator import LiberoSimulator
 
-# Control steps (20 Hz) after which an episode has failed: those of openpi's and RIPT-VLA's
-# evaluations, a little above the longest demonstration of each suite.
-STEP_LIMITS = {
-    "libero_spatial": 220,
-    "libero_object": 280,
-    "libero_goal": 300,
-    "libero_10": 520,
-    "libero_90": 400,
-}
 SETTLE_STEPS = 10  # control steps in which the objects fall some 6 cm and come to rest
-OWN_STATES = 50  # the benchmark's own initial states of each task
+OWN_STATES = 50  # from this number on, initial states are placed anew
 # Tasks that `libero_demonstrator` can do: one object is picked up and placed. The others open
 # drawers, push, turn knobs, or have several parts.
 DEMONSTRATED = {
@@ -79,12 +72,12 @@ class LiberoTask:
     @property
     def instruction(self) -> str:
         """The language instruction given to the policy."""
-        return libero_files.instruction(self.file_name)
+        return libero_files.instruction(self.suite, self.file_name)
 
     @property
     def max_steps(self) -> int:
         """The suite's limit; the steps of settling before the episode are not counted."""
-        return STEP_LIMITS[self.suite]
+        return SUITES[self.suite].max_steps
 
     @property
     def settle_steps(self) -> int:
@@ -95,6 +88,19 @@ class LiberoTask:
     def robot(self) -> Robot:
         """A Panda with a fixed camera in front of it and one at its hand."""
         return PANDA
+
+    def check_state(self, seed: int) -> None:
+        """Checks that there is an initial state of this number.
+
+        Raises:
+            InputError: the benchmark has fewer of its own than 50, and this is none of them.
+        """
+        own = SUITES[self.suite].own_states
+        if own <= seed < OWN_STATES:
+            raise InputError(
+                f"{self.suite} has {own} initial states of its own, 0 to {own - 1}, and states "
+                f"placed anew from {OWN_STATES} on, got {seed}: set config.eval.episodes to {own}"
+            )
 
     def check_demonstrator(self) -> None:
         """Checks that there is a scripted demonstrator of this task.
@@ -128,16 +134,16 @@ def libero_tasks(
     """Tasks of a suite, each checked to exist.
 
     Args:
-        suite: name in `STEP_LIMITS`.
+        suite: name in `libero_suites.SUITES`.
         tasks: indices in the benchmark's order; empty for all.
-        assets: folder of meshes and textures; empty for `libero_files.assets` to find it.
+        assets: folder of meshes and textures; empty for `libero_assets.assets` to find it.
         image_size: height and width [px] of both cameras.
         pictures: as in `LiberoTask`.
 
     Raises:
         InputError: no such task, or LIBERO or its assets are missing.
     """
-    names = libero_files.task_names(suite)
+    names = task_names(suite)
     chosen = tuple(tasks) or tuple(range(len(names)))
     wrong = [index for index in chosen if not 0 <= index < len(names)]
     if wrong or len(set(chosen)) < len(chosen):
@@ -145,7 +151,7 @@ def libero_tasks(
             f"config.task.tasks: {suite} has the tasks 0 to {len(names) - 1}, each at most once; "
             f"got {chosen}"
         )
-    folder = str(libero_files.assets(assets))
+    folder = str(find_assets(assets, SUITES[suite].pro))
     return tuple(
         LiberoTask(suite, index, names[index], folder, image_size, pictures) for index in chosen
     )

@@ -8,11 +8,7 @@ here, to the pixel (tests/test_libero.py). The state value contains what they ne
 # mujoco is an extension module without stubs.
 # pyright: reportAttributeAccessIssue=false
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -23,6 +19,7 @@ from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite import libero_files
 from pi0_jax.env.robosuite.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
 from pi0_jax.env.robosuite.libero_demonstrator import Scene, pick_and_place
+from pi0_jax.env.robosuite.libero_import import libero_with
 from pi0_jax.env.robosuite.panda import PandaArm
 from pi0_jax.env.robosuite.panda_simulator import (
     PandaSimulator,
@@ -54,6 +51,7 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
 
     def start(self, seed: int) -> ChunkResult:
         """Initial state `seed` (`libero.py` explains the numbers), settled (t = 0)."""
+        self.task.check_state(seed)
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         # An object on a fixture is placed relative to the fixture's place in the model, and LIBERO
         # builds a new model for every episode: go back to the model as it was built.
@@ -144,40 +142,20 @@ def make_environment(task: LiberoTask, **options: Any) -> Any:
         task: the task to build.
         options: further options of robosuite's environment.
     """
-    with _quiet_import():
-        import libero.libero as libero
-        import libero.libero.envs as envs
-        from libero.libero.envs import bddl_utils
-    libero._assets_path_cache = task.assets
     from robosuite import load_controller_config
 
     goal = str(libero_files.goal_file(task.suite, task.file_name))
-    problem = bddl_utils.get_problem_info(goal)["problem_name"]
-    return envs.TASK_MAPPING[problem](
-        bddl_file_name=goal,
-        robots=["Panda"],
-        controller_configs=load_controller_config(default_controller="OSC_POSE"),
-        gripper_types="default",
-        initialization_noise=None,
-        **environment_options(task.robot.cameras, task.image_size),
-        **options,
-    )
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Gives LIBERO a config file: without one its first import asks for a data folder."""
-    before = os.environ.get("LIBERO_CONFIG_PATH")
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_text("{}")
-        os.environ["LIBERO_CONFIG_PATH"] = folder
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["LIBERO_CONFIG_PATH"]
-            else:
-                os.environ["LIBERO_CONFIG_PATH"] = before
+    with libero_with(task.assets) as envs:
+        problem = envs.bddl_utils.get_problem_info(goal)["problem_name"]
+        return envs.TASK_MAPPING[problem](
+            bddl_file_name=goal,
+            robots=["Panda"],
+            controller_configs=load_controller_config(default_controller="OSC_POSE"),
+            gripper_types="default",
+            initialization_noise=None,
+            **environment_options(task.robot.cameras, task.image_size),
+            **options,
+        )
 
 
 def _reset(env: Any, seed: int) -> None:
