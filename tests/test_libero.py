@@ -7,7 +7,7 @@ from skips import needs_libero
 
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.robosuite.gl import choose_renderer
-from pi0_jax.env.robosuite.libero import OWN_STATES, STEP_LIMITS, LiberoTask, libero_tasks
+from pi0_jax.env.robosuite.libero import OWN_STATES, LiberoTask, libero_tasks
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError
 
@@ -120,18 +120,22 @@ def test_names_limits_and_instructions():
     spatial = libero_tasks("libero_spatial", (), str(ASSETS))
     assert [task.name for task in spatial] == [f"libero_spatial_{i}" for i in range(10)]
     assert {task.max_steps for task in spatial} == {220}
-    assert STEP_LIMITS == {
-        "libero_spatial": 220,
-        "libero_object": 280,
-        "libero_goal": 300,
-        "libero_10": 520,
-        "libero_90": 400,
-    }
     assert task_of("libero_object", 0).instruction == (
         "pick up the alphabet soup and place it in the basket"
     )
     assert len(libero_tasks("libero_90", (), str(ASSETS))) == 90
     assert task_of("libero_10", 2).instruction == ("turn on the stove and put the moka pot on it")
+
+
+def test_a_number_between_the_own_states_and_fifty_is_none():
+    milk = LiberoTask("libero_goal_with_milk", 0, "a", "b")
+    for seed in (0, 9, 50, 1000):
+        milk.check_state(seed)
+    said = "has 10 initial states of its own, 0 to 9, .* got 10: set config.eval.episodes to 10"
+    with pytest.raises(InputError, match=said):
+        milk.check_state(10)
+    for seed in range(60):
+        task_of("libero_goal", 0).check_state(seed)
 
 
 @pytest.mark.parametrize(

