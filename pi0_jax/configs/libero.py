@@ -78,7 +78,8 @@ def _parse(arg: str) -> tuple[str, str, str]:
     if given or not known or preset not in PRESETS or stage not in STAGES:
         raise ValueError(
             "expected suite=NAME[+NAME][,preset=NAME][,stage=NAME] with suites of "
-            f"{tuple(SUITES)}, a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
+            f"{tuple(name for name in SUITES if not SUITES[name].pro)} or of LIBERO-PRO "
+            f"(docs/libero.md), a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
     if preset == "tiny" and suite not in TINY_TASKS:
         raise ValueError(

