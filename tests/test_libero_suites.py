@@ -64,7 +64,7 @@ def test_step_limits_are_those_of_the_suite_that_is_changed():
     "make", [lambda name: make_suite(name, {}), lambda n: get_config(f"suite={n}")]
 )
 def test_a_suite_without_all_files_is_one_line(make):
-    with pytest.raises(InputError, match=r"libero_goal_env: .* are missing there; the suites") as e:
+    with pytest.raises(InputError, match=r"libero_goal_env: .* are missing there; docs") as e:
         make("libero_goal_env")
     assert "\n" not in str(e.value)
 
