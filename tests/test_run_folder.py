@@ -130,18 +130,22 @@ def test_results_survive(tmp_path):
 
 
 def test_results_of_another_simulator_are_not_mixed(tmp_path):
-    """Another jax may go on; another MuJoCo or renderer may not, from the first episode on."""
+    """Another jax may go on; another MuJoCo, renderer or kit of meshes may not, from the start."""
 
-    def made(renderer="osmesa", **versions):
-        return {"renderer": renderer, "versions": {"mujoco": "3.3.7", "jax": "1", **versions}}
+    def made(renderer="osmesa", assets="own", **versions):
+        now = {"mujoco": "3.3.7", "jax": "1", "hf-libero": "not installed", **versions}
+        return {"renderer": renderer, "assets": assets, "versions": now}
 
     run = RunFolder(tmp_path, CONFIG, resume=False)
     run.set_protocol(made())
     run.protocol["evaluation"] = {"episodes": 9}
     run.put_rows([])
     RunFolder(tmp_path, CONFIG, resume=True).set_protocol(made(jax="2"))
-    for changed in (made(mujoco="3.8.1"), made("egl")):
-        with pytest.raises(InputError, match=r"were made with .*'3.3.7'.*this is .*(3.8.1|egl)"):
+    before = made()
+    del before["versions"]["hf-libero"]  # a run that began when no such package was known
+    RunFolder(tmp_path, CONFIG, resume=True).set_protocol(before)
+    for changed in (made(mujoco="3.8.1"), made("egl"), made(assets="a kit")):
+        with pytest.raises(InputError, match=r"made with .*'3.3.7'.*this is .*(3.8.1|egl|a kit)"):
             RunFolder(tmp_path, CONFIG, resume=True).set_protocol(changed)
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored["rows"] == []
