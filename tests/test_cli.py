@@ -95,6 +95,12 @@ def test_the_checkpoint_is_asked_for_where_it_is_needed():
         parse(*GOOD, checkpoint=True)
 
 
+def test_only_calls_into_an_ended_event_loop_are_not_printed(capsys):
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("no space"), OSError("x")):
+        cli._after_interruption(type(error), error, None)
+    assert capsys.readouterr().err == "RuntimeError: no space\nOSError: x\n"
+
+
 def test_help():
     done = run("--help")
     assert (done.returncode, done.stdout) == (0, "how to use it\n")

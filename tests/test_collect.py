@@ -13,6 +13,7 @@ from tiny import CONFIG, policy_folder
 
 from pi0_jax.env.base import ChunkResult, Job, start
 from pi0_jax.env.scripted import SCRIPTED_ROBOT, ScriptedSimulator, ScriptedTask
+from pi0_jax.env.workers import pool as pool_module
 from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import Episode, RawObs
@@ -305,8 +306,10 @@ class Sabotage(NoisePolicy):
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
-def test_a_worker_lost_in_the_middle_is_invisible(episodes, fault):
+def test_a_worker_lost_in_the_middle_is_invisible(episodes, fault, monkeypatch):
     """Kill -9, and a worker that answers no more: its jobs run again, and no episode differs."""
+    # The worker may be stopped at its first job, which has the time of a build.
+    monkeypatch.setattr(pool_module, "BUILD_TIMEOUT_S", 2.0)
     with SimulatorPool(2, timeout_s=2.0) as pool:
         plans = plan_states(pool, states(), rollouts=3)
         while not all(seat.ready for seat in pool._seats):

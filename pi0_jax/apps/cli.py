@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from absl import flags
@@ -80,7 +80,19 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     if _throws_away(frame):
         signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
         return
+    sys.excepthook = _after_interruption
     raise KeyboardInterrupt
+
+
+def _after_interruption(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Prints what nobody has caught, but for calls into an event loop that the interruption ended.
+
+    TensorStore prints these from threads that still write a checkpoint.
+    """
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _throws_away(frame: FrameType | None) -> bool:
