@@ -25,7 +25,7 @@ def test_facts_name_versions_devices_renderer_and_assets(monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
-    [([], 0, "renderer          osmesa\n"), (["--help"], 0, "pi0-info"), (["x"], 2, "'x'")],
+    [([], 0, "renderer              osmesa\n"), (["--help"], 0, "pi0-info"), (["x"], 2, "'x'")],
 )
 def test_the_command_prints_and_exits(monkeypatch, capsys, arguments, code, said):
     monkeypatch.setattr(info, "choose_renderer", lambda: "osmesa")

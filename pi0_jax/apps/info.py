@@ -24,7 +24,9 @@ def command() -> NoReturn:
     if len(sys.argv) > 1:
         sys.stderr.write(f"error: unexpected argument {sys.argv[1]!r}; see --help\n")
         sys.exit(2)
-    sys.stdout.write("".join(f"{name:<18}{value}\n" for name, value in facts().items()))
+    found = facts()
+    width = max(map(len, found)) + 2  # characters of the longest name, and two spaces
+    sys.stdout.write("".join(f"{name:<{width}}{value}\n" for name, value in found.items()))
     sys.exit(0)
 
 
