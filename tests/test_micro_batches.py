@@ -22,7 +22,7 @@ RULES = (("action_out_proj/.*", 1.0), (".*", 0.0))
 
 @pytest.fixture(scope="module")
 def gradient(params):
-    """batch -> ((loss, metrics), gradient), in one pass."""
+    """Windows -> ((loss, metrics), gradient), in one pass."""
     return functools.partial(jax.jit(whole_gradient(LOSS)), *split(params, RULES), rng=KEY)
 
 
