@@ -166,7 +166,7 @@ def test_the_mean_over_dimensions_and_a_ratio_per_step(windows):
 
     def measured(**settings: Any) -> Any:
         network: Any = Still()
-        return FlowPg(**settings).loss(network, SAMPLES, "embedding")({}, one, KEY)[1]
+        return jax.jit(FlowPg(**settings).loss(network, SAMPLES, "embedding"))({}, one, KEY)[1]
 
     assert float(measured(log_prob="mean")["ratio_mean"]) == pytest.approx(np.exp(0.1), rel=1e-4)
     metrics = measured(ratio="step")

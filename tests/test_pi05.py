@@ -154,7 +154,7 @@ def test_adapters_leave_the_norms_alone(params):
 
 
 def test_remat_changes_no_gradient(params):
-    plain, again = (gradient(params, model) for model in (MODEL, Pi0(MODEL.config, "mlp")))
+    plain, again = (gradient(params, model) for model in (MODEL, Pi0(MODEL.config, "full")))
     pairs = zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max())
