@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from tiny import CONFIG, MODEL, policy_folder
+from passes import ROWS, velocity
+from tiny import CONFIG, policy_folder
 
 from pi0_jax.errors import InputError
 from pi0_jax.model import flow_sde
@@ -49,18 +50,20 @@ def test_a_chain_does_not_depend_on_its_batch(policy, acted):
 
 def test_the_densities_are_those_of_the_network(params, policy, acted):
     """Every step again, by the network's velocity at the stored x."""
-    obs = policy.transforms.observe(SEEN)
-    cache = MODEL.encode_prefix(params, obs)
-    for k in range(STEPS):
-        x, steps = acted.chain[:, k, None], np.full((5, 1), k)
-        time = flow_sde.step_time(steps, STEPS)
-        v = MODEL.velocity(params, cache, obs.state, x, time, np.full((5, 1), POSITIVE))
-        mean, std = flow_sde.transition(x, v, steps, STEPS, LEVEL)
-        found = flow_sde.log_density(acted.chain[:, k + 1, None], mean, std)[:, 0, :, :7]
-        np.testing.assert_allclose(found, acted.log_prob[:, k], atol=1e-4)
+    three = slice(2, 5)  # of both calls of the network
+    chain, log_prob, noise = (x[three] for x in (acted.chain, acted.log_prob, noises()))
+    obs = policy.transforms.observe(SEEN[three])
+    positive = np.full((3, ROWS), POSITIVE)
+    for first in range(0, STEPS, ROWS):
+        at, after = slice(first, first + ROWS), slice(first + 1, first + 1 + ROWS)
+        steps = np.broadcast_to(np.arange(STEPS)[at], (3, ROWS))
+        v = velocity(params, obs, chain[:, at], flow_sde.step_time(steps, STEPS), positive)
+        mean, std = flow_sde.transition(chain[:, at], v, steps, STEPS, LEVEL)
+        found = flow_sde.log_density(chain[:, after], mean, std)[..., :7]
+        np.testing.assert_allclose(found, log_prob[:, at], atol=1e-4)
         # What a step adds to its mean is the noise that was given for it.
-        drawn = (acted.chain[:, k + 1] - np.asarray(mean)[:, 0]) / float(std[0, 0])
-        np.testing.assert_allclose(drawn, noises()[:, k + 1], atol=1e-4)
+        drawn = (chain[:, after] - np.asarray(mean)) / np.asarray(std)[..., None, None]
+        np.testing.assert_allclose(drawn, noise[:, after], atol=1e-4)
 
 
 def test_without_noise_it_is_the_plain_flow(policy):

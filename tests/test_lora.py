@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from passes import rows, velocity
 from tiny import MODEL
 
 from pi0_jax.model import lora
@@ -29,11 +30,8 @@ def adapted(params):
     return params | {"lora": noise}
 
 
-@jax.jit
-def act(params, obs):
-    cache = MODEL.encode_prefix(params, obs)
-    x_t = jnp.ones((2, 1, MODEL.config.action_horizon, MODEL.config.action_dim))
-    return cache.k, MODEL.velocity(params, cache, obs.state, x_t, jnp.full((2, 1), 0.5))
+def act(params):
+    return velocity(params, observation(3), *rows())
 
 
 def test_every_matrix_of_both_experts_has_an_adapter(params):
@@ -49,17 +47,14 @@ def test_every_matrix_of_both_experts_has_an_adapter(params):
 
 def test_a_fresh_adapter_changes_nothing(params):
     fresh = jax.jit(lora.with_adapters, static_argnames="rank")(params, KEY, rank=3)
-    chex.assert_trees_all_equal(act(fresh, observation(2)), act(params, observation(2)))
+    np.testing.assert_array_equal(act(fresh), act(params))
 
 
 def test_merged_parameters_act_alike(params, adapted):
     merged = lora.merge(adapted)
     assert jax.tree.structure(merged) == jax.tree.structure(params)
-    seen = act(adapted, observation(2))
-    chex.assert_trees_all_close(act(merged, observation(2)), seen, rtol=1e-4, atol=1e-5)
-    assert all(
-        np.abs(a - b).max() > 0.1 for a, b in zip(seen, act(params, observation(2)), strict=True)
-    )
+    np.testing.assert_allclose(act(merged), act(adapted), rtol=1e-4, atol=1e-5)
+    assert np.abs(act(adapted) - act(params)).max() > 0.1
 
 
 def test_merge_by_hand():
@@ -71,11 +66,14 @@ def test_merge_by_hand():
 
 
 def test_training_moves_adapters_and_leaves_the_base(params):
-    config = OptimizerConfig(1e-2, 0, preset="lora", ema_decay=0.5)
+    # Adapters of one kind and one layer are enough to see. By those of the action expert nothing
+    # goes back through the prefix, which is half of the time to compile.
+    rules = ((r"lora/layers/(attn|mlp)/.*", 0.0), (r"(action|cond).*", 0.0))
+    config = OptimizerConfig(1e-2, 0, rules=rules, preset="lora", ema_decay=0.5)
     state, update = create_training(params, Cfg(0.1).loss(MODEL, 1, "embedding"), config, 3)
     state = fit(state, update, lambda step: batch(2), 3, KEY, 3, lambda step, values: None)
     chex.assert_trees_all_equal(state.params["PaliGemma"], params["PaliGemma"])
-    assert np.abs(state.params["lora"]["layers"]["mlp"]["linear"]["b"]).max() > 1e-3
+    assert np.abs(state.params["lora"]["layers"]["mlp_1"]["linear"]["b"]).max() > 1e-3
     # What is exported has no adapters, and is the moving average.
     exported = final_params(state)
     assert jax.tree.structure(exported) == jax.tree.structure(params)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from passes import rows, velocity
 from tiny import CONFIG, MODEL
 
 from pi0_jax.model.config import preset
@@ -15,21 +16,6 @@ from pi0_jax.testing import observation
 
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 HALF = Pi0(dataclasses.replace(CONFIG, compute_dtype="bfloat16"))
-
-
-@jax.jit
-def velocity(params, obs, x_t, time, condition):
-    cache = MODEL.encode_prefix(params, obs)
-    return MODEL.velocity(params, cache, obs.state, x_t, time, condition)
-
-
-def rows(batch: int, count: int = 2, seed: int = 0):
-    """x_t, time and condition of `count` suffix rows; conditions alternate."""
-    rng = np.random.default_rng(seed)
-    x_t = rng.standard_normal((batch, count, HORIZON, DIM), np.float32)
-    time = rng.uniform(0, 1, (batch, count)).astype(np.float32)
-    condition = np.arange(batch * count).reshape(batch, count) % 2
-    return x_t, time, condition
 
 
 def test_shapes_and_dtype(params):
@@ -126,12 +112,17 @@ def test_the_prefix_is_unaffected_by_the_suffix(params):
 def test_the_last_prefix_layers_unused_weights_get_no_gradient(params):
     obs, suffix = observation(3), rows(3)
 
+    vlm = params["PaliGemma"]["llm"]["layers"]
+
+    # By the layers alone: behind them are the pictures, and a second of compiling for each layer.
     @jax.jit
     @jax.grad
-    def gradient(params):
-        return jnp.sum(jnp.square(velocity(params, obs, *suffix)))
+    def gradient(layers):
+        llm = params["PaliGemma"]["llm"] | {"layers": layers}
+        given = params | {"PaliGemma": params["PaliGemma"] | {"llm": llm}}
+        return jnp.sum(jnp.square(velocity(given, obs, *suffix)))
 
-    grads = gradient(params)["PaliGemma"]["llm"]["layers"]
+    grads = gradient(vlm)
     read = {"kv_einsum": grads["attn"]["kv_einsum"], "norm": grads["pre_attention_norm"]}
     unused = {
         "q_einsum": grads["attn"]["q_einsum"],
@@ -148,9 +139,9 @@ def test_the_last_prefix_layers_unused_weights_get_no_gradient(params):
 
 def test_bfloat16_computes_and_float32_comes_out(params):
     obs, suffix = observation(3), rows(3)
-    cache = jax.jit(HALF.encode_prefix)(params, obs)
+    cache = jax.eval_shape(HALF.encode_prefix, params, obs)
     assert {cache.k.dtype, cache.v.dtype} == {jnp.dtype("bfloat16")}
-    v = jax.jit(HALF.velocity)(params, cache, obs.state, *suffix)
+    v = velocity(params, obs, *suffix, model=HALF)
     assert v.dtype == jnp.float32
     exact = velocity(params, obs, *suffix)
     scale = np.abs(exact).max()

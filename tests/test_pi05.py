@@ -1,20 +1,25 @@
 """In what a pi0.5 differs from a pi0: no state token, the flow time in the norms, no more."""
 
 import dataclasses
-import functools
+from functools import partial
 
 import chex
+import gradients
 import jax
 import jax.numpy as jnp
 import numpy as np
+import passes
 import pytest
+from gradients import CFG, windows
+from passes import rows
 from tiny import CONFIG
 
 from pi0_jax.model import lora
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0, time_embedding
-from pi0_jax.rl.objectives.cfg import Cfg
-from pi0_jax.testing import batch, observation, random_params
+from pi0_jax.testing import observation, random_params
+from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.step import merge, split
 
 MODEL = Pi0(dataclasses.replace(CONFIG, pi05=True))
 HORIZON, DIM, WIDTH = CONFIG.action_horizon, CONFIG.action_dim, CONFIG.action.width
@@ -26,30 +31,22 @@ def params():
     return jax.tree.map(jnp.asarray, random_params(config=MODEL.config))
 
 
-@jax.jit
-def velocity(params, obs, x_t, time, condition):
-    cache = MODEL.encode_prefix(params, obs)
-    return MODEL.velocity(params, cache, obs.state, x_t, time, condition)
+velocity = partial(passes.velocity, model=MODEL)
 
 
-def rows(batch: int, count: int = 2, seed: int = 0):
-    """x_t, time and condition of `count` suffix rows; conditions alternate."""
-    rng = np.random.default_rng(seed)
-    x_t = rng.standard_normal((batch, count, HORIZON, DIM), np.float32)
-    time = rng.uniform(0, 1, (batch, count)).astype(np.float32)
-    return x_t, time, np.arange(batch * count).reshape(batch, count) % 2
+@partial(jax.jit, static_argnames="model")
+def gradient(params, model: Pi0):
+    """Of the sum of squared velocities by all but PaliGemma's own leaves, path -> leaf.
 
+    In the action expert a pi0.5 differs from a pi0.
+    """
+    trained, frozen = split(params, OptimizerConfig(1.0, 0, preset="expert_only").all_rules)
 
-@functools.cache
-def gradient(model: Pi0):
-    """Of the sum of squared velocities, as a function of the parameters."""
-    obs, suffix = observation(3), rows(3)
+    def loss(trained):
+        v = passes.velocity(merge(trained, frozen), observation(3), *rows(3), model=model)
+        return jnp.sum(jnp.square(v))
 
-    def loss(params):
-        cache = model.encode_prefix(params, obs)
-        return jnp.sum(jnp.square(model.velocity(params, cache, obs.state, *suffix)))
-
-    return jax.jit(jax.grad(loss))
+    return jax.grad(loss)(trained)
 
 
 def test_the_published_size():
@@ -124,30 +121,40 @@ def test_the_condition_is_a_bias_of_the_projected_actions(params):
     np.testing.assert_allclose(v, velocity(folded, obs, x_t, time, None), atol=1e-5)
 
 
-def test_fresh_parameters_take_a_gradient_everywhere_but_behind_closed_gates():
+def test_fresh_norms_let_no_gradient_through_their_closed_gates(params):
     """Zero modulation: a fresh model learns its gates first."""
-    fresh = jax.jit(MODEL.init)(jax.random.key(0))
-    np.testing.assert_array_equal(
-        fresh["PaliGemma"]["llm"]["layers"]["pre_ffw_norm_1"]["Dense_0"]["kernel"], 0
-    )
-    layers = gradient(MODEL)(fresh)["PaliGemma"]["llm"]["layers"]
-    gates = layers["pre_ffw_norm_1"]["Dense_0"]["bias"]  # [l, 3 w]: scale, shift, gate
+    names = ("pre_attention_norm_1", "pre_ffw_norm_1")
+
+    @jax.jit
+    def drawn(key):
+        layers = MODEL.init(key)["PaliGemma"]["llm"]["layers"]
+        return {name: layers[name] for name in names}  # only these are compiled
+
+    fresh = drawn(jax.random.key(0))
+    np.testing.assert_array_equal(fresh["pre_ffw_norm_1"]["Dense_0"]["kernel"], 0)
+    llm = params["PaliGemma"]["llm"]
+    llm = llm | {"layers": llm["layers"] | fresh}
+    grads = gradient(params | {"PaliGemma": params["PaliGemma"] | {"llm": llm}}, MODEL)
+    layers = "PaliGemma/llm/layers"
+    gates = grads[f"{layers}/pre_ffw_norm_1/Dense_0/bias"]  # [l, 3 w]: scale, shift, gate
     assert (np.abs(gates[:, 2 * WIDTH :]).max(1) > 0).all()
-    np.testing.assert_array_equal(layers["mlp_1"]["linear"], 0)
+    np.testing.assert_array_equal(grads[f"{layers}/mlp_1/linear"], 0)
 
 
 def test_adapters_leave_the_norms_alone(params):
-    adapted = lora.with_adapters(params, jax.random.key(0), rank=2)
-    assert not [name for name in adapted["lora"]["layers"] if "norm" in name]
-    obs, suffix = observation(3), rows(3)
-    np.testing.assert_array_equal(
-        velocity(adapted, obs, *suffix), velocity(lora.merge(adapted), obs, *suffix)
-    )
+    key, rng = jax.random.key(0), np.random.default_rng(0)
+    shapes = jax.eval_shape(partial(lora.with_adapters, rank=2), params, key)["lora"]
+    assert not [name for name in shapes["layers"] if "norm" in name]
+    noise = jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
+    adapted, (obs, suffix) = params | {"lora": noise}, (observation(3), rows(3))
+    found = velocity(adapted, obs, *suffix)
+    merged = velocity(lora.merge(adapted), obs, *suffix)
+    np.testing.assert_allclose(found, merged, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - velocity(params, obs, *suffix)).max() > 0.1
 
 
-@pytest.mark.parametrize("remat", ["mlp", "full"])
-def test_remat_changes_no_gradient(params, remat):
-    plain, again = (gradient(model)(params) for model in (MODEL, Pi0(MODEL.config, remat)))
+def test_remat_changes_no_gradient(params):
+    plain, again = (gradient(params, model) for model in (MODEL, Pi0(MODEL.config, "full")))
     pairs = zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max())
@@ -156,8 +163,7 @@ def test_remat_changes_no_gradient(params, remat):
 def test_bfloat16_computes_and_float32_comes_out(params):
     half = Pi0(dataclasses.replace(MODEL.config, compute_dtype="bfloat16"))
     obs, suffix = observation(3), rows(3)
-    cache = jax.jit(half.encode_prefix)(params, obs)
-    v = jax.jit(half.velocity)(params, cache, obs.state, *suffix)
+    v = velocity(params, obs, *suffix, model=half)
     exact = velocity(params, obs, *suffix)
     assert v.dtype == jnp.float32
     scale = np.abs(exact).max()
@@ -165,7 +171,7 @@ def test_bfloat16_computes_and_float32_comes_out(params):
 
 
 def test_the_guided_loss_trains_the_condition_and_the_clock(params):
-    loss, key = Cfg(0.1).loss(MODEL, 2, "embedding"), jax.random.key(0)
-    gradient = jax.jit(jax.grad(lambda p: loss(p, batch(3), key)[0]))(params)
-    assert (np.abs(gradient["cond_embed"]).max(1) > 0).all()
-    assert np.abs(gradient["time_mlp_in"]["kernel"]).max() > 0
+    trained = ("cond_embed", "time_mlp_in")
+    _, found = gradients.gradient(CFG, params, windows(), trained=trained, model=MODEL)
+    assert (np.abs(found["cond_embed"]).max(1) > 0).all()
+    assert np.abs(found["time_mlp_in"]["kernel"]).max() > 0

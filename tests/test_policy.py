@@ -14,6 +14,7 @@ from pi0_jax.policy.folder import PolicyFolder, PolicySpec
 from pi0_jax.policy.policy import Policy, branches, sample
 from pi0_jax.testing import random_params, raw_obs
 
+ROWS = 4  # of every call of the network, in all tests: other numbers would be other programs
 HORIZON, DIM = CONFIG.action_horizon, CONFIG.action_dim
 
 
@@ -40,7 +41,7 @@ def noises(number: int) -> np.ndarray:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_equal_noise_gives_equal_actions_in_any_batch(folder, guidance):
-    policy = Policy.from_folder(folder, guidance, num_flow_steps=2, rows=8)
+    policy = Policy.from_folder(folder, guidance, num_flow_steps=2, rows=ROWS)
     seen, noise = observations(8), noises(8)
     eight = policy.act(seen, noise)
     assert eight.shape == (8, HORIZON, 7)
@@ -55,7 +56,7 @@ def test_equal_noise_gives_equal_actions_in_any_batch(folder, guidance):
 
 
 def test_more_observations_than_rows(folder):
-    policy = Policy.from_folder(folder, num_flow_steps=2, rows=8)
+    policy = Policy.from_folder(folder, num_flow_steps=2, rows=ROWS)
     seen, noise = observations(19), noises(19)
     together = policy.act(seen, noise)
     np.testing.assert_array_equal(together[17:], policy.act(seen[17:], noise[17:]))
@@ -73,7 +74,9 @@ def test_guidance_is_linear_in_one_step(folder):
     wide = NormStats(folder.stats.state, Stats(np.zeros(7), np.full(7, 1e-3)))
     narrow = dataclasses.replace(folder, stats=wide)  # far from the clip
     at = {
-        scale: Policy.from_folder(narrow, scale, num_flow_steps=1).act(observations(3), noises(3))
+        scale: Policy.from_folder(narrow, scale, num_flow_steps=1, rows=ROWS).act(
+            observations(3), noises(3)
+        )
         for scale in (0.0, 1.0, 3.0)
     }
     assert np.abs(at[1.0] - at[0.0]).max() > 1e-5
@@ -82,9 +85,9 @@ def test_guidance_is_linear_in_one_step(folder):
 
 def test_without_a_condition_learnt_all_scales_agree(blind_params):
     act = {
-        scale: Policy.from_folder(policy_folder(blind_params), scale, num_flow_steps=2).act(
-            observations(3), noises(3)
-        )
+        scale: Policy.from_folder(
+            policy_folder(blind_params), scale, num_flow_steps=2, rows=ROWS
+        ).act(observations(3), noises(3))
         for scale in (0.0, 1.0, 3.0)
     }
     np.testing.assert_array_equal(act[0.0], act[1.0])
@@ -92,7 +95,7 @@ def test_without_a_condition_learnt_all_scales_agree(blind_params):
 
 
 def test_steps_scales_and_parameters_do_not_compile_again(folder, params):
-    policy = Policy.from_folder(folder, 2.0, num_flow_steps=2)
+    policy = Policy.from_folder(folder, 2.0, num_flow_steps=2, rows=ROWS)
     first = policy.act(observations(3), noises(3))
     compiled = sample._cache_size()
     more = dataclasses.replace(policy, num_flow_steps=5).act(observations(3), noises(3))
@@ -106,16 +109,16 @@ def test_steps_scales_and_parameters_do_not_compile_again(folder, params):
 
 def test_actions_are_clipped(folder):
     loud = NormStats(folder.stats.state, Stats(np.full(7, 0.5), np.full(7, 50.0)))
-    actions = Policy.from_folder(dataclasses.replace(folder, stats=loud), num_flow_steps=2).act(
-        observations(3), noises(3)
-    )
+    actions = Policy.from_folder(
+        dataclasses.replace(folder, stats=loud), num_flow_steps=2, rows=ROWS
+    ).act(observations(3), noises(3))
     assert actions.max() == 1.0
     assert actions.min() == -1.0
 
 
 def test_an_action_is_the_sample_in_the_robots_units(folder):
-    policy = Policy.from_folder(folder, num_flow_steps=2)
-    seen, noise = observations(1), noises(1)
+    policy = Policy.from_folder(folder, num_flow_steps=2, rows=ROWS)
+    seen, noise = observations(ROWS), noises(ROWS)
     obs = policy.transforms.observe(seen)
     chunk = np.asarray(sample(MODEL, (1,), policy.params, obs, noise, 2, 1.0))
     expected = np.clip(chunk[..., :7] * (0.6 + 1e-6) - 0.1, -1, 1)
@@ -137,9 +140,9 @@ BY_PROMPT = pytest.mark.parametrize("branch_mode", ["prompt_dropout", "text_indi
 def test_branches_with_prompts_of_their_own(folder, branch_mode):
     """Each alone is a policy that is told its prompt; guided, they mix in every Euler step."""
     told = has_two_prompts(folder, branch_mode)
-    seen, noise = observations(3), noises(3)
+    seen, noise = observations(ROWS), noises(ROWS)
     at = {
-        scale: Policy.from_folder(told, scale, num_flow_steps=1).act(seen, noise)
+        scale: Policy.from_folder(told, scale, num_flow_steps=1, rows=ROWS).act(seen, noise)
         for scale in (0.0, 1.0, 3.0)
     }
     transforms = dataclasses.replace(told.transforms, branch_mode="embedding")
@@ -159,7 +162,9 @@ def test_branches_with_prompts_of_their_own(folder, branch_mode):
 
 @BY_PROMPT
 def test_with_prompts_too_the_company_does_not_matter(folder, branch_mode):
-    policy = Policy.from_folder(has_two_prompts(folder, branch_mode), 2.0, num_flow_steps=2)
+    policy = Policy.from_folder(
+        has_two_prompts(folder, branch_mode), 2.0, num_flow_steps=2, rows=ROWS
+    )
     seen, noise = observations(8), noises(8)
     eight = policy.act(seen, noise)
     np.testing.assert_array_equal(policy.act(seen[2:5], noise[2:5]), eight[2:5])
@@ -169,7 +174,9 @@ def test_with_prompts_too_the_company_does_not_matter(folder, branch_mode):
 
 
 def test_the_embedding_has_no_part_in_it(folder, params):
-    policy = Policy.from_folder(has_two_prompts(folder, "text_indicator"), 2.0, num_flow_steps=2)
+    policy = Policy.from_folder(
+        has_two_prompts(folder, "text_indicator"), 2.0, num_flow_steps=2, rows=ROWS
+    )
     other = policy.with_params(params | {"cond_embed": -params["cond_embed"]})
     seen, noise = observations(2), noises(2)
     np.testing.assert_array_equal(policy.act(seen, noise), other.act(seen, noise))
@@ -184,24 +191,25 @@ def test_words_that_do_not_fit_are_refused(folder):
 def test_broken_parameters_are_said_and_are_not_the_simulator_s_fault(folder):
     params = dict(folder.params)
     params["action_out_proj"] = {k: v * np.nan for k, v in params["action_out_proj"].items()}
-    policy = Policy.from_folder(dataclasses.replace(folder, params=params), num_flow_steps=2)
+    policy = Policy.from_folder(
+        dataclasses.replace(folder, params=params), num_flow_steps=2, rows=ROWS
+    )
     with pytest.raises(InputError, match="expected finite actions, got NaN: the parameters"):
         policy.act(observations(1), noises(1))
 
 
-@pytest.mark.parametrize("branch_mode", ["embedding", "text_indicator"])
-def test_a_pi05_reads_its_state_in_the_prompt_or_not_at_all(branch_mode):
+def test_a_pi05_reads_its_state_in_the_prompt_or_not_at_all():
     model = dataclasses.replace(CONFIG, pi05=True, prompt_length=120)
     edges = {"q01": np.full(8, -1.0), "q99": np.full(8, 1.0)}
     stats = NormStats(*(Stats(np.zeros(8), np.ones(8), **edges) for _ in range(2)))
     spec = PolicySpec(
-        model, SCRIPTED_ROBOT, 3, tokenizer="bytes", quantile=True, branch_mode=branch_mode,
-        state_in_prompt=True,
+        model, SCRIPTED_ROBOT, 3, tokenizer="bytes", quantile=True,
+        branch_mode="text_indicator", state_in_prompt=True,
     )  # fmt: skip
     told = PolicyFolder(spec, random_params(config=model), stats)
     blind = dataclasses.replace(told, spec=dataclasses.replace(spec, state_in_prompt=False))
     seen = raw_obs()
     moved = dataclasses.replace(seen, state=-seen.state)
     for folder, reads in ((told, True), (blind, False)):
-        policy = Policy.from_folder(folder, guidance=2.0, num_flow_steps=2)
+        policy = Policy.from_folder(folder, guidance=2.0, num_flow_steps=2, rows=ROWS)
         assert np.array_equal(policy.act([seen]), policy.act([moved])) != reads

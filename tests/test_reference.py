@@ -4,9 +4,10 @@ import dataclasses
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from passes import velocity
+from skips import slow
 from tiny import CONFIG, MODEL, policy_folder
 
 from pi0_jax.data.normalize import NormStats, Stats
@@ -25,6 +26,7 @@ from pi0_jax.policy.reference import (
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.testing import observation, random_params, raw_obs
 
+ROWS = 4  # of every call of the network, in all tests: other numbers would be other programs
 SEEN = [raw_obs(seed=seed) for seed in range(3)]
 NOISE = np.random.default_rng(1).standard_normal(
     (3, CONFIG.action_horizon, CONFIG.action_dim), np.float32
@@ -68,7 +70,7 @@ def stranger(policy) -> PolicyFolder:
 
 
 def act(folder: PolicyFolder, guidance: float = 1.0, steps: int = 2, **options) -> np.ndarray:
-    return Policy.from_folder(folder, guidance, steps, 4, **options).act(SEEN, NOISE)
+    return Policy.from_folder(folder, guidance, steps, ROWS, **options).act(SEEN, NOISE)
 
 
 def test_in_one_step_it_is_linear_between_the_two_policies(policy, base, stranger):
@@ -81,13 +83,13 @@ def test_in_one_step_it_is_linear_between_the_two_policies(policy, base, strange
 
 
 def naive(policy: PolicyFolder, base: PolicyFolder, scale: float, obs, noise, steps: int):
-    """Euler's method around two whole passes per step, prefix included."""
-    x, ids = jnp.asarray(noise)[:, None], jnp.full((len(noise), 1), POSITIVE)
+    """Euler's method around two whole passes per step, prefix included; two equal rows."""
+    x = np.stack([noise, noise], axis=1)
+    ids = np.full(x.shape[:2], POSITIVE)
     for k in range(steps):
-        time = jnp.full(x.shape[:2], 1 - k / steps)
+        time = np.full(x.shape[:2], 1 - k / steps, np.float32)
         v, v_base = (
-            MODEL.velocity(p, MODEL.encode_prefix(p, obs), obs.state, x, time, ids)
-            for p in (policy.params, base.params)
+            np.asarray(velocity(p, obs, x, time, ids)) for p in (policy.params, base.params)
         )
         x = x - (v_base + scale * (v - v_base)) / steps
     return x[:, 0]
@@ -96,14 +98,15 @@ def naive(policy: PolicyFolder, base: PolicyFolder, scale: float, obs, noise, st
 @pytest.mark.parametrize("vlm", ["equal", "another"])
 def test_it_equals_two_whole_passes_per_step(policy, base, stranger, vlm):
     other = base if vlm == "equal" else stranger
-    obs = observation(3)
+    obs, noise = observation(ROWS), np.concatenate([NOISE, NOISE[:1]])
     both = policy.params, with_reference(policy, other).reference
     shared = shares_prefix(*both)
     assert shared == (vlm == "equal")
     found = sample_from_base(
-        MODEL, *both, obs, NOISE, 2, 1.5, shared_prefix=shared, two_prompts=False
+        MODEL, *both, obs, noise, 2, 1.5, shared_prefix=shared, two_prompts=False
     )
-    np.testing.assert_allclose(found, naive(policy, other, 1.5, obs, NOISE, 2), atol=1e-5)
+    three = jax.tree.map(lambda x: x[:3], obs)
+    np.testing.assert_allclose(found[:3], naive(policy, other, 1.5, three, NOISE, 2), atol=1e-5)
 
 
 @pytest.mark.parametrize(("shared", "passes"), [(True, 1), (False, 2)])
@@ -152,7 +155,7 @@ def test_at_1_the_reference_is_not_run_and_at_0_it_runs_alone(policy, base):
 
 
 def test_scales_and_steps_do_not_compile_again(policy, base):
-    guided = Policy.from_folder(with_reference(policy, base), 2.0, 2, 4, "base")
+    guided = Policy.from_folder(with_reference(policy, base), 2.0, 2, ROWS, "base")
     first, plain = guided.act(SEEN, NOISE), sample._cache_size()
     compiled = sample_from_base._cache_size()
     other = dataclasses.replace(guided, guidance=1.5, num_flow_steps=3).act(SEEN, NOISE)
@@ -161,14 +164,14 @@ def test_scales_and_steps_do_not_compile_again(policy, base):
 
 
 def test_the_company_does_not_matter(policy, base):
-    guided = Policy.from_folder(with_reference(policy, base), 2.0, 2, 4, "base")
+    guided = Policy.from_folder(with_reference(policy, base), 2.0, 2, ROWS, "base")
     three = guided.act(SEEN, NOISE)
     np.testing.assert_array_equal(guided.act(SEEN[1:2], NOISE[1:2]), three[1:2])
 
 
 def test_parameters_that_are_replaced_do_not_share_the_prefix(policy, base):
     """Else the base would be run over a prefix that is not its own."""
-    guided = Policy.from_folder(with_reference(policy, base), 2.0, 1, 4, "base")
+    guided = Policy.from_folder(with_reference(policy, base), 2.0, 1, ROWS, "base")
     moved = random_params(seed=7)
     found = guided.with_params(jax.device_put(moved)).act(SEEN, NOISE)
     new = act(with_reference(dataclasses.replace(policy, params=moved), base), 2.0, 1,
@@ -193,6 +196,7 @@ def test_with_two_prompts_both_get_the_positive_one(policy, base, branch_mode):
     assert np.abs(own - act(told, 0.0, steps=1)).max() > 1e-6
 
 
+@slow  # a pi0.5 is one more network; its rows and clocks: test_pi05
 def test_pi05(policy):
     model = dataclasses.replace(CONFIG, pi05=True)
     folder, other = (
@@ -206,19 +210,29 @@ def test_pi05(policy):
     np.testing.assert_allclose(guided, alone + 3 * (own - alone), atol=1e-7)
 
 
-def test_a_policy_with_adapters_and_its_base_without_them(policy):
-    """Both have one set of weights; the adapters of the VLM give the policy another prefix."""
+@pytest.fixture(scope="module")
+def trained(policy):
+    """The policy with adapters as after training."""
     rng = np.random.default_rng(0)
-    adapted = lora.with_adapters(policy.params, jax.random.key(0), rank=2)
-    adapted["lora"] = jax.tree.map(
-        lambda x: (0.1 * rng.standard_normal(x.shape)).astype(np.float32), adapted["lora"]
+    shapes = jax.eval_shape(partial(lora.with_adapters, rank=2), policy.params, jax.random.key(0))
+    adapters = jax.tree.map(
+        lambda x: (0.1 * rng.standard_normal(x.shape)).astype(np.float32), shapes["lora"]
     )
-    trained = dataclasses.replace(policy, params=adapted)
+    adapted = policy.params | {"lora": adapters}
+    return dataclasses.replace(policy, params=adapted)
+
+
+def test_a_policy_with_adapters_and_its_base_without_them(policy, trained):
+    """Both have one set of weights; the adapters of the VLM give the policy another prefix."""
     folder = with_reference(trained, policy)
     assert not shares_prefix(folder.params, folder.reference)
     assert base_text(folder.params, folder.reference).startswith("guidance from a base, 0 of")
+
+
+@slow  # adapters act as the weights they are merged to: test_lora; two prefixes: the tests above
+def test_a_policy_with_adapters_is_guided_from_its_base(policy, trained):
     alone, own = act(policy, steps=1), act(trained, steps=1)
-    guided = act(folder, 3.0, steps=1, reference="base")
+    guided = act(with_reference(trained, policy), 3.0, steps=1, reference="base")
     assert np.abs(own - alone).max() > 1e-6
     np.testing.assert_allclose(guided, alone + 3 * (own - alone), atol=1e-7)
 
@@ -242,7 +256,7 @@ def test_a_word_or_a_path(tmp_path, policy, base):
     save_policy(tmp_path / "both", with_reference(policy, base), {})
     with pytest.raises(InputError, match=r"'base': .*p carries none; name the folder"):
         Policy.load(tmp_path / "p", 2.0, reference="base")
-    named = Policy.load(tmp_path / "p", 2.0, 2, reference=tmp_path / "b")
-    carried = Policy.load(tmp_path / "both", 2.0, 2, reference="base")
+    named = Policy.load(tmp_path / "p", 2.0, 2, ROWS, reference=tmp_path / "b")
+    carried = Policy.load(tmp_path / "both", 2.0, 2, ROWS, reference="base")
     np.testing.assert_array_equal(named.act(SEEN, NOISE), carried.act(SEEN, NOISE))
     assert shares_prefix(carried.params, carried.reference.params)

@@ -104,8 +104,12 @@ def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainSta
     if shapes != wanted_shapes:
         raise InputError(f"{path}: belongs to another model or optimizer than the config's")
     # Leaf by leaf, to the place of its counterpart: on a mesh every device gets only its part, and
-    # none needs room for the whole state.
-    leaves = [jax.device_put(saved[name], place.sharding) for name, place in wanted.items()]
+    # none needs room for the whole state. An array that was bound to no device is not bound now:
+    # bound ones would be another program for jit, and a resumed run would compile it again.
+    leaves = [
+        jax.device_put(saved[name], place.sharding if place.committed else None)
+        for name, place in wanted.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
