@@ -21,7 +21,8 @@ def huber_loss(network):
     return loss
 
 
-loss, optimizer = huber_loss(pj.Pi0(pj.testing.CONFIG)), pj.OptimizerConfig(1e-3, 0)
+loss = huber_loss(pj.Pi0(pj.testing.CONFIG))
+optimizer = pj.OptimizerConfig(1e-3, warmup_steps=0, preset="expert_only")
 state, update = pj.create_training(pj.testing.random_params(), loss, optimizer, total_steps=10)
 state, metrics = update(state, pj.testing.batch(8), jax.random.key(0))
 print(f"step {int(state.step)}, loss {float(metrics['loss']):.3f}")

@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,17 @@ from skips import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401
 
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.testing import random_params
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keep_what_earlier_files_left():
+    """The garbage collector no longer looks through what is there when a file begins.
+
+    imageio collects after every video; through all that a hundred files have traced and compiled
+    this takes 2 s each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

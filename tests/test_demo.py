@@ -11,6 +11,7 @@ import lerobot_folders
 import numpy as np
 import pytest
 from lerobot_folders import Data
+from skips import slow
 
 from pi0_jax.apps import cli
 from pi0_jax.apps import evaluate as evaluate_app
@@ -162,7 +163,9 @@ def test_imitation_of_a_lerobot_folder_and_nothing_after_it(tmp_path):
     np.testing.assert_allclose(policy.stats.state.mean, data.state[0].mean(0), rtol=1e-5)
 
 
+@slow
 def test_the_real_lift(tmp_path):
+    """What `make demo` runs, in small."""
     run = tmp_path / "run"
     finish(start("train.py", f"--workdir={run}", *LIFT))
     check_run(run, TRAINED)

@@ -33,7 +33,8 @@ ROBOT = Robot("slider", ("top",), numbered("joint", 5), numbered("push", 3), con
 # An action of 3 is a stride that a clip to [-1, 1] would cut to a third.
 TASK = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.1, robot=ROBOT)
 STRIDES = DemonstratorConfig(speed=(2.0, 4.0), offset_sigma=0.1, action_noise=0.2)
-OPTIMIZER = OptimizerConfig(2e-3, warmup_steps=1)
+# No pass back through the prefix: it is half of the time that an update takes to compile.
+OPTIMIZER = OptimizerConfig(2e-3, warmup_steps=1, preset="expert_only")
 
 
 @pytest.fixture(scope="module")

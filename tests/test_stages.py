@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from loops import LONGEST
 from tiny import episode, policy_folder
 
 from pi0_jax.apps.cli import Arguments
@@ -69,12 +70,15 @@ def config(tmp_path, blind_params):
     found.task.update({"max_steps": 8, "image_size": 16, "tolerance": 0.5})
     found.model = "tiny"
     found.init.checkpoint = str(tmp_path / "given")
-    found.sft.update({"steps": 0, "batch_size": 4, "time_samples": 1})
-    found.sft.optimizer.update({"learning_rate": 1e-3, "warmup_steps": 1})
-    found.rl.update({"iterations": 1, "updates_per_iteration": 1, "batch_size": 4})
+    found.sft.update({"steps": 0, "batch_size": 8, "time_samples": 2})
+    # The sizes, optimizer and schedule of the loops' tests, whose compiled update this is.
+    expert = {"learning_rate": 1e-3, "warmup_steps": 1, "preset": "expert_only"}
+    found.sft.optimizer.update(expert)
+    found.rl.update({"iterations": 1, "updates_per_iteration": LONGEST, "batch_size": 8})
+    found.rl.time_samples = 2
     found.rl.groups.update({"group_size": 2, "groups_per_iteration": 1, "max_groups": 1})
     found.rl.groups.dynamic_sampling = False
-    found.rl.optimizer.update({"learning_rate": 1e-3, "warmup_steps": 1})
+    found.rl.optimizer.update(expert)
     found.eval.update({"episodes": 1, "first_seed": 0, "guidance": (1.0,), "num_flow_steps": 1})
     found.eval.videos = 0
     return found

