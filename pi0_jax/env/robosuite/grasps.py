@@ -99,7 +99,7 @@ def _rim_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
         reach = ((strip - middle)[:, :2] @ out).max() - _RIM_INWARD
         height = strip[:, 2].max() - _BELOW_RIM
         position = np.array([*(middle[:2] + reach * out), height])
-        found.append((Grasp(position, _half_turn(angle - np.pi / 2)), 0.0))
+        found.append((Grasp(position, half_turn(angle - np.pi / 2)), 0.0))
     return found
 
 
@@ -134,6 +134,6 @@ def clearance(grasp: Grasp, points: np.ndarray) -> float:
     return float((outside + np.minimum(beyond.max(-1), 0)).min(initial=1.0))
 
 
-def _half_turn(angle: float) -> float:
+def half_turn(angle: float) -> float:
     """The same angle up to half turns, in (-pi/2, pi/2]: the hand is symmetric."""
     return float(np.pi / 2 - (np.pi / 2 - angle) % np.pi)

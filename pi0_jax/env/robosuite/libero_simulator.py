@@ -16,9 +16,8 @@ import numpy as np
 
 from pi0_jax.env.base import ChunkResult, SimState
 from pi0_jax.env.demonstrator import DemonstratorConfig
-from pi0_jax.env.robosuite import libero_files
+from pi0_jax.env.robosuite import libero_demonstrator, libero_files
 from pi0_jax.env.robosuite.libero import OWN_STATES, SETTLE_STEPS, LiberoTask
-from pi0_jax.env.robosuite.libero_demonstrator import Scene, pick_and_place
 from pi0_jax.env.robosuite.libero_import import libero_with
 from pi0_jax.env.robosuite.panda import PandaArm
 from pi0_jax.env.robosuite.panda_simulator import (
@@ -107,7 +106,7 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
             InputError: there is no demonstrator of this task.
         """
         self.task.check_demonstrator()
-        return pick_and_place(Scene(self._env, self._arm), style, rng)
+        return libero_demonstrator.actions(self._env, self._arm, style, rng)
 
     def load(self, state: SimState) -> None:
         """Goes to `state`."""
