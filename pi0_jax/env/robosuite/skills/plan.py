@@ -35,7 +35,7 @@ def _fulfil(scene: Scene, manner: Manner, predicate: Sequence[str]) -> Iterator[
             direction = 1.0 if relation == "turnon" else -1.0
             yield from turn_knob(scene, manner, scene.joint(name), direction)
         case _ if any(word in name for word in _PUSHED):
-            yield from push(scene, manner, name, *target)
+            yield from push(scene, manner, name, scene.place(*target))
         case _:
             yield from _put(scene, manner, predicate)
 

@@ -1,34 +1,47 @@
-"""Pushes a flat object over the table with closed fingers."""
+"""Pushes an object over the table with both fingertips behind it."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from pi0_jax.env.robosuite.panda_robot import CLOSE
+from pi0_jax.env.robosuite.grasps import half_turn
+from pi0_jax.env.robosuite.panda_robot import OPEN
 from pi0_jax.env.robosuite.skills.hand import ARRIVED, PASSED
-from pi0_jax.env.robosuite.skills.manner import Manner, approach
+from pi0_jax.env.robosuite.skills.manner import UP, Manner, approach
 from pi0_jax.env.robosuite.skills.scene import Scene
 
-_INWARD = 0.025  # m from the rim to the fingertips
-_PRESS = 0.008  # m that the fingertips are commanded to go below the rim's top
-_RISE = 0.1  # m above the table where the hand ends
+_LEAN = 0.45  # rad from pointing down: the hand is above the object, the fingertips behind it
+_FINGERS = (0.03, 0.05)  # m to each side of the middle, where the open fingers are
+_BEFORE, _TOUCHING = 0.02, 0.01  # m between fingers' middle and object, before and in the push
+_ABOVE_TABLE = 0.017  # m from the table to the point between the pads
+_RISE = 0.1  # m that the hand rises at the end
 
 
-def push(scene: Scene, manner: Manner, kind: str, target: str) -> Iterator[np.ndarray]:
-    """Pushes the object `kind` to the region `target`, with the fingertips inside its front rim.
+def push(scene: Scene, manner: Manner, kind: str, goal: np.ndarray) -> Iterator[np.ndarray]:
+    """Pushes the object `kind` until its origin is at `goal`, float64[3] m.
 
-    A contact in front of the middle is stable: the object follows, like a trailer.
+    Two open fingers hold a round object between them, so it cannot slip out to the side.
     """
-    points = scene.points(kind)
-    way = (scene.place(target) - scene.origin(kind)) * [1, 1, 0]
+    origin = scene.origin(kind)
+    way = (goal - origin) * [1, 1, 0]
     ahead = way / max(float(np.linalg.norm(way)), 1e-9)
-    reach = ((points - scene.origin(kind)) @ ahead).max() - _INWARD
-    start = scene.origin(kind) + reach * ahead + manner.error
-    start[2] = points[:, 2].max() - _PRESS + manner.error[2]
-    hand = manner.hand(scene, 0.0)
-    above = start + np.array([0, 0, manner.hover])
-    yield from approach(scene, hand, above, CLOSE, 0.0, scene.everything())
-    yield from hand.reach(above, CLOSE, 1.5 * ARRIVED)
-    yield from hand.reach(start, CLOSE, ARRIVED)
-    yield from hand.reach(start + way, CLOSE, ARRIVED)
-    yield from hand.reach(start + way + np.array([0, 0, _RISE]), CLOSE, PASSED)
+    behind = _behind(scene.points(kind) - origin, ahead)
+    # At right angles to the way, as the fingers of a hand at rest are to x.
+    yaw = half_turn(float(np.arctan2(ahead[1], ahead[0])))
+    hand = manner.hand(scene, yaw, _LEAN * np.cross(UP, ahead))
+    level = np.array([*origin[:2], scene.top + _ABOVE_TABLE])
+    start = level - (behind + _BEFORE) * ahead + manner.error
+    # Along the leaning fingers: straight above may be a handle, or a shelf.
+    above = start + manner.hover * (np.sin(_LEAN) * ahead + np.cos(_LEAN) * UP)
+    yield from approach(scene, hand, above, OPEN, 0.0, scene.everything())
+    yield from hand.reach(above, OPEN, 1.5 * ARRIVED)
+    yield from hand.reach(start, OPEN, ARRIVED)
+    yield from hand.reach(level + way - (behind + _TOUCHING) * ahead, OPEN, ARRIVED)
+    yield from hand.reach(scene.arm.position + _RISE * UP, OPEN, PASSED)
+
+
+def _behind(points: np.ndarray, ahead: np.ndarray) -> float:
+    """How far [m] an object, float64[n, 3] m from its origin, reaches back where fingers touch."""
+    beside = abs(points @ np.cross(UP, ahead))
+    touched = points[(beside > _FINGERS[0]) & (beside < _FINGERS[1])]
+    return float((touched @ -ahead).max())
