@@ -129,7 +129,10 @@ def clearance(grasp: Grasp, points: np.ndarray) -> float:
     local = (points - grasp.position) @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, -1]])
     # How far a point lies outside each box, per axis: [n, box, 3]. Outside a box the distance is
     # the length of the positive parts, inside it is the largest (least negative) one.
-    beyond = abs(local[:, None] - _HAND_CENTRES) - _HAND_HALVES
+    apart = local[:, None] - _HAND_CENTRES
+    # The hand comes from above: what is above a box is met on the way.
+    apart[..., 2] = np.maximum(apart[..., 2], 0)
+    beyond = abs(apart) - _HAND_HALVES
     outside = np.linalg.norm(np.maximum(beyond, 0), axis=-1)
     return float((outside + np.minimum(beyond.max(-1), 0)).min(initial=1.0))
 

@@ -32,6 +32,9 @@ def open_drawer(scene: Scene, manner: Manner, drawer: Joint) -> Iterator[np.ndar
     here = scene.arm.position
     yield from hand.stay(here, OPEN, OPEN_STEPS)
     yield from hand.reach(here + _BEFORE * way, OPEN, PASSED)
+    # A leaning arm that turns elsewhere with its hand far out meets its joint limits.
+    upright = manner.hand(scene, 0.0)
+    yield from upright.reach((scene.arm.position + scene.home) / 2, OPEN, PASSED)
 
 
 def close_drawer(scene: Scene, manner: Manner, drawer: Joint) -> Iterator[np.ndarray]:

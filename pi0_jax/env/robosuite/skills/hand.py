@@ -39,7 +39,8 @@ class Hand:
         turn = self._turn()
         # With a rotation of exactly zero the controller keeps the orientation of the last goal.
         if np.linalg.norm(turn) > _TURNED:
-            action[3:6] = np.clip(turn / _HALF_RADIAN, -1, 1)
+            # Scaled, not clipped: another direction of turning leads the arm to its joint limits.
+            action[3:6] = turn / max(_HALF_RADIAN, float(abs(turn).max()))
         return action
 
     def reach(self, goal: np.ndarray, gripper: float, near: float) -> Iterator[np.ndarray]:

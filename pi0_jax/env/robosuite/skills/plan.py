@@ -9,6 +9,7 @@ from pi0_jax.env.robosuite.skills.knob import turn_knob
 from pi0_jax.env.robosuite.skills.manner import Manner
 from pi0_jax.env.robosuite.skills.pick_and_place import pick_and_place
 from pi0_jax.env.robosuite.skills.push import push
+from pi0_jax.env.robosuite.skills.room import make_room
 from pi0_jax.env.robosuite.skills.scene import Scene
 
 _LAST = ("close", "turnoff")  # what is put in has to be in before
@@ -42,9 +43,11 @@ def _fulfil(scene: Scene, manner: Manner, predicate: Sequence[str]) -> Iterator[
 
 def _put(scene: Scene, manner: Manner, predicate: Sequence[str]) -> Iterator[np.ndarray]:
     """Picks and places; a place in a drawer is opened first."""
-    *_, target = predicate
+    _, kind, target = predicate
     if scene.closed(target):
-        yield from open_drawer(scene, manner, scene.joint(target))
+        drawer = scene.joint(target)
+        yield from make_room(scene, manner, kind, drawer)
+        yield from open_drawer(scene, manner, drawer)
     yield from pick_and_place(scene, manner, predicate, _aside(scene, predicate))
 
 

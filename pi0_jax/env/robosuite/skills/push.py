@@ -13,7 +13,8 @@ from pi0_jax.env.robosuite.skills.scene import Scene
 _LEAN = 0.45  # rad from pointing down: the hand is above the object, the fingertips behind it
 _FINGERS = (0.03, 0.05)  # m to each side of the middle, where the open fingers are
 _BEFORE, _TOUCHING = 0.02, 0.01  # m between fingers' middle and object, before and in the push
-_ABOVE_TABLE = 0.017  # m from the table to the point between the pads
+_ABOVE_TABLE = 0.017  # m from the table to the point between the pads, at least
+_HEIGHT = 0.7  # the same, as a part of the object's height
 _RISE = 0.1  # m that the hand rises at the end
 
 
@@ -22,14 +23,15 @@ def push(scene: Scene, manner: Manner, kind: str, goal: np.ndarray) -> Iterator[
 
     Two open fingers hold a round object between them, so it cannot slip out to the side.
     """
-    origin = scene.origin(kind)
+    origin, points = scene.origin(kind), scene.points(kind)
     way = (goal - origin) * [1, 1, 0]
     ahead = way / max(float(np.linalg.norm(way)), 1e-9)
-    behind = _behind(scene.points(kind) - origin, ahead)
+    behind = _behind(points - origin, ahead)
     # At right angles to the way, as the fingers of a hand at rest are to x.
     yaw = half_turn(float(np.arctan2(ahead[1], ahead[0])))
     hand = manner.hand(scene, yaw, _LEAN * np.cross(UP, ahead))
-    level = np.array([*origin[:2], scene.top + _ABOVE_TABLE])
+    height = float(points[:, 2].max()) - scene.top
+    level = np.array([*origin[:2], scene.top + max(_ABOVE_TABLE, _HEIGHT * height)])
     start = level - (behind + _BEFORE) * ahead + manner.error
     # Along the leaning fingers: straight above may be a handle, or a shelf.
     above = start + manner.hover * (np.sin(_LEAN) * ahead + np.cos(_LEAN) * UP)

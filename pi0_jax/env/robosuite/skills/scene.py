@@ -22,12 +22,12 @@ class Scene:
 
     Args:
         env: LIBERO's environment.
-        arm: the environment's arm; its present orientation is the hand's at rest.
+        arm: the environment's arm; its present pose is the hand's at rest.
     """
 
     def __init__(self, env: Any, arm: PandaArm) -> None:
         self.arm, self._env, self._model, self._data = arm, env, arm.model, arm.data
-        self.rest = arm.rotation
+        self.home, self.rest = arm.position, arm.rotation
         self._roots = self._model.body_rootid[self._model.geom_bodyid]
         # Shapes of doors collide with what touches them, but do not ask to.
         self._solid = (self._model.geom_contype | self._model.geom_conaffinity) > 0
