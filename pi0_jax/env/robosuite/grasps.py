@@ -27,9 +27,10 @@ _SLICE = 0.012  # m, half of the height that the pads touch
 _TALL = 0.05  # m: objects above it are held by the upper part
 _BELOW_TOP = 0.035  # m from a tall object's top to the pads' centre
 _ABOVE_CENTRE = 0.005  # m from a flat object's centre to the pads' centre
-_BELOW_RIM = 0.020  # m from a bowl's rim to the pads' centre
+_RIM = 0.01  # m: height of a bowl's or mug's rim
+_BELOW_RIM = 0.020  # m from the top of a rim to the pads' centre
 _RIM_INWARD = 0.004  # m from the outermost points of the rim to the middle of its wall
-_RIMMED = ("bowl",)  # kinds that are held by the rim, which is wider than the hand
+_RIMMED = ("bowl", "mug")  # kinds that are held by the rim, which is wider than the hand
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,17 @@ def choose(kind: str, points: np.ndarray, others: np.ndarray, shift: np.ndarray)
 
 
 def _rim_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
-    """One finger inside a bowl and one outside, in 24 directions from its middle."""
-    middle = (points.min(0) + points.max(0)) / 2
+    """One finger inside a bowl or mug and one outside, in 24 directions from its middle."""
+    # A mug's handle is below the rim.
+    rim = points[points[:, 2] > points[:, 2].max() - _RIM]
+    middle = (rim.min(0) + rim.max(0)) / 2
     found = []
     for angle in np.arange(24) * (np.pi / 12):
         out = np.array([np.cos(angle), np.sin(angle)])
-        along = (points - middle)[:, :2] @ out
-        aside = (points - middle)[:, :2] @ np.array([-out[1], out[0]])
-        # The slice of the bowl in this direction, from its middle outwards; the rim is its top.
-        strip = points[(abs(aside) < _SPACING) & (along > 0)]
+        along = (rim - middle)[:, :2] @ out
+        aside = (rim - middle)[:, :2] @ np.array([-out[1], out[0]])
+        # The slice of the rim in this direction, from its middle outwards.
+        strip = rim[(abs(aside) < _SPACING) & (along > 0)]
         reach = ((strip - middle)[:, :2] @ out).max() - _RIM_INWARD
         height = strip[:, 2].max() - _BELOW_RIM
         position = np.array([*(middle[:2] + reach * out), height])
