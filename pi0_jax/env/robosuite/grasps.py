@@ -95,12 +95,13 @@ def _rim_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
     found = []
     for angle in np.arange(24) * (np.pi / 12):
         out = np.array([np.cos(angle), np.sin(angle)])
-        along = (rim - middle)[:, :2] @ out
-        aside = (rim - middle)[:, :2] @ np.array([-out[1], out[0]])
-        # The slice of the rim in this direction, from its middle outwards.
-        strip = rim[(abs(aside) < _SPACING) & (along > 0)]
-        reach = ((strip - middle)[:, :2] @ out).max() - _RIM_INWARD
-        height = strip[:, 2].max() - _BELOW_RIM
+        along = (points - middle)[:, :2] @ out
+        aside = (points - middle)[:, :2] @ np.array([-out[1], out[0]])
+        # The slice in this direction, from the middle outwards; its top is the rim.
+        strip = points[(abs(aside) < _SPACING) & (along > 0)]
+        top = strip[:, 2].max()
+        reach = ((strip - middle)[strip[:, 2] > top - _RIM, :2] @ out).max() - _RIM_INWARD
+        height = top - _BELOW_RIM
         position = np.array([*(middle[:2] + reach * out), height])
         found.append((Grasp(position, half_turn(angle - np.pi / 2)), 0.0))
     return found

@@ -9,7 +9,7 @@ from pi0_jax.env.robosuite.skills.knob import turn_knob
 from pi0_jax.env.robosuite.skills.manner import Manner
 from pi0_jax.env.robosuite.skills.pick_and_place import pick_and_place
 from pi0_jax.env.robosuite.skills.push import push
-from pi0_jax.env.robosuite.skills.room import make_room
+from pi0_jax.env.robosuite.skills.room import make_room, room_inside
 from pi0_jax.env.robosuite.skills.scene import Scene
 
 _LAST = ("close", "turnoff")  # what is put in has to be in before
@@ -44,11 +44,14 @@ def _fulfil(scene: Scene, manner: Manner, predicate: Sequence[str]) -> Iterator[
 def _put(scene: Scene, manner: Manner, predicate: Sequence[str]) -> Iterator[np.ndarray]:
     """Picks and places; a place in a drawer is opened first."""
     _, kind, target = predicate
-    if scene.closed(target):
+    aside = _aside(scene, predicate)
+    if scene.in_drawer(target):
         drawer = scene.joint(target)
-        yield from make_room(scene, manner, kind, drawer)
-        yield from open_drawer(scene, manner, drawer)
-    yield from pick_and_place(scene, manner, predicate, _aside(scene, predicate))
+        if not scene.holds(["open", target]):
+            yield from make_room(scene, manner, kind, drawer)
+            yield from open_drawer(scene, manner, drawer)
+        aside = aside + room_inside(scene, kind, target, drawer)
+    yield from pick_and_place(scene, manner, predicate, aside)
 
 
 def _aside(scene: Scene, predicate: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Makes room: pushes an object aside where an open drawer would keep the hand from it."""
+"""Makes room for the hand beside an open drawer, and finds the room inside it."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from pi0_jax.env.robosuite.grasps import choose, clearance
 from pi0_jax.env.robosuite.skills.joint import Joint
-from pi0_jax.env.robosuite.skills.manner import Manner
+from pi0_jax.env.robosuite.skills.manner import UP, Manner
 from pi0_jax.env.robosuite.skills.push import push
 from pi0_jax.env.robosuite.skills.scene import Scene
 
@@ -48,3 +48,17 @@ def _is_free(kind: str, points: np.ndarray, others: np.ndarray) -> bool:
         return False
     grasp = choose(kind, points, others, np.zeros(3))
     return clearance(grasp, others) > _FREE
+
+
+def room_inside(scene: Scene, kind: str, target: str, drawer: Joint) -> np.ndarray:
+    """float64[3], m: from the middle of an open drawer to the middle of what is free above it.
+
+    Handles of the drawers above stand out over its rear.
+    """
+    middle, others = scene.place(target), scene.others(kind)
+    size = np.ptp(scene.points(kind)[:, :2], axis=0).max()
+    aside = abs((others - middle) @ np.cross(UP, drawer.way))
+    beside = others[(others[:, 2] > middle[2]) & (aside < size / 2)]
+    along = (beside - middle) @ drawer.way
+    low, high = along[along < 0].max(initial=-size), along[along > 0].min(initial=size)
+    return (low + high) / 2 * drawer.way

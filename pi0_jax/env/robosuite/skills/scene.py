@@ -75,11 +75,10 @@ class Scene:
         (joint,) = owner.joints
         return Joint(self._model, self._data, self._model.joint(joint).id)
 
-    def closed(self, name: str) -> bool:
-        """Whether a region is inside a drawer that is not open."""
+    def in_drawer(self, name: str) -> bool:
+        """Whether a place is a region inside a drawer."""
         region = self._env.object_sites_dict.get(name)
-        movable = region is not None and bool(region.joints)
-        return movable and not self.holds(["open", name])
+        return region is not None and bool(region.joints)
 
     def highest(self, others: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
         """Height [m] of the highest of the points float64[n, 3] near the way between two places."""
