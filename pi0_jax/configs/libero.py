@@ -82,10 +82,7 @@ def _parse(arg: str) -> tuple[str, str, str]:
             f"(docs/libero.md), a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
     if preset == "tiny" and suite not in TINY_TASKS:
-        raise ValueError(
-            f"preset=tiny needs a scripted demonstrator, which {suite!r} has not: choose one of "
-            f"{tuple(TINY_TASKS)}"
-        )
+        raise ValueError(f"preset=tiny has no task of {suite!r}: choose one of {tuple(TINY_TASKS)}")
     return suite, preset, stage
 
 

@@ -1,1 +1,1 @@
-"""What a scripted arm can do with LIBERO's objects, drawers and knobs; each skill yields actions."""
+"""What a scripted arm can do with LIBERO's objects, drawers and knobs; a skill yields actions."""

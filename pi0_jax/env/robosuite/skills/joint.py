@@ -9,7 +9,6 @@ import numpy as np
 from pi0_jax.env.robosuite.grasps import box_points
 
 
-
 class Joint:
     """The one joint of a moving part; poses are those of the present state, world frame.
 
@@ -28,12 +27,12 @@ class Joint:
 
     @property
     def value(self) -> float:
-        """m or rad: how far it is from where it was built, in the direction of `way`."""
+        """How far [m or rad] it is from where it was built, in the direction of `way`."""
         return self._sign * float(self._data.qpos[self._model.jnt_qposadr[self._joint]])
 
     @property
     def travel(self) -> float:
-        """m or rad: the value at the far end."""
+        """The value [m or rad] at the far end."""
         return float(abs(self._model.jnt_range[self._joint]).max())
 
     @property

@@ -16,9 +16,7 @@ _TURN = 1.0  # rad that the hand turns: a stove is on from 0.5 rad
 _RISE = 0.1  # m above the knob where the hand ends
 
 
-def turn_knob(
-    scene: Scene, manner: Manner, knob: Joint, direction: float
-) -> Iterator[np.ndarray]:
+def turn_knob(scene: Scene, manner: Manner, knob: Joint, direction: float) -> Iterator[np.ndarray]:
     """Takes the knob from above and turns it: `direction` is 1 for on, -1 for off."""
     points = knob.points()
     bar = points[points[:, 2] > points[:, 2].max() - _GRIP]

@@ -63,9 +63,7 @@ def pick_and_place(
 ) -> Iterator[np.ndarray]:
     """Picks up an object and places it; arguments as in `Placing`."""
     placing = Placing(scene, predicate, aside)
-    shift = np.array(
-        [*(placing.goal - placing.position)[:2], placing.release - placing.bottom()]
-    )
+    shift = np.array([*(placing.goal - placing.position)[:2], placing.release - placing.bottom()])
     grasp = choose(placing.kind, placing.points(), placing.others, shift)
     hand = manner.hand(scene, grasp.yaw)
     place = grasp.position + manner.error
