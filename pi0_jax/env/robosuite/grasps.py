@@ -27,10 +27,11 @@ _SLICE = 0.012  # m, half of the height that the pads touch
 _TALL = 0.05  # m: objects above it are held by the upper part
 _BELOW_TOP = 0.035  # m from a tall object's top to the pads' centre
 _ABOVE_CENTRE = 0.005  # m from a flat object's centre to the pads' centre
-_RIM = 0.01  # m: height of a bowl's or mug's rim
 _BELOW_RIM = 0.020  # m from the top of a rim to the pads' centre
 _RIM_INWARD = 0.004  # m from the outermost points of the rim to the middle of its wall
-_RIMMED = ("bowl", "mug")  # kinds that are held by the rim, which is wider than the hand
+# Kinds that are held by the rim, which is wider than the hand, and the height [m] of a rim: it
+# leaves out a mug's handle. A bowl may be tilted, and has no handle.
+_RIMMED = {"bowl": np.inf, "mug": 0.01}
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,8 @@ def choose(kind: str, points: np.ndarray, others: np.ndarray, shift: np.ndarray)
         others: float64[m, 3], m: points that fill everything that the hand must not touch.
         shift: float64[3], m: from where the object is to where it is placed.
     """
-    if any(word in kind for word in _RIMMED):
-        candidates = _rim_grasps(points)
-    else:
-        candidates = _pinch_grasps(points)
+    rims = [height for word, height in _RIMMED.items() if word in kind]
+    candidates = _rim_grasps(points, rims[0]) if rims else _pinch_grasps(points)
     # Points more than 0.3 m away cannot touch the hand. The surroundings of the place are moved
     # back to the object, so that the same grasp is tested in both.
     near = others[np.linalg.norm((others - points.mean(0))[:, :2], axis=1) < 0.3]
@@ -87,24 +86,22 @@ def choose(kind: str, points: np.ndarray, others: np.ndarray, shift: np.ndarray)
     return max(candidates, key=score)[0]
 
 
-def _rim_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
+def _rim_grasps(points: np.ndarray, height: float) -> list[tuple[Grasp, float]]:
     """One finger inside a bowl or mug and one outside, in 24 directions from its middle."""
-    # A mug's handle is below the rim.
-    rim = points[points[:, 2] > points[:, 2].max() - _RIM]
+    rim = points[points[:, 2] >= points[:, 2].max() - height]
     middle = (rim.min(0) + rim.max(0)) / 2
     found = []
     for angle in np.arange(24) * (np.pi / 12):
         out = np.array([np.cos(angle), np.sin(angle)])
-        along = (points - middle)[:, :2] @ out
-        aside = (points - middle)[:, :2] @ np.array([-out[1], out[0]])
-        # The slice in this direction, from the middle outwards; its top is the rim.
-        strip = points[(abs(aside) < _SPACING) & (along > 0)]
-        top = strip[:, 2].max()
-        reach = ((strip - middle)[strip[:, 2] > top - _RIM, :2] @ out).max() - _RIM_INWARD
-        height = top - _BELOW_RIM
-        position = np.array([*(middle[:2] + reach * out), height])
-        found.append((Grasp(position, half_turn(angle - np.pi / 2)), 0.0))
-    return found
+        along = (rim - middle)[:, :2] @ out
+        aside = (rim - middle)[:, :2] @ np.array([-out[1], out[0]])
+        # The slice in this direction, from the middle outwards; a mug that lies has gaps.
+        strip = rim[(abs(aside) < _SPACING) & (along > 0)]
+        if len(strip):
+            reach = ((strip - middle)[:, :2] @ out).max() - _RIM_INWARD
+            position = np.array([*(middle[:2] + reach * out), strip[:, 2].max() - _BELOW_RIM])
+            found.append((Grasp(position, half_turn(angle - np.pi / 2)), 0.0))
+    return found or _rim_grasps(points, np.inf)
 
 
 def _pinch_grasps(points: np.ndarray) -> list[tuple[Grasp, float]]:
