@@ -94,7 +94,7 @@ def closed_again(simulator, drawer: str) -> tuple[float, float]:
     return before, joint.value
 
 
-@pytest.mark.parametrize("level", ["top", "bottom"])
+@pytest.mark.parametrize("level", ["top", "middle"])
 def test_a_drawer_is_pushed_closed(pool, level):
     region = f"wooden_cabinet_1_{level}_region"
     ((before, after),) = pool.map([Job(task_of("libero_goal", 0), closed_again, (region,))])
