@@ -13,7 +13,7 @@ from pi0_jax.env.robosuite.skills.scene import Scene
 _LEAN = 0.45  # rad from pointing down: the hand is above the object, the fingertips behind it
 _FINGERS = (0.03, 0.05)  # m to each side of the middle, where the open fingers are
 _BEFORE, _TOUCHING = 0.02, 0.01  # m between fingers' middle and object, before and in the push
-_ABOVE_TABLE = 0.017  # m from the table to the point between the pads, at least
+_ABOVE_TABLE = 0.011  # m from the table to the point between the pads, at least
 _HEIGHT = 0.7  # the same, as a part of the object's height
 _RISE = 0.1  # m that the hand rises at the end
 
