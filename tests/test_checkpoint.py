@@ -32,6 +32,17 @@ def test_round_trip(tmp_path):
     assert checkpoint.latest(tmp_path) == HOST
 
 
+def test_what_was_bound_to_no_device_is_not_bound_when_it_comes_back(tmp_path):
+    """For jit a bound array is another program: a resumed run would compile its update again."""
+    fresh = state()
+    bound = jax.device_put(fresh, jax.devices()[0])
+    checkpoint.save(tmp_path, 0, fresh, HOST)
+    for like in (fresh, bound):
+        restored = checkpoint.restore(tmp_path, like)
+        for leaf, place in zip(*map(jax.tree.leaves, (restored, like)), strict=True):
+            assert leaf.committed == place.committed == (like is bound)
+
+
 def test_there_must_be_room_for_the_old_one_and_the_new_one(tmp_path, monkeypatch):
     """A state of 80 bytes: two of them are 160."""
     free = shutil.disk_usage(tmp_path)

@@ -53,7 +53,7 @@ def runs(tmp_path) -> dict[str, dict[str, np.ndarray]]:
 def test_the_same_numbers_everywhere(runs):
     expected = runs["one"]
     leaves = [key for key in expected if key.startswith("leaf")]
-    assert len(leaves) > 15
+    assert len(leaves) > 30
     assert expected["losses"][0] != expected["losses"][1]
     for name in ("eight", "hosts"):
         np.testing.assert_allclose(runs[name]["losses"], expected["losses"], rtol=1e-5)
@@ -64,7 +64,7 @@ def test_the_same_numbers_everywhere(runs):
 
 def check_parts(runs) -> None:
     """Each device holds its part of the large leaves, of their moments and acting copies."""
-    gating = CONFIG.depth * 2 * CONFIG.action.width * CONFIG.action.mlp_dim
+    gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
     for name, parts in (("one", 1), ("eight", 8), ("hosts", 4)):
         held = runs[name]["embedding_shard"].tolist()
         assert held == [CONFIG.vocab_size, CONFIG.vlm.width // parts]
