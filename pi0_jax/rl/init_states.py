@@ -165,8 +165,8 @@ class InitStateSchedule:
                 _pass_over(names, outcomes, skips, config.skip_threshold)
             else:
                 found.append(group)
-        after = replace(self, drawn=self.drawn + seen, outcomes=outcomes, skips=skips, missed=missed)
-        return found, seen - len(found), after
+        memory = {"outcomes": outcomes, "skips": skips, "missed": missed}
+        return found, seen - len(found), replace(self, drawn=self.drawn + seen, **memory)
 
     def record(
         self, groups: Sequence[Group], kept: int, config: GroupConfig
