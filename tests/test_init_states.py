@@ -231,6 +231,32 @@ def test_what_errors_left_of_a_group_may_be_too_little(dynamic, outcomes):
     assert informative_groups([group(*outcomes)], dynamic) == []
 
 
+def test_a_task_that_always_ends_alike_misses_turns_until_it_does_not():
+    choosy = config(task_skip=2)
+    groups = [ended("b", seed, "11") for seed in range(3)]
+    sampler = InitStateSchedule(0).record([*groups, ended("a", 9, "01")], 1, choosy)
+    # Three groups are too few to say that b teaches nothing.
+    assert names(sampler.next_groups(TASKS, 3, choosy)[0]) == [("a", 0), ("b", 1), ("c", 2)]
+    sampler = sampler.record([ended("b", 3, "11")], 0, choosy)
+    found, skipped, after = sampler.next_groups(TASKS, 7, choosy)
+    assert [task for task, _ in names(found)] == ["a", "c", "a", "c", "a", "b", "c"]
+    assert skipped == 2
+    # Seeds are those of the plan: no two groups share one, whatever was skipped.
+    assert names(found)[-2:] == [("b", 7), ("c", 8)]
+    # One failure, and it has every turn again.
+    mixed = after.record([ended("b", 7, "01")], 1, choosy)
+    assert names(mixed.next_groups(TASKS, 3, choosy)[0]) == [("a", 9), ("b", 10), ("c", 11)]
+
+
+def test_where_all_tasks_end_alike_they_take_turns():
+    choosy = config(task_skip=3)
+    groups = [ended(task, seed, "00") for task in "abc" for seed in range(4)]
+    sampler = InitStateSchedule(0).record(groups, 0, choosy)
+    found, skipped, _ = sampler.next_groups(TASKS, 3, choosy)
+    assert names(found) == [("a", 9), ("b", 10), ("c", 11)]
+    assert skipped == 9
+
+
 def test_a_resumed_sampler_goes_on():
     """It travels through a checkpoint's JSON, with all that it remembers."""
     _, _, sampler = InitStateSchedule(7, stream=2).next_groups(TASKS, 4, FOUR)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pi0_jax.env.base import Task
-from pi0_jax.episode import Group
+from pi0_jax.episode import Episode, Group
 from pi0_jax.errors import InputError, check_choices, check_minima
 from pi0_jax.rollout.collect import Start
 
 FRESH, DEMONSTRATIONS, VALIDATION = "fresh", "demonstrations", "validation"
+_ALIKE_GROUPS = 4  # groups of one task that all ended alike say that it teaches nothing now
 _EPOCHS = 10**6  # a run visits a state less often: no two runs share a visit, nor its noise
 
 
@@ -46,6 +47,9 @@ class GroupConfig:
         skip_threshold: a state that was solved in its last K rollouts is skipped
             `skip_threshold + 1` times; then its history is cleared and it is tried again. -1
             skips none. It needs states that come again: `num_states`.
+        task_skip: turns that a task misses while its last four groups all ended alike, all solved
+            or all failed; then it has one, and may come back. With many tasks the search goes to
+            those that are neither too easy nor too hard. 0: tasks take turns, whatever happens.
         mix_states: the K rollouts of a group start from K different states of one task, instead of
             K times from one state; the baseline is then that of the task.
     """
@@ -58,6 +62,7 @@ class GroupConfig:
     num_states: int = 0
     dynamic_sampling: bool = True
     skip_threshold: int = 3
+    task_skip: int = 0
     mix_states: bool = False
     states: str = FRESH
 
@@ -68,7 +73,8 @@ class GroupConfig:
             InputError: named field.
         """
         minima = {"group_size": 2, "groups_per_iteration": 0, "first_seed": 0, "num_states": 0}
-        check_minima("rl.groups", self, minima | {"skip_threshold": -1, "early_stop": 0})
+        minima |= {"skip_threshold": -1, "early_stop": 0, "task_skip": 0}
+        check_minima("rl.groups", self, minima)
         check_choices("rl.groups", self, {"states": (FRESH, DEMONSTRATIONS, VALIDATION)})
         if not 0 < self.early_stop <= 1:
             raise InputError(f"rl.groups.early_stop must be in (0, 1], got {self.early_stop}")
@@ -98,7 +104,8 @@ class GroupConfig:
 class InitStateSchedule:
     """Position in the endless plan of initial states; all fields are JSON values.
 
-    Group i of the plan belongs to task i mod number of tasks, so tasks stay balanced. With one
+    Group i of the plan belongs to task i mod number of tasks, so tasks stay balanced; with
+    `task_skip` some of a task's groups are skipped. With one
     state per group and without `num_states` its seed is `first_seed + i`: seeds of demonstrations,
     training and evaluation start far apart and never overlap.
 
@@ -113,6 +120,8 @@ class InitStateSchedule:
         outcomes: last K outcomes of each state that comes again, oldest first, such as
             {"lift/7": "0111"}.
         skips: how often each solved state has been skipped.
+        task_outcomes: last outcomes of each task, such as {"lift": "0111"}; kept with `task_skip`.
+        missed: turns in a row that each task has missed.
     """
 
     first_seed: int
@@ -121,6 +130,8 @@ class InitStateSchedule:
     accepted: int = 0
     outcomes: Mapping[str, str] = field(default_factory=dict)
     skips: Mapping[str, int] = field(default_factory=dict)
+    task_outcomes: Mapping[str, str] = field(default_factory=dict)
+    missed: Mapping[str, int] = field(default_factory=dict)
 
     def next_groups(
         self, tasks: Sequence[Task], count: int, config: GroupConfig
@@ -142,17 +153,20 @@ class InitStateSchedule:
         epoch = _groups_per_epoch(config) * len(tasks)
         found: list[tuple[Start, ...]] = []
         skips, outcomes, seen = dict(self.skips), dict(self.outcomes), 0
-        while len(found) < count and seen < (epoch or count):
+        missed, most = dict(self.missed), epoch or count * (1 + config.task_skip)
+        while len(found) < count and seen < most:
             group = self._group(tasks, self.drawn + seen, config)
             names = [_name(start.task.name, start.seed) for start in group]
             seen += 1
+            if self._misses(group[0].task.name, missed, config):
+                continue
             # A mixed group is skipped only if every one of its states is solved.
             if all(_solved(outcomes.get(name, ""), config) for name in names):
                 _pass_over(names, outcomes, skips, config.skip_threshold)
             else:
                 found.append(group)
-        after = replace(self, drawn=self.drawn + seen, outcomes=outcomes, skips=skips)
-        return found, seen - len(found), after
+        memory = {"outcomes": outcomes, "skips": skips, "missed": missed}
+        return found, seen - len(found), replace(self, drawn=self.drawn + seen, **memory)
 
     def record(
         self, groups: Sequence[Group], kept: int, config: GroupConfig
@@ -173,7 +187,29 @@ class InitStateSchedule:
             history = outcomes.get(name, "") + str(int(episode.success))
             outcomes[name] = history[-config.group_size :]
             skips.pop(name, None)  # a state of a mixed group may be tried although it is solved
-        return replace(self, accepted=self.accepted + kept, outcomes=outcomes, skips=skips)
+        done = replace(self, accepted=self.accepted + kept, outcomes=outcomes, skips=skips)
+        # Without `task_skip` nothing reads them, and a stored schedule stays as it was.
+        if not config.task_skip:
+            return done
+        return replace(done, task_outcomes=done._with(episodes, config))
+
+    def _with(self, episodes: Sequence[Episode], config: GroupConfig) -> dict[str, str]:
+        """The last outcomes of each task with those of `episodes` added."""
+        outcomes = dict(self.task_outcomes)
+        for episode in episodes:
+            history = outcomes.get(episode.task, "") + str(int(episode.success))
+            outcomes[episode.task] = history[-_ALIKE_GROUPS * config.group_size :]
+        return outcomes
+
+    def _misses(self, task: str, missed: dict[str, int], config: GroupConfig) -> bool:
+        """Whether a task misses its turn; counts the turns that it missed, in place."""
+        outcomes = self.task_outcomes.get(task, "")
+        alike = len(outcomes) == _ALIKE_GROUPS * config.group_size and len(set(outcomes)) == 1
+        if alike and missed.get(task, 0) < config.task_skip:
+            missed[task] = missed.get(task, 0) + 1
+            return True
+        missed.pop(task, None)
+        return False
 
     def _group(self, tasks: Sequence[Task], index: int, config: GroupConfig) -> tuple[Start, ...]:
         """The starts of group `index` of the plan."""
