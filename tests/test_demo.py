@@ -127,7 +127,7 @@ def test_a_scripted_run_interrupted_resumed_and_evaluated(tmp_path):
     process.send_signal(signal.SIGINT)
     said = finish(process, code=130)
     assert said.endswith("error: interrupted; run the same command with --resume to continue\n")
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
 
     before = (run / "results.json").read_bytes()
     refused = finish(start(*command), code=2)

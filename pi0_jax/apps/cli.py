@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
 """
 
 import gc
+import logging
 import os
 import re
 import shlex
@@ -12,8 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -80,19 +81,17 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     if _throws_away(frame):
         signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
         return
-    sys.excepthook = _after_interruption
+    # Threads of Orbax and TensorStore that still write a checkpoint would tell what they miss now.
+    logging.disable(logging.CRITICAL)
+    sys.unraisablehook = _after_interruption
     raise KeyboardInterrupt
 
 
-def _after_interruption(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Prints what nobody has caught, but for calls into an event loop that the interruption ended.
-
-    TensorStore prints these from threads that still write a checkpoint.
-    """
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+def _after_interruption(unraisable: Any) -> None:
+    """Prints what nobody can catch, but for calls into an event loop that has ended."""
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 def _throws_away(frame: FrameType | None) -> bool:
