@@ -49,7 +49,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+# As text: the oldest pytest of the lower bounds does not export the name.
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     counts = _skips(terminalreporter.config)
     terminalreporter.section("skipped tests by reason")
     for reason, count in counts.most_common():
