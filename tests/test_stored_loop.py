@@ -192,10 +192,8 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, options):
-    """Initial states, groups and buffer are what they were: three iterations, two resumed."""
-    config = ript(iterations=3, **options)
+def check_resumed(tmp_path, scripted_pool, base, monkeypatch, config):
+    """Stops a run in its second iteration and resumes it: in run/, with the bits of whole/."""
     whole = run(session(tmp_path / "whole", scripted_pool), base, config)
     working = session(tmp_path / "run", scripted_pool)
     with monkeypatch.context() as patch:
@@ -206,6 +204,13 @@ def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, mo
     resumed = run(session(tmp_path / "run", scripted_pool, resume=True), base, config)
     chex.assert_trees_all_equal(resumed.params, whole.params)
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, options):
+    """Initial states, groups and buffer are what they were: three iterations, two resumed."""
+    config = ript(iterations=3, **options)
+    check_resumed(tmp_path, scripted_pool, base, monkeypatch, config)
     a, b = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "whole"))
     assert a == b
     assert sum(line["groups_accepted"] for line in lines(tmp_path / "whole")) > 0
@@ -423,17 +428,8 @@ PG = ript(
 def test_a_policy_gradient_resumes_bit_for_bit_and_leaves_its_chains(
     tmp_path, scripted_pool, base, monkeypatch
 ):
-    whole = run(session(tmp_path / "whole", scripted_pool), base, PG)
-    working = session(tmp_path / "broken", scripted_pool)
-    with monkeypatch.context() as patch:
-        interrupt_second(patch, RunFolder, "progress")
-        with pytest.raises(InterruptedError):
-            run(working, base, PG)
-    working.run.metrics.close()
-    resumed = run(session(tmp_path / "broken", scripted_pool, resume=True), base, PG)
-    chex.assert_trees_all_equal(resumed.params, whole.params)
-    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
-    a, b = (load_episodes(tmp_path / p / "episodes/ript/002.npz") for p in ("broken", "whole"))
+    check_resumed(tmp_path, scripted_pool, base, monkeypatch, PG)
+    a, b = (load_episodes(tmp_path / p / "episodes/ript/002.npz") for p in ("run", "whole"))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x.chain, y.chain)
         np.testing.assert_array_equal(x.chain_log_prob, y.chain_log_prob)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pi0_jax.env.robosuite.grasps import half_turn
 from pi0_jax.env.robosuite.panda_robot import CLOSE, OPEN
-from pi0_jax.env.robosuite.skills.hand import ARRIVED, CLOSE_STEPS, OPEN_STEPS, PASSED
+from pi0_jax.env.robosuite.skills.hand import ARRIVED, CLOSE_STEPS, OPEN_STEPS, PASSED, Hand
 from pi0_jax.env.robosuite.skills.joint import Joint
 from pi0_jax.env.robosuite.skills.manner import UP, Manner, approach
 from pi0_jax.env.robosuite.skills.scene import Scene
@@ -22,9 +22,7 @@ def open_drawer(scene: Scene, manner: Manner, drawer: Joint) -> Iterator[np.ndar
     """Takes the handle's bar between the fingers and pulls."""
     way, bar = drawer.way, drawer.handle() + manner.error
     hand = manner.hand(scene, _across(way), _GRIP_LEAN * np.cross(UP, way))
-    before = bar + _BEFORE * way
-    yield from approach(scene, hand, before, OPEN, _BELOW, scene.everything())
-    yield from hand.reach(before, OPEN, 1.5 * ARRIVED)
+    yield from _in_front(scene, hand, bar + _BEFORE * way, OPEN)
     yield from hand.reach(bar, OPEN, ARRIVED)
     yield from hand.stay(bar, CLOSE, CLOSE_STEPS)
     out = bar + (drawer.travel - drawer.value + _BEYOND) * way
@@ -41,11 +39,15 @@ def close_drawer(scene: Scene, manner: Manner, drawer: Joint) -> Iterator[np.nda
     """Pushes the handle with closed fingers."""
     way, bar = drawer.way, drawer.handle() + manner.error
     hand = manner.hand(scene, _along(way), _PUSH_LEAN * np.cross(UP, way))
-    before = bar + _BEFORE * way
-    yield from approach(scene, hand, before, CLOSE, _BELOW, scene.everything())
-    yield from hand.reach(before, CLOSE, 1.5 * ARRIVED)
+    yield from _in_front(scene, hand, bar + _BEFORE * way, CLOSE)
     yield from hand.reach(bar - (drawer.value + _BEYOND) * way, CLOSE, ARRIVED)
     yield from hand.reach(scene.arm.position + _BEFORE * way, CLOSE, PASSED)
+
+
+def _in_front(scene: Scene, hand: Hand, place: np.ndarray, gripper: float) -> Iterator[np.ndarray]:
+    """Brings a leaning hand to a place in front of the handle, over everything on its way."""
+    yield from approach(scene, hand, place, gripper, _BELOW, scene.everything())
+    yield from hand.reach(place, gripper, 1.5 * ARRIVED)
 
 
 def _across(way: np.ndarray) -> float:
