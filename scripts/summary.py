@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0_jax.errors import InputError
-from pi0_jax.run.success import Row, pool_tasks, row_from_dict, wilson
+from pi0_jax.run.success import Row, guidance_text, pool_tasks, row_from_dict, wilson
 
 Key = tuple[str, str]
 """Method, and guidance scale as text; with its reference where that is not the other branch."""
@@ -42,19 +42,12 @@ def read(folder: Path) -> dict[Key, Row]:
     try:
         results = json.loads(path.read_text())
         rows = [row_from_dict(entry) for entry in results["rows"]]
-        reference = results.get("protocol", {}).get("evaluation", {}).get("reference", "")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is damaged: {error}") from error
-    return {(row.method, scale(row.guidance, reference)): row for row in pool_tasks(rows)}
-
-
-def scale(guidance: float | None, reference: str) -> str:
-    """A guidance scale as text; scale 1 is the same policy for every reference."""
-    if guidance is None:
-        return "-"
-    # The word of `policy/reference.py`, which would import jax.
-    known = guidance == 1 or reference in ("", "unconditional")
-    return f"{guidance:g}" if known else f"{guidance:g} from {reference}"
+    return {
+        (row.method, guidance_text(row.guidance, row.reference) or "-"): row
+        for row in pool_tasks(rows)
+    }
 
 
 def cell(rows: Sequence[Row]) -> str:

@@ -133,7 +133,7 @@ def test_pi0_eval_sweeps_scales_from_the_run_s_base(tmp_path, run, capsys):
     evaluate.main(evaluation(run / "policy", tmp_path / "out", "base"))
     said = capsys.readouterr().err
     assert "policy: guidance from a base" in said
-    assert "policy, guidance 2 against 1 on the same states: won " in said
+    assert "policy, guidance 2 from base against 1 on the same states: won " in said
     stored = json.loads((tmp_path / "out/config.json").read_text())["config"]
     assert stored["reference"] == str((run / "base").resolve())
     results = json.loads((tmp_path / "out/results.json").read_text())

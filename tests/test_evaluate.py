@@ -19,6 +19,7 @@ from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.rollout import evaluate
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy, rows
+from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 
@@ -39,8 +40,8 @@ def session(path, pool, resume=False) -> Session:
 def measured(tmp_path_factory, scripted_pool, params):
     path = tmp_path_factory.mktemp("evaluate") / "run"
     working = session(path, scripted_pool)
-    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
-    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
+    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), (PLAIN,))
+    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.sweep)
     return path
 
 
@@ -80,7 +81,7 @@ def test_what_is_measured_is_not_measured_again(measured, scripted_pool, params)
     path = measured / "episodes/eval/policy_1.npz"
     before = path.stat().st_mtime_ns
     working = session(measured, scripted_pool, resume=True)
-    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.guidance)
+    evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), CONFIG.sweep)
     assert path.stat().st_mtime_ns == before
     assert len(working.run.rows) == 4
 
@@ -141,7 +142,7 @@ def stop_after(monkeypatch, calls: int) -> None:
 def test_an_interrupted_evaluation_goes_on(measured, tmp_path, params, monkeypatch):
     """Two states at a time, stopped in the second pair."""
     monkeypatch.setattr(evaluate, "_AT_ONCE", 2)
-    run = (tmp_path / "run", CONFIG, "eval", "policy", policy_folder(params), (1.0,))
+    run = (tmp_path / "run", CONFIG, "eval", "policy", policy_folder(params), (PLAIN,))
     with monkeypatch.context() as patch, SimulatorPool(1, 20) as pool:
         stop_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
@@ -199,7 +200,7 @@ def test_errors_are_run_again(tmp_path, params):
     def counts_and_errors(resume: bool) -> tuple[tuple[int, int], list[str | None]]:
         with SimulatorPool(1, 20, retries=0) as pool:
             working = Session(RunFolder(tmp_path / "run", {}, resume), suite, pool, seed=0, rows=8)
-            evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), (1.0,))
+            evaluate_policy(working, CONFIG, "eval", "policy", policy_folder(params), (PLAIN,))
         (row,) = working.run.rows
         errors = [json.loads(line)["error"] for line in lines.read_text().splitlines()]
         return (row.successes, row.episodes), errors
@@ -222,7 +223,7 @@ def test_steps_of_a_chunk(params, tmp_path, scripted_pool):
         replace(CONFIG, execute_steps=5).executed(spec)
     for name, setting, starts in (("own", CONFIG, [0, 3]), ("two", config, [0, 2, 4])):
         working = session(tmp_path / name, scripted_pool)
-        evaluate_policy(working, setting, "eval", "policy", policy_folder(params), (1.0,))
+        evaluate_policy(working, setting, "eval", "policy", policy_folder(params), (PLAIN,))
         hopeless = load_episodes(tmp_path / name / "episodes/eval/policy_1.npz")[-1]
         assert np.flatnonzero(hopeless.chunk_start).tolist() == starts
         stored = json.loads((tmp_path / name / "results.json").read_text())["protocol"]
@@ -250,13 +251,18 @@ def test_impossible_settings(name):
 
 def test_a_reference_is_a_word_or_a_path():
     values = {"episodes": 1, "first_seed": 0, "guidance": (1.0, 2.0)}
-    assert EvalConfig(**values).reference_kind == "unconditional"
-    assert EvalConfig(**values, reference="runs/a/base").reference_kind == "base"
-    assert EvalConfig(**values | {"guidance": (1.0,)}, reference="none").reference_kind == "none"
+    assert EvalConfig(**values).references == ("unconditional",)
+    assert EvalConfig(**values, reference="runs/a+b/base").references == ("base",)
+    assert EvalConfig(**values | {"guidance": (1.0,)}, reference="none").references == ("none",)
+    both = EvalConfig(**values, reference="unconditional+base")
+    # Scale 1 has no reference, so it is measured once.
+    assert both.sweep == (PLAIN, Guidance(2.0, "unconditional"), Guidance(2.0, "base"))
+    with pytest.raises(InputError, match="'none' goes with no other reference"):
+        EvalConfig(**values, reference="base+none")
     with pytest.raises(InputError, match=r"guidance is \(1.0, 2.0\), and eval.reference is 'none'"):
         EvalConfig(**values, reference="none")
     with pytest.raises(
-        InputError, match=r"eval.reference must be 'unconditional', 'base', 'none' or"
+        InputError, match=r"eval.reference must be 'unconditional', 'base', both with a plus"
     ):
         EvalConfig(**values, reference="")
 
@@ -266,23 +272,30 @@ def test_guidance_from_a_base_is_another_policy_and_is_said(
 ):
     """At scale 1 the reference is not run: the same episodes, to the bit."""
     other = jax.tree.map(lambda x: np.asarray(x) * 1.5, params)
-    config = replace(CONFIG, reference="base")
+    config = replace(CONFIG, reference="unconditional+base")
     folder = policy_folder(params)
     guided = with_reference(folder, replace(folder, params=other))
     working = session(tmp_path / "run", scripted_pool)
-    evaluate_policy(working, config, "eval", "policy", guided, config.guidance)
+    evaluate_policy(working, config, "eval", "policy", guided, config.sweep)
     assert "policy: guidance from a base" in capsys.readouterr().err
-    before, now = (
-        [load_episodes(path / f"episodes/eval/policy_{scale}.npz")[-1].actions for scale in (1, 2)]
-        for path in (measured, working.run.path)
-    )
-    np.testing.assert_array_equal(before[0], now[0])
-    assert not np.array_equal(before[1], now[1])
+
+    def acted(run: Path, point: str) -> np.ndarray:
+        return load_episodes(run / f"episodes/eval/policy_{point}.npz")[-1].actions
+
+    # The references of one evaluation do not disturb each other.
+    for point in ("1", "2"):
+        np.testing.assert_array_equal(
+            acted(measured, point), acted(working.run.path, point), strict=True
+        )
+    assert not np.array_equal(acted(working.run.path, "2"), acted(working.run.path, "2_base"))
     stored = json.loads((working.run.path / "results.json").read_text())
-    assert stored["protocol"]["evaluation"]["reference"] == "base"
+    assert [(row["guidance"], row["reference"]) for row in stored["all_tasks"]] == [
+        (1.0, ""), (2.0, "unconditional"), (2.0, "base"),
+    ]  # fmt: skip
+    assert [one["reference"] for one in stored["paired"]] == ["unconditional", "base"]
     with pytest.raises(InputError, match="'base': the policy carries none"):
         session_of = session(tmp_path / "none", scripted_pool)
-        evaluate_policy(session_of, config, "eval", "policy", folder, (2.0,))
+        evaluate_policy(session_of, config, "eval", "policy", folder, (Guidance(2.0, "base"),))
 
 
 def test_scales_are_compared_state_by_state(measured):
@@ -290,7 +303,7 @@ def test_scales_are_compared_state_by_state(measured):
     (one,) = json.loads((measured / "results.json").read_text())["paired"]
     assert one == {
         "phase": "eval", "method": "policy", "guidance": 2.0, "against": 1.0, "won": 0, "lost": 0,
-        "p": 1.0,
+        "reference": "unconditional", "against_reference": "", "p": 1.0,
     }  # fmt: skip
 
 

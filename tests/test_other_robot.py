@@ -23,6 +23,7 @@ from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.robot import Robot, numbered
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
+from pi0_jax.rollout.guidance import PLAIN
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 from pi0_jax.training.fit import create_training, final_params, fit
@@ -96,7 +97,7 @@ def test_ript_and_evaluation(base, demos, scripted_pool, tmp_path):
     moved = better.params["action_out_proj"]["kernel"] - base.params["action_out_proj"]["kernel"]
     assert np.abs(moved).max() > 0
     evaluation = EvalConfig(episodes=2, first_seed=100, guidance=(1.0,), num_flow_steps=2, videos=0)
-    evaluate_policy(session, evaluation, "rl", "ript", better, (1.0,))
+    evaluate_policy(session, evaluation, "rl", "ript", better, (PLAIN,))
     (row,) = session.run.rows
     assert (row.task, row.episodes) == ("scripted", 2)
 

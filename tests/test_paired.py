@@ -47,24 +47,27 @@ def test_states_of_both_are_counted():
 
 def test_every_scale_against_1_or_the_first():
     solved, not_solved = {"a": True, "b": False}, {"a": False, "b": False}
-    found = against_one("eval", "policy", {0.0: not_solved, 1.0: solved, 2.0: not_solved})
-    assert [(x.guidance, x.against, x.won, x.lost) for x in found] == [
-        (0.0, 1.0, 0, 1), (2.0, 1.0, 0, 1),
+    found = against_one(
+        "eval", "policy", {(0.0, "u"): not_solved, (1.0, ""): solved, (2.0, "b"): not_solved}
+    )
+    assert [(x.guidance, x.reference, x.against, x.won, x.lost) for x in found] == [
+        (0.0, "u", 1.0, 0, 1), (2.0, "b", 1.0, 0, 1),
     ]  # fmt: skip
-    (one,) = against_one("eval", "policy", {1.5: not_solved, 2.0: solved})
+    (one,) = against_one("eval", "policy", {(1.5, "u"): not_solved, (2.0, "u"): solved})
     assert (one.guidance, one.against, one.won, one.lost) == (2.0, 1.5, 1, 0)
-    assert against_one("eval", "policy", {3.0: solved}) == []
+    assert against_one("eval", "policy", {(3.0, "u"): solved}) == []
 
 
 def test_what_is_stored_is_what_is_read():
-    one = Paired("eval", "policy", 1.5, 1.0, 32, 14)
+    one = Paired("eval", "policy", 1.5, 1.0, 32, 14, "base")
     assert one.as_dict() == {
         "phase": "eval", "method": "policy", "guidance": 1.5, "against": 1.0,
-        "won": 32, "lost": 14, "p": one.p,
+        "won": 32, "lost": 14, "reference": "base", "against_reference": "", "p": one.p,
     }  # fmt: skip
     assert paired_from_dict(one.as_dict()) == one
     assert str(one) == (
-        "policy, guidance 1.5 against 1 on the same states: won 32, lost 14, p 0.011 (sign test)"
+        "policy, guidance 1.5 from base against 1 on the same states: won 32, lost 14, "
+        "p 0.011 (sign test)"
     )
     with pytest.raises(InputError, match=r"expected a comparison of results.json"):
         paired_from_dict({"won": 3})

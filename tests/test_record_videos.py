@@ -14,6 +14,7 @@ from pi0_jax.io.episodes import save_episodes
 from pi0_jax.io.video import read_video
 from pi0_jax.rollout import record_videos as film_module
 from pi0_jax.rollout.collect import replay
+from pi0_jax.rollout.guidance import PLAIN
 from pi0_jax.rollout.record_videos import MOST_STATES, _choose, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
@@ -39,7 +40,7 @@ def filmed(path, pool, evaluated, each: int):
     run = RunFolder(path, {}, resume=False)
     for method, episodes in zip(("base", "ript"), evaluated, strict=True):
         save_episodes(run.episodes(f"eval/{method}_1"), episodes)
-    record_videos(Session(run, SUITE, pool, 0, 8), ("base", "ript"), 1.0, each)
+    record_videos(Session(run, SUITE, pool, 0, 8), ("base", "ript"), PLAIN, each)
     return [json.loads((path / f / "index.json").read_text()) for f in ("videos", "frames")]
 
 
@@ -148,7 +149,7 @@ def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):
 
     monkeypatch.setattr(film_module, "replay", counted)
     run = RunFolder(path, {}, resume=True)
-    record_videos(Session(run, SUITE, scripted_pool, 0, 8), ("base", "ript"), 1.0, 1)
+    record_videos(Session(run, SUITE, scripted_pool, 0, 8), ("base", "ript"), PLAIN, 1)
     assert [str(one.seed) for _, one in replayed] == [lost.name.split("_")[2]]
     assert lost.exists()
     assert json.loads((path / "videos" / "index.json").read_text()) == videos

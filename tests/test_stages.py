@@ -13,7 +13,7 @@ from pi0_jax.apps.cli import Arguments
 from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.settings import train_config, train_settings
 from pi0_jax.apps.stages import initial_policy
-from pi0_jax.apps.train import guidance_scales, main
+from pi0_jax.apps.train import guidance_of, main
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.env.demonstrator import DemonstratorConfig
@@ -24,6 +24,7 @@ from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
 from pi0_jax.robot import numbered
 from pi0_jax.rollout.evaluate import EvalConfig
+from pi0_jax.rollout.guidance import PLAIN, Guidance
 
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
@@ -53,12 +54,16 @@ def test_statistics_are_the_checkpoint_s_or_the_data_s(tmp_path, blind_params):
 def test_guidance_is_evaluated_where_two_branches_are_trained():
     methods = train_settings(load_config("demo:full")).methods(tasks=1)
     evaluation = EvalConfig(episodes=1, first_seed=0, guidance=(0.0, 3.0))
-    scales = {name: guidance_scales(ript, evaluation) for name, ript in methods.items()}
-    assert scales == {"continued_sft": [1.0], "filtered_bc": [1.0], "ript": [0.0, 1.0, 3.0]}
+    points = {name: guidance_of(ript, evaluation) for name, ript in methods.items()}
+    guided = tuple(Guidance(scale, "unconditional") for scale in (0.0, 3.0))
+    assert points.pop("ript") == (PLAIN, *guided)
+    assert points == {"continued_sft": (PLAIN,), "filtered_bc": (PLAIN,)}
     # Away from the base every method can be guided.
-    evaluation = dataclasses.replace(evaluation, reference="base")
-    scales = {name: guidance_scales(ript, evaluation) for name, ript in methods.items()}
-    assert scales == {name: [0.0, 1.0, 3.0] for name in methods}
+    evaluation = dataclasses.replace(evaluation, reference="unconditional+base")
+    points = {name: guidance_of(ript, evaluation) for name, ript in methods.items()}
+    from_base = tuple(Guidance(scale, "base") for scale in (0.0, 3.0))
+    assert points.pop("ript") == (PLAIN, *guided, *from_base)
+    assert points == {name: (PLAIN, *from_base) for name in ("continued_sft", "filtered_bc")}
 
 
 @pytest.fixture
@@ -124,7 +129,7 @@ def test_the_policy_carries_its_base_and_is_guided_away_from_it(tmp_path, config
     assert [(one["guidance"], one["against"]) for one in results["paired"]] == [(2.0, 1.0)]
     said = capsys.readouterr().err
     assert "ript: guidance from a base" in said
-    assert "ript, guidance 2 against 1 on the same states: won" in said
+    assert "ript, guidance 2 from base against 1 on the same states: won" in said
     given, found = load_policy(tmp_path / "given"), load_policy(tmp_path / "run/policy")
     jax.tree.map(np.testing.assert_array_equal, found.reference, given.params)
     # Training from it starts from the policy; the reference of what comes of it is another.

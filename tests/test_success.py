@@ -47,19 +47,23 @@ def test_impossible_counts(counts: tuple[int, int]):
 
 
 def test_row_as_dict_has_exactly_the_contract():
-    entry = Row("rl", "ript", "lift", 1.0, 5, 10).as_dict()
+    entry = Row("rl", "ript", "lift", 1.5, 5, 10, "base").as_dict()
     assert entry == {
         "phase": "rl",
         "method": "ript",
         "task": "lift",
-        "guidance": 1.0,
+        "guidance": 1.5,
         "successes": 5,
         "episodes": 10,
+        "reference": "base",
         "rate": 0.5,
         "wilson_low": pytest.approx(0.2366, abs=5e-5),
         "wilson_high": pytest.approx(0.7634, abs=5e-5),
     }
-    assert row_from_dict(json.loads(json.dumps(entry))) == Row("rl", "ript", "lift", 1.0, 5, 10)
+    row = Row("rl", "ript", "lift", 1.5, 5, 10, "base")
+    assert row_from_dict(json.loads(json.dumps(entry))) == row
+    del entry["reference"]  # results of before it was stored
+    assert row_from_dict(entry).reference == ""
 
 
 def test_row_without_episodes_is_valid_json():

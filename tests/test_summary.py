@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,16 +38,15 @@ def test_seeds_stand_side_by_side_and_together(tmp_path: Path) -> None:
 
 
 def test_runs_with_different_references_are_not_pooled(tmp_path: Path) -> None:
-    rows = [Row("eval", "policy", "lift", scale, 50, 100) for scale in (1.0, 1.5)]
-    folders = [make(tmp_path / name, *rows) for name in ("a", "b", "c")]
-    for folder, reference in zip(folders[1:], ("unconditional", "base"), strict=True):
-        values = json.loads((folder / "results.json").read_text())
-        values["protocol"] = {"evaluation": {"reference": reference}}
-        (folder / "results.json").write_text(json.dumps(values))
+    plain = Row("eval", "policy", "lift", 1.0, 50, 100)
+    folders = [
+        make(tmp_path / name, plain, replace(plain, guidance=1.5, reference=reference))
+        for name, reference in (("a", "unconditional"), ("b", "unconditional"), ("c", "base"))
+    ]
     half, all_three = "50 [40, 60]", "50 [44, 56]"
     assert run(*folders).stdout.splitlines()[2:] == [
         f"| policy | 1 | {half} | {half} | {half} | {all_three} |",
-        f"| policy | 1.5 | {half} | {half} | - | 50 [43, 57] |",
+        f"| policy | 1.5 from unconditional | {half} | {half} | - | 50 [43, 57] |",
         f"| policy | 1.5 from base | - | - | {half} | {half} |",
     ]
 

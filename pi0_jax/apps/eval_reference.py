@@ -7,7 +7,7 @@ from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fingerprint
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder, load_policy
-from pi0_jax.policy.reference import BASE, KINDS
+from pi0_jax.policy.reference import BASE, KINDS, kinds_of
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.run.folder import BASE as RUN_BASE
 
@@ -20,7 +20,8 @@ def check_reference_settings(settings: TrainSettings) -> None:
     Raises:
         InputError: a path, or a reference to be kept where there is no RL.
     """
-    if settings.eval.reference not in KINDS:
+    words = settings.eval.reference.split("+")
+    if not {*words} <= {*KINDS}:
         raise InputError(
             f"config.eval.reference is {settings.eval.reference!r}: in a training it is one of "
             f"{', '.join(map(repr, KINDS))}, and {BASE!r} is the policy that RL starts from; "
@@ -52,9 +53,9 @@ def find_base(policy: PolicyFolder, reference: str) -> Path | None:
     Raises:
         InputError: the policy carries no reference, and lies in no run folder with a base.
     """
-    if reference not in KINDS:
+    if kinds_of(reference) == (BASE,) and reference != BASE:
         return Path(reference).expanduser()
-    if reference != BASE or policy.reference is not None:
+    if BASE not in kinds_of(reference) or policy.reference is not None:
         return None
     assert policy.path is not None  # it was read from a folder
     run = policy.path.resolve().parent

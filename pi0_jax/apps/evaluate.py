@@ -49,8 +49,8 @@ def main(arguments: cli.Arguments) -> None:
     stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}
     stored |= {"reference": str(base.resolve())} if base else {}
     with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
-        evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.guidance)
-        record_videos(session, (METHOD,), evaluation.guidance[0], evaluation.videos)
+        evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.sweep)
+        record_videos(session, (METHOD,), evaluation.sweep[0], evaluation.videos)
     run = session.run
     text = "\n".join([table(run.rows), *map(str, run.paired)])
     run.message(f"results in {run.path}\n\n{text}\n", RESULTS)

@@ -20,6 +20,7 @@ from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.reference import BASE as BASE_REFERENCE
 from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
+from pi0_jax.rollout.guidance import PLAIN, Guidance, sweep
 from pi0_jax.rollout.record_videos import record_videos
 from pi0_jax.run.folder import BASE, RESULTS, RIPT
 from pi0_jax.run.session import Session, open_session
@@ -69,23 +70,23 @@ def _train(
     evaluation = settings.eval
     final = base = base_policy(session, settings, demos)
     # At guidance 1 alone: without RL both branches are the same, so a scale changes nothing.
-    evaluate_policy(session, evaluation, "sft", BASE, _guided(evaluation, base, base), (1.0,))
+    evaluate_policy(session, evaluation, "sft", BASE, _guided(evaluation, base, base), (PLAIN,))
     for name, ript in methods.items():
         final = train_method(session, settings, name, ript, base, demos)
-        guided, scales = _guided(evaluation, final, base), guidance_scales(ript, evaluation)
-        evaluate_policy(session, evaluation, "rl", name, guided, scales)
-    record_videos(session, (BASE, RIPT) if methods else (BASE,), 1.0, evaluation.videos)
+        guided, points = _guided(evaluation, final, base), guidance_of(ript, evaluation)
+        evaluate_policy(session, evaluation, "rl", name, guided, points)
+    record_videos(session, (BASE, RIPT) if methods else (BASE,), PLAIN, evaluation.videos)
     return with_base(final, base) if settings.keep_reference else final
 
 
 def _guided(evaluation: EvalConfig, policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     """The policy with the base as its reference, if the evaluation asks for one."""
-    return with_base(policy, base) if evaluation.reference_kind == BASE_REFERENCE else policy
+    return with_base(policy, base) if BASE_REFERENCE in evaluation.references else policy
 
 
-def guidance_scales(ript: RiptSettings, evaluation: EvalConfig) -> list[float]:
-    """Guidance scales at which a method is evaluated: 1 alone where it has no other branch."""
+def guidance_of(ript: RiptSettings, evaluation: EvalConfig) -> tuple[Guidance, ...]:
+    """How a method is guided in its evaluation: from its own branch only where it has one."""
     two = ript.groups.groups_per_iteration and ript.chosen.has_guidance
     # From a base, any method can be guided.
-    guided = two or evaluation.reference_kind == BASE_REFERENCE
-    return sorted({1.0, *evaluation.guidance}) if guided else [1.0]
+    references = [one for one in evaluation.references if two or one == BASE_REFERENCE]
+    return (PLAIN, *(p for p in sweep(evaluation.guidance, references) if p != PLAIN))

@@ -3,6 +3,7 @@
 python train.py --config configs/demo.py --workdir runs/demo
 python train.py --config configs/demo.py:full --workdir runs/demo_full   # adds filtered BC
 python train.py --config configs/demo.py:ablations --workdir runs/ablations   # what of it matters
+python train.py --config configs/demo.py:objectives --workdir runs/objectives   # docs/objectives.md
 
 The demonstrations have mixed quality on purpose: each has its own constant grasp offset, and
 failures are kept. With clean ones, more imitation is as good as RL.
@@ -14,17 +15,20 @@ from ml_collections import ConfigDict
 
 from pi0_jax.apps.settings import train_config
 
+ARGUMENTS = ("", "full", "ablations", "objectives")
+# Weights and groups of filtered behaviour cloning: all groups count, successes weigh 1.
+EVERY_SUCCESS = {"groups": {"dynamic_sampling": False}, "advantage": {"success_weight": True}}
 SFT_RULES = (("cond_embed", 0.0),)
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Settings of the demo; `full` adds filtered BC, `ablations` adds many more methods.
+    """Settings of the demo; `full` adds filtered BC, `ablations` and `objectives` more methods.
 
     The meaning and the default of every key are documented at its dataclass; start at
     pi0_jax/apps/settings.py.
     """
-    if arg not in ("", "full", "ablations"):
-        raise ValueError(f"configs/demo.py takes no argument, 'full' or 'ablations', got {arg!r}")
+    if arg not in ARGUMENTS:
+        raise ValueError(f"configs/demo.py takes one of {ARGUMENTS}, got {arg!r}")
     config: Any = train_config("lift")
     # This demonstrator succeeds in about 46 % of the episodes.
     config.task.demonstrator.offset_sigma = 0.022
@@ -38,15 +42,13 @@ def get_config(arg: str = "") -> ConfigDict:
     # A baseline is the same loop with these keys of `rl` replaced; continued_sft has no rollouts.
     config.baselines.continued_sft = {"groups": {"groups_per_iteration": 0}}
     if arg:
-        config.baselines.filtered_bc = {
-            "groups": {"dynamic_sampling": False},
-            "advantage": {"success_weight": True},
-            "objective": "filtered_bc",
-        }
+        config.baselines.filtered_bc = {**EVERY_SUCCESS, "objective": "filtered_bc"}
     config.eval.update({"episodes": 200, "first_seed": 100_000})
     config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
     if arg == "ablations":
         _ablate(config)
+    if arg == "objectives":
+        _compare_objectives(config)
     return config
 
 
@@ -57,15 +59,29 @@ def _improve(rl: Any) -> None:
     rl.optimizer.rules = (("cond_embed", 20.0),)
 
 
+def _shorten(config: Any) -> None:
+    """1,536 rollouts and 480 updates per method, and 400 states to judge it on."""
+    config.rl.iterations = 6
+    config.rl.groups.groups_per_iteration = config.rl.groups.max_groups = 32
+    config.eval.episodes, config.eval.videos = 400, 0
+
+
+def _compare_objectives(config: Any) -> None:
+    """`cfg`, as specified, is the method "ript"; the others learn from every success alike."""
+    _shorten(config)
+    config.eval.guidance = (1.0, 1.5, 2.0, 3.0, 10.0)
+    config.eval.reference = "unconditional+base"
+    del config.baselines.continued_sft
+    config.baselines.cfg_detached = {**EVERY_SUCCESS, "objective": "cfg_detached"}
+
+
 def _ablate(config: Any) -> None:
     """Adds methods that differ from RIPT in one setting each, in shorter runs.
 
     More episodes per evaluation make small differences visible. All methods have the same number
     of rollouts and of optimizer steps (bench/ablations.py).
     """
-    config.rl.iterations = 6
-    config.rl.groups.groups_per_iteration = config.rl.groups.max_groups = 32
-    config.eval.episodes, config.eval.videos = 400, 0
+    _shorten(config)
     config.eval.guidance = (1.0, 3.0)
     methods = {
         "alpha_0": {"cfg": {"alpha": 0.0}},

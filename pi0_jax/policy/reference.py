@@ -67,6 +67,12 @@ def kind_of(reference: str | Path) -> str:
     return reference if isinstance(reference, str) and reference in KINDS else BASE
 
 
+def kinds_of(reference: str) -> tuple[str, ...]:
+    """The kinds that words with a plus between them name, each once; of a path, "base"."""
+    words = tuple(dict.fromkeys(reference.split("+")))
+    return words if all(word in KINDS for word in words) else (BASE,)
+
+
 def placed_base(params: Any, on_device: Any, base: Any) -> Reference:
     """A base on the device, where leaves that are the policy's lie once.
 

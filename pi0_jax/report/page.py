@@ -133,9 +133,7 @@ def _tasks(run: RunData) -> str:
 
 def _guidance(run: RunData) -> str:
     """Success against the scale, and which states it wins and loses."""
-    reference = run.protocol.get("evaluation", {}).get("reference")
-    note = f"Away from the reference: {reference}. " if reference else ""
-    note += "Error bars: 95\u202f% Wilson intervals. Dashed: methods measured at one scale."
+    note = "Error bars: 95\u202f% Wilson intervals. Dashed: methods measured at one scale."
     if run.paired:
         note += (
             " Won and lost: initial states that only one of two scales solves, with the p value of "

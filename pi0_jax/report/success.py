@@ -8,7 +8,7 @@ from pi0_jax.report.bars import interval_axis, interval_bar
 from pi0_jax.report.charts import Point, Series, line_chart, percent
 from pi0_jax.report.run_data import main_method, method_colour, method_name, rate_text
 from pi0_jax.run.paired import Paired, p_text
-from pi0_jax.run.success import Row, pool_tasks
+from pi0_jax.run.success import Row, guidance_text, pool_tasks
 
 
 def success_table(rows: Sequence[Row]) -> str:
@@ -17,14 +17,25 @@ def success_table(rows: Sequence[Row]) -> str:
 
 
 def guidance_chart(rows: Sequence[Row]) -> str:
-    """Success against guidance scale, with intervals; methods with one scale are level lines.
+    """Success against guidance scale, a chart per reference; level lines are of one scale.
 
     Empty if no method was measured at several scales.
     """
+    measured = [row for row in pool_tasks(rows) if row.episodes and row.guidance is not None]
+    charts = []
+    for reference in dict.fromkeys(row.reference for row in measured if row.guidance != 1.0):
+        # Scale 1 has no reference of its own: it belongs to every chart.
+        of = [row for row in measured if row.reference == reference or row.guidance == 1.0]
+        title = f"Guidance from {reference}" if reference else "Guidance"
+        charts.append(_guidance_chart(title, of))
+    return "".join(f'<div class="card wide">{chart}</div>' for chart in charts if chart)
+
+
+def _guidance_chart(title: str, rows: Sequence[Row]) -> str:
+    """One reference's chart; empty if no method has several scales."""
     methods: dict[str, list[Row]] = {}
-    for row in pool_tasks(rows):
-        if row.episodes:
-            methods.setdefault(row.method, []).append(row)
+    for row in rows:
+        methods.setdefault(row.method, []).append(row)
     curves = {method: _curve(group) for method, group in methods.items()}
     curves = {method: points for method, points in curves.items() if len(points) > 1}
     if not curves:
@@ -32,13 +43,12 @@ def guidance_chart(rows: Sequence[Row]) -> str:
     scales = [point.x for points in curves.values() for point in points]
     main, series = main_method(list(curves)), []
     for method, group in methods.items():
-        # A method with one scale is a reference for all others: a line over the whole width.
+        # A method with one scale is compared with all others: a line over the whole width.
         level = tuple(Point(scale, group[-1].rate) for scale in (min(scales), max(scales)))
         points = curves.get(method, level)
         name, colour, curved = method_name(method), method_colour(method, main), method in curves
         series.append(Series(name, points, colour, dashed=not curved, markers=curved))
-    chart = line_chart("Guidance", series, "guidance scale w", "success", fractions=True)
-    return f'<div class="card wide">{chart}</div>'
+    return line_chart(title, series, "guidance scale w", "success", fractions=True)
 
 
 def paired_table(paired: Sequence[Paired]) -> str:
@@ -49,7 +59,8 @@ def paired_table(paired: Sequence[Paired]) -> str:
     head = "".join(f"<th>{name}</th>" for name in heads)
     lines = (
         f'<tr><td class="method">{escape(method_name(one.method))}</td>'
-        f'<td class="soft">w = {one.guidance:g}</td><td class="soft">w = {one.against:g}</td>'
+        f'<td class="soft">w = {escape(guidance_text(one.guidance, one.reference))}</td>'
+        f'<td class="soft">w = {escape(guidance_text(one.against, one.against_reference))}</td>'
         f'<td class="number">{one.won} : {one.lost}</td>'
         f'<td class="number">{escape(p_text(one.p))}</td></tr>'
         for one in paired
@@ -88,7 +99,8 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _line(row: Row, first: bool, main: str | None) -> str:
     """One row; only the first row of a method has its name."""
-    guidance = "" if row.guidance is None else f"w = {row.guidance:g}"
+    scale = guidance_text(row.guidance, row.reference)
+    guidance = f"w = {scale}" if scale else ""
     rate = percent(row.rate) if row.episodes else "?"
     title = (
         f"{method_name(row.method)} {guidance}: {rate_text(row)}, {row.successes}/{row.episodes}"
@@ -100,7 +112,7 @@ def _line(row: Row, first: bool, main: str | None) -> str:
     return (
         f'<tr class="{name}"><td class="method">'
         f"{escape(method_name(row.method)) if first else ''}</td>"
-        f'<td class="soft">{guidance}</td><td class="bar">{bar}</td>'
+        f'<td class="soft">{escape(guidance)}</td><td class="bar">{bar}</td>'
         f'<td class="number rate">{rate}</td>'
         f'<td class="soft">[{100 * row.wilson_low:.0f}, {100 * row.wilson_high:.0f}]</td>'
         f'<td class="number counts">{row.successes}/{row.episodes}</td></tr>'

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from pi0_jax.report.charts import percent
 from pi0_jax.report.run_data import method_name
-from pi0_jax.run.success import Row, by_setting, pool_tasks
+from pi0_jax.run.success import Row, by_setting, guidance_text, pool_tasks
 
 
 def task_table(rows: Sequence[Row], instructions: Mapping[str, str]) -> str:
@@ -43,12 +43,13 @@ def _head(columns: Sequence[Sequence[Row]]) -> str:
         )
     ]
     names = "".join(f'<th colspan="{span}">{escape(name)}</th>' for name, span in methods)
-    scales = "".join(f"<th>{_scale(column[0].guidance)}</th>" for column in columns)
+    scales = "".join(f"<th>{_scale(column[0])}</th>" for column in columns)
     return f"<tr><th></th>{names}</tr><tr><th></th>{scales}</tr>"
 
 
-def _scale(guidance: float | None) -> str:
-    return "" if guidance is None else f"w = {guidance:g}"
+def _scale(row: Row) -> str:
+    scale = guidance_text(row.guidance, row.reference)
+    return escape(f"w = {scale}") if scale else ""
 
 
 def _task(name: str, instruction: str) -> str:

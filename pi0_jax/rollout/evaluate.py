@@ -17,10 +17,11 @@ from pi0_jax.policy.reference import (
     UNCONDITIONAL,
     Reference,
     base_text,
-    kind_of,
+    kinds_of,
 )
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
+from pi0_jax.rollout.guidance import Guidance, sweep
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.paired import against_one
 from pi0_jax.run.session import Session
@@ -46,8 +47,9 @@ class EvalConfig:
         execute_steps: actions executed of each chunk; 0 for the policy folder's own number.
         every: also evaluate during RL, after every n-th iteration, at guidance 1; 0 for never.
         reference: what guidance leads away from: "unconditional", the policy's other branch;
-            "base", the policy that RL started from, or that the policy folder carries; "none",
-            and then guidance is 1; for pi0-eval also the path of a policy folder.
+            "base", the policy that RL started from, or that the policy folder carries;
+            "unconditional+base", one after the other; "none", and then guidance is 1; for pi0-eval
+            also the path of a policy folder.
     """
 
     episodes: int
@@ -88,8 +90,12 @@ class EvalConfig:
         """Checks that the reference is named, and that every scale has one to lead away from."""
         if not self.reference:
             raise InputError(
-                f"eval.reference must be {UNCONDITIONAL!r}, {BASE!r}, {NONE!r} or the path of a "
-                "policy folder, got ''"
+                f"eval.reference must be {UNCONDITIONAL!r}, {BASE!r}, both with a plus between "
+                f"them, {NONE!r} or the path of a policy folder, got ''"
+            )
+        if NONE in self.references and len(self.references) > 1:
+            raise InputError(
+                f"eval.reference is {self.reference!r}: {NONE!r} goes with no other reference"
             )
         if self.reference == NONE and set(self.guidance) != {1.0}:
             raise InputError(
@@ -98,9 +104,14 @@ class EvalConfig:
             )
 
     @property
-    def reference_kind(self) -> str:
-        """One of `policy.reference.KINDS`."""
-        return kind_of(self.reference)
+    def references(self) -> tuple[str, ...]:
+        """The kinds of `reference`: some of `policy.reference.KINDS`."""
+        return kinds_of(self.reference)
+
+    @property
+    def sweep(self) -> tuple[Guidance, ...]:
+        """Every scale with every reference."""
+        return sweep(self.guidance, self.references)
 
     @property
     def seeds(self) -> range:
@@ -128,9 +139,9 @@ def evaluate_policy(
     phase: Phase,
     method: str,
     folder: PolicyFolder,
-    scales: Sequence[float],
+    points: Sequence[Guidance],
 ) -> None:
-    """Evaluates a policy at some guidance scales; stored episodes of the run are not run again.
+    """Evaluates a policy at some points of guidance; stored episodes of the run are not run again.
 
     Every policy gets the same initial states with the same noise, so differences between methods
     and scales are paired. Writes rows and the scales' comparison to results.json, and to
@@ -141,35 +152,32 @@ def evaluate_policy(
         config: the protocol.
         phase: the part of the run that has just ended.
         method: name of the method.
-        folder: the policy; with a reference if `config.reference_kind` is "base".
-        scales: guidance scales.
+        folder: the policy; with a reference if one of the points leads away from a base.
+        points: scales and their references.
 
     Raises:
         InputError: the policy has no reference, or executes more actions than a chunk has.
     """
-    run, steps, kind = session.run, config.executed(folder.spec), config.reference_kind
+    run, steps = session.run, config.executed(folder.spec)
     run.protocol["evaluation"] = {**asdict(config), "execute_steps": steps}
     states = config.states(session.suite.tasks)
-    if folder.reference is not None and kind == BASE and {*scales} - {0.0, 1.0}:
+    if folder.reference is not None and any(p.reference == BASE and p.scale for p in points):
         run.message(f"{method}: {base_text(folder.params, folder.reference)}")
     policy: Policy | None = None
-    outcomes: dict[float, dict[Key, bool]] = {}
-    for scale in scales:
-        log = EpisodeLog(run.episodes(f"eval/{method}_{scale:g}"))
+    outcomes: dict[Guidance, dict[Key, bool]] = {}
+    for point in points:
+        log = EpisodeLog(run.episodes(f"eval/{method}_{point.suffix}"))
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:
-            # Parameters are put on the device once, for all scales.
-            policy = policy or Policy.from_folder(
-                folder, scale, config.num_flow_steps, session.rows, kind
-            )
-            policy = replace(policy, guidance=scale)
-            found |= _evaluate(session, method, policy, steps, missing, log, found)
+            policy = _guided(policy, folder, config, session.rows, point)
+            found |= _evaluate(session, method, policy, point, steps, missing, log, found)
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
-        run.put_rows(rows(episodes, phase, method, scale))
-        outcomes[scale] = {key(one): one.success for one in episodes if one.error is None}
-    run.put_rows([], against_one(phase, method, outcomes))
+        run.put_rows(rows(episodes, phase, method, point.scale, point.reference))
+        outcomes[point] = {key(one): one.success for one in episodes if one.error is None}
+    of_scale = {(p.scale, p.reference): found for p, found in outcomes.items()}
+    run.put_rows([], against_one(phase, method, of_scale))
 
 
 def evaluate_states(
@@ -205,14 +213,18 @@ def evaluate_states(
 
 
 def rows(
-    episodes: Sequence[Episode], phase: Phase, method: str, guidance: float | None
+    episodes: Sequence[Episode],
+    phase: Phase,
+    method: str,
+    guidance: float | None,
+    reference: str = Row.reference,
 ) -> list[Row]:
     """One row per task; episodes with an error of the simulator are not counted."""
     valid = [episode for episode in episodes if episode.error is None]
     names = dict.fromkeys(episode.task for episode in episodes)
     of_task = {name: [e for e in valid if e.task == name] for name in names}
     return [
-        Row(phase, method, name, guidance, sum(e.success for e in members), len(members))
+        Row(phase, method, name, guidance, sum(e.success for e in members), len(members), reference)
         for name, members in of_task.items()
     ]
 
@@ -233,10 +245,22 @@ def _blocks(states: Sequence[State], workers: int) -> list[list[State]]:
     return [block[i : i + size] for block in blocks for i in range(0, len(block), size)]
 
 
+def _guided(
+    policy: Policy | None, folder: PolicyFolder, config: EvalConfig, rows: int, point: Guidance
+) -> Policy:
+    """The policy guided as `point` says; `policy` is the one of the point before."""
+    # Parameters are put on the device once for all scales of a reference.
+    if policy is None or point.reference not in ("", policy.reference.kind):
+        kind = point.reference or config.references[0]
+        policy = Policy.from_folder(folder, point.scale, config.num_flow_steps, rows, kind)
+    return replace(policy, guidance=point.scale)
+
+
 def _evaluate(
     session: Session,
     method: str,
     policy: Policy,
+    point: Guidance,
     execute_steps: int,
     states: Sequence[State],
     log: EpisodeLog,
@@ -244,7 +268,7 @@ def _evaluate(
 ) -> dict[Key, Episode]:
     """Runs and logs the episodes of `states`; `known` are those that were stored before."""
     new: dict[Key, Episode] = {}
-    label, start = f"{method}: evaluation at guidance {policy.guidance:g}", time.monotonic()
+    label, start = f"{method}: evaluation at {point}", time.monotonic()
     with session.run.progress(label, len(known) + len(states), len(known)) as progress:
 
         def note(ended: Sequence[Episode]) -> None:
@@ -259,6 +283,7 @@ def _evaluate(
         evaluate_states(policy, session.pool, states, execute_steps, note)
     seconds = time.monotonic() - start
     speed = session.log_speed(label, list(new.values()), seconds)
-    values = {"guidance": policy.guidance, "episodes": len(new), "seconds_eval": seconds}
+    values = {"guidance": point.scale, "reference": point.reference, "episodes": len(new)}
+    values["seconds_eval"] = seconds
     session.run.log(0, "eval", method, **values, **speed)
     return new

@@ -17,6 +17,7 @@ from pi0_jax.io.atomic import atomic_file, write_text
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.io.video import write_video
 from pi0_jax.rollout.collect import replay
+from pi0_jax.rollout.guidance import Guidance
 from pi0_jax.run.session import Session
 
 HOLD_SECONDS = 1  # the last picture stays, with the outcome
@@ -25,7 +26,7 @@ MOST_STATES = 20  # for any number of tasks: a video of LIBERO takes minutes in 
 _STILLS = 6  # pictures in a row
 
 
-def record_videos(session: Session, methods: Sequence[str], guidance: float, each: int) -> None:
+def record_videos(session: Session, methods: Sequence[str], guidance: Guidance, each: int) -> None:
     """Writes videos/*.mp4 and frames/*.png of the same initial states under every method.
 
     Files that exist already are kept.
@@ -33,13 +34,14 @@ def record_videos(session: Session, methods: Sequence[str], guidance: float, eac
     Args:
         session: session of the run.
         methods: methods to show, in the order of the report; before and after RL, or one alone.
-        guidance: guidance scale of the stored evaluations to choose from.
+        guidance: of the stored evaluations to choose from.
         each: number of states per task and kind: newly solved by the last method, solved by the
             first, failed by the last; at most `MOST_STATES` in all.
     """
     run = session.run
     of_method = {
-        method: load_episodes(run.episodes(f"eval/{method}_{guidance:g}")) for method in methods
+        method: load_episodes(run.episodes(f"eval/{method}_{guidance.suffix}"))
+        for method in methods
     }
     chosen = _choose(of_method[methods[0]], of_method[methods[-1]], each)
     shown = [

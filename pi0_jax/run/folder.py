@@ -118,9 +118,10 @@ class RunFolder:
     def put_rows(self, rows: Sequence[Row], paired: Sequence[Paired] = ()) -> None:
         """Appends results, or replaces those of the same setting, and writes results.json."""
         # A resumed run repeats the evaluation that was interrupted: its row must not come twice.
-        of = {(r.phase, r.method, r.task, r.guidance): r for r in (*self.rows, *rows)}
+        of = {(r.phase, r.method, r.task, r.guidance, r.reference): r for r in (*self.rows, *rows)}
         self.rows = list(of.values())
-        pairs = {(p.phase, p.method, p.guidance): p for p in (*self.paired, *paired)}
+        all_pairs = (*self.paired, *paired)
+        pairs = {(p.phase, p.method, p.guidance, p.reference): p for p in all_pairs}
         self.paired = list(pairs.values())
         results = {"protocol": self.protocol, "rows": [row.as_dict() for row in self.rows]}
         results["all_tasks"] = [row.as_dict() for row in pool_tasks(self.rows)]

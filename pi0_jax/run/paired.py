@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from pi0_jax.errors import InputError
+from pi0_jax.run.success import guidance_text
 
 K = TypeVar("K", bound=Hashable)
 
@@ -48,6 +49,8 @@ class Paired:
         against: the scale that it is compared with.
         won: states that succeed at `guidance` alone.
         lost: states that succeed at `against` alone.
+        reference: what guidance led away from, as in `success.Row`.
+        against_reference: the same for `against`.
     """
 
     phase: str
@@ -56,6 +59,8 @@ class Paired:
     against: float
     won: int
     lost: int
+    reference: str = ""
+    against_reference: str = ""
 
     @property
     def p(self) -> float:
@@ -64,9 +69,11 @@ class Paired:
 
     def __str__(self) -> str:
         """One line for the console."""
+        here = guidance_text(self.guidance, self.reference)
+        there = guidance_text(self.against, self.against_reference)
         return (
-            f"{self.method}, guidance {self.guidance:g} against {self.against:g} on the same "
-            f"states: won {self.won}, lost {self.lost}, p {p_text(self.p)} (sign test)"
+            f"{self.method}, guidance {here} against {there} on the same states: won {self.won}, "
+            f"lost {self.lost}, p {p_text(self.p)} (sign test)"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +100,8 @@ def paired_from_dict(entry: Mapping[str, Any]) -> Paired:
             against=float(entry["against"]),
             won=int(entry["won"]),
             lost=int(entry["lost"]),
+            reference=str(entry.get("reference", "")),
+            against_reference=str(entry.get("against_reference", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -101,18 +110,19 @@ def paired_from_dict(entry: Mapping[str, Any]) -> Paired:
 
 
 def against_one(
-    phase: str, method: str, outcomes: Mapping[float, Mapping[K, bool]]
+    phase: str, method: str, outcomes: Mapping[tuple[float, str], Mapping[K, bool]]
 ) -> list[Paired]:
     """Every guidance scale against scale 1, or against the first if 1 was not measured.
 
     Args:
         phase: as in `success.Row`.
         method: as there.
-        outcomes: scale -> success by state; at least one scale.
+        outcomes: (scale, reference) -> success by state; at least one.
     """
-    against = 1.0 if 1.0 in outcomes else next(iter(outcomes))
+    against = next((point for point in outcomes if point[0] == 1.0), next(iter(outcomes)))
     return [
-        Paired(phase, method, scale, against, *won_lost(here, outcomes[against]))
-        for scale, here in outcomes.items()
-        if scale != against
+        Paired(phase, method, scale, against[0], *won_lost(here, there), reference, against[1])
+        for there in [outcomes[against]]
+        for (scale, reference), here in outcomes.items()
+        if (scale, reference) != against
     ]

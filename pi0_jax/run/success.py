@@ -52,6 +52,8 @@ class Row:
         guidance: guidance scale at which the policy acted; None for a policy without condition.
         successes: successful episodes.
         episodes: valid episodes; those in which the simulator failed are not counted.
+        reference: what guidance led away from (`policy.reference.KINDS`); "" at scale 1, and in
+            results from before it was stored.
     """
 
     phase: Phase
@@ -60,6 +62,7 @@ class Row:
     guidance: float | None
     successes: int
     episodes: int
+    reference: str = ""
 
     def __post_init__(self):
         # It raises if the counts are impossible.
@@ -106,13 +109,14 @@ def row_from_dict(entry: Mapping[str, Any]) -> Row:
             guidance=None if guidance is None else float(guidance),
             successes=int(entry["successes"]),
             episodes=int(entry["episodes"]),
+            reference=str(entry.get("reference", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"expected a row of results.json, got {entry!r}: {error!r}") from error
 
 
 def pool_tasks(rows: Sequence[Row]) -> list[Row]:
-    """Adds up the tasks of each (phase, method, guidance), in order of first appearance.
+    """Adds up the tasks of each (phase, method, guidance, reference), in order of appearance.
 
     Tasks with more episodes weigh more; with equal numbers it is the mean over tasks.
     """
@@ -120,11 +124,11 @@ def pool_tasks(rows: Sequence[Row]) -> list[Row]:
 
 
 def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of all tasks of each (phase, method, guidance), in order of first appearance."""
+    """Rows of all tasks of each (phase, method, guidance, reference), in order of appearance."""
     # A dict keeps the order of first appearance.
-    groups: dict[tuple[Phase, str, float | None], list[Row]] = {}
+    groups: dict[tuple[Phase, str, float | None, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.phase, row.method, row.guidance), []).append(row)
+        groups.setdefault((row.phase, row.method, row.guidance, row.reference), []).append(row)
     return list(groups.values())
 
 
@@ -137,7 +141,15 @@ def _sum(rows: Sequence[Row]) -> Row:
         guidance=rows[0].guidance,
         successes=sum(row.successes for row in rows),
         episodes=sum(row.episodes for row in rows),
+        reference=rows[0].reference,
     )
+
+
+def guidance_text(guidance: float | None, reference: str) -> str:
+    """For a table: "1.5 from base"; "" for a policy without condition."""
+    if guidance is None:
+        return ""
+    return f"{guidance:g} from {reference}" if reference else f"{guidance:g}"
 
 
 _HEADER = ("phase", "method", "task", "guidance", "success", "rate", "95 % interval")
@@ -168,7 +180,7 @@ def _with_sums(rows: Sequence[Row]) -> list[Row]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    guidance = "-" if row.guidance is None else f"{row.guidance:g}"
+    guidance = guidance_text(row.guidance, row.reference) or "-"
     rate = f"{row.rate:.1%}" if row.episodes else "-"
     interval = f"[{row.wilson_low:.1%}, {row.wilson_high:.1%}]"
     counts = f"{row.successes}/{row.episodes}"
