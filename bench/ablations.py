@@ -1,10 +1,11 @@
 """Where does CFG beat filtered behaviour cloning, and where not? One table and one plot.
 
 python bench/ablations.py [--seeds 0 1 2] [--workdir runs/ablations] [--plot docs/ablations.png]
+python bench/ablations.py --config configs/demo.py:objectives --workdir runs/objectives
 
-Trains every method of `configs/demo.py:ablations` for every seed (an interrupted run goes on) and
-adds up the seeds. All methods of a seed start from its one base policy, and have the same numbers
-of rollouts and optimizer steps.
+Trains every method of the config for every seed (an interrupted run goes on) and adds up the
+seeds. All methods of a seed start from its one base policy, and have the same numbers of rollouts
+and optimizer steps.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pi0_jax.io.metrics_writer import read_metrics
-from pi0_jax.run.paired import won_lost
-from pi0_jax.run.success import Row, row_from_dict, wilson
+from pi0_jax.rollout.guidance import PLAIN, Guidance
+from pi0_jax.run.paired import p_text, sign_test, won_lost
+from pi0_jax.run.success import Row, guidance_text, pool_tasks, row_from_dict, wilson
 
 REFERENCE = "filtered_bc"
 
@@ -30,19 +32,21 @@ class Line:
 
     Attributes:
         method: name of the method.
-        guidance: guidance scale.
+        guidance: guidance scale, and what it leads away from.
         rows: one row per seed.
         flips: how many initial states the same parameters solve at this scale and not at scale 1,
             and the other way round: the effect of guidance alone.
+        to_reference: the same against filtered BC at scale 1.
         gap: mean guidance gap at the end of training; NaN where none is measured.
         rollouts: episodes tried per seed.
         minutes: minutes of rollouts and updates per seed.
     """
 
     method: str
-    guidance: float | None
+    guidance: Guidance
     rows: tuple[Row, ...]
     flips: tuple[int, int]
+    to_reference: tuple[int, int]
     gap: float
     rollouts: float
     minutes: float
@@ -53,7 +57,7 @@ class Line:
         first = self.rows[0]
         successes = sum(row.successes for row in self.rows)
         episodes = sum(row.episodes for row in self.rows)
-        return Row(first.phase, self.method, first.task, self.guidance, successes, episodes)
+        return replace(first, successes=successes, episodes=episodes)
 
 
 def main() -> None:
@@ -61,7 +65,7 @@ def main() -> None:
     args = arguments()
     folders = [args.workdir / f"seed_{seed}" for seed in args.seeds]
     for seed, folder in zip(args.seeds, folders, strict=True):
-        train(seed, folder)
+        train(args.config, seed, folder)
     lines = collected(folders)
     print(table(lines))
     if args.plot:
@@ -72,14 +76,15 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--config", default="configs/demo.py:ablations")
     parser.add_argument("--workdir", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--plot", type=Path, help="a .png to draw")
     return parser.parse_args()
 
 
-def train(seed: int, folder: Path) -> None:
+def train(config: str, seed: int, folder: Path) -> None:
     """Runs train.py to its end; continues a run that was interrupted."""
-    command = [sys.executable, "train.py", "--config", "configs/demo.py:ablations"]
+    command = [sys.executable, "train.py", "--config", config]
     command += [f"--config.seed={seed}", "--workdir", str(folder)]
     if (folder / "config.json").exists():
         command.append("--resume")
@@ -96,33 +101,34 @@ def collected(folders: Sequence[Path]) -> list[Line]:
             method,
             guidance,
             tuple(run[method, guidance] for run in runs),
-            flips(folders, method, guidance),
+            flips(folders, (method, guidance), (method, PLAIN)),
+            flips(folders, (method, guidance), (REFERENCE, PLAIN)),
             *(mean([cost.get(method, {}).get(name, math.nan) for cost in costs]) for name in COSTS),
         )
         for method, guidance in common
     ]
 
 
-def results(folder: Path) -> dict[tuple[str, float | None], Row]:
-    """Rows of a run by method and guidance scale."""
+Point = tuple[str, Guidance]
+"""A method and how it is guided."""
+
+
+def results(folder: Path) -> dict[Point, Row]:
+    """Rows of a run by method and guidance."""
     entries = json.loads((folder / "results.json").read_text())["rows"]
-    rows = [row_from_dict(entry) for entry in entries]
-    return {(row.method, row.guidance): row for row in rows}
+    rows = pool_tasks([row_from_dict(entry) for entry in entries])
+    return {(row.method, Guidance(row.guidance or 1.0, row.reference)): row for row in rows}
 
 
-def flips(folders: Sequence[Path], method: str, guidance: float | None) -> tuple[int, int]:
-    """Numbers of initial states that guidance wins and loses against scale 1, over all seeds."""
-    won = lost = 0
-    for folder in folders:
-        at_one, here = outcomes(folder, method, 1.0), outcomes(folder, method, guidance or 0.0)
-        more, less = won_lost(here, at_one)
-        won, lost = won + more, lost + less
-    return won, lost
+def flips(folders: Sequence[Path], here: Point, there: Point) -> tuple[int, int]:
+    """Numbers of initial states that `here` wins and loses against `there`, over all seeds."""
+    counts = [won_lost(outcomes(folder, *here), outcomes(folder, *there)) for folder in folders]
+    return sum(won for won, _ in counts), sum(lost for _, lost in counts)
 
 
-def outcomes(folder: Path, method: str, guidance: float) -> dict[tuple[str, int], bool]:
-    """Success by task and seed of one evaluation; every guidance scale has the same states."""
-    file = folder / "episodes" / "eval" / f"{method}_{guidance:g}.jsonl"
+def outcomes(folder: Path, method: str, guidance: Guidance) -> dict[tuple[str, int], bool]:
+    """Success by task and seed of one evaluation; every point has the same states and noise."""
+    file = folder / "episodes" / "eval" / f"{method}_{guidance.suffix}.jsonl"
     episodes = [json.loads(line) for line in file.read_text().splitlines()]
     return {(one["task"], one["seed"]): one["success"] for one in episodes}
 
@@ -175,10 +181,10 @@ def table(lines: Sequence[Line]) -> str:
     """A markdown table, the best pooled rate first; differences to filtered BC in points."""
     reference = next((x.pooled.rate for x in lines if x.method == REFERENCE), math.nan)
     head = (
-        "| method | w | success, all seeds | to filtered BC | won : lost to w = 1 | each seed | "
-        "gap | rollouts | minutes |"
+        "| method | w | success, all seeds | to filtered BC | won : lost to it | "
+        "won : lost to w = 1 | each seed | gap | rollouts | minutes |"
     )
-    rule = "|---|---:|---:|---:|---:|---|---:|---:|---:|"
+    rule = "|---|---|---:|---:|---:|---:|---|---:|---:|---:|"
     ordered = sorted(lines, key=lambda line: -line.pooled.rate)
     return "\n".join([head, rule, *(_cells(line, reference) for line in ordered)])
 
@@ -187,15 +193,24 @@ def _cells(line: Line, reference: float) -> str:
     row = line.pooled
     low, high = wilson(row.successes, row.episodes)
     each = " ".join(f"{100 * one.rate:.0f}" for one in line.rows)
-    guidance = "-" if line.guidance is None else f"{line.guidance:g}"
+    guidance = guidance_text(line.guidance.scale, line.guidance.reference)
     numbers = [f"{x:{form}}" if math.isfinite(x) else "-" for x, form in
                ((line.gap, ".3f"), (line.rollouts, ".0f"), (line.minutes, ".1f"))]  # fmt: skip
-    against = "-" if line.guidance in (None, 1.0) else f"{line.flips[0]} : {line.flips[1]}"
+    against = "-" if line.guidance == PLAIN else flips_text(*line.flips)
+    itself = line.method == REFERENCE and line.guidance == PLAIN
     return (
         f"| {line.method} | {guidance} | "
         f"{100 * row.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] | "
-        f"{100 * (row.rate - reference):+.1f} | {against} | {each} | {' | '.join(numbers)} |"
+        f"{100 * (row.rate - reference):+.1f} | "
+        f"{'-' if itself else flips_text(*line.to_reference)} | {against} | {each} | "
+        f"{' | '.join(numbers)} |"
     )
+
+
+def flips_text(won: int, lost: int) -> str:
+    """States won and lost with the p value of the sign test, such as "19 : 6 (p 0.015)"."""
+    p = p_text(sign_test(won, lost))
+    return f"{won} : {lost} (p {p})"
 
 
 def plot(lines: Sequence[Line], gaps: dict[str, list[float]], path: Path) -> None:
@@ -223,7 +238,7 @@ def _plot_rates(axes: Any, lines: Sequence[Line]) -> None:
         axes.plot(ends, [at, at], color=colour, lw=5, alpha=0.4, solid_capstyle="round")
         axes.plot([100 * one.rate for one in line.rows], [at] * len(line.rows), "k.", ms=3)
         axes.plot([100 * row.rate], [at], "o", color=colour)
-    axes.set_yticks(range(len(ordered)), [f"{x.method}, w = {x.guidance:g}" for x in ordered])
+    axes.set_yticks(range(len(ordered)), [f"{x.method}, {x.guidance}" for x in ordered])
     axes.set_xlabel("success on unseen initial states, %; bar: 95 % Wilson; black: seeds")
     axes.grid(axis="x", alpha=0.3)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.success import Row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
@@ -16,7 +17,7 @@ import ablations
 ROWS = {"ript": (70, 80), "filtered_bc": (60, 70), "base": (20, 30)}
 
 
-ALONE = (("filtered_bc_1", "10"), ("base_1", "00"), ("unfinished_1", "0"))
+ALONE = (("filtered_bc_1", "1001"), ("base_1", "00"), ("unfinished_1", "0"))
 
 
 def write_outcomes(folder: Path, name: str, solved: str) -> None:
@@ -35,7 +36,7 @@ def runs(tmp_path):
         folder = tmp_path / f"seed_{seed}"
         folder.mkdir()
         rows = [Row("rl", method, "lift", 1.0, n[seed], 100) for method, n in ROWS.items()]
-        rows.append(Row("rl", "ript", "lift", 3.0, 3, 4))
+        rows.append(Row("rl", "ript", "lift", 3.0, 3, 4, "base"))
         if seed == 0:
             rows.append(Row("rl", "unfinished", "lift", 1.0, 1, 100))
         (folder / "results.json").write_text(json.dumps({"rows": [r.as_dict() for r in rows]}))
@@ -45,14 +46,14 @@ def runs(tmp_path):
         text = "".join(json.dumps(one) + "\n" for one in lines)
         (folder / "metrics.jsonl").write_text(text)
         # Guidance wins the states 1 and 3 and loses 0.
-        for name, solved in (("ript_1", "1010"), ("ript_3", "0111"), *ALONE):
+        for name, solved in (("ript_1", "1010"), ("ript_3_base", "0111"), *ALONE):
             write_outcomes(folder, name, solved)
         folders.append(folder)
     return folders
 
 
 def test_seeds_are_added_up(runs):
-    lines = {line.method: line for line in ablations.collected(runs) if line.guidance == 1.0}
+    lines = {line.method: line for line in ablations.collected(runs) if line.guidance == PLAIN}
     assert lines.keys() == ROWS.keys()  # a method that not every seed has is left out
     assert (lines["ript"].pooled.successes, lines["ript"].pooled.episodes) == (150, 200)
     assert lines["ript"].rollouts == 128
@@ -62,16 +63,23 @@ def test_seeds_are_added_up(runs):
 
 
 def test_guidance_is_compared_state_by_state(runs):
-    (guided,) = [line for line in ablations.collected(runs) if line.guidance == 3.0]
+    (guided,) = [
+        line for line in ablations.collected(runs) if line.guidance == Guidance(3.0, "base")
+    ]
     assert guided.flips == (4, 2)  # two seeds
-    assert "| 4 : 2 | 75 75 |" in ablations.table([guided])
+    # Filtered BC solves 0 and 3.
+    assert guided.to_reference == (4, 2)
+    assert "| ript | 3 from base |" in ablations.table([guided])
+    assert "| 4 : 2 (p 0.688) | 4 : 2 (p 0.688) | 75 75 |" in ablations.table([guided])
 
 
 def test_the_table_is_ordered_and_says_the_difference(runs):
-    found = [line for line in ablations.collected(runs) if line.guidance == 1.0]
+    found = [line for line in ablations.collected(runs) if line.guidance == PLAIN]
     lines = ablations.table(found).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| ript", "| filtered_bc", "| base"]
-    assert "75.0 [68.6, 80.5] | +10.0 | - | 70 80 | 0.200 | 128 | 1.0 |" in lines[2]
+    assert (
+        "75.0 [68.6, 80.5] | +10.0 | 2 : 2 (p 1.000) | - | 70 80 | 0.200 | 128 | 1.0 |" in lines[2]
+    )
     assert "| -40.0 |" in lines[4]
 
 
