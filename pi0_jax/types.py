@@ -55,6 +55,8 @@ class Batch:
             a stochastic sampler (`model/flow_sde.py`), or no loss reads it.
         chain_log_prob: float32[b, K, H, a] or None, log density of each step's result under the
             policy that acted.
+        task: int32[b], number of each window's task among the tasks of its loop; None in a batch
+            that is trained on, and where windows are not drawn by task.
     """
 
     obs: Observation
@@ -65,6 +67,7 @@ class Batch:
     uncond_prompt_mask: Array | None = None
     chain: Array | None = None
     chain_log_prob: Array | None = None
+    task: Array | None = None
 
 
 @flax.struct.dataclass

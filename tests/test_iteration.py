@@ -132,7 +132,7 @@ def test_mixed_states_in_a_group(scripted_pool):
 def test_a_stride_is_rendered(scripted_pool):
     found, _ = gather(scripted_pool, [HOPELESS], windows={"stride": 3}, dynamic_sampling=False)
     assert {tuple(e.image_steps.tolist()) for e in found.episodes} == {(0, 3)}
-    windows = weighted_windows(found.groups, ript(windows={"stride": 3}), transforms(), 4)
+    windows = weighted_windows(found.groups, ript(windows={"stride": 3}), transforms(), 4, TASKS)
     assert count(windows.batch) == 2 * len(found.episodes)
 
 
@@ -163,14 +163,15 @@ def group(*outcomes: int) -> Group:
 
 
 GROUPS = [group(1, 0, 0), group(1, 1, 0)]
+TASKS = ("scripted",)
 
 
 def test_windows_inherit_the_weight():
-    windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon)
+    windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon, TASKS)
     expected = np.repeat([1.5, 0, 0, 0.75, 0.75, 0], 2)
     np.testing.assert_allclose(windows.batch.weight, expected, rtol=1e-6)
     assert windows.advantages_not_finite == 0
-    none = weighted_windows([], RIPT, transforms(), CONFIG.action_horizon)
+    none = weighted_windows([], RIPT, transforms(), CONFIG.action_horizon, TASKS)
     assert none == WeightedWindows(batch=None, advantages_not_finite=0)
 
 
@@ -183,19 +184,19 @@ def test_windows_keep_the_count_of_advantages_that_are_not_finite(monkeypatch):
         return np.array([0, 1, 0, 2, 0, 0], np.float32), 2
 
     monkeypatch.setattr(iteration, "episode_weights", weights)
-    windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon)
+    windows = weighted_windows(GROUPS, RIPT, transforms(), CONFIG.action_horizon, TASKS)
     assert windows.batch.weight.tolist() == [0, 0, 1, 1, 0, 0, 2, 2, 0, 0, 0, 0]
-    short = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4)
+    short = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4, TASKS)
     assert (windows.advantages_not_finite, short.advantages_not_finite) == (2, 2)
     assert calls == [2, 2]  # of two groups, each time
 
 
 def test_short_windows_may_be_left_out():
     """Episodes of three steps, looks at 0 and 2, horizon 2: the second window is short."""
-    whole = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 2)
+    whole = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 2, TASKS)
     assert count(whole.batch) == 6
     assert whole.batch.action_mask.all()
-    none = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4)
+    none = weighted_windows(GROUPS, ript(windows={"skip_short": True}), transforms(), 4, TASKS)
     assert none.batch is None
 
 
@@ -238,3 +239,22 @@ def test_a_buffer_in_parts_is_the_buffer():
     whole = draw_batch([concatenate([batch(3), batch(2)])], demos, RIPT, np.random.default_rng(4))
     parts = draw_batch([batch(3), batch(2)], demos, RIPT, np.random.default_rng(4))
     np.testing.assert_array_equal(whole.actions, parts.actions)
+
+
+def test_a_task_with_few_windows_is_drawn_as_often():
+    """Nine windows of one task and one of another: half of the draws each."""
+    few, many = (
+        batch(n).replace(task=np.full(n, n, np.int32), weight=np.full(n, n, np.float32))
+        for n in (1, 9)
+    )
+    rng, config = np.random.default_rng(0), ript(demo_fraction=0.0, balance_tasks=True)
+    drawn = [draw_batch([many, few], None, config, rng) for _ in range(50)]
+    assert np.mean([one.weight == 1 for one in drawn]) == pytest.approx(0.5, abs=0.05)
+    assert drawn[0].task is None  # nothing of it goes to the device
+
+
+def test_windows_know_their_task_only_where_it_is_asked_for():
+    names = ("other", "scripted")
+    numbered = weighted_windows(GROUPS, ript(balance_tasks=True), transforms(), 4, names)
+    assert numbered.batch.task.tolist() == [1] * 12
+    assert weighted_windows(GROUPS, RIPT, transforms(), 4, names).batch.task is None

@@ -58,7 +58,7 @@ def test_an_episode_to_the_gradient(scripted_pool, params):
     assert collected.groups
     assert init_states.drawn == collected.tried
     windows = weighted_windows(
-        collected.groups, RIPT, folder.transforms, CONFIG.action_horizon
+        collected.groups, RIPT, folder.transforms, CONFIG.action_horizon, [TASK.name]
     ).batch
     looks = [len(e.images) for group in collected.groups for e in group.episodes]
     assert count(windows) == sum(looks)

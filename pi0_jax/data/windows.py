@@ -71,6 +71,7 @@ def cut_windows(
     transforms: Transforms,
     horizon: int,
     config: WindowConfig = ALL_EXECUTED,
+    tasks: Sequence[int] | None = None,
 ) -> Batch:
     """Cuts the windows of every episode, in order, as host arrays with leading axis n.
 
@@ -80,14 +81,16 @@ def cut_windows(
         transforms: transforms of the policy that is trained.
         horizon: number of actions H per window.
         config: which windows to cut.
+        tasks: a number per episode that its windows carry as `Batch.task`; None for none.
 
     Raises:
         InputError: no episode has a window, because all are shorter than H steps; a window of an
             episode with chains is not at a policy call.
     """
+    numbers = [None] * len(episodes) if tasks is None else tasks
     parts = [
-        _windows_at(starts, episode, weight, transforms, horizon)
-        for episode, weight in zip(episodes, weights, strict=True)
+        _numbered(_windows_at(starts, episode, weight, transforms, horizon), number)
+        for episode, weight, number in zip(episodes, weights, numbers, strict=True)
         if len(starts := window_starts(episode, horizon, config))
     ]
     if not parts:
@@ -158,6 +161,13 @@ def _windows_at(
     weights = np.full(len(starts), weight, np.float32)
     windows = assemble(observations, actions, mask, weights, transforms)
     return windows if episode.chain is None else _with_chains(windows, starts, episode)
+
+
+def _numbered(windows: Batch, task: int | None) -> Batch:
+    """The windows with the number of their task; as they are with None."""
+    return (
+        windows if task is None else replace(windows, task=np.full(count(windows), task, np.int32))
+    )
 
 
 def _with_chains(windows: Batch, starts: np.ndarray, episode: Episode) -> Batch:

@@ -49,6 +49,8 @@ class RiptConfig:
             moving average, which needs optimizer.ema_decay.
         buffer_iterations: train on the windows of the last n iterations, and delete older ones;
             0 keeps all.
+        balance_tasks: draw every task's windows equally often, however long its episodes are and
+            however many of its groups were accepted; else every window is equally likely.
         demo_fraction: share of a batch drawn from demonstrations; all of it trains the
             unconditional branch.
         demo_weight: weight of demonstrations in the conditional branch.
@@ -80,6 +82,7 @@ class RiptConfig:
     guidance: float = 1.0
     rollout_params: str = "last"
     buffer_iterations: int = 0
+    balance_tasks: bool = False
     demo_fraction: float = 0.0
     demo_weight: float = 0.0
     max_drop: float = 0.0
@@ -122,6 +125,7 @@ class RiptConfig:
         s, a = self.groups, self.advantage
         weights = "success" if a.success_weight else f"{a.negatives}, {a.rescale}"
         demos = f", {self.demo_fraction:.0%} demonstrations" if self.demo_fraction else ""
+        demos += ", tasks equally often" if self.balance_tasks else ""
         stop = f"; stops {self.max_drop:g} standard errors below the best" if self.max_drop else ""
         return (
             f"{self.iterations} iterations of {s.groups_per_iteration} groups x {s.group_size} "

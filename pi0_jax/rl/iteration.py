@@ -7,7 +7,7 @@ Axis letters: n episode, m window, c camera, H action horizon, d padded action d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -136,7 +136,11 @@ def collect_groups(
 
 
 def weighted_windows(
-    groups: Sequence[Group], config: RiptConfig, transforms: Transforms, horizon: int
+    groups: Sequence[Group],
+    config: RiptConfig,
+    transforms: Transforms,
+    horizon: int,
+    tasks: Sequence[str],
 ) -> WeightedWindows:
     """The training windows of an iteration's accepted groups.
 
@@ -145,6 +149,7 @@ def weighted_windows(
         config: settings of advantage and windows.
         transforms: transforms of the policy that is trained.
         horizon: actions H per window.
+        tasks: names of all tasks of the loop.
     """
     if not groups:
         return WeightedWindows()
@@ -155,7 +160,8 @@ def weighted_windows(
     if not any(len(window_starts(e, horizon, config.windows)) for e in episodes):
         return WeightedWindows(advantages_not_finite=not_finite)
     # Episodes [n] -> windows [m]: observations and actions are normalised on the way.
-    batch = cut_windows(episodes, list(weights), transforms, horizon, config.windows)
+    numbers = [tasks.index(e.task) for e in episodes] if config.balance_tasks else None
+    batch = cut_windows(episodes, list(weights), transforms, horizon, config.windows, numbers)
     return WeightedWindows(batch, not_finite)
 
 
@@ -179,7 +185,7 @@ def draw_batch(
     config: RiptConfig,
     rng: np.random.Generator,
 ) -> Batch:
-    """A training batch: windows drawn uniformly from the buffer, plus a share of demonstrations.
+    """A training batch: windows drawn from the buffer, plus a share of demonstrations.
 
     Args:
         rollouts: windows of the accepted groups, one part per iteration in the buffer, actions
@@ -193,14 +199,30 @@ def draw_batch(
     """
     from_demos = round(config.batch_size * config.demo_fraction)
     from_rollouts = config.batch_size - from_demos
-    total = sum(count(part) for part in rollouts)
-    # Uniform over the windows of all iterations, with replacement: indices int[from_rollouts] ->
-    # actions [from_rollouts, H, d].
-    parts = [take_across(rollouts, rng.integers(total, size=from_rollouts))]
+    draw = _draw_by_task if config.balance_tasks else _draw_uniformly
+    # Indices int[from_rollouts] into windows of all iterations -> actions [from_rollouts, H, d].
+    parts = [replace(take_across(rollouts, draw(rollouts, from_rollouts, rng)), task=None)]
     if demos is not None and from_demos:
         # Actions [from_demos, H, d], of which `demo_weight` is the weight.
         parts.append(demos.take(rng.integers(len(demos), size=from_demos)))
     return concatenate(parts)  # [b, H, d]
+
+
+def _draw_uniformly(rollouts: Sequence[Batch], size: int, rng: np.random.Generator) -> np.ndarray:
+    """Every window is equally likely, with replacement: int[size]."""
+    return rng.integers(sum(count(part) for part in rollouts), size=size)
+
+
+def _draw_by_task(rollouts: Sequence[Batch], size: int, rng: np.random.Generator) -> np.ndarray:
+    """Every task that has windows is equally likely, and then each of its windows: int[size]."""
+    tasks = np.concatenate([np.asarray(part.task) for part in rollouts])
+    members = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
+    owner = rng.integers(len(members), size=size)
+    # A fraction of each task's number of windows, because these numbers differ.
+    which = rng.random(size)
+    return np.array(
+        [members[i][int(f * len(members[i]))] for i, f in zip(owner, which, strict=True)]
+    )
 
 
 def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:

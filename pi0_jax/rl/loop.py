@@ -260,7 +260,11 @@ def windows_of(setup: LoopSetup, collected: CollectedGroups) -> WeightedWindows:
     """The training windows of an iteration, for the policy of this loop."""
     spec = setup.base.spec
     return weighted_windows(
-        collected.groups, setup.config, setup.base.transforms, spec.model.action_horizon
+        collected.groups,
+        setup.config,
+        setup.base.transforms,
+        spec.model.action_horizon,
+        [task.name for task in setup.tasks],
     )
 
 
