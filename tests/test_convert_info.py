@@ -12,6 +12,7 @@ from pi0_jax.apps import convert
 from pi0_jax.convert.commands.command import status
 from pi0_jax.convert.keys.keymap import leaves
 from pi0_jax.data.action_space import ActionSpace
+from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
 
@@ -88,7 +89,10 @@ def test_statistics_that_are_missing_are_said(
 def test_a_tokenizer_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_policy(tmp_path / "p")
     shutil.copy(train_pieces(tmp_path), tmp_path / "p" / TOKENIZER_FILE)
-    assert "of 25 pieces" in described(capsys, tmp_path / "p")["tokenizer"]
+    # How many pieces these lines give differs between versions of sentencepiece.
+    count = load_pieces(tmp_path / "p" / TOKENIZER_FILE, 60).vocab_size()
+    assert 20 < count < 35
+    assert f"of {count} pieces" in described(capsys, tmp_path / "p")["tokenizer"]
     (tmp_path / "p" / TOKENIZER_FILE).write_bytes(b"")
     assert "not usable" in described(capsys, tmp_path / "p")["tokenizer"]
 

@@ -19,6 +19,7 @@ FLOORS = (
         "versions",
         "plain_values",
         "json_file",
+        "npz_file",
     ),
     ("model", "data", "env", "io"),
     ("policy", "training"),
@@ -46,6 +47,8 @@ ALLOWED |= {
     ("lfs", "errors"),
     ("json_file", "errors"),
     ("json_file", "lfs"),
+    ("npz_file", "errors"),
+    ("npz_file", "lfs"),
     ("robots", "json_file"),
     ("robot", "plain_values"),
 }

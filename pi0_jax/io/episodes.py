@@ -4,8 +4,6 @@ Files of format 2 are read too: they are the same without the chains.
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import atomic_file
+from pi0_jax.npz_file import read_arrays
 from pi0_jax.robot import robot_from_dict
 
 FORMAT_VERSION = 3
@@ -24,11 +23,7 @@ _READ = (2, FORMAT_VERSION)
 _RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
 _CHAINS = ("chain", "chain_log_prob")
 _SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, *_CHAINS, "robot"))
-# What NumPy, zipfile and zlib raise on files that are cut, damaged or of another kind.
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+_EXPECTED = "an episode file (.npz)"
 
 
 def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
@@ -66,16 +61,15 @@ def load_episodes(path: Path) -> list[Episode]:
     Raises:
         InputError: the file is missing, is not such a file, or has another format version.
     """
+    arrays = read_arrays(path, _EXPECTED)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
         version = int(arrays["format_version"])
         if version in _READ:
             names = _RAGGED if version < FORMAT_VERSION else (*_RAGGED, *_CHAINS)
             parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in names}
             return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: expected an episode file (.npz), got: {error!r}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: expected {_EXPECTED}, got: {error!r}") from error
     raise InputError(f"{path}: expected episode format {FORMAT_VERSION}, got {version}")
 
 

@@ -5,7 +5,6 @@ Everything is computed in float32 at the highest matrix precision, on the weight
 Axis letters: b batch, H action horizon, d padded action dimension.
 """
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pi0_jax.convert.sources.source import Source, load_params
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import POSITIVE
+from pi0_jax.npz_file import read_arrays
 from pi0_jax.types import Observation
 
 # float32 on a CPU; four independent implementations agree within a fifth of these.
@@ -131,11 +131,7 @@ def read_golden(path: Path) -> Arrays:
     Raises:
         InputError: no such file, or no npz of plain arrays.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: expected an npz of plain arrays: {error}") from error
+    return read_arrays(path, "an npz of plain arrays")
 
 
 def same_inputs(source: Source, other: Source, seed: int) -> Inputs:

@@ -7,6 +7,7 @@ import functools
 import pickle
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from pi0_jax.env.robosuite.libero_package import package
 from pi0_jax.env.robosuite.libero_suites import SUITES
 from pi0_jax.errors import InputError
+from pi0_jax.npz_file import read_arrays
 
 # What a stored array needs of pickle, and all that it gets.
 _ALLOWED = {
@@ -24,10 +26,11 @@ _ALLOWED = {
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
-# What zipfile, NumPy and pickle raise on files that are cut, damaged or of another kind.
+_EXPECTED = "LIBERO's initial states"
+# What zipfile and pickle raise on files that are cut, damaged or of another kind.
 _UNREADABLE = (
-    *(OSError, EOFError, ValueError, LookupError, AttributeError, StopIteration),
-    *(zipfile.BadZipFile, pickle.UnpicklingError),
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    *(StopIteration, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
 )
 
 
@@ -75,25 +78,27 @@ def initial_states(suite: str, task_name: str) -> np.ndarray:
     stem = package() / "init_files" / suite / f"{task_name}.pruned_init"
     plain = stem.with_name(f"{stem.name}.npz")
     path = plain if plain.is_file() else stem
-    try:
-        states = _plain(path) if path == plain else _pickled(path)
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: expected LIBERO's initial states, got: {error!r}") from error
+    states = _plain(path) if path == plain else _pickled(path)
     if not isinstance(states, np.ndarray) or states.dtype != np.float64 or states.ndim != 2:
         raise InputError(f"{path}: expected float64[n, d], got {type(states).__name__}")
     return states
 
 
-def _plain(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["states"]
+def _plain(path: Path) -> np.ndarray:
+    arrays = read_arrays(path, _EXPECTED)
+    if "states" not in arrays:
+        raise InputError(f'{path}: expected {_EXPECTED}, got no array "states"')
+    return arrays["states"]
 
 
 def _pickled(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-        with archive.open(name) as file:
-            return _ArrayUnpickler(file).load()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
+            with archive.open(name) as file:
+                return _ArrayUnpickler(file).load()
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: expected {_EXPECTED}, got: {error!r}") from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):
