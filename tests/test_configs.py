@@ -112,7 +112,9 @@ def check_update(
 
     Methods and configs that differ in nothing that an update reads are checked once.
     """
-    batch = abstract_batch(model.config, cameras, size)
+    # A loss that reads chains gets those of ten flow steps and seven actions.
+    chain = (10, 7) if loss.objective and loss.objective.rollout_noise else None
+    batch = abstract_batch(model.config, cameras, size, chain=chain)
     if has_two_prompts(loss.branch_mode):
         obs = batch.obs
         batch = batch.replace(uncond_prompt=obs.prompt, uncond_prompt_mask=obs.prompt_mask)
@@ -125,7 +127,9 @@ def check_update(
         return params, step(starting(params), batch, rng)
 
     params, (state, metrics) = jax.eval_shape(update, jax.random.key(0), batch)
-    chex.assert_trees_all_equal_shapes_and_dtypes(state.params, params)
+    trained = {name: leaf for name, leaf in state.params.items() if name != "lora"}
+    chex.assert_trees_all_equal_shapes_and_dtypes(trained, params)
+    assert ("lora" in state.params) == (optimizer.preset == "lora")
     assert metrics["loss"].shape == ()
 
 

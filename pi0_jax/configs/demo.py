@@ -4,6 +4,7 @@ python train.py --config configs/demo.py --workdir runs/demo
 python train.py --config configs/demo.py:full --workdir runs/demo_full   # adds filtered BC
 python train.py --config configs/demo.py:ablations --workdir runs/ablations   # what of it matters
 python train.py --config configs/demo.py:objectives --workdir runs/objectives   # docs/objectives.md
+python train.py --config configs/demo.py:all_objectives --workdir RUN   # with nft, flow_pg, LoRA
 
 The demonstrations have mixed quality on purpose: each has its own constant grasp offset, and
 failures are kept. With clean ones, more imitation is as good as RL.
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from pi0_jax.apps.settings import train_config
 
-ARGUMENTS = ("", "full", "ablations", "objectives")
+ARGUMENTS = ("", "full", "ablations", "objectives", "all_objectives")
 # Weights and groups of filtered behaviour cloning: all groups count, successes weigh 1.
 EVERY_SUCCESS = {"groups": {"dynamic_sampling": False}, "advantage": {"success_weight": True}}
 SFT_RULES = (("cond_embed", 0.0),)
@@ -47,8 +48,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
     if arg == "ablations":
         _ablate(config)
-    if arg == "objectives":
+    if arg in ("objectives", "all_objectives"):
         _compare_objectives(config)
+    if arg == "all_objectives":
+        _compare_more(config)
     return config
 
 
@@ -73,6 +76,25 @@ def _compare_objectives(config: Any) -> None:
     config.eval.reference = "unconditional+base"
     del config.baselines.continued_sft
     config.baselines.cfg_detached = {**EVERY_SUCCESS, "objective": "cfg_detached"}
+
+
+def _compare_more(config: Any) -> None:
+    """Objectives that learn from failures, and filtered BC of adapters alone."""
+    newest = {"buffer_iterations": 1}
+    config.baselines.nft = {**EVERY_SUCCESS, **newest, "objective": "nft"}
+    # Rate and noise that did best in a toy with the structure of this task (docs/design.md).
+    config.baselines.flow_pg = {
+        **newest,
+        "objective": "flow_pg",
+        "advantage": {"negatives": "signed", "clipping": "none", "rescale": "none"},
+        "optimizer": {"learning_rate": 2e-4},
+        "time_samples": 4,
+    }
+    config.baselines.filtered_bc_lora = {
+        **EVERY_SUCCESS,
+        "objective": "filtered_bc",
+        "optimizer": {"preset": "lora"},
+    }
 
 
 def _ablate(config: Any) -> None:
