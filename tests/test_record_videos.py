@@ -166,11 +166,7 @@ def test_a_state_is_filmed_under_base_rl_and_rl_with_guidance(tmp_path, scripted
         assert three[2]["outcome"] == three[0]["outcome"]
         outcome = "success" if evaluated[0][seed].success else "failure"
         assert three[2]["file"] == f"ript-w3_base_{TASK.name}_{seed}_{outcome}.mp4"
-        assert [one["group"] for one in stills[first : first + 3]].count(
-            stills[first]["group"]
-        ) == 3
-    captions = {one["caption"].split(":")[0] for one in stills}
-    assert captions == {"base", "ript", "ript, guidance 3 from base"}
+    assert [one | {"file": ""} for one in stills] == [one | {"file": ""} for one in videos]
 
 
 def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):

@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -199,17 +198,32 @@ def _time(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _frames(run: RunData) -> str:
+    """Rows of pictures, those of one initial state below each other."""
     body = ""
-    # Entries of one group follow each other in index.json, so groupby keeps them together.
-    for title, group in groupby(run.frames, key=lambda entry: _words(entry, "group")):
-        strip = "".join(_frame(entry) for entry in group)
-        heading = f"<h3>{title}</h3>" if title else ""
-        body += f'{heading}<div class="strip">{strip}</div>'
+    for title, entries in _by_state(run.frames):
+        body += f'<h3>{title}</h3><div class="strip">{"".join(map(_frame, entries))}</div>'
     return _section("Rollout, frame by frame", body)
 
 
+def _by_state(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """(title as HTML, entries) of each initial state, in order of appearance."""
+    states: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        # What was made elsewhere need not name its state: then its title is its own.
+        key = entry.get("state") or entry.get("title") or entry["file"]
+        states.setdefault(str(key), []).append(entry)
+    return [(_words(found[0], "title"), found) for found in states.values()]
+
+
+def _acting(entry: Mapping[str, Any]) -> str:
+    """What acts in a video, as HTML: "RIPT, guidance 3 from base"."""
+    method = str(entry.get("method") or "")
+    words = (method and escape(method_name(method)), _words(entry, "guidance"))
+    return ", ".join(filter(None, words))
+
+
 def _frame(entry: Mapping[str, Any]) -> str:
-    caption = _words(entry, "caption") or _words(entry, "title")
+    caption = ": ".join(filter(None, (_acting(entry), _words(entry, "outcome"))))
     source = f"frames/{quote(str(entry['file']))}"
     return (
         f'<figure><img src="{source}" alt="{caption}" loading="lazy">'
@@ -219,17 +233,11 @@ def _frame(entry: Mapping[str, Any]) -> str:
 
 def _videos(run: RunData) -> str:
     """The same initial state under everything that acted in it, side by side."""
-    # A video that was made elsewhere need not name its state: then its title is its own.
-    states: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in run.videos:
-        key = entry.get("state") or entry.get("title") or entry["file"]
-        states.setdefault(str(key), []).append(entry)
-    blocks = (
-        f'<div class="state"><h3>{_words(entries[0], "title")}</h3>'
+    body = "".join(
+        f'<div class="state"><h3>{title}</h3>'
         f'<div class="videos">{"".join(map(_video, entries))}</div></div>'
-        for entries in states.values()
+        for title, entries in _by_state(run.videos)
     )
-    body = "".join(blocks)
     note = "Each row is one initial state with the same noise, replayed from the recorded actions."
     return _section("Videos", f'<div class="states">{body}</div>' if body else "", note)
 
@@ -241,11 +249,9 @@ def _video(entry: Mapping[str, Any]) -> str:
     badge = f'<span class="badge {kind}">{escape(result)}</span>' if result else ""
     # The fragment makes browsers show a picture of the rollout instead of an empty box.
     source = f"videos/{quote(str(entry['file']))}#t=0.1"
-    method = str(entry.get("method") or "")
-    words = filter(None, (method and escape(method_name(method)), _words(entry, "guidance")))
     return (
         f'<figure><video src="{source}" controls muted loop playsinline preload="metadata">'
-        f"</video><figcaption>{badge}<strong>{', '.join(words)}</strong>"
+        f"</video><figcaption>{badge}<strong>{_acting(entry)}</strong>"
         f"{_words(entry, 'caption')}</figcaption></figure>"
     )
 

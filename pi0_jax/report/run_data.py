@@ -28,9 +28,9 @@ class RunData:
         protocol: how the results were measured.
         rows: measured success rates.
         paired: guidance scales compared on the same initial states.
-        videos: entries {"file", "title", "state", "phase", "method", "guidance", "outcome",
-            "caption"} whose file exists; those of one state are shown side by side.
-        frames: entries {"file", "title", "caption"} whose file exists.
+        videos: entries {"file", "title", "state", "method", "guidance", "outcome", "caption"}
+            whose file exists; those of one state are shown side by side.
+        frames: the same of rows of pictures.
         missing: names of the parts that do not exist yet.
     """
 

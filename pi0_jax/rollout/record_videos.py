@@ -74,9 +74,11 @@ def record_videos(session: Session, acting: Sequence[Acting], each: int) -> None
     _film_missing(session, shown)
     # A simulator that failed left some without a video: the indices list what exists.
     shown = [one for one in shown if _video_file(run.path, *one).exists()]
-    videos = [_video_entry(one, episode) for one, episode in shown]
-    stills = [_still_entry(one, episode) for one, episode in shown]
-    for folder, index in (("videos", videos), ("frames", stills)):
+    for folder, ending in (("videos", "mp4"), ("frames", "png")):
+        index = [
+            {"file": f"{_name(one, episode)}.{ending}", **_entry(one, episode)}
+            for one, episode in shown
+        ]
         write_text(run.path / folder / "index.json", json.dumps(index, indent=1) + "\n")
 
 
@@ -142,17 +144,12 @@ def _video_file(run: Path, one: Acting, episode: Episode) -> Path:
     return run / "videos" / f"{_name(one, episode)}.mp4"
 
 
-def _state(episode: Episode) -> str:
-    return f"{episode.prompt}, initial state {episode.seed}"
-
-
-def _video_entry(one: Acting, episode: Episode) -> dict[str, str]:
+def _entry(one: Acting, episode: Episode) -> dict[str, str]:
+    """What a report says of a video or a row of pictures, but for its file."""
     return {
-        "file": f"{_name(one, episode)}.mp4",
-        "title": _state(episode),
-        # Videos of one state stand side by side; two tasks may have one prompt.
+        "title": f"{episode.prompt}, initial state {episode.seed}",
+        # What shows one state stands together; two tasks may have one prompt.
         "state": f"{episode.task} {episode.seed}",
-        "phase": "eval",
         "method": one.method,
         "guidance": one.guidance_words,
         "outcome": _outcome(episode),
@@ -171,15 +168,6 @@ def _write_video(run: Path, one: Acting, episode: Episode, frames: np.ndarray) -
     end = [f"{captions[-1]}  {_outcome(episode)}"] * hold
     held = np.concatenate([frames, frames[-1:].repeat(hold, axis=0)])  # uint8[f + hold, h, w, 3]
     write_video(_video_file(run, one, episode), held, rate, captions + end)
-
-
-def _still_entry(one: Acting, episode: Episode) -> dict[str, str]:
-    words = f"{one.method}, {one.guidance_words}" if one.guidance_words else one.method
-    return {
-        "file": f"{_name(one, episode)}.png",
-        "caption": f"{words}: {_outcome(episode)}",
-        "group": f"{_state(episode)} ({episode.task})",
-    }
 
 
 def _write_stills(folder: Path, one: Acting, episode: Episode, frames: np.ndarray) -> None:
