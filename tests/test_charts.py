@@ -130,3 +130,13 @@ def test_axis_and_stack():
         ("25.00%", "50.00%"),
     ]
     parse(stacked_bar([("a", 0.0)], 0.0))
+
+
+def test_names_at_the_ends_only_where_all_fit():
+    def labels(count: int, **changes: bool) -> int:
+        series = [Series(f"method {i}", (Point(0, 0.5), Point(1, 0.5))) for i in range(count)]
+        return line_chart("Success", series, "step", "rate", **changes).count('class="label')
+
+    # 158 px of height, 14 px a name.
+    assert [labels(count) for count in (1, 2, 12, 13)] == [0, 2, 12, 0]
+    assert labels(2, labels=False) == 0

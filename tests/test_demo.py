@@ -139,6 +139,12 @@ def test_a_scripted_run_interrupted_resumed_and_evaluated(tmp_path):
 
     finish(start(*command, "--resume"))
     check_run(run, TRAINED)
+    videos = json.loads((run / "videos" / "index.json").read_text())
+    acted = [(one["method"], one["guidance"]) for one in videos[:3]]
+    assert acted == [("base", ""), ("ript", ""), ("ript", "guidance 2 from unconditional")]
+    assert videos[0]["state"] == videos[1]["state"] == videos[2]["state"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["seconds_train"] > 0 for line in lines if line["phase"] in ("sft", "rl"))
     assert (run / "policy" / "config.json").exists()
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["8"]
     evaluate(run, tmp_path / "eval", SCRIPTED)

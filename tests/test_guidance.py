@@ -1,6 +1,6 @@
 """The points of a guidance sweep."""
 
-from pi0_jax.rollout.guidance import PLAIN, Guidance, sweep
+from pi0_jax.rollout.guidance import PLAIN, Guidance, strongest, sweep
 
 
 def test_scale_1_belongs_to_every_reference():
@@ -17,3 +17,9 @@ def test_names():
     ]  # fmt: skip
     assert str(Guidance(1.5, "base")) == "guidance 1.5 from base"
     assert str(PLAIN) == "guidance 1"
+
+
+def test_the_strongest():
+    points = sweep((0.0, 1.0, 3.0, 1.5), ("unconditional", "base"))
+    assert strongest(points) == Guidance(3.0, "unconditional")
+    assert strongest(sweep((0.0, 0.5, 1.0), ("base",))) is None

@@ -14,8 +14,8 @@ from pi0_jax.io.episodes import save_episodes
 from pi0_jax.io.video import read_video
 from pi0_jax.rollout import record_videos as film_module
 from pi0_jax.rollout.collect import replay
-from pi0_jax.rollout.guidance import PLAIN
-from pi0_jax.rollout.record_videos import MOST_STATES, _choose, record_videos
+from pi0_jax.rollout.guidance import PLAIN, Guidance
+from pi0_jax.rollout.record_videos import MOST_STATES, Acting, _choose, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 
@@ -23,6 +23,8 @@ TASK = ScriptedTask(max_steps=9, image_size=32, tolerance=0.3)
 HOLD = 20  # frames of a second at the rate of a robot that has none
 SUITE = Suite("scripted", (TASK,), DemonstratorConfig())
 SEEDS = range(12)
+BEFORE_AND_AFTER = [Acting("base", PLAIN), Acting("ript", PLAIN)]
+GUIDED = Acting("ript", Guidance(3.0, "base"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def filmed(path, pool, evaluated, each: int):
     run = RunFolder(path, {}, resume=False)
     for method, episodes in zip(("base", "ript"), evaluated, strict=True):
         save_episodes(run.episodes(f"eval/{method}_1"), episodes)
-    record_videos(Session(run, SUITE, pool, 0, 8), ("base", "ript"), PLAIN, each)
+    record_videos(Session(run, SUITE, pool, 0, 8), BEFORE_AND_AFTER, each)
     return [json.loads((path / f / "index.json").read_text()) for f in ("videos", "frames")]
 
 
@@ -124,17 +126,47 @@ def test_kinds_and_tasks_take_turns():
     before = [*outcomes("a", "x-+-+"), *outcomes("b", "---")]
     after = [*outcomes("a", "-++-x"), *outcomes("b", "---")]
     # Task a: newly solved 1, easy 2, failed 3. Task b: failed 5, 6, 7.
-    assert _choose(before, after, each=1) == [1, 5, 2, 3]
-    assert _choose(before, after, each=2) == [1, 5, 2, 6, 3]
-    assert _choose(before, after, each=0) == []
+    assert _choose((before, after), each=1) == [1, 5, 2, 3]
+    assert _choose((before, after), each=2) == [1, 5, 2, 6, 3]
+    assert _choose((before, after), each=0) == []
+
+
+def test_what_guidance_newly_solves_is_shown_too():
+    base, ript, guided = outcomes("a", "-+--x"), outcomes("a", "-++-+"), outcomes("a", "++---")
+    # Solved by RL alone 2, by guidance alone 0, before 1, failed in the end 2 and 3.
+    assert _choose((base, ript, guided), each=1) == [2, 0, 1]
+    assert _choose((base, ript, guided), each=2) == [2, 0, 1, 3]
+    assert _choose((base,), each=1) == [1, 0]
 
 
 def test_many_tasks_are_bounded_and_each_is_seen():
     episodes = [one for task in range(15) for one in outcomes(str(task), "+-+-")]
-    chosen = _choose(episodes, episodes, each=2)
+    chosen = _choose((episodes, episodes), each=2)
     assert len(chosen) == MOST_STATES
     assert {episodes[index].task for index in chosen} == set(map(str, range(15)))
     assert {episodes[index].success for index in chosen} == {True, False}
+
+
+def test_a_state_is_filmed_under_base_rl_and_rl_with_guidance(tmp_path, scripted_pool, evaluated):
+    run = RunFolder(tmp_path, {}, resume=False)
+    for name, index in (("base_1", 0), ("ript_1", 1), ("ript_3_base", 0)):
+        save_episodes(run.episodes(f"eval/{name}"), evaluated[index])
+    record_videos(Session(run, SUITE, scripted_pool, 0, 8), [*BEFORE_AND_AFTER, GUIDED], 1)
+    videos, stills = (
+        json.loads((tmp_path / f / "index.json").read_text()) for f in ("videos", "frames")
+    )
+    assert len(videos) == len(stills) and not len(videos) % 3
+    for first in range(0, len(videos), 3):
+        three = videos[first : first + 3]
+        assert [one["method"] for one in three] == ["base", "ript", "ript"]
+        assert [one["guidance"] for one in three] == ["", "", "guidance 3 from base"]
+        assert len({one["state"] for one in three}) == len({one["title"] for one in three}) == 1
+        seed = int(three[0]["state"].split()[-1])
+        # The guided evaluation is that of the base here: the same episode, in a film of its own.
+        assert three[2]["outcome"] == three[0]["outcome"]
+        outcome = "success" if evaluated[0][seed].success else "failure"
+        assert three[2]["file"] == f"ript-w3_base_{TASK.name}_{seed}_{outcome}.mp4"
+    assert [one | {"file": ""} for one in stills] == [one | {"file": ""} for one in videos]
 
 
 def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):
@@ -149,7 +181,7 @@ def test_what_is_filmed_is_not_filmed_again(once, scripted_pool, monkeypatch):
 
     monkeypatch.setattr(film_module, "replay", counted)
     run = RunFolder(path, {}, resume=True)
-    record_videos(Session(run, SUITE, scripted_pool, 0, 8), ("base", "ript"), PLAIN, 1)
+    record_videos(Session(run, SUITE, scripted_pool, 0, 8), BEFORE_AND_AFTER, 1)
     assert [str(one.seed) for _, one in replayed] == [lost.name.split("_")[2]]
     assert lost.exists()
     assert json.loads((path / "videos" / "index.json").read_text()) == videos

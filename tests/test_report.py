@@ -1,6 +1,7 @@
 """report.html from whole, partial and hostile run folders."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 
 from pi0_jax.errors import InputError
-from pi0_jax.report.curves import learning_curves
 from pi0_jax.report.page import write_report
 from pi0_jax.report.run_data import at_one_scale, outcome
 from pi0_jax.run.paired import Paired
@@ -184,31 +184,30 @@ def test_outcome_of_an_evaluation_alone():
     assert text == "Policy succeeds in 82 % [69, 90] of 50 episodes of lift, at guidance 1."
 
 
-def test_curves_keep_arms_apart_and_let_the_resumed_value_hold():
-    lines = [
-        {"step": step, "phase": "rl", "method": method, "iteration": step, "rollout_success": value}
-        for method, step, value in (
-            ("ript", 0, 0.9),
-            ("bc", 0, 0.5),
-            ("ript", 0, 0.1),
-            ("ript", 1, 0.2),
-        )
-    ]
-    ((title, svg),) = learning_curves(lines)
-    assert title == "Rollout success"
-    assert "RIPT: 10\u202f%" in svg
-    assert "90\u202f%" not in svg
-    assert "bc: 50\u202f%" in svg
+def test_a_state_is_shown_side_by_side(tmp_path: Path):
+    run = write_run(tmp_path / "demo", ROWS)
+    entries = []
+    for state in ("lift 7", "lift 8"):
+        for method, guidance in (("base", ""), ("ript", ""), ("ript", "guidance 3 from base")):
+            file = f"{method}{guidance}_{state}.mp4"
+            (run / "videos" / file).touch()
+            entries.append({"file": file, "state": state, "title": f"lift it, {state}"})
+            entries[-1] |= {"method": method, "guidance": guidance, "outcome": "success"}
+    (run / "videos" / "index.json").write_text(json.dumps(entries))
+    html = write_report(run).read_text()
+    Page(html)
+    first, second = html.split('<div class="state">')[1:]
+    assert "<h3>lift it, lift 7</h3>" in first and "<h3>lift it, lift 8</h3>" in second
+    for block in (first, second):
+        assert re.findall(r"<strong>([^<]*)</strong>", block) == [
+            "base", "RIPT", "RIPT, guidance 3 from base",
+        ]  # fmt: skip
 
 
-def test_evaluation_during_rl_has_a_chart():
-    line = {"step": 9, "phase": "rl", "method": "ript", "iteration": 2, "eval_success": 0.25}
-    ((title, svg),) = learning_curves([line])
-    assert title == "Success on evaluation states"
-    assert "25\u202f%" in svg
-
-
-def test_long_curves_are_thinned():
-    lines = [{"step": s, "phase": "sft", "loss": 1.0} for s in range(5000)]
-    ((_, svg),) = learning_curves(lines)
-    assert 100 <= svg.count("<circle") <= 120
+def test_the_cost_is_in_the_page(tmp_path: Path):
+    run = write_run(tmp_path / "demo", ROWS, rollouts=64, updates=20, seconds_train=6.0)
+    html = write_report(run).read_text()
+    Page(html)
+    assert "<h2>Cost</h2>" in html and "<h3>Rollout success</h3>" in html
+    line = html.split("<tbody><tr><td>RIPT</td>")[1].split("</tr>")[0]
+    assert re.findall(r">([^<]+)</td>", line) == ["320", "100", "2.5", "0.5", "3"]

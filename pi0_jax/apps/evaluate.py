@@ -16,7 +16,7 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.policy.folder import check_robot, load_policy
 from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import evaluate_policy
-from pi0_jax.rollout.record_videos import record_videos
+from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import RESULTS
 from pi0_jax.run.session import open_session
 from pi0_jax.run.success import table
@@ -50,7 +50,7 @@ def main(arguments: cli.Arguments) -> None:
     stored |= {"reference": str(base.resolve())} if base else {}
     with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
         evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.sweep)
-        record_videos(session, (METHOD,), evaluation.sweep[0], evaluation.videos)
+        record_videos(session, [Acting(METHOD, evaluation.sweep[0])], evaluation.videos)
     run = session.run
     text = "\n".join([table(run.rows), *map(str, run.paired)])
     run.message(f"results in {run.path}\n\n{text}\n", RESULTS)

@@ -144,10 +144,13 @@ def supervise(
     # Lines of steps after the checkpoint are written again by the updates that are repeated.
     run.rewind("sft", method, int(state.step))
     batch_of = _batches(session, method, start, demos, config.batch_size)
+    clock = [time.monotonic()]
     with run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress:
 
         def log(step: int, metrics: dict[str, float]) -> None:
-            run.log(step, "sft", method, **metrics)
+            clock.append(time.monotonic())
+            # Since the line before: compilation, batches and checkpoints included.
+            run.log(step, "sft", method, **metrics, seconds_train=clock[-1] - clock[-2])
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
         key = session.noise_key(method)

@@ -20,8 +20,8 @@ from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.reference import BASE as BASE_REFERENCE
 from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
-from pi0_jax.rollout.guidance import PLAIN, Guidance, sweep
-from pi0_jax.rollout.record_videos import record_videos
+from pi0_jax.rollout.guidance import PLAIN, Guidance, strongest, sweep
+from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import BASE, RESULTS, RIPT
 from pi0_jax.run.session import Session, open_session
 from pi0_jax.run.success import table
@@ -75,13 +75,20 @@ def _train(
         final = train_method(session, settings, name, ript, base, demos)
         guided, points = _guided(evaluation, final, base), guidance_of(ript, evaluation)
         evaluate_policy(session, evaluation, "rl", name, guided, points)
-    record_videos(session, (BASE, RIPT) if methods else (BASE,), PLAIN, evaluation.videos)
+    shown = [Acting(BASE, PLAIN), *(_ript_videos(methods[RIPT], evaluation) if methods else ())]
+    record_videos(session, shown, evaluation.videos)
     return with_base(final, base) if settings.keep_reference else final
 
 
 def _guided(evaluation: EvalConfig, policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     """The policy with the base as its reference, if the evaluation asks for one."""
     return with_base(policy, base) if BASE_REFERENCE in evaluation.references else policy
+
+
+def _ript_videos(ript: RiptSettings, evaluation: EvalConfig) -> list[Acting]:
+    """RIPT as it is, and with the strongest guidance at which it was evaluated."""
+    guided = strongest(guidance_of(ript, evaluation))
+    return [Acting(RIPT, PLAIN), *([Acting(RIPT, guided)] if guided else [])]
 
 
 def guidance_of(ript: RiptSettings, evaluation: EvalConfig) -> tuple[Guidance, ...]:

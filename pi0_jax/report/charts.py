@@ -9,12 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-# Units of the viewBox; the page shows a chart at about its natural size.
-_WIDTH, _HEIGHT = 350, 228
 _LEFT, _TOP, _BOTTOM = 46, 30, 40
 # Rough width of a letter: an SVG cannot wrap text, and a margin that is too wide does no harm.
 _LETTER_PX = 6.9
 _LABEL_GAP_PX = 14
+
+
+@dataclass(frozen=True)
+class Size:
+    """Units of a chart's viewBox; the page shows it at about its natural size [px]."""
+
+    width: int
+    height: int
+
+
+SMALL, WIDE = Size(350, 228), Size(720, 320)
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,8 @@ class Series:
     Attributes:
         label: name at the curve's right end.
         points: in order of x; a y that is not finite interrupts the curve.
-        colour: 0 is the page's accent colour, 1 to 4 are quieter.
-        dashed: whether the line is dashed, as for references and second quantities.
+        colour: 0 is the page's accent colour, others up to 9.
+        dash: 0 for a solid line, 1 for dashes, 2 for dots.
         markers: whether a dot is drawn at each point; if not, a point only shows its title on
             hover.
     """
@@ -50,19 +59,28 @@ class Series:
     label: str
     points: tuple[Point, ...]
     colour: int = 0
-    dashed: bool = False
+    dash: int = 0
     markers: bool = False
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps data to a chart: ranges in data units, `right` (end of the axis) in viewBox pixels."""
+    """Maps data to a chart.
+
+    Ranges are in data units; `right`, the end of the axis, and `size` in viewBox pixels.
+    """
 
     x_low: float
     x_high: float
     y_low: float
     y_high: float
     right: float
+    size: Size
+
+    @property
+    def bottom(self) -> float:
+        """Vertical pixel of the horizontal axis."""
+        return self.size.height - _BOTTOM
 
     def x(self, value: float) -> float:
         """Horizontal pixel of a data value."""
@@ -72,7 +90,7 @@ class Frame:
     def y(self, value: float) -> float:
         """Vertical pixel of a data value; pixels count downward."""
         share = (value - self.y_low) / (self.y_high - self.y_low)
-        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
+        return self.bottom - share * (self.bottom - _TOP)
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -99,7 +117,14 @@ def percent(value: float) -> str:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], x_label: str, y_label: str, *, fractions: bool = False
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    *,
+    fractions: bool = False,
+    size: Size = SMALL,
+    labels: bool = True,
 ) -> str:
     """One <svg> with axes, light grid, curves, and labels at the curves' ends.
 
@@ -109,25 +134,30 @@ def line_chart(
         x_label: name of the horizontal axis, with its unit.
         y_label: name of the vertical axis, with its unit.
         fractions: whether y is a fraction, shown from 0 to 100 %.
+        size: of the viewBox.
+        labels: whether several curves have their names at their ends, if all of them fit.
     """
     shown = [(p.x, p.y) for one in series for p in one.points if math.isfinite(p.y)]
     if not shown:
         return f'<p class="none">{escape(title)}: no values yet</p>'
-    frame = _frame(series, shown, fractions)
+    room = (size.height - _BOTTOM - _TOP) // _LABEL_GAP_PX + 1
+    # One curve alone needs no label, because the heading names it.
+    labelled = series if labels and 1 < len(series) <= room else ()
+    frame = _frame(series, labelled, shown, fractions, size)
     written = percent if fractions else number
     parts = [
         _grid(frame, written, whole_x=all(float(x).is_integer() for x, _ in shown)),
         _text(2, 12, y_label, "axis"),
-        _text(_LEFT + (frame.right - _LEFT) / 2, _HEIGHT - 6, x_label, "axis middle"),
+        _text(_LEFT + (frame.right - _LEFT) / 2, size.height - 6, x_label, "axis middle"),
         # The accent colour (0) is drawn last, on top of the quieter curves.
         *(
             _curve(one, frame, x_label, written)
             for one in sorted(series, key=lambda one: -one.colour)
         ),
-        _labels(series, frame) if len(series) > 1 else "",
+        _labels(labelled, frame),
     ]
     label = escape(f"{title}: {y_label} against {x_label}", quote=True)
-    view = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    view = f'viewBox="0 0 {size.width} {size.height}"'
     return f'<svg class="chart" role="img" aria-label="{label}" {view}>{"".join(parts)}</svg>'
 
 
@@ -138,7 +168,11 @@ def _round_up(step: float) -> float:
 
 
 def _frame(
-    series: Sequence[Series], shown: Sequence[tuple[float, float]], fractions: bool
+    series: Sequence[Series],
+    labelled: Sequence[Series],
+    shown: Sequence[tuple[float, float]],
+    fractions: bool,
+    size: Size,
 ) -> Frame:
     """Ranges that hold all points and error bars; y contains 0, so that heights compare."""
     x_low, x_high = min(x for x, _ in shown), max(x for x, _ in shown)
@@ -150,12 +184,11 @@ def _frame(
         y_high = y_low + 1.0
     step = _round_up((y_high - y_low) / 4)
     y_low, y_high = math.floor(y_low / step) * step, math.ceil(y_high / step - 1e-9) * step
-    # One curve alone needs no label, because the heading names it.
-    longest = max(len(one.label) for one in series) if len(series) > 1 else 0
-    right = _WIDTH - max(14.0, min(150.0, longest * _LETTER_PX + 14))
+    longest = max((len(one.label) for one in labelled), default=0)
+    right = size.width - max(14.0, min(150.0, longest * _LETTER_PX + 14))
     # A single x has no width: half a unit to both sides puts it in the middle.
     margin = 0.5 if x_low == x_high else 0.02 * (x_high - x_low)
-    return Frame(x_low - margin, x_high + margin, y_low, y_high, right)
+    return Frame(x_low - margin, x_high + margin, y_low, y_high, right, size)
 
 
 def _text(x: float, y: float, text: str, name: str) -> str:
@@ -175,7 +208,7 @@ def _grid(frame: Frame, written: Callable[[float], str], *, whole_x: bool) -> st
         # Steps and iterations are whole numbers; a tick at 2.5 iterations would mean nothing.
         if whole_x and not math.isclose(value, round(value), abs_tol=1e-9):
             continue
-        lines.append(_text(frame.x(value), _HEIGHT - _BOTTOM + 16, number(value), "tick middle"))
+        lines.append(_text(frame.x(value), frame.bottom + 16, number(value), "tick middle"))
     return "".join(lines)
 
 
@@ -193,8 +226,7 @@ def _curve(series: Series, frame: Frame, x_label: str, written: Callable[[float]
             f'<circle class="{name}" cx="{frame.x(point.x):.1f}" cy="{frame.y(point.y):.1f}" '
             f'r="{radius}"><title>{escape(label)} ({escape(where)})</title></circle>'
         )
-    dashed = " dashed" if series.dashed else ""
-    return f'<g class="c{series.colour}{dashed}">{"".join(parts)}</g>'
+    return f'<g class="c{series.colour} d{series.dash}">{"".join(parts)}</g>'
 
 
 def _path(points: Sequence[Point], frame: Frame) -> str:
@@ -230,7 +262,7 @@ def _labels(series: Sequence[Series], frame: Frame) -> str:
         if finite:
             ends.append((frame.y(finite[-1].y), one))
     ends.sort(key=lambda end: end[0])
-    heights = _spread([y for y, _ in ends], _TOP, _HEIGHT - _BOTTOM)
+    heights = _spread([y for y, _ in ends], _TOP, frame.bottom)
     return "".join(
         _text(frame.right + 8, y + 4, one.label, f"label c{one.colour}")
         for y, (_, one) in zip(heights, ends, strict=True)

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pi0_jax.report.charts import Point, Series, line_chart
-from pi0_jax.report.run_data import main_method, method_colour, method_name
+from pi0_jax.report.charts import WIDE, Point, Series, line_chart
+from pi0_jax.report.run_data import method_name
+from pi0_jax.report.styles import Style, legend
 
 # A chart of 350 px cannot show more points; each is then the mean of neighbours.
 _POINTS = 120
@@ -38,7 +39,6 @@ _LOSSES = {"loss_cond": "conditional", "loss_uncond": "unconditional", "loss": "
 _GROUPS = {"groups_tried": "tried", "groups_accepted": "accepted"}
 # In the order of the page: first what the run is for, then what explains it.
 _CURVES = (
-    Curve("Rollout success", "rl", {"rollout_success": ""}, "success", "iteration", True),
     Curve("Success on evaluation states", "rl", {"eval_success": ""}, "success", "iteration", True),
     Curve("Groups with mixed outcomes", "rl", _GROUPS, "groups", "iteration"),
     Curve("Loss, reinforcement", "rl", _LOSSES, "flow-matching loss"),
@@ -55,34 +55,81 @@ _CURVES = (
 )
 
 
-def learning_curves(lines: Lines) -> list[tuple[str, str]]:
-    """(title, svg) of every chart that has at least one value."""
+def success_curves(lines: Lines, styles: Mapping[str, Style]) -> str:
+    """Success of the rollouts of all methods on one axis, with a legend; empty without rollouts.
+
+    A point is an iteration, over the rollouts that its policy had learned from.
+    """
+    points = {method: _against_rollouts(_of(method, lines)) for method in styles}
+    drawn = {method: styles[method] for method, of in points.items() if _finite(of)}
+    if not drawn:
+        return ""
+    series = [
+        Series(method_name(method), points[method], style.colour, style.dash, markers=True)
+        for method, style in drawn.items()
+    ]
+    chart = line_chart(
+        "Rollout success", series, "rollouts so far", "success",
+        fractions=True, size=WIDE, labels=False,
+    )  # fmt: skip
+    return chart + legend(drawn)
+
+
+def learning_curves(lines: Lines, styles: Mapping[str, Style]) -> list[tuple[str, str]]:
+    """(title, svg) of every other chart that has at least one value."""
     charts = []
     for curve in _CURVES:
-        series = _series(curve, [line for line in lines if line.get("phase") == curve.phase])
+        of_phase = [line for line in lines if line.get("phase") == curve.phase]
+        methods = [method for method in styles if _of(method, of_phase)]
+        series = _series(curve, of_phase, {method: styles[method] for method in methods})
         # A run without this phase, or without this value, has no such chart.
         if series:
+            # Names of methods times quantities are too long for the ends of the curves.
+            many = len(methods) > 1 and len(curve.keys) > 1
             x_label = "iteration" if curve.x == "iteration" else "optimizer step"
-            svg = line_chart(curve.title, series, x_label, curve.y_label, fractions=curve.fractions)
-            charts.append((curve.title, svg))
+            svg = line_chart(
+                curve.title, series, x_label, curve.y_label,
+                fractions=curve.fractions, labels=not many,
+            )  # fmt: skip
+            charts.append((curve.title, svg + (_key_legend(curve) if many else "")))
     return charts
 
 
-def _series(curve: Curve, lines: Lines) -> list[Series]:
-    """One series per method and key that has values; the main method in the accent colour."""
-    # A dict keeps the order of first appearance.
-    methods = list(dict.fromkeys(str(line.get("method") or "") for line in lines))
-    main = main_method(methods)
+def _key_legend(curve: Curve) -> str:
+    """Which quantity has which dashes; the method's colours are those of the chart above."""
+    return legend({name: Style(1, dash) for dash, name in enumerate(curve.keys.values())})
+
+
+def _of(method: str, lines: Lines) -> Lines:
+    return [line for line in lines if str(line.get("method") or "") == method]
+
+
+def _against_rollouts(lines: Lines) -> tuple[Point, ...]:
+    """Success of each iteration's rollouts, over the number of rollouts before it."""
+    # Without rollouts there is no success. Of a repeated iteration the last line counts.
+    found = {line.get("iteration"): line for line in lines if line.get("rollouts")}
+    points, before = [], 0
+    for line in found.values():
+        rate = line.get("rollout_success")
+        points.append(Point(before, float(rate) if isinstance(rate, int | float) else math.nan))
+        before += line["rollouts"]
+    return tuple(points)
+
+
+def _series(curve: Curve, lines: Lines, styles: Mapping[str, Style]) -> list[Series]:
+    """One series per method and key that has values, in the method's colour."""
     series = []
-    for method in methods:
-        of_method = [line for line in lines if str(line.get("method") or "") == method]
-        curves = {name: _points(of_method, curve.x, key) for key, name in curve.keys.items()}
-        drawn = {name: points for name, points in curves.items() if _finite(points)}
-        for index, (name, points) in enumerate(drawn.items()):
-            # A name is needed only to tell several methods, or several keys, apart.
-            words = [method_name(method)] if len(methods) > 1 or not name else []
-            colour = method_colour(method, main) if index < 2 else 4
-            series.append(Series(" ".join([*words, name]).strip(), points, colour, index == 1))
+    for method, style in styles.items():
+        of_method = _of(method, lines)
+        for index, (key, name) in enumerate(curve.keys.items()):
+            points = _points(of_method, curve.x, key)
+            if _finite(points):
+                # A name is needed only to tell several methods, or several keys, apart.
+                words = [method_name(method)] if len(styles) > 1 or not name else []
+                # Several quantities of a method differ by their dashes.
+                dash = index if len(curve.keys) > 1 else style.dash
+                label = " ".join([*words, name]).strip()
+                series.append(Series(label, points, style.colour, dash))
     return series
 
 

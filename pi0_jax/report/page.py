@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -19,8 +18,10 @@ from urllib.parse import quote
 from pi0_jax.io.atomic import write_text
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.report.bars import stacked_bar
-from pi0_jax.report.curves import learning_curves
+from pi0_jax.report.cost import cost_table
+from pi0_jax.report.curves import learning_curves, success_curves
 from pi0_jax.report.run_data import RunData, method_name, outcome, read_run
+from pi0_jax.report.styles import Style, method_styles
 from pi0_jax.report.success import guidance_chart, paired_table, success_table
 from pi0_jax.report.tasks import task_table
 from pi0_jax.run.success import Row
@@ -43,12 +44,14 @@ def write_report(run_dir: Path) -> Path:
         InputError: the folder does not exist, or a file in it is not what its name says.
     """
     run = read_run(run_dir)
+    styles = method_styles(run.methods)
     # The result comes first and the settings last, as a reader asks for them.
     sections = [
-        _results(run.rows),
+        _results(run.rows, styles),
         _tasks(run),
-        _guidance(run),
-        _curves(run),
+        _guidance(run, styles),
+        _curves(run, styles),
+        _cost(run.metrics),
         _time(run.metrics),
         _frames(run),
         _videos(run),
@@ -113,13 +116,13 @@ def _section(title: str, body: str, note: str = "") -> str:
     return f"<section><h2>{escape(title)}</h2>{intro}{body}</section>"
 
 
-def _results(rows: Sequence[Row]) -> str:
+def _results(rows: Sequence[Row], styles: Mapping[str, Style]) -> str:
     tasks = list(dict.fromkeys(row.task for row in rows))
     what = f"all {len(tasks)} tasks together" if len(tasks) > 1 else "".join(tasks)
     note = (
         f"Share of episodes in which the task succeeded, {what}. Bars: 95\u202f% Wilson interval."
     )
-    return _section("Success", success_table(rows), note)
+    return _section("Success", success_table(rows, styles), note)
 
 
 def _tasks(run: RunData) -> str:
@@ -131,7 +134,7 @@ def _tasks(run: RunData) -> str:
     return _section("Success by task", task_table(run.rows, instructions), note)
 
 
-def _guidance(run: RunData) -> str:
+def _guidance(run: RunData, styles: Mapping[str, Style]) -> str:
     """Success against the scale, and which states it wins and loses."""
     note = "Error bars: 95\u202f% Wilson intervals. Dashed: methods measured at one scale."
     if run.paired:
@@ -139,16 +142,35 @@ def _guidance(run: RunData) -> str:
             " Won and lost: initial states that only one of two scales solves, with the p value of "
             "an exact two-sided sign test, not corrected for the number of scales."
         )
-    return _section("Guidance", guidance_chart(run.rows) + paired_table(run.paired), note)
+    body = guidance_chart(run.rows, styles) + paired_table(run.paired)
+    return _section("Guidance", body, note)
 
 
-def _curves(run: RunData) -> str:
-    cards = (
+def _curves(run: RunData, styles: Mapping[str, Style]) -> str:
+    """Success of all methods on one axis, then what explains it."""
+    success = success_curves(run.metrics, styles)
+    body, note = "", ""
+    if success:
+        body = f'<figure class="card full"><h3>Rollout success</h3>{success}</figure>'
+        note = (
+            "Success of each iteration's rollouts, over the number of rollouts that its policy had "
+            "learned from; the first point is the policy that the method started from. A method "
+            "looks the same in every chart; several quantities of one differ by their dashes."
+        )
+    cards = "".join(
         f'<figure class="card"><h3>{escape(title)}</h3>{svg}</figure>'
-        for title, svg in learning_curves(run.metrics)
+        for title, svg in learning_curves(run.metrics, styles)
     )
-    body = "".join(cards)
-    return _section("Learning curves", f'<div class="cards">{body}</div>' if body else "")
+    body += f'<div class="cards">{cards}</div>' if cards else ""
+    return _section("Learning curves", body, note)
+
+
+def _cost(lines: Sequence[Mapping[str, Any]]) -> str:
+    note = (
+        "Of each method alone: what the base policy cost comes on top, and so does evaluation. "
+        "Minutes are those of this run's machine; a question mark is what the run did not store."
+    )
+    return _section("Cost", cost_table(lines), note)
 
 
 def _time(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -176,17 +198,32 @@ def _time(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _frames(run: RunData) -> str:
+    """Rows of pictures, those of one initial state below each other."""
     body = ""
-    # Entries of one group follow each other in index.json, so groupby keeps them together.
-    for title, group in groupby(run.frames, key=lambda entry: _words(entry, "group")):
-        strip = "".join(_frame(entry) for entry in group)
-        heading = f"<h3>{title}</h3>" if title else ""
-        body += f'{heading}<div class="strip">{strip}</div>'
+    for title, entries in _by_state(run.frames):
+        body += f'<h3>{title}</h3><div class="strip">{"".join(map(_frame, entries))}</div>'
     return _section("Rollout, frame by frame", body)
 
 
+def _by_state(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """(title as HTML, entries) of each initial state, in order of appearance."""
+    states: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        # What was made elsewhere need not name its state: then its title is its own.
+        key = entry.get("state") or entry.get("title") or entry["file"]
+        states.setdefault(str(key), []).append(entry)
+    return [(_words(found[0], "title"), found) for found in states.values()]
+
+
+def _acting(entry: Mapping[str, Any]) -> str:
+    """What acts in a video, as HTML: "RIPT, guidance 3 from base"."""
+    method = str(entry.get("method") or "")
+    words = (method and escape(method_name(method)), _words(entry, "guidance"))
+    return ", ".join(filter(None, words))
+
+
 def _frame(entry: Mapping[str, Any]) -> str:
-    caption = _words(entry, "caption") or _words(entry, "title")
+    caption = ": ".join(filter(None, (_acting(entry), _words(entry, "outcome"))))
     source = f"frames/{quote(str(entry['file']))}"
     return (
         f'<figure><img src="{source}" alt="{caption}" loading="lazy">'
@@ -195,24 +232,14 @@ def _frame(entry: Mapping[str, Any]) -> str:
 
 
 def _videos(run: RunData) -> str:
-    """Grids of videos in the order of training: the base policy above what came of it."""
-    order = list(_PHASES)
-
-    def place(entry: Mapping[str, Any]) -> tuple[int, bool, str]:
-        """Sort key; what has no known phase comes last."""
-        phase, method = entry.get("phase"), str(entry.get("method") or "")
-        return order.index(phase) if phase in order else len(order), method != "base", method
-
-    body = ""
-    for _, group in groupby(sorted(run.videos, key=place), key=place):
-        entries = list(group)
-        phase, method = entries[0].get("phase"), entries[0].get("method")
-        title = " · ".join(
-            filter(None, (_PHASES.get(str(phase), ""), method_name(str(method)) if method else ""))
-        )
-        heading = f"<h3>{escape(title)}</h3>" if title else ""
-        body += f'{heading}<div class="videos">{"".join(map(_video, entries))}</div>'
-    return _section("Videos", body)
+    """The same initial state under everything that acted in it, side by side."""
+    body = "".join(
+        f'<div class="state"><h3>{title}</h3>'
+        f'<div class="videos">{"".join(map(_video, entries))}</div></div>'
+        for title, entries in _by_state(run.videos)
+    )
+    note = "Each row is one initial state with the same noise, replayed from the recorded actions."
+    return _section("Videos", f'<div class="states">{body}</div>' if body else "", note)
 
 
 def _video(entry: Mapping[str, Any]) -> str:
@@ -224,7 +251,7 @@ def _video(entry: Mapping[str, Any]) -> str:
     source = f"videos/{quote(str(entry['file']))}#t=0.1"
     return (
         f'<figure><video src="{source}" controls muted loop playsinline preload="metadata">'
-        f"</video><figcaption>{badge}<strong>{_words(entry, 'title')}</strong>"
+        f"</video><figcaption>{badge}<strong>{_acting(entry)}</strong>"
         f"{_words(entry, 'caption')}</figcaption></figure>"
     )
 

@@ -13,8 +13,6 @@ from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 
 _NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
 _NAMES |= {"filtered_bc": "filtered BC", "": "run"}
-# The accent colour (0) is for the main method; a control has the same colour in every chart.
-_COLOURS = {"base": 2, "continued_sft": 1, "filtered_bc": 3}
 # Methods that the main method is compared with.
 _CONTROLS = ("base", "continued_sft", "filtered_bc")
 
@@ -30,9 +28,9 @@ class RunData:
         protocol: how the results were measured.
         rows: measured success rates.
         paired: guidance scales compared on the same initial states.
-        videos: entries {"file", "title", "phase", "method", "outcome", "caption"} whose file
-            exists.
-        frames: entries {"file", "title", "caption"} whose file exists.
+        videos: entries {"file", "title", "state", "method", "guidance", "outcome", "caption"}
+            whose file exists; those of one state are shown side by side.
+        frames: the same of rows of pictures.
         missing: names of the parts that do not exist yet.
     """
 
@@ -45,6 +43,12 @@ class RunData:
     videos: Sequence[Mapping[str, Any]]
     frames: Sequence[Mapping[str, Any]]
     missing: Sequence[str]
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods that were trained or evaluated, in order of appearance."""
+        trained = [str(line.get("method") or "") for line in self.metrics]
+        return list(dict.fromkeys([*trained, *(row.method for row in self.rows)]))
 
 
 def read_run(run_dir: Path) -> RunData:
@@ -90,11 +94,6 @@ def main_method(methods: Sequence[str]) -> str | None:
     return next(
         (method for method in methods if method not in _CONTROLS), methods[-1] if methods else None
     )
-
-
-def method_colour(method: str, main: str | None) -> int:
-    """Colour of a method, as in `charts.Series`: the accent for the main method."""
-    return 0 if method == main else _COLOURS.get(method, 4)
 
 
 def at_one_scale(rows: Sequence[Row]) -> list[Row]:

@@ -44,3 +44,8 @@ def sweep(scales: Iterable[float], references: Iterable[str]) -> tuple[Guidance,
         for scale in scales
     )
     return tuple(dict.fromkeys(points))
+
+
+def strongest(points: Iterable[Guidance]) -> Guidance | None:
+    """The point of the largest scale above 1, the first of several; None if there is none."""
+    return max((p for p in points if p.scale > 1), key=lambda point: point.scale, default=None)
