@@ -28,7 +28,7 @@ _SKIPPED = ("__init__.py",)
 
 def tree() -> str:
     """One line per folder and file."""
-    lines = [_file("train.py"), _file("eval.py"), _line("Makefile, scripts/")]
+    lines = [_file("train.py"), _file("eval.py"), _file("serve.py"), _line("Makefile, scripts/")]
     for top in ("configs", "convert", "pi0_jax", "examples", "bench"):
         lines += _folder(ROOT / top, 0) if (ROOT / top).is_dir() else []
     return "\n".join([*lines, _line("tests/"), _line("docs/")]) + "\n"
