@@ -36,7 +36,7 @@ def panda_policy(rows: int = ROWS) -> Policy:
     return Policy.from_folder(panda_folder(), num_flow_steps=STEPS, rows=rows)
 
 
-def service(policy: Any, **changes: Any) -> Service:
+def service(policy: Any, folder: PolicyFolder | None = None, **changes: Any) -> Service:
     """What is served of a tiny policy; `changes` of the service, or of its rules."""
     side = policy.transforms.image_size
     free = Rules(
@@ -44,7 +44,7 @@ def service(policy: Any, **changes: Any) -> Service:
     )
     of_rules = {entry.name for entry in dataclasses.fields(Rules)} & changes.keys()
     rules = dataclasses.replace(free, **{name: changes.pop(name) for name in of_rules})
-    told = metadata(policy, panda_folder().spec, rules, "tiny")
+    told = metadata(policy, (folder or panda_folder()).spec, rules, "tiny")
     return Service(policy, rules, told, **{"listening": HERE, **changes})
 
 

@@ -28,10 +28,8 @@ from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.serve.describe import description, metadata
 from pi0_jax.serve.layouts import layouts_of
 from pi0_jax.serve.request import Rules, Sampling
-from pi0_jax.serve.settings import Limits, Listening
+from pi0_jax.serve.settings import KEY_VARIABLE, Limits, Listening
 from pi0_jax.serve.warm_up import scales_to_compile, warm_up
-
-_KEY_VARIABLE = "PI0_JAX_API_KEY"
 
 
 def command() -> NoReturn:
@@ -133,7 +131,7 @@ def _rules(given: argparse.Namespace, policy: Policy) -> Rules:
 
 
 def _listening(given: argparse.Namespace) -> Listening:
-    key = os.environ.get(_KEY_VARIABLE, "")
+    key = os.environ.get(KEY_VARIABLE, "")
     if given.api_key_file:
         key = given.api_key_file.read_text().strip()
         if not key:

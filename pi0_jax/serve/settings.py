@@ -6,6 +6,9 @@ from pathlib import Path
 
 from pi0_jax.errors import InputError, check_minima
 
+KEY_VARIABLE = "PI0_JAX_API_KEY"
+"""The environment variable with the API key, of servers and of their clients."""
+
 _SHORTEST_KEY = 16  # characters
 
 
