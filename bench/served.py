@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,25 +48,29 @@ def server(folder: Path, policy: PolicyFolder, *flags: str) -> Iterator[int]:
     if not (folder / "policy").exists():
         save_policy(folder / "policy", policy, {})
     command = [sys.executable, "serve.py", "--checkpoint", str(folder / "policy"), "--port", "0"]
-    # The log goes to a file, as in operation: somebody must take what the server writes.
-    with (folder / "requests.jsonl").open("wb") as log:
+    said = folder / "server.log"
+    # Both go to files, as in operation: somebody must take what the server writes.
+    with (folder / "requests.jsonl").open("wb") as log, said.open("wb") as errors:
         process = subprocess.Popen(
-            [*command, *flags], cwd=ROOT, stdout=log, stderr=subprocess.PIPE, text=True,
+            [*command, *flags], cwd=ROOT, stdout=log, stderr=errors,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-        assert process.stderr is not None
         try:
-            for line in process.stderr:
-                if found := re.search(r"listening on ws://[\d.]+:(\d+)", line):
-                    yield int(found[1])
-                    break
-            else:
-                raise RuntimeError("the server did not start")
+            yield _port(process, said)
         finally:
             process.terminate()
             code = process.wait(120)
     if code:
-        raise RuntimeError(f"the server ended with exit code {code}")
+        raise RuntimeError(f"the server ended with exit code {code}:\n{said.read_text()}")
+
+
+def _port(process: subprocess.Popen[bytes], said: Path) -> int:
+    """Waits until the server listens, and returns where."""
+    while process.poll() is None:
+        if found := re.search(r"listening on ws://[\d.]+:(\d+)", said.read_text()):
+            return int(found[1])
+        time.sleep(0.1)
+    raise RuntimeError(f"the server did not start:\n{said.read_text()}")
 
 
 class Client:

@@ -19,18 +19,21 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from served import ROOT, Client, metrics, observation, random_policy, server
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from pi0_jax.serve import wire
 from pi0_jax.testing import CONFIG
 
 _LIMITS = ("--rows", "4", "--num-flow-steps", "2", "--max-clients", "24", "--max-message-mib", "1")
 _PAUSE_S = 0.05
+# Of a masked binary frame of 1000 bytes, which do not come.
+_HEAD = bytes([0x82, 0xFE, 1000 >> 8, 1000 & 255, 1, 2, 3, 4, 0, 0])
 
 
 class Healthy(threading.Thread):
@@ -97,15 +100,16 @@ def misbehave(port: int, stop: threading.Event, done: Counter[str]) -> None:
         stop.wait(0.2)
 
 
-def _connected(port: int) -> connect:
-    return connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None)
+@contextlib.contextmanager
+def _connected(port: int) -> Iterator[ClientConnection]:
+    with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as ws:
+        yield ws
 
 
 def _reset_in_a_message(port: int) -> None:
     with contextlib.suppress(OSError, WebSocketException), _connected(port) as ws:
         ws.recv(timeout=30)
-        # The head of a masked binary frame of 1000 bytes; the reset discards the rest.
-        ws.socket.sendall(bytes([0x82, 0xFE, 1000 >> 8, 1000 & 255, 1, 2, 3, 4, 0, 0]))
+        ws.socket.sendall(_HEAD)
         ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         ws.socket.close()
 
@@ -114,15 +118,16 @@ def crowd(port: int, stop: threading.Event, done: Counter[str]) -> None:
     """Opens more connections than there is room for, one of which stalls, and closes them."""
     while not stop.wait(15):
         with contextlib.ExitStack() as stack:
+            inside: list[ClientConnection] = []
             for _ in range(40):
                 try:
-                    ws = stack.enter_context(_connected(port))
-                    done["idle connections"] += 1
+                    inside.append(stack.enter_context(_connected(port)))
                 except (OSError, WebSocketException):
                     done["refused connections"] += 1
-                    continue
-            with contextlib.suppress(OSError, WebSocketException):
-                ws.socket.sendall(bytes([0x82, 0xFE, 1000 >> 8, 1000 & 255, 1, 2, 3, 4]))
+            done["idle connections"] += len(inside)
+            for ws in inside[:1]:
+                with contextlib.suppress(OSError, WebSocketException):
+                    ws.socket.sendall(_HEAD)
             stop.wait(3)
 
 

@@ -1,6 +1,7 @@
 """The server over real sockets: the policy's bits, errors that hurt their sender alone, the end."""
 
 import json
+import socket
 import ssl
 import subprocess
 import threading
@@ -254,6 +255,14 @@ def test_who_leaves_before_its_answer_hurts_nobody(policy):
         gone.ws.socket.close()
         gate.set()
         assert there.infer(observation())["actions"].shape == (4, 7)
+
+
+def test_who_does_not_speak_http_leaves_no_traceback(up, healthy, caplog):
+    with socket.create_connection(("127.0.0.1", up.port)) as stranger:
+        stranger.sendall(b"\x16\x03\x01garbage\r\n\r\n")
+        assert b"400" in stranger.recv(1000)
+    assert caplog.text == ""
+    assert not any(one.done() for one in healthy)
 
 
 def test_a_web_page_of_another_origin_gets_nothing(up):

@@ -108,6 +108,7 @@ class PolicyServer:
             ping_timeout=limits.ping_s,
             close_timeout=limits.ping_s,
             server_header=None,
+            logger=_quiet_logger(),
             ssl=_tls(service.listening),
         )
         with batch:
@@ -269,6 +270,18 @@ def _timing(answer: Answer) -> dict[str, Any]:
 
 def _closing(ws: ServerConnection) -> dict[str, Any]:
     return {"code": ws.close_code, "reason": ws.close_reason or ""}
+
+
+def _quiet_logger() -> logging.Logger:
+    """A logger of the library that says nothing of those who do not even speak HTTP."""
+    logger = logging.getLogger(f"{__name__}.websockets")
+    logger.addFilter(_speaks_http)
+    return logger
+
+
+def _speaks_http(record: logging.LogRecord) -> bool:
+    # A port scanner would leave a traceback per connection.
+    return record.msg != "opening handshake failed"
 
 
 def _tls(listening: Listening) -> ssl.SSLContext | None:
