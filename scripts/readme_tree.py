@@ -19,7 +19,7 @@ _OTHERS = {
     "bench/": "Scripts that print what they compare, side by side in one run",
     "examples/": "The library in scripts of at most 25 lines, and a notebook with its outputs",
     "tests/": "One file per module, and test_floors, test_parity, test_walks, test_demo; goldens/",
-    "docs/": "Design, glossary, objectives, results, checkpoints, libero, performance, "
+    "docs/": "Design, glossary, objectives, results, checkpoints, libero, serve, performance, "
     "troubleshooting, log",
 }
 _WIDTH = 26
@@ -28,7 +28,7 @@ _SKIPPED = ("__init__.py",)
 
 def tree() -> str:
     """One line per folder and file."""
-    lines = [_file("train.py"), _file("eval.py"), _line("Makefile, scripts/")]
+    lines = [_file("train.py"), _file("eval.py"), _file("serve.py"), _line("Makefile, scripts/")]
     for top in ("configs", "convert", "pi0_jax", "examples", "bench"):
         lines += _folder(ROOT / top, 0) if (ROOT / top).is_dir() else []
     return "\n".join([*lines, _line("tests/"), _line("docs/")]) + "\n"

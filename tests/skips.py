@@ -18,9 +18,10 @@ NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLD
 NO_PYTHON_312 = "lerobot needs Python 3.12 or 3.13, and there is none"
 SLOW = "slow, and what it shows is shown in small elsewhere: PI0_JAX_SLOW=1 runs it"
 NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
+NO_OPENPI = "openpi-client cannot be installed: no package registry is reached"
 ALLOWED = (
     *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS),
-    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, SLOW),
+    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, NO_OPENPI, SLOW),
 )
 
 slow = pytest.mark.skipif(os.environ.get("PI0_JAX_SLOW") != "1", reason=SLOW)

@@ -24,11 +24,11 @@ FLOORS = (
     ("model", "data", "env", "io"),
     ("policy", "training"),
     ("run", "convert", "testing"),
-    ("rollout", "report"),
+    ("rollout", "report", "serve"),
     ("rl",),
     ("apps",),
     ("configs",),
-    ("train", "eval", "commands", "scripts"),
+    ("train.py", "eval.py", "serve.py", "commands", "scripts"),
 )
 # Rooms inside the room of the converters.
 CONVERT_FLOORS = (
@@ -60,12 +60,16 @@ KEEPERS = {
     "orbax": ("pi0_jax/io/orbax_tree.py", "pi0_jax/convert/", "tests/"),
     "robosuite": ("pi0_jax/env/robosuite/", "tests/"),
     "mujoco": ("pi0_jax/env/robosuite/", "tests/"),
+    "websockets": ("pi0_jax/serve/", "tests/"),
+    "msgpack": ("pi0_jax/serve/wire.py", "tests/"),
+    "prometheus_client": ("pi0_jax/serve/metrics.py", "tests/"),
 }
+SCRIPTS = ("train.py", "eval.py", "serve.py")
 FILES = [
     path.relative_to(ROOT)
     for folder in ("pi0_jax", "convert", "configs", "scripts")
     for path in sorted((ROOT / folder).rglob("*.py"))
-] + [Path("train.py"), Path("eval.py")]
+] + [Path(script) for script in SCRIPTS]
 
 
 def name(path: Path) -> str:
@@ -98,7 +102,9 @@ def own(imported: str) -> str | None:
 
 
 def room(module: str) -> str:
-    """Where a module lives: "rl" for pi0_jax.rl.iteration, "train" for train.py."""
+    """Where a module lives: "rl" for pi0_jax.rl.iteration, "train.py" for that file."""
+    if f"{module}.py" in SCRIPTS:  # serve.py is not in the room pi0_jax/serve
+        return f"{module}.py"
     parts = module.removeprefix("pi0_jax.").split(".")
     return parts[0]
 

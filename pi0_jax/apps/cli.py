@@ -35,13 +35,15 @@ class Arguments:
         config: the config that --config names, with the overrides of --config.KEY=VALUE.
         workdir: run folder to make or to resume.
         resume: continue the run in `workdir`.
-        checkpoint: policy folder to evaluate; None where the command takes none.
+        checkpoint: policy folder to evaluate; None where the command takes none, or with a server.
+        server: address of the server whose policy is evaluated, or None.
     """
 
     config: ConfigDict
     workdir: Path
     resume: bool
     checkpoint: Path | None = None
+    server: str | None = None
 
 
 def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = False) -> NoReturn:
@@ -50,7 +52,7 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
     Args:
         main: function that does the work.
         usage: text that --help prints; with --config, the config's keys and values follow.
-        checkpoint: whether the command takes --checkpoint, and needs it.
+        checkpoint: whether the command takes --checkpoint or --server, and needs one.
     """
     for interruption in (signal.SIGINT, signal.SIGALRM):
         signal.signal(interruption, _interrupt)
@@ -113,7 +115,7 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
 
     Args:
         argv: the program and its arguments.
-        checkpoint: whether --checkpoint is a flag of this command; it is then needed.
+        checkpoint: whether --checkpoint and --server are flags of this command; one is needed.
 
     Raises:
         InputError: unknown flag or key (with the nearest valid one), ill-typed value, no config.
@@ -124,9 +126,12 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     values = flags.FlagValues()
     workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
     resume = flags.DEFINE_bool("resume", False, "continue the run in --workdir", flag_values=values)
-    holder = None
-    if checkpoint:
-        holder = flags.DEFINE_string("checkpoint", None, "policy folder", flag_values=values)
+    sources = {"checkpoint": "policy folder", "server": "address of a policy server"}
+    holders = [
+        flags.DEFINE_string(flag, None, text, flag_values=values)
+        for flag, text in sources.items()
+        if checkpoint
+    ]
     if name is None:
         raise InputError("--config is missing, e.g. --config demo or --config configs/demo.py")
     config = load_config(name)
@@ -134,14 +139,17 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     # Before absl sees the flags: its message for an unknown key does not name the nearest one.
     _check_keys(rest, config)
     _override(rest, config, values)
-    policy = holder.value if holder is not None else None
-    if checkpoint and not policy:
+    policy, server = (holder.value for holder in holders) if checkpoint else (None, None)
+    if checkpoint and not (policy or server):
         raise InputError("--checkpoint is missing: name a policy folder, e.g. runs/demo/policy")
+    if policy and server:
+        raise InputError("--checkpoint and --server: expected one of them")
     if not workdir.value:
         raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
     # No shell expands the ~ of --workdir=~/runs.
     folder = Path(workdir.value).expanduser()
-    return Arguments(config, folder, resume.value, Path(policy).expanduser() if policy else None)
+    found = Path(policy).expanduser() if policy else None
+    return Arguments(config, folder, resume.value, found, server)
 
 
 def _override(argv: Sequence[str], config: ConfigDict, values: flags.FlagValues) -> None:

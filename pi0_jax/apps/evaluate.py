@@ -1,6 +1,6 @@
 """Evaluate a policy folder: success table with intervals, one line per episode, videos, report.
 
-pi0-eval --checkpoint POLICY --config CONFIG --workdir OUT
+pi0-eval --checkpoint POLICY|--server ws://HOST:PORT --config CONFIG --workdir OUT
     [--resume] [--config.eval.guidance='(1.0,2.0)'] [--config.eval.execute_steps=5] [...]
     [--config.eval.reference=unconditional|base|none|FOLDER]
 
@@ -11,13 +11,14 @@ from typing import NoReturn
 
 from pi0_jax.apps import cli
 from pi0_jax.apps.eval_reference import find_base, read_base
-from pi0_jax.apps.settings import eval_settings
+from pi0_jax.apps.eval_server import through_server
+from pi0_jax.apps.settings import EvalSettings, eval_settings
 from pi0_jax.env.suite import make_suite
 from pi0_jax.policy.folder import check_robot, load_policy
 from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import evaluate_policy
 from pi0_jax.rollout.record_videos import Acting, record_videos
-from pi0_jax.run.folder import RESULTS
+from pi0_jax.run.folder import RESULTS, RunFolder
 from pi0_jax.run.session import open_session
 from pi0_jax.run.success import table
 from pi0_jax.training.hardware import cache_programs
@@ -32,8 +33,22 @@ def command() -> NoReturn:
 
 def main(arguments: cli.Arguments) -> None:
     """Evaluates at every guidance scale of config.eval that the run folder does not hold yet."""
-    assert arguments.checkpoint is not None  # cli.parse sees to it
     settings = eval_settings(arguments.config)
+    if arguments.server:
+        run = through_server(arguments, settings, METHOD)
+    else:
+        run = _from_folder(arguments, settings)
+    text = "\n".join([table(run.rows), *map(str, run.paired)])
+    run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
+    run.message(f"report {write_report(run.path)}", RESULTS)
+    # After the report, so that it is written in any case.
+    if not any(row.episodes for row in run.rows):
+        raise RuntimeError("every episode ended in a simulator error: nothing was measured")
+
+
+def _from_folder(arguments: cli.Arguments, settings: EvalSettings) -> RunFolder:
+    """Evaluates the policy in a folder."""
+    assert arguments.checkpoint is not None  # cli.parse sees to it
     cache_programs(settings.compilation_cache)
     suite, evaluation = make_suite(settings.suite, settings.task), settings.eval
     folder = load_policy(arguments.checkpoint)
@@ -51,10 +66,4 @@ def main(arguments: cli.Arguments) -> None:
     with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
         evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.sweep)
         record_videos(session, [Acting(METHOD, evaluation.sweep[0])], evaluation.videos)
-    run = session.run
-    text = "\n".join([table(run.rows), *map(str, run.paired)])
-    run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
-    run.message(f"report {write_report(run.path)}", RESULTS)
-    # After the report, so that it is written in any case.
-    if not any(row.episodes for row in run.rows):
-        raise RuntimeError("every episode ended in a simulator error: nothing was measured")
+    return session.run

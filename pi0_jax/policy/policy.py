@@ -97,6 +97,11 @@ def branches(guidance: float) -> tuple[int, ...]:
     return (UNCONDITIONAL, POSITIVE)
 
 
+def chunk_noise(seed: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Noise float32[shape] of one chunk, or of a whole chain: a function of its seed alone."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
 Sampler = Callable[[Observation, jax.Array], Any]
 """(observations [rows, ...], their noise [rows, ...]) -> what is drawn, a tree of [rows, ...]."""
 
@@ -228,6 +233,26 @@ class Policy:
         # float32[<= rows, H, e] per call of the network.
         calls = self.calls(self._sample, observations, noise)
         return np.concatenate([self.robot_actions(chunk, some) for some, chunk in calls])
+
+    def act_seeded(
+        self, observations: Sequence[RawObs], seeds: Sequence[tuple[int, ...]]
+    ) -> np.ndarray:
+        """As `act`, where every chunk has noise of its own seed, whatever batch it is in.
+
+        Args:
+            observations: b observations.
+            seeds: b seeds of `numpy.random.default_rng`; (n,) gives the noise that `act` draws for
+                one observation from `seed=n`.
+
+        Returns:
+            float32[b, H, e].
+
+        Raises:
+            InputError: as `act`.
+        """
+        config = self.model.config
+        shape = (config.action_horizon, config.action_dim)
+        return self.act(observations, np.stack([chunk_noise(seed, shape) for seed in seeds]))
 
     def calls(
         self, sampler: Sampler, observations: Sequence[RawObs], noise: np.ndarray

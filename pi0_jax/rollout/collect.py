@@ -21,7 +21,8 @@ from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
 from pi0_jax.episode import Episode, Group, RawObs
 from pi0_jax.policy.chains import act_in_chains, chain_shape
 from pi0_jax.policy.folder import check_execute_steps, check_robot
-from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.policy import Policy, chunk_noise
+from pi0_jax.policy.remote import RemotePolicy
 
 Report = Callable[[Sequence[Episode]], None]
 """Called with all episodes that have ended so far, in the order in which they ended."""
@@ -168,7 +169,7 @@ def plan_groups(pool: Engine, groups: Sequence[tuple[Start, ...]], size: int) ->
 
 
 def collect(
-    policy: Policy,
+    policy: Policy | RemotePolicy,
     pool: Engine,
     plans: Sequence[Plan],
     execute_steps: int,
@@ -192,7 +193,7 @@ def collect(
         look_every: also record images before every n-th step of an episode; 0 for only those that
             the policy sees. It changes nothing else.
         noise_level: draw the chunks by Flow-SDE with noise of this level, and record their chains;
-            0 for the plain flow.
+            0 for the plain flow, which a remote policy has alone.
 
     Returns:
         One episode per plan, in their order. If a plan's simulator failed in every attempt, its
@@ -214,8 +215,10 @@ def collect(
     return [ended[index] for index in range(len(live))]
 
 
-def _check(policy: Policy, plans: Sequence[Plan], execute_steps: int) -> None:
-    check_execute_steps("execute_steps", execute_steps, policy.model.config.action_horizon)
+def _check(policy: Policy | RemotePolicy, plans: Sequence[Plan], execute_steps: int) -> None:
+    remote = isinstance(policy, RemotePolicy)
+    horizon = policy.action_horizon if remote else policy.model.config.action_horizon
+    check_execute_steps("execute_steps", execute_steps, horizon)
     for task in {plan.task.name: plan.task for plan in plans}.values():
         check_robot(policy.robot, task.robot)
 
@@ -257,7 +260,7 @@ def replay(
 class _Acting:
     """How a policy acts in a batch of episodes; see `collect`."""
 
-    policy: Policy
+    policy: Policy | RemotePolicy
     pool: Engine
     execute_steps: int
     optimizer_step: int
@@ -316,7 +319,9 @@ class _Acting:
 
     def chunks(self, ready: list[_Live], observations: Sequence[RawObs]) -> np.ndarray:
         """The next chunk of each episode, float32[b, H, e]; a chain is recorded."""
-        # Every row has a key of its own, so the batch does not matter.
+        # Every row has a seed of its own, so the batch does not matter.
+        if isinstance(self.policy, RemotePolicy):
+            return self.policy.act_seeded(observations, self.seeds(ready))
         if not self.noise_level:
             return self.policy.act(observations, self.noise(ready, _chunk_shape(self.policy)))
         shape = chain_shape(self.policy)
@@ -328,7 +333,13 @@ class _Acting:
 
     def noise(self, ready: list[_Live], shape: tuple[int, ...]) -> np.ndarray:
         """Noise float32[b, *shape] of the next chunks."""
-        return np.stack([_noise(episode, self.optimizer_step, shape) for episode in ready])
+        return np.stack([chunk_noise(seed, shape) for seed in self.seeds(ready)])
+
+    def seeds(self, ready: list[_Live]) -> list[tuple[int, ...]]:
+        """Seeds of the noise of the next chunks."""
+        # A function of what the chunk is, not of when it is computed: a rollout can be repeated. A
+        # chain starts from the noise that the plain flow starts from.
+        return [(e.plan.seed, e.plan.rollout, self.optimizer_step, e.steps) for e in ready]
 
     def job(self, episode: _Live, at: ChunkResult, chunk: np.ndarray) -> Job:
         """The job that executes the first actions of `chunk`, float32[H, e]."""
@@ -337,14 +348,6 @@ class _Acting:
         steps = min(self.execute_steps, task.max_steps - episode.steps)
         looks = (0, self.look_every, episode.steps) if self.look_every else ()
         return Job(task, run, (at.state, chunk[:steps], *looks))
-
-
-def _noise(episode: _Live, optimizer_step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise of one chunk of one episode, float32[H, d] or, of a whole chain, [K + 1, H, d]."""
-    # A function of what the chunk is, not of when it is computed: a rollout can be repeated. A
-    # chain starts from the noise that the plain flow starts from.
-    key = (episode.plan.seed, episode.plan.rollout, optimizer_step, episode.steps)
-    return np.random.default_rng(key).standard_normal(shape, np.float32)
 
 
 def _chunk_shape(policy: Policy) -> tuple[int, int]:

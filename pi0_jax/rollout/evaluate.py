@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
@@ -19,6 +19,7 @@ from pi0_jax.policy.reference import (
     base_text,
     kinds_of,
 )
+from pi0_jax.policy.remote import RemotePolicy
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.rollout.guidance import Guidance, sweep
@@ -158,20 +159,44 @@ def evaluate_policy(
     Raises:
         InputError: the policy has no reference, or executes more actions than a chunk has.
     """
-    run, steps = session.run, config.executed(folder.spec)
-    run.protocol["evaluation"] = {**asdict(config), "execute_steps": steps}
-    states = config.states(session.suite.tasks)
+    steps = config.executed(folder.spec)
     if folder.reference is not None and any(p.reference == BASE and p.scale for p in points):
-        run.message(f"{method}: {base_text(folder.params, folder.reference)}")
-    policy: Policy | None = None
+        session.run.message(f"{method}: {base_text(folder.params, folder.reference)}")
+    acting = _Guided(folder, config, session.rows)
+    evaluate_points(session, config, phase, method, steps, acting, points)
+
+
+def evaluate_points(
+    session: Session,
+    config: EvalConfig,
+    phase: Phase,
+    method: str,
+    execute_steps: int,
+    acting: Callable[[Guidance], Policy | RemotePolicy],
+    points: Sequence[Guidance],
+) -> None:
+    """As `evaluate_policy`, of a policy that may compute elsewhere.
+
+    Args:
+        session: session of the run.
+        config: the protocol.
+        phase: the part of the run that has just ended.
+        method: name of the method.
+        execute_steps: actions executed of each chunk.
+        acting: the policy, guided as a point says; called where an episode is missing.
+        points: scales and their references.
+    """
+    run = session.run
+    run.protocol["evaluation"] = {**asdict(config), "execute_steps": execute_steps}
+    states = config.states(session.suite.tasks)
     outcomes: dict[Guidance, dict[Key, bool]] = {}
     for point in points:
         log = EpisodeLog(run.episodes(f"eval/{method}_{point.suffix}"))
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:
-            policy = _guided(policy, folder, config, session.rows, point)
-            found |= _evaluate(session, method, policy, point, steps, missing, log, found)
+            policy = acting(point)
+            found |= _evaluate(session, method, policy, point, execute_steps, missing, log, found)
             log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
         run.put_rows(rows(episodes, phase, method, point.scale, point.reference))
@@ -181,7 +206,7 @@ def evaluate_policy(
 
 
 def evaluate_states(
-    policy: Policy,
+    policy: Policy | RemotePolicy,
     engine: Engine,
     states: Sequence[State],
     execute_steps: int,
@@ -245,21 +270,27 @@ def _blocks(states: Sequence[State], workers: int) -> list[list[State]]:
     return [block[i : i + size] for block in blocks for i in range(0, len(block), size)]
 
 
-def _guided(
-    policy: Policy | None, folder: PolicyFolder, config: EvalConfig, rows: int, point: Guidance
-) -> Policy:
-    """The policy guided as `point` says; `policy` is the one of the point before."""
-    # Parameters are put on the device once for all scales of a reference.
-    if policy is None or point.reference not in ("", policy.reference.kind):
-        kind = point.reference or config.references[0]
-        policy = Policy.from_folder(folder, point.scale, config.num_flow_steps, rows, kind)
-    return replace(policy, guidance=point.scale)
+class _Guided:
+    """A policy folder's policy, guided as a point says."""
+
+    def __init__(self, folder: PolicyFolder, config: EvalConfig, rows: int):
+        self._folder, self._config, self._rows = folder, config, rows
+        self._policy: Policy | None = None
+
+    def __call__(self, point: Guidance) -> Policy:
+        # Parameters are put on the device once for all scales of a reference.
+        policy = self._policy
+        if policy is None or point.reference not in ("", policy.reference.kind):
+            kind, steps = point.reference or self._config.references[0], self._config.num_flow_steps
+            policy = Policy.from_folder(self._folder, point.scale, steps, self._rows, kind)
+        self._policy = replace(policy, guidance=point.scale)
+        return self._policy
 
 
 def _evaluate(
     session: Session,
     method: str,
-    policy: Policy,
+    policy: Policy | RemotePolicy,
     point: Guidance,
     execute_steps: int,
     states: Sequence[State],

@@ -1,0 +1,163 @@
+"""Serve a policy folder to robots and harnesses over openpi's websocket protocol.
+
+pi0-serve --checkpoint POLICY [--port 8000] [--rows 8] [--guidance 1.5] [--num-flow-steps 10] [...]
+
+Compiles all that it may be asked for, then listens; SIGTERM and Ctrl-C answer what is in progress,
+and exit with 0. Standard output has one line of JSON per request. docs/serve.md has the rest. In
+a clone, `python serve.py` is the same command.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pi0_jax.apps.serve_flags import parser
+from pi0_jax.apps.start import fingerprint
+from pi0_jax.errors import InputError
+from pi0_jax.policy.folder import PolicyFolder, load_policy
+from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.reference import kind_of
+from pi0_jax.policy.reference_fit import with_reference
+from pi0_jax.serve.describe import description, metadata
+from pi0_jax.serve.layouts import layouts_of
+from pi0_jax.serve.request import Rules, Sampling
+from pi0_jax.serve.settings import KEY_VARIABLE, Limits, Listening
+from pi0_jax.serve.warm_up import scales_to_compile, warm_up
+
+
+def command() -> NoReturn:
+    """`pi0-serve`."""
+    # Before the first use of a device, which others may share. What a user has chosen stands.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    sys.exit(status(sys.argv[1:]))
+
+
+def status(argv: Sequence[str]) -> int:
+    """Runs the command; an error that the user can act on becomes one line and an exit code."""
+    try:
+        main(argv)
+    except InputError as error:
+        code, message = 2, str(error)
+    except OSError as error:
+        code, message = 1, str(error)
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted before the server listened"
+    else:
+        return 0
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return code
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serves until a signal ends it.
+
+    Raises:
+        InputError: a flag, the policy folder or a limit is wrong, or a package is missing.
+        OSError: the port is taken, or a file cannot be read.
+    """
+    given = parser(__doc__ or "").parse_args(argv)
+    # What costs nothing comes before the weights are read.
+    listening, limits = _listening(given), _limits(given)
+    _check_packages()
+    folder = _folder(given.checkpoint, given.reference)
+    policy = Policy.from_folder(
+        folder, given.guidance, given.num_flow_steps, given.rows, kind_of(given.reference)
+    )
+    rules = _rules(given, policy)
+    _say(f"{given.checkpoint} is served as\n{description(policy, folder.spec, rules)}")
+    _compile(policy, rules)
+    told = metadata(policy, folder.spec, rules, fingerprint(given.checkpoint))
+    asyncio.run(_serve(policy, rules, told, limits, listening, given))
+
+
+async def _serve(
+    policy: Policy,
+    rules: Rules,
+    told: Mapping[str, Any],
+    limits: Limits,
+    listening: Listening,
+    given: argparse.Namespace,
+) -> None:
+    """Listens, and ends at SIGTERM or Ctrl-C."""
+    from pi0_jax.serve.server import PolicyServer, Service
+
+    service = Service(policy, rules, told, limits, listening, given.wait_ms / 1e3, given.seed)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def listens(port: int) -> None:
+        secure = "s" if listening.certificate else ""
+        there = f"{listening.host}:{port}"
+        _say(f"listening on ws{secure}://{there}; what it does now: http{secure}://{there}/")
+
+    await PolicyServer(service, _log).run(stop, listens)
+    _say("ended; what was in progress has its answer")
+
+
+def _compile(policy: Policy, rules: Rules) -> None:
+    """Compiles every program that a request may need, and says how long a call takes."""
+    for scale, first, later in warm_up(policy, scales_to_compile(rules)):
+        _say(f"guidance {scale:g}: ready after {first:.1f} s, {1e3 * later:.1f} ms per call")
+
+
+def _folder(checkpoint: Path, reference: str) -> PolicyFolder:
+    """The policy folder, with the reference that a path names."""
+    folder = load_policy(checkpoint)
+    is_path = kind_of(reference) != reference
+    return with_reference(folder, load_policy(reference)) if is_path else folder
+
+
+def _rules(given: argparse.Namespace, policy: Policy) -> Rules:
+    """What requests may be, from the flags; without a range, what the operator chose is fixed."""
+    guidance, steps = given.guidance, given.num_flow_steps
+    return Rules(
+        robot=policy.robot,
+        layouts=layouts_of(policy.robot, given.layout),
+        default=Sampling(guidance, steps),
+        guidance=given.guidance_range or (guidance, guidance),
+        num_flow_steps=given.num_flow_steps_range or (steps, steps),
+        network_side=policy.transforms.image_size,
+        default_prompt=given.default_prompt,
+        image_side=given.max_image_side,
+    )
+
+
+def _listening(given: argparse.Namespace) -> Listening:
+    key = os.environ.get(KEY_VARIABLE, "")
+    if given.api_key_file:
+        key = given.api_key_file.read_text().strip()
+        if not key:
+            raise InputError(f"{given.api_key_file}: expected an API key, the file is empty")
+    return Listening(given.host, given.port, key, given.no_api_key, given.tls_cert, given.tls_key)
+
+
+def _limits(given: argparse.Namespace) -> Limits:
+    return Limits(given.max_message_mib * 2**20, given.max_clients, given.max_queue)
+
+
+def _check_packages() -> None:
+    """Checks that the extra is installed."""
+    try:
+        import pi0_jax.serve.server  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is missing: pip install 'pi0_jax[serve]'") from error
+
+
+def _say(text: str) -> None:
+    """A line for the operator."""
+    sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
+    sys.stderr.flush()
+
+
+def _log(line: Mapping[str, Any]) -> None:
+    """A line for a machine: JSON, with the time in Unix seconds."""
+    sys.stdout.write(json.dumps({"time": round(time.time(), 3), **line}) + "\n")
+    sys.stdout.flush()

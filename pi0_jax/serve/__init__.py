@@ -1,0 +1,1 @@
+"""A policy server over openpi's websocket protocol, and its client for rollouts."""

@@ -1,0 +1,358 @@
+"""The server over real sockets: the policy's bits, errors that hurt their sender alone, the end."""
+
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from servers import PANDA, ROWS, Client, observation, panda_policy, running, service
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from pi0_jax.episode import RawObs
+from pi0_jax.serve import wire
+from pi0_jax.serve.settings import Limits, Listening
+
+KEY = "a key of the tests"
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return panda_policy()
+
+
+@pytest.fixture(scope="module")
+def up(policy):
+    """A server with the limits that the tests reach."""
+    limits = Limits(message_bytes=200_000, clients=12, ping_s=0.5)
+    with running(service(policy, limits=limits)) as found:
+        yield found
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A policy whose calls end when the test says so."""
+
+    policy: Any
+    gate: Any
+    guidance: float = 1.0
+    num_flow_steps: int = 2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.policy, name)
+
+    def act_seeded(self, observations, seeds):
+        assert self.gate.wait(20)
+        return self.policy.act_seeded(observations, seeds)
+
+
+def raw(sent: dict) -> RawObs:
+    images = np.stack([sent["observation/image"], sent["observation/wrist_image"]])
+    return RawObs(images, sent["observation/state"].astype(np.float32), sent["prompt"])
+
+
+def get(uri: str, **headers: str) -> tuple[int, bytes]:
+    """Status and body of a page."""
+    asked = urllib.request.Request(uri.replace("ws://", "http://"), headers=headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=20) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def until(true) -> None:
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert true()
+
+
+def test_actions_are_those_of_the_policy(up, policy):
+    sent = observation()
+    with Client(up.uri) as client:
+        for request in range(2):
+            found = client.infer(sent)
+            assert found["seed"][0] == 0
+            assert found["seed"][2] == request
+            wanted = policy.act_seeded([raw(sent)], [tuple(found["seed"])])[0]
+            np.testing.assert_array_equal(found["actions"], wanted)
+            assert found["actions"].dtype == np.float32
+            assert ("prev_total_ms" in found["server_timing"]) == bool(request)
+            assert found["policy_timing"]["infer_ms"] <= found["server_timing"]["infer_ms"]
+        own = client.metadata["pi0_jax"]
+    assert (own["rows"], own["action_horizon"]) == (ROWS, len(wanted))
+    assert [d["name"] for d in own["robot"]["actions"]] == [d.name for d in PANDA.actions]
+
+
+def test_a_seed_gives_the_same_bits_and_options_reach_the_policy(up, policy):
+    sent = observation()
+    with Client(up.uri) as client:
+        one, two = (client.infer(sent | {"seed": 5}) for _ in range(2))
+        strong = client.infer(sent | {"seed": 5, "guidance": 2.0, "num_flow_steps": 3})
+    np.testing.assert_array_equal(one["actions"], two["actions"])
+    np.testing.assert_array_equal(one["actions"], policy.act([raw(sent)], seed=5)[0])
+    guided = replace(policy, guidance=2.0, num_flow_steps=3)
+    np.testing.assert_array_equal(strong["actions"], guided.act([raw(sent)], seed=5)[0])
+
+
+def test_many_clients_at_once_get_what_each_gets_alone(up, policy):
+    sent = [observation(seed) | {"seed": seed} for seed in range(6)]
+
+    def several(one: dict) -> list[np.ndarray]:
+        with Client(up.uri) as client:
+            return [client.infer(one)["actions"] for _ in range(5)]
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(several, sent))
+    for one, answers in zip(sent, found, strict=True):
+        alone = policy.act([raw(one)], seed=one["seed"])[0]
+        for answer in answers:
+            np.testing.assert_array_equal(answer, alone)
+
+
+def test_health_and_pings_answer_during_a_long_call(policy):
+    gate = threading.Event()
+    limits = Limits(ping_s=0.2)
+    with (
+        running(service(Slow(policy, gate), limits=limits)) as up,
+        Client(up.uri) as client,
+        Client(up.uri) as other,
+    ):
+        client.ws.send(wire.pack(observation()))
+        until(up.busy)
+        end = time.monotonic() + 1.0  # more than twice as long as a client may be silent
+        while time.monotonic() < end:
+            assert get(up.uri + "/healthz") == (200, b"OK\n")
+            assert other.ws.ping().wait(5)
+        assert b"pi0_clients 2.0" in get(up.uri + "/metrics")[1]
+        gate.set()
+        assert wire.unpack(client.received())["actions"].shape == (4, 7)
+
+
+# What a client may do wrong -> what it is told.
+FAULTS = {
+    "a text frame": ("hello", "expected a binary frame"),
+    "garbage": (b"\xc1\xc1", "expected one msgpack message"),
+    "no map": (wire.pack([1]), "expected a map of an observation"),
+    "a wrong key": (wire.pack(observation() | {"observation/imag": 0}), "unknown key"),
+    "no image": (wire.pack({"prompt": "x"}), "is missing"),
+    "a wrong dtype": (
+        wire.pack(observation() | {"observation/image": np.zeros((9, 9, 3), np.int32)}),
+        "expected an image",
+    ),
+    "a wrong shape": (
+        wire.pack(observation() | {"observation/state": np.zeros(9)}),
+        "expected a state of 8",
+    ),
+    "NaN": (wire.pack(observation() | {"observation/state": np.full(8, np.nan)}), "NaN"),
+    "a prompt that is too long": (wire.pack(observation() | {"prompt": "x" * 99}), "prompt"),
+    # Finite, and no longer when it is normalised: the policy's actions would be NaN.
+    "numbers that overflow": (
+        wire.pack(observation() | {"observation/state": np.full(8, 3e38)}),
+        "finite",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def healthy(up):
+    """Two clients that go on asking; at the end, every request has its answer and the bits."""
+    stop, counts = threading.Event(), []
+
+    def ask(seed: int) -> None:
+        sent = observation(seed) | {"seed": seed}
+        with Client(up.uri) as client:
+            first, count = client.infer(sent)["actions"], 1
+            while not stop.is_set():
+                np.testing.assert_array_equal(client.infer(sent)["actions"], first)
+                count += 1
+                time.sleep(0.01)
+        counts.append(count)
+
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(ask, seed) for seed in (1, 2)]
+        yield asked
+        stop.set()
+        for one in asked:
+            one.result(20)
+    assert len(counts) == 2
+    assert min(counts) >= 1
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_clear_error_to_its_sender(up, healthy, name):
+    message, match = FAULTS[name]
+    with connect(up.uri, compression=None) as ws:
+        ws.recv(timeout=20)
+        ws.send(message)
+        told = ws.recv(timeout=20)
+        assert isinstance(told, str)
+        assert match in told
+        assert "\n" not in told
+        with pytest.raises(ConnectionClosed, match="1011"):
+            ws.recv(timeout=20)
+    assert not any(one.done() for one in healthy)
+
+
+def test_a_huge_message_is_refused(up, healthy):
+    with connect(up.uri, compression=None) as ws:
+        ws.recv(timeout=20)
+        with pytest.raises(ConnectionClosed, match="1009"):
+            ws.send(bytes(300_000))
+            ws.recv(timeout=20)
+    assert not any(one.done() for one in healthy)
+
+
+def test_who_stalls_in_the_middle_of_a_message_is_closed(up, healthy):
+    with connect(up.uri, compression=None, ping_interval=None) as ws:
+        ws.recv(timeout=20)
+        # The head of a masked binary frame of 1000 bytes, and nothing after it.
+        ws.socket.sendall(bytes([0x82, 0xFE, 1000 >> 8, 1000 & 255, 1, 2, 3, 4]))
+        with pytest.raises(ConnectionClosed, match="keepalive ping timeout"):
+            ws.recv(timeout=20)
+    assert not any(one.done() for one in healthy)
+
+
+def test_two_hundred_connections_at_once(up, healthy):
+    """Ten more than the two that are there find room; the others are told so."""
+
+    def enter(_: int) -> tuple[str, Any]:
+        try:
+            return "in", Client(up.uri, open_timeout=30)
+        except InvalidStatus as error:
+            assert error.response.status_code == 503
+            return error.response.body.decode(), None
+
+    with ThreadPoolExecutor(200) as threads:
+        found = list(threads.map(enter, range(200)))
+    inside = [client for text, client in found if client]
+    assert len(inside) == 10
+    assert {text for text, client in found if not client} == {
+        "this server takes 12 clients at a time, and has them; try again later\n"
+    }
+    for client in inside:
+        assert client.infer(observation())["actions"].shape == (4, 7)
+        client.close()
+    assert not any(one.done() for one in healthy)
+
+
+def test_who_leaves_before_its_answer_hurts_nobody(policy):
+    gate = threading.Event()
+    with running(service(Slow(policy, gate))) as up, Client(up.uri) as there:
+        gone = Client(up.uri)
+        gone.ws.send(wire.pack(observation()))
+        until(up.busy)
+        gone.ws.socket.close()
+        gate.set()
+        assert there.infer(observation())["actions"].shape == (4, 7)
+
+
+def test_who_does_not_speak_http_leaves_no_traceback(up, healthy, caplog):
+    with socket.create_connection(("127.0.0.1", up.port)) as stranger:
+        stranger.sendall(b"\x16\x03\x01garbage\r\n\r\n")
+        assert stranger.recv(1000) == b""
+    assert caplog.text == ""
+    assert not any(one.done() for one in healthy)
+
+
+def test_a_web_page_of_another_origin_gets_nothing(up):
+    with pytest.raises(InvalidStatus, match="403"):
+        Client(up.uri, origin="https://somewhere.example")
+
+
+def test_pages(up):
+    with Client(up.uri) as client:
+        client.infer(observation())
+        live = json.loads(get(up.uri + "/live.json")[1])
+        (shown,) = [one for one in live["clients"] if one.get("prompt") == "lift it"][-1:]
+        assert [camera["name"] for camera in shown["cameras"]] == list(PANDA.cameras)
+        assert np.shape(shown["actions"]) == (4, 7)
+    status, body = get(up.uri + "/")
+    assert status == 200
+    assert b"<!doctype html>" in body.lower()
+    assert get(up.uri + "/elsewhere")[0] == 426
+    numbers = get(up.uri + "/metrics")[1].decode()
+    assert 'pi0_requests_total{outcome="ok"}' in numbers
+    assert "pi0_batch_requests_bucket" in numbers
+    assert "process_open_fds" in numbers
+
+
+def test_a_key_is_asked_for(policy):
+    with running(service(policy, listening=Listening(port=0, api_key=KEY))) as up:
+        for wrong in ({}, {"Authorization": "Api-Key another"}, {"Authorization": KEY}):
+            with pytest.raises(InvalidStatus, match="401"):
+                Client(up.uri, additional_headers=wrong)
+        with Client(up.uri, additional_headers={"Authorization": f"Api-Key {KEY}"}) as client:
+            assert client.infer(observation())["actions"].shape == (4, 7)
+        assert get(up.uri + "/healthz")[0] == 200
+        assert [get(up.uri + path)[0] for path in ("/", "/live.json", "/metrics")] == [401] * 3
+        assert get(up.uri + "/metrics", Authorization=f"Bearer {KEY}")[0] == 200
+
+
+def test_tls(policy, tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    listening = Listening(port=0, certificate=certificate, private_key=key)
+    trusting = ssl.create_default_context(cafile=certificate)
+    with running(service(policy, listening=listening)) as up:
+        uri = up.uri.replace("ws:", "wss:")
+        with Client(uri, ssl=trusting) as client:
+            assert client.infer(observation())["actions"].shape == (4, 7)
+
+
+def test_the_end_answers_what_is_in_progress(policy):
+    gate = threading.Event()
+    with running(service(Slow(policy, gate))) as up:
+        idle, busy = Client(up.uri), Client(up.uri)
+        busy.ws.send(wire.pack(observation()))
+        until(up.busy)
+        up.end()
+        with pytest.raises(ConnectionClosed, match=r"1001.*shuts down"):
+            idle.ws.recv(timeout=20)
+        with pytest.raises(ConnectionRefusedError):
+            Client(up.uri)
+        gate.set()
+        assert wire.unpack(busy.received())["actions"].shape == (4, 7)
+        with pytest.raises(ConnectionClosed, match=r"1001.*shuts down"):
+            busy.ws.recv(timeout=20)
+
+
+def test_the_end_does_not_wait_for_ever(policy):
+    gate = threading.Event()
+    with running(service(Slow(policy, gate), limits=Limits(drain_s=0.1, ping_s=0.2))) as up:
+        client = Client(up.uri)
+        client.ws.send(wire.pack(observation()))
+        until(up.busy)
+        up.end()
+        with pytest.raises(ConnectionClosed, match="1001"):
+            client.ws.recv(timeout=20)
+        gate.set()
+
+
+def test_a_line_per_request(up):
+    with Client(up.uri) as client:
+        client.infer(observation() | {"seed": [1, 2]})
+
+    def mine() -> list:
+        return [line for line in list(up.lines) if line.get("seed") == [1, 2]]
+
+    until(mine)
+    (line,) = mine()
+    assert line.keys() >= {"client", "request", "bytes", "queue_ms", "infer_ms", "batch"}
+    assert line["outcome"] == "ok"
+    assert line["total_ms"] >= line["infer_ms"]
