@@ -14,7 +14,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.rollout.evaluate import evaluate_points
 from pi0_jax.rollout.guidance import Guidance
-from pi0_jax.rollout.record_videos import record_videos
+from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import open_session
 from pi0_jax.serve.settings import KEY_VARIABLE
@@ -48,7 +48,7 @@ def through_server(arguments: cli.Arguments, settings: EvalSettings, method: str
         with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
             session.run.protocol["server"] = {k: v for k, v in served.facts.items() if k != "robot"}
             evaluate_points(session, evaluation, "eval", method, steps, acting, evaluation.sweep)
-            record_videos(session, (method,), evaluation.sweep[0], evaluation.videos)
+            record_videos(session, [Acting(method, evaluation.sweep[0])], evaluation.videos)
     return session.run
 
 
