@@ -55,6 +55,15 @@ def test_equal_noise_gives_equal_actions_in_any_batch(folder, guidance):
     assert np.abs(policy.act(seen[4:5], noise[:1]) - one).max() > 1e-3
 
 
+def test_every_chunk_can_have_a_seed_of_its_own(folder):
+    policy = Policy.from_folder(folder, num_flow_steps=2, rows=ROWS)
+    seen = observations(3)
+    together = policy.act_seeded(seen, [(7,), (1, 2, 3), (7,)])
+    np.testing.assert_array_equal(together[0], policy.act(seen[:1], seed=7)[0])
+    np.testing.assert_array_equal(together[1:2], policy.act_seeded(seen[1:2], [(1, 2, 3)]))
+    assert np.abs(together[1] - policy.act_seeded(seen[1:2], [(1, 2, 4)])[0]).max() > 1e-3
+
+
 def test_more_observations_than_rows(folder):
     policy = Policy.from_folder(folder, num_flow_steps=2, rows=ROWS)
     seen, noise = observations(19), noises(19)

@@ -90,8 +90,9 @@ class PolicyServer:
             OSError: the port is taken, or a TLS file cannot be read.
         """
         service, limits = self._service, self._service.limits
-        batch = Batcher(service.policy, service.wait_s, limits.queue, self._called)
-        self._batcher = batch
+        self._batcher = batch = Batcher(
+            service.policy, service.wait_s, limits.queue, lambda *call: self.metrics.called(*call)
+        )
         self.metrics = Metrics(service.policy.rows, lambda: len(self._clients), batch.__len__)
         listening = serve(
             self._handle,
@@ -116,9 +117,6 @@ class PolicyServer:
                 listens(next(iter(server.sockets)).getsockname()[1])
                 await stop.wait()
                 await self._drain(server)
-
-    def _called(self, batch: int, seconds: float) -> None:
-        self.metrics.called(batch, seconds)
 
     async def _enter(self, ws: ServerConnection, request: HttpRequest) -> Response | None:
         """Answers plain HTTP, and refuses connections; None lets a client in."""
@@ -157,6 +155,8 @@ class PolicyServer:
         self._log({"event": "connected", "client": client.number, "peer": client.peer})
         try:
             await ws.send(self._metadata)
+            if self._draining:  # it came in while the door was closing
+                await self._close([ws])
             # One after the other: the next message is read when this one has its answer.
             async for message in ws:
                 if not await self._turn(ws, client, message):
