@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.atomic import atomic_file, atomic_folder, new_folder, write_text
+from pi0_jax.io.atomic import atomic_file, atomic_folder, clean, new_folder, remove, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -75,7 +76,7 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with new_folder(target) as folder:
         (folder / "whole").touch()
         assert not target.exists()
-    assert [child.name for child in target.iterdir()] == ["whole"]
+    assert names(target) == ["digests.json", "whole"]
     assert [child.name for child in target.parent.iterdir()] == ["b"]
 
 
@@ -98,7 +99,7 @@ def test_only_our_own_folders_are_overwritten(tmp_path: Path) -> None:
             pass
         with new_folder(path, overwrite=True) as folder:
             (folder / "new").touch()
-        assert [child.name for child in path.iterdir()] == ["new"]
+        assert names(path) == ["digests.json", "new"]
     with pytest.raises(InputError, match="not written by pi0_jax"):
         new_folder(theirs, overwrite=True).__enter__()
     assert (theirs / "thesis.tex").exists()
@@ -137,7 +138,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     with new_folder(tmp_path / "link", overwrite=True) as folder:
         (folder / "new").touch()
     assert (tmp_path / "link").is_symlink()
-    assert [path.name for path in (tmp_path / "real").iterdir()] == ["new"]
+    assert names(tmp_path / "real") == ["digests.json", "new"]
     (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"is a link to .*nowhere, which does not exist"):
         new_folder(tmp_path / "dead").__enter__()
@@ -166,3 +167,60 @@ def test_another_process_in_a_new_parent_hides_no_error(tmp_path: Path) -> None:
         (tmp_path / "a/other").touch()
         raise KeyError
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
+
+
+def test_what_a_kill_left_is_removed_and_what_was_to_be_replaced_comes_back(tmp_path: Path) -> None:
+    """Whatever the moment, one of the two folders has the name after the clean-up."""
+    left = (".a.json.partial", ".b.pi0_jax-partial/c/.d.npz.partial", ".e.pi0_jax-gone/half")
+    for name in (*left, ".f.pi0_jax-old/earlier", ".g.pi0_jax-old/earlier", "g/new", ".hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert len(clean(tmp_path)) == 6
+    assert names(tmp_path) == [".hidden", "f", "g"]
+    assert (names(tmp_path / "f"), names(tmp_path / "g")) == (["earlier"], ["new"])
+    assert clean(tmp_path) == []
+
+
+def test_a_folder_that_was_being_replaced_is_found_by_the_next_write(tmp_path: Path) -> None:
+    ours(tmp_path / ".p.pi0_jax-old")
+    with pytest.raises(KeyError), new_folder(tmp_path / "p"):
+        raise KeyError
+    assert names(tmp_path) == ["p"]
+    assert names(tmp_path / "p") == ["manifest.json"]
+
+
+def test_a_kill_in_a_removal_leaves_nothing_under_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "5").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    remove(tmp_path / "5")
+    assert names(tmp_path) == [".5.pi0_jax-gone"]
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fsync and rename in order, of a file and of a folder of two files."""
+    done: list[str] = []
+    sync = os.fsync
+
+    def name(descriptor: int) -> str:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path))
+
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(f"sync {name(fd)}"), sync(fd)))
+    replace = Path.replace
+
+    def renamed(path: Path, to: Path) -> Path:
+        done.append(f"name {to.name}")
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_text(tmp_path / "x/a", "1")
+    assert done == ["sync .", "sync x/.a.partial", "name a", "sync x"]
+    done.clear()
+    with atomic_folder(tmp_path / "f") as folder:
+        (folder / "d").mkdir()
+        (folder / "d/b").write_text("2")
+    part = "sync .f.pi0_jax-partial"
+    assert done == ["sync .", f"{part}/d/b", f"{part}/d", part, "name f", "sync ."]

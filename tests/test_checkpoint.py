@@ -43,12 +43,12 @@ def test_what_was_bound_to_no_device_is_not_bound_when_it_comes_back(tmp_path):
             assert leaf.committed == place.committed == (like is bound)
 
 
-def test_there_must_be_room_for_the_old_one_and_the_new_one(tmp_path, monkeypatch):
-    """A state of 80 bytes: two of them are 160."""
+def test_there_must_be_room_for_those_that_are_kept_and_the_new_one(tmp_path, monkeypatch):
+    """A state of 80 bytes: three of them are 240."""
     free = shutil.disk_usage(tmp_path)
     checkpoint.check_room(tmp_path / "not" / "there", state())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=100))
-    with pytest.raises(InputError, match="GB of free disk for 2 checkpoints of"):
+    with pytest.raises(InputError, match="240 bytes of free disk for 3 checkpoints of 80 bytes"):
         checkpoint.check_room(tmp_path / "not" / "there", state())
     (tmp_path / "9").mkdir()
     (tmp_path / "9" / "leaf").write_bytes(bytes(150))  # an old one that will go
@@ -63,16 +63,16 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_the_newest_counts_and_the_older_go(tmp_path):
-    for step in (9, 10, 100):
+    for step in (8, 9, 10, 100):
         checkpoint.save(tmp_path, step, state(seed=step), {"at": step})
-    assert [path.name for path in tmp_path.iterdir()] == ["100"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "100"]
     assert checkpoint.latest(tmp_path) == {"at": 100}
     chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=100))
 
 
-def test_one_older_may_be_kept(tmp_path):
+def test_older_ones_may_be_kept(tmp_path):
     for step in (9, 10, 100):
-        checkpoint.save(tmp_path, step, state(seed=step), {"at": step}, keep=10)
+        checkpoint.save(tmp_path, step, state(seed=step), {"at": step}, keep=1, also={10, 11})
     assert checkpoint.steps(tmp_path) == [10, 100]
     assert checkpoint.latest(tmp_path) == {"at": 100}
     chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=100))
@@ -101,11 +101,80 @@ def test_a_save_that_fails_leaves_the_old_one(tmp_path):
     chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=5))
 
 
-def test_saving_a_step_again_replaces_it(tmp_path):
-    checkpoint.save(tmp_path, 5, state(seed=1), {"at": 1})
-    checkpoint.save(tmp_path, 5, state(seed=2), {"at": 2})
+def test_saving_a_step_again_does_not_touch_the_first(tmp_path, monkeypatch):
+    """Iterations without an update: the step is that of the iteration before."""
+    names = lambda: sorted(path.name for path in tmp_path.iterdir())  # noqa: E731
+    checkpoint.save(tmp_path, 5, state(seed=1), {"at": 1}, keep=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "remove", lambda path: pytest.fail("killed before"))
+        with pytest.raises(pytest.fail.Exception):
+            checkpoint.save(tmp_path, 5, state(seed=2), {"at": 2}, keep=1)
+    assert names() == ["5", "5.1"]
     assert checkpoint.latest(tmp_path) == {"at": 2}
-    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=2))
+    for number in range(3, 13):
+        checkpoint.save(tmp_path, 5, state(seed=number), {"at": number}, keep=2, also={5})
+    assert names() == ["5.10", "5.11"]
+    assert checkpoint.steps(tmp_path) == [5]
+    assert checkpoint.latest(tmp_path) == {"at": 12}
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=12))
+
+
+def flip(path, where: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[where % len(content)] ^= 1 << where % 8
+    path.write_bytes(bytes(content))
+
+
+DAMAGES = {
+    "empty host.json": lambda path: (path / "host.json").write_text(""),
+    "no host.json": lambda path: (path / "host.json").unlink(),
+    "a list in host.json": lambda path: (path / "host.json").write_text("[]"),
+    "a flipped bit": lambda path: flip(next((path / "state/d").iterdir()), 99),
+    "no arrays": lambda path: shutil.rmtree(path / "state"),
+    "no digests and no arrays": lambda path: [
+        (path / "digests.json").unlink(),
+        shutil.rmtree(path / "state"),
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_newest_one_that_is_damaged_is_set_aside(tmp_path, damage):
+    for step in (5, 6):
+        checkpoint.save(tmp_path, step, state(seed=step), {"phase": "rl", "at": step})
+    said = []
+    checkpoint.recover(tmp_path, "rl", said.append)
+    assert said == []
+    (tmp_path / "6.damaged").mkdir()  # an earlier one
+    damage(tmp_path / "6")
+    checkpoint.recover(tmp_path, "rl", said.append)
+    (line,) = said
+    assert "it is now 6.damaged.1, and training goes on from checkpoint 5" in line
+    assert "\n" not in line
+    assert checkpoint.latest(tmp_path)["at"] == 5
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state()), state(seed=5))
+    assert (tmp_path / "6.damaged.1").is_dir()
+
+
+def test_all_may_be_damaged_and_those_of_another_phase_are_not_looked_at(tmp_path):
+    for step in (4, 5, 6):
+        host = {"phase": "sft" if step == 4 else "rl"}
+        checkpoint.save(tmp_path, step, state(), host, keep=3)
+    for step in (4, 5, 6):
+        flip(tmp_path / f"{step}" / "digests.json", 20)
+    said = []
+    checkpoint.recover(tmp_path, "rl", said.append)
+    assert [checkpoint.steps(tmp_path), len(said)] == [[4], 2]
+    checkpoint.recover(tmp_path, "sft", said.append)
+    assert "training goes on from the beginning" in said[2]
+    assert checkpoint.latest(tmp_path) is None
+
+
+def test_one_of_before_there_were_digests_is_used_with_a_line(tmp_path, caplog):
+    checkpoint.save(tmp_path, 5, state(), {"phase": "sft"})
+    (tmp_path / "5" / "digests.json").unlink()
+    checkpoint.recover(tmp_path, "sft", pytest.fail)
+    assert "5 has no digests.json, so damage would not be noticed" in caplog.text
 
 
 @pytest.mark.parametrize("other", ["width", "optimizer"])

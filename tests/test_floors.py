@@ -20,6 +20,7 @@ FLOORS = (
         "plain_values",
         "json_file",
         "npz_file",
+        "inside",
     ),
     ("model", "data", "env", "io"),
     ("policy", "training"),
@@ -28,7 +29,7 @@ FLOORS = (
     ("rl",),
     ("apps",),
     ("configs",),
-    ("train.py", "eval.py", "serve.py", "commands", "scripts"),
+    ("train.py", "eval.py", "serve.py", "commands", "scripts", "check"),
 )
 # Rooms inside the room of the converters.
 CONVERT_FLOORS = (
@@ -45,6 +46,7 @@ ALLOWED |= {
     ("robots", "errors"),
     ("robots", "robot"),
     ("lfs", "errors"),
+    ("inside", "errors"),
     ("json_file", "errors"),
     ("json_file", "lfs"),
     ("npz_file", "errors"),

@@ -12,6 +12,7 @@ from checkpoints import TINY, make_policy, random_stats
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.tokenizer import ByteTokenizer
 from pi0_jax.errors import InputError
+from pi0_jax.io.digests import DIGESTS, write_digests
 from pi0_jax.io.tree_check import shapes_by_path
 from pi0_jax.policy.folder import (
     TOKENIZER_FILE,
@@ -62,6 +63,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 def test_a_folder_of_before_there_were_conditions(tmp_path: Path) -> None:
     make_policy(tmp_path / "p", BYTES, tokenizer="bytes")
     config = tmp_path / "p/config.json"
+    (tmp_path / "p" / DIGESTS).unlink()
     values = json.loads(config.read_text())
     assert values.pop("branch_mode") == "embedding"
     config.write_text(json.dumps(values))
@@ -257,6 +259,9 @@ def test_a_policy_is_opened_without_its_weights(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.stats.state.mean, policy.stats.state.mean)
     file = tmp_path / "p/config.json"
     file.write_text(file.read_text().replace('"vocab_size": 40', '"vocab_size": 41'))
+    with pytest.raises(InputError, match=r"p: damaged, or changed since it was written: config"):
+        open_policy(tmp_path / "p")
+    write_digests(tmp_path / "p")
     with pytest.raises(InputError, match=r"input_embedding: expected shape \[41, 16\], got shape"):
         open_policy(tmp_path / "p")
 

@@ -231,7 +231,7 @@ def test_the_protocol_names_all_that_a_rate_depends_on():
 
 def test_a_full_disk_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(InputError, match=r"expected 1\.00 GB of free disk for a run, got 0\.00 GB"):
+    with pytest.raises(InputError, match=r"expected 1\.00 GB of free disk for a run, got 1 bytes"):
         RunFolder(tmp_path / "run", CONFIG, resume=False)
     assert not (tmp_path / "run").exists()
 

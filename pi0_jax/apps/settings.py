@@ -26,6 +26,7 @@ from pi0_jax.rl.init_states import FRESH, VALIDATION
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import RIPT
 from pi0_jax.run.session import RunSettings
+from pi0_jax.training.checkpoint import CheckpointsConfig
 from pi0_jax.training.hardware import Hardware
 
 
@@ -62,6 +63,7 @@ class TrainSettings(EvalSettings):
         baselines: other methods by name; in a config each states only the keys of `rl` that it
             replaces.
         hardware: layout of an update on the devices, which changes no result.
+        checkpoints: how many checkpoints are kept.
         keep_reference: RUN/policy carries the policy that RL started from as its reference, so
             that guidance can lead away from it wherever the folder goes.
     """
@@ -74,6 +76,7 @@ class TrainSettings(EvalSettings):
     rl: RiptSettings
     baselines: Mapping[str, RiptSettings] = field(default_factory=dict)
     hardware: Hardware = field(default_factory=Hardware)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     keep_reference: bool = False
 
     def methods(self, tasks: int) -> dict[str, RiptSettings]:

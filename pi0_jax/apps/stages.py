@@ -77,7 +77,8 @@ def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations
         point_at(path.with_suffix(".json"), start.path)
         return start
     if sft.steps:
-        start = supervise(session, BASE, start, demos, sft, settings.hardware)
+        keep = settings.checkpoints.keep
+        start = supervise(session, BASE, start, demos, sft, settings.hardware, keep)
     save_policy(path, start, {"made_by": "train.py", "versions": versions()})
     return dataclasses.replace(start, path=path)
 
@@ -109,17 +110,18 @@ def train_method(
 ) -> PolicyFolder:
     """Trains the base policy by one method: RIPT's loop, or supervised if it has no rollouts."""
     sft, hardware, optimizer = settings.sft, settings.hardware, ript.optimizer
+    keep = settings.checkpoints.keep
     if ript.groups.groups_per_iteration:
         # A base policy that was never trained with branches lets each method choose their mode.
         base = conditioned(base, ript.branch_mode)
         return run_stored_ript(
-            session, name, base, demos, ript, optimizer, sft.steps, hardware, settings.eval
+            session, name, base, demos, ript, optimizer, sft.steps, hardware, settings.eval, keep
         )
     # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
     optimizer = dataclasses.replace(optimizer, rules=sft.optimizer.rules)
     steps = ript.iterations * ript.updates_per_iteration
     sft = dataclasses.replace(sft, steps=steps, optimizer=optimizer)
-    return supervise(session, name, base, demos, sft, hardware)
+    return supervise(session, name, base, demos, sft, hardware, keep)
 
 
 def supervise(
@@ -129,6 +131,7 @@ def supervise(
     demos: Demonstrations,
     config: SupervisedSettings,
     hardware: Hardware,
+    keep: int = checkpoint.KEEP,
 ) -> PolicyFolder:
     """Flow matching on the demonstrations' windows; continues from the newest checkpoint."""
     run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
@@ -138,7 +141,8 @@ def supervise(
     )
     run.message(f"{method}: {budget}")
     # Before the first update: a full disk must not show after hours.
-    checkpoint.check_room(folder, state)
+    checkpoint.check_room(folder, state, keep + 1)
+    checkpoint.recover(folder, "sft", lambda line: run.message(f"{method}: {line}"))
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
     # Lines of steps after the checkpoint are written again by the updates that are repeated.
@@ -158,7 +162,7 @@ def supervise(
         while int(state.step) < config.steps:
             until = min(int(state.step) + config.save_every, config.steps)
             state = fit(state, update, batch_of, until, key, config.log_every, log)
-            checkpoint.save(folder, until, state, {"phase": "sft"})
+            checkpoint.save(folder, until, state, {"phase": "sft"}, keep)
     return dataclasses.replace(start, params=gather(final_params(state)))
 
 

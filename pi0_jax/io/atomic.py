@@ -1,7 +1,7 @@
-"""Files and folders that appear under their names only when they are whole.
+"""Files and folders that appear under their names only when they are whole, and on the disk.
 
-Everything is written beside its place and then renamed, which a file system does in one step. All
-code that writes what another process may read uses this module.
+Everything is written beside its place, waited for until it is on the disk, and then renamed, which
+a file system does in one step. All code that writes what another process may read uses this module.
 """
 
 import contextlib
@@ -10,8 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pi0_jax.io.digests import write_digests
+from pi0_jax.io.durable import make_folder, remove_folder, rename, sync_file, sync_tree
 from pi0_jax.io.place import check_free
 
+# Hidden, and with another ending: a search for *.npz must not find an unfinished file. Those of
+# folders are names that no user would give to a backup.
+_PARTIAL_FILE, _PARTIAL = ".partial", ".pi0_jax-partial"
+# A folder that is about to be replaced, and one that is being removed.
+_OLD, _GONE = ".pi0_jax-old", ".pi0_jax-gone"
 # Of removing an unfinished folder, with the time that a write under way may take.
 _TRIES, _WRITE_SECONDS = 20, 0.1
 
@@ -26,12 +33,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to. After an error nothing is there, and `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, and with another ending: a search for *.npz must not find an unfinished file.
-    partial = path.with_name(f".{path.name}.partial")
+    make_folder(path.parent)
+    partial = path.with_name(f".{path.name}{_PARTIAL_FILE}")
     try:
         yield partial
-        partial.replace(path)
+        # Before the rename: a name on the disk must not come before the bytes.
+        sync_file(partial)
+        rename(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -55,13 +63,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     # A link stays a link, and its target is replaced. "." and ".." get a name that way too.
     path = path.resolve()
     made = [parent for parent in path.parents if not parent.exists()]
-    # Names that no user would give to a backup.
-    partial, old = (path.with_name(f".{path.name}.pi0_jax-{end}") for end in ("partial", "old"))
-    # A killed process may have left one; nothing reads it.
+    partial, old = (path.with_name(f".{path.name}{ending}") for ending in (_PARTIAL, _OLD))
+    # What a killed process left.
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    _give_back(old, path)
+    make_folder(partial)
     try:
         yield partial
+        sync_tree(partial)
         _replace(path, partial, old)
     finally:
         if partial.exists():
@@ -89,6 +98,46 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     check_free(path, overwrite=overwrite)
     with atomic_folder(path) as folder:
         yield folder
+        write_digests(folder)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder; a process that is killed meanwhile leaves nothing under its name."""
+    remove_folder(folder, folder.with_name(f".{folder.name}{_GONE}"))
+
+
+def clean(folder: Path) -> list[str]:
+    """Removes what killed processes left unfinished, or not wholly removed, anywhere in a folder.
+
+    Nobody else may be writing there. A folder that was about to be replaced gets its name back.
+
+    Returns:
+        What was removed, as paths relative to `folder`.
+    """
+    left = [path for path in sorted(folder.rglob(".*")) if is_unfinished(path)]
+    for path in left:
+        if path.name.endswith(_OLD):
+            _give_back(path, path.with_name(path.name[1 : -len(_OLD)]))
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            # It may have been in a folder that is gone by now.
+            path.unlink(missing_ok=True)
+    return [str(path.relative_to(folder)) for path in left]
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a name is that of something which is being written, replaced or removed."""
+    endings = (_PARTIAL_FILE, _PARTIAL, _OLD, _GONE)
+    return path.name.startswith(".") and path.name.endswith(endings)
+
+
+def _give_back(old: Path, path: Path) -> None:
+    """Ends an interrupted replacement: the folder that was there before has its name, or goes."""
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        rename(old, path)
 
 
 def _remove(folder: Path) -> None:
@@ -104,14 +153,11 @@ def _remove(folder: Path) -> None:
 def _replace(path: Path, new: Path, old: Path) -> None:
     """Renames `new` to `path`; a folder that has this name is `old` for a moment, then removed."""
     if not path.exists():
-        new.rename(path)
+        rename(new, path)
         return
-    shutil.rmtree(old, ignore_errors=True)
-    path.rename(old)
+    rename(path, old)
     try:
-        new.rename(path)
+        rename(new, path)
     finally:
         # The second rename failed: the earlier folder gets its name back.
-        if not path.exists():
-            old.rename(path)
-    shutil.rmtree(old)
+        _give_back(old, path)

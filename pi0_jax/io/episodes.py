@@ -14,6 +14,7 @@ import numpy as np
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import atomic_file
+from pi0_jax.io.zip_digest import add_digest, is_whole
 from pi0_jax.npz_file import read_arrays
 from pi0_jax.robot import robot_from_dict
 
@@ -51,8 +52,10 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
         whole = [part for part in parts if len(part)] or parts
         arrays[name] = np.concatenate(whole) if whole else np.zeros(0)
     # A file object, because NumPy would append .npz to the name of an unfinished file.
-    with atomic_file(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    with atomic_file(path) as partial:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        add_digest(partial)
 
 
 def load_episodes(path: Path) -> list[Episode]:
@@ -62,6 +65,9 @@ def load_episodes(path: Path) -> list[Episode]:
         InputError: the file is missing, is not such a file, or has another format version.
     """
     arrays = read_arrays(path, _EXPECTED)
+    # Members have digests of their own; this finds what was changed between them.
+    if not is_whole(path):
+        raise InputError(f"{path}: expected {_EXPECTED}, got one that is damaged; restore it")
     try:
         version = int(arrays["format_version"])
         if version in _READ:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -60,6 +61,8 @@ class MetricsWriter:
         line = {"step": _plain(step), "phase": phase, **values, **clocks}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()
+        # Also a power cut: a checkpoint counts on the lines before it.
+        os.fsync(self._file.fileno())
         if self._wandb is not None:
             # W&B drops lines whose step goes back, and every phase counts from 0. So the step is
             # logged as one more value.

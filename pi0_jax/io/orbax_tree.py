@@ -169,7 +169,7 @@ class TreeWriter:
         self._path = path
         self._arrays: dict[str, ts.TensorStore] = {}
         self._writes: list[ts.Future] = []
-        # Without fsync, like a plain copy of a file: waiting for the disk would take longer.
+        # Without fsync, chunk by chunk: `atomic_folder` waits for the disk once, for all files.
         self._context = ts.Context({"file_io_sync": False})
 
     def create(self, name: str, shape: tuple[int, ...], dtype: str, *, layered: bool) -> None:

@@ -24,9 +24,17 @@ def check_space(path: Path, size: int, purpose: str) -> None:
     free = shutil.disk_usage(next(place for place in places if place.exists())).free
     if free < size:
         raise InputError(
-            f"{path}: expected {size / 1e9:.2f} GB of free disk for {purpose}, got "
-            f"{free / 1e9:.2f} GB; make room or choose another place"
+            f"{path}: expected {size_text(size)} of free disk for {purpose}, got "
+            f"{size_text(free)}; make room or choose another place"
         )
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for a message, such as "13.02 GB" or "84 kB"."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size} bytes"
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

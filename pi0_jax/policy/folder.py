@@ -4,6 +4,7 @@ config.json                        PolicySpec: architecture, robot, tokenizer
 params/                            Orbax, official tree plus cond_embed
 assets/<asset_id>/norm_stats.json  openpi's format
 manifest.json                      where the weights came from
+digests.json                       size and digest of each file (`io/digests.py`)
 reference/                         optional: what guidance leads away from (`reference_files.py`)
 """
 
@@ -25,6 +26,7 @@ from pi0_jax.data.tokenizer import TOKENIZERS, open_tokenizer
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.atomic import new_folder
+from pi0_jax.io.digests import check_digests
 from pi0_jax.io.orbax_tree import load_shapes, load_tree, save_tree
 from pi0_jax.io.tree_check import check_tree, compare, fail, shapes_by_path
 from pi0_jax.json_file import read_object
@@ -41,6 +43,8 @@ FORMAT_VERSION = 3
 _LATER = ("branch_mode", "padded_state_text")
 TOKENIZER_FILE = "paligemma_tokenizer.model"
 PARAMS = "params"
+
+_READ_ALWAYS = 2**20  # bytes of a file whose digest is checked also where no weights are read
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ def load_policy(path: str | Path) -> PolicyFolder:
     """
     path = Path(path).expanduser()
     spec = load_spec(path)
+    check_digests(path)
     params = load_tree(path / PARAMS)["params"]
     check_params(params, spec.model, path)
     stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")
@@ -215,6 +220,7 @@ def open_policy(path: str | Path) -> PolicyFolder:
     """
     path = Path(path).expanduser()
     spec = load_spec(path)
+    check_digests(path, largest=_READ_ALWAYS)
     params = load_shapes(path / PARAMS)["params"]
     check_shapes(params, spec.model, path)
     stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")

@@ -4,8 +4,8 @@ The training is that of `rl/loop.py` to the bit: this file adds only what a run 
 
     episodes/<method>/<iteration>.npz   what the rollouts did; images uint8[look, c, h, w, 3] while
                                         an iteration to come will train on them
-    checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes;
-                                        with rl.max_drop also that of the best iteration's rollouts
+    checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes:
+                                        the newest, and the best (`rl/best.py`)
     metrics.jsonl                       one line per iteration, one more per evaluation
 
 Axis letters: m window, c camera, h w image, H action horizon, d padded action dimension.
@@ -18,7 +18,9 @@ from pathlib import Path
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.episode import without_images
 from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.rl.best import best_steps
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.evaluation import evaluate_every
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
@@ -58,11 +60,13 @@ class _Stored:
         session: the running job.
         name: name of the method.
         setup: fixed parts of the loop.
+        keep: number of newest checkpoints to keep.
     """
 
     session: Session
     name: str
     setup: LoopSetup
+    keep: int
 
     @property
     def checkpoints(self) -> Path:
@@ -88,6 +92,7 @@ def run_stored_ript(
     first_step: int,
     hardware: Hardware = ONE_DEVICE,
     evaluation: EvalConfig | None = None,
+    keep: int = checkpoint.KEEP,
 ) -> PolicyFolder:
     """Improves a policy by its own rollouts; continues from the run folder's newest checkpoint.
 
@@ -101,6 +106,7 @@ def run_stored_ript(
         first_step: optimizer steps before RL.
         hardware: the layout of an update.
         evaluation: evaluate every `evaluation.every` iterations; None, or 0 there, for never.
+        keep: number of newest checkpoints to keep; the best ones stay besides (`rl/best.py`).
 
     Raises:
         InputError: as `create_loop`; the disk is too small; a checkpoint belongs to another model.
@@ -117,17 +123,19 @@ def run_stored_ript(
         hardware=hardware,
         first_step=first_step,
     )
-    stored = _Stored(session, name, setup)
+    stored = _Stored(session, name, setup, keep)
     for line in (*opening_lines(config), str(setup.budget)):
         stored.message(line)
-    # Before the first rollout: a full disk after hours would lose the iteration.
-    checkpoint.check_room(stored.checkpoints, fresh.train_state, 3 if config.max_drop else 2)
+    evaluate = _evaluating(stored, evaluation) if evaluation and evaluation.every else None
+    # Before the first rollout: a full disk after hours would lose the iteration. Besides the newest
+    # there are the best by rollouts, the best by evaluation, and the one that is being written.
+    count = keep + (3 if evaluate else 2)
+    checkpoint.check_room(stored.checkpoints, fresh.train_state, count)
     # From here on the state is that of an unbroken run: all randomness depends on positions alone.
     state = _resumed(stored, fresh)
     # Lines of an iteration that was logged, but lost before its checkpoint, are written again.
     # By iteration: one without an update has the step of the iteration before.
     session.run.rewind("rl", name, state.iteration, key="iteration")
-    evaluate = _evaluating(stored, evaluation) if evaluation and evaluation.every else None
     while not is_finished(config, state):
         state = _iterate(stored, state, evaluate)
     return improved_policy(setup, state)
@@ -200,21 +208,15 @@ def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) 
     outcomes = [asdict(outcome) for outcome in state.outcomes]
     host = {"phase": "rl", "iteration": state.iteration, "init_states": schedule}
     host |= {"outcomes": outcomes}
-    keep = _best_step(stored.setup, state.outcomes)
-    checkpoint.save(stored.checkpoints, report.optimizer_step, state.train_state, host, keep)
-
-
-def _best_step(setup: LoopSetup, outcomes: Sequence[Outcome]) -> int | None:
-    """The checkpoint of the best iteration's rollouts; None where nothing needs one.
-
-    It is needed if training may stop, and unless the rollouts were those of the first policy.
-    """
-    best = outcomes[best_iteration(outcomes)].optimizer_step
-    return setup.first_step + best if setup.config.max_drop and best else None
+    lines = read_metrics(stored.session.run.metrics.path)
+    best = best_steps(state.outcomes, stored.setup.first_step, lines, stored.name)
+    step, keep = report.optimizer_step, stored.keep
+    checkpoint.save(stored.checkpoints, step, state.train_state, host, keep, best)
 
 
 def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
     """The state at the newest checkpoint, its buffer included; `fresh` where there is none."""
+    checkpoint.recover(stored.checkpoints, "rl", stored.message)
     # `ript` continues from `base` and shares its folder, where a checkpoint may be of phase "sft".
     host = checkpoint.latest(stored.checkpoints)
     if host is None or host["phase"] != "rl":
@@ -233,10 +235,11 @@ def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
 
 def _stored_best(stored: _Stored, fresh: LoopState, outcomes: Sequence[Outcome]) -> Params:
     """The parameters of the best iteration's rollouts, on the host."""
-    step = _best_step(stored.setup, outcomes)
-    like = fresh.train_state
-    best = checkpoint.restore(stored.checkpoints, like, step) if step else like
-    return gather(final_params(best))
+    best, like = outcomes[best_iteration(outcomes)].optimizer_step, fresh.train_state
+    # Before the first update it was the policy that the loop started from.
+    step = stored.setup.first_step + best
+    found = checkpoint.restore(stored.checkpoints, like, step) if best else like
+    return gather(final_params(found))
 
 
 def _stored_buffer(stored: _Stored, iteration: int) -> dict[int, Batch]:

@@ -63,7 +63,12 @@ class EpisodeLog:
             file.write(_line(episode))
 
     def finish(self, episodes: Sequence[Episode]) -> None:
-        """Makes one file of all episodes, with their lines in this order."""
+        """Makes one file of all episodes, with their lines in this order.
+
+        It may be called again: where all is done nothing is written.
+        """
+        if self.path.exists() and not self._parts.exists():
+            return
         save_episodes(self.path, episodes)
         self._write_lines(episodes)
         # Last: until here every episode is in at least one of the two places.

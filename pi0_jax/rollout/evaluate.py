@@ -197,8 +197,9 @@ def evaluate_points(
         if missing:
             policy = acting(point)
             found |= _evaluate(session, method, policy, point, execute_steps, missing, log, found)
-            log.finish([found[task.name, seed] for task, seed in states])
         episodes = [found[task.name, seed] for task, seed in states]
+        # Also where none was missing: an interruption may have come just before.
+        log.finish(episodes)
         run.put_rows(rows(episodes, phase, method, point.scale, point.reference))
         outcomes[point] = {key(one): one.success for one in episodes if one.error is None}
     of_scale = {(p.scale, p.reference): found for p, found in outcomes.items()}

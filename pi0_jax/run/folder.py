@@ -15,8 +15,8 @@ from typing import Any, TextIO, TypeVar
 
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
-from pi0_jax.errors import InputError
-from pi0_jax.io.atomic import write_text
+from pi0_jax.errors import InputError, some
+from pi0_jax.io.atomic import clean, is_unfinished, write_text
 from pi0_jax.io.metrics_writer import MetricsWriter, Progress
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.run.paired import Paired, paired_from_dict
@@ -73,10 +73,14 @@ class RunFolder:
         _check(path, stored, config, resume)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
+        # Nobody else works here: what is unfinished is of a process that was killed.
+        left = clean(path)
         # Written once: every later part of the run is compared with the first.
         if not stored.exists():
             _write(stored, {"command": sys.argv, "config": config})
         self.path, self._verbosity = path, verbosity
+        if left:
+            self.message(f"removed what an interruption left unfinished: {some(left, 3)}")
         self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
         self._results = path / "results.json"
         self.rows: list[Row] = []
@@ -183,11 +187,13 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
     # In a run that exists the files are made in the folder itself, not beside it.
     check_writable(stored if path.exists() else path)
     check_space(path, _NEEDED_BYTES, "a run")
-    if resume and not stored.exists():
-        raise InputError(f"--workdir {path}: expected a run to resume, found none")
     if not stored.exists():
-        if path.exists() and any(child.name != _LOCK for child in path.iterdir()):
+        others = [child for child in path.iterdir() if not _ours(child)] if path.exists() else []
+        if others:
             raise InputError(f"--workdir {path}: is not empty and holds no run; name a new folder")
+        # A run that was killed at its first write is one, of which nothing is done yet.
+        if resume and not (path / _LOCK).exists():
+            raise InputError(f"--workdir {path}: expected a run to resume, found none")
         return
     if not resume:
         raise InputError(
@@ -203,6 +209,11 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
             f"--workdir {path}: the run there has another config (section {', '.join(changed)}); "
             "resume with the same one, or choose another folder"
         )
+
+
+def _ours(path: Path) -> bool:
+    """Whether a run that was killed before it had a config left this."""
+    return path.name == _LOCK or is_unfinished(path)
 
 
 def _lock(folder: Path) -> TextIO:

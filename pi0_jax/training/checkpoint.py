@@ -1,33 +1,67 @@
-"""One Orbax step folder: training state, and what the host must remember with it.
+"""Checkpoints: training state, and what the host must remember with it; none is lost.
 
-checkpoints/<step>/state/      Orbax: step, parameters, optimizer state
-checkpoints/<step>/host.json   phase; in RL also the iteration and the plan of initial states
+checkpoints/<step>/          the first save after so many optimizer steps
+checkpoints/<step>.<n>/      the n-th save after it at the same step: no update came between
+    state/                   Orbax: step, parameters, optimizer state
+    host.json                phase; in RL also the iteration and the plan of initial states
+    digests.json             size and digest of each file (`io/digests.py`)
+checkpoints/<name>.damaged/  set aside, because it could not be read
+
+A save touches no earlier one, and appears when all of it is on the disk. Only then older ones go.
 """
 
+import itertools
 import json
-import shutil
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from pi0_jax.errors import InputError
-from pi0_jax.io.atomic import atomic_folder
-from pi0_jax.io.orbax_tree import load_tree, save_tree
-from pi0_jax.io.place import check_space
+from pi0_jax.errors import InputError, check_minima
+from pi0_jax.io.atomic import atomic_folder, remove
+from pi0_jax.io.digests import check_digests, write_digests
+from pi0_jax.io.durable import rename
+from pi0_jax.io.orbax_tree import load_shapes, load_tree, save_tree
+from pi0_jax.io.place import check_space, size_text
 from pi0_jax.training.step import TrainState
 
+_NAME = re.compile(r"(\d+)(?:\.(\d+))?")
+_DAMAGED = ".damaged"
 
-def check_room(folder: Path, state: TrainState, count: int = 2) -> None:
+
+@dataclass(frozen=True)
+class CheckpointsConfig:
+    """Which checkpoints a run keeps.
+
+    Attributes:
+        keep: the newest so many of each method; the best one (`rl/best.py`) is kept besides.
+    """
+
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        """Checks the number.
+
+        Raises:
+            InputError: it is below 1.
+        """
+        check_minima("checkpoints", self, {"keep": 1})
+
+
+KEEP = CheckpointsConfig.keep
+
+
+def check_room(folder: Path, state: TrainState, count: int = KEEP + 1) -> None:
     """Checks that the disk has room for some checkpoints of this state.
-
-    Two, because the old checkpoint is deleted only when the new one is complete.
 
     Args:
         folder: where all checkpoints of one run or method lie; it need not exist.
         state: the state as it will be saved.
-        count: number of checkpoints; 3 if one more is kept besides the newest.
+        count: those that are kept, and the one that is being written.
 
     Raises:
         InputError: the disk has less room.
@@ -36,35 +70,82 @@ def check_room(folder: Path, state: TrainState, count: int = 2) -> None:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     # What lies there already is part of them.
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    check_space(folder, count * size - held, f"{count} checkpoints of {size / 1e9:.2f} GB")
+    check_space(
+        folder,
+        count * size - held,
+        f"{count} checkpoints of {size_text(size)} (config.checkpoints.keep sets how many)",
+    )
 
 
 def save(
-    folder: Path, step: int, state: TrainState, host: dict[str, Any], keep: int | None = None
+    folder: Path,
+    step: int,
+    state: TrainState,
+    host: dict[str, Any],
+    keep: int = KEEP,
+    also: Collection[int] = (),
 ) -> None:
-    """Writes `folder/<step>`, which appears only when complete, then deletes older steps.
+    """Writes a checkpoint, which appears only when it is complete, then deletes older ones.
 
     Args:
         folder: where all checkpoints of one run or method lie.
         step: number of the optimizer step, which names the checkpoint.
         state: training state on the device; its leaves are saved by position.
         host: JSON values that the host needs to continue, such as {"phase": "sft"}.
-        keep: an older step that is not deleted.
+        keep: how many of the newest stay.
+        also: steps of which the newest checkpoint stays too.
     """
-    # A complete folder or none: an interruption in the middle leaves the older checkpoint.
-    with atomic_folder(folder / str(step)) as partial:
+    same = [_order(path)[1] for path in saved(folder) if _order(path)[0] == step]
+    name = f"{step}.{same[-1] + 1}" if same else str(step)
+    with atomic_folder(folder / name) as partial:
         save_tree(partial / "state", _leaves(state))
         (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
-    # Only now: at every moment one complete checkpoint exists.
-    for older in steps(folder)[:-1]:
-        if older != keep:
-            shutil.rmtree(folder / str(older))
+        write_digests(partial)
+    # Only now: at every moment `keep` complete checkpoints are on the disk.
+    found = saved(folder)
+    newest = {_order(path)[0]: path for path in found}
+    stay = {*found[-keep:], *(newest[one] for one in also if one in newest)}
+    for path in found:
+        if path not in stay:
+            remove(path)
+
+
+def saved(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    # One that is being written, removed or was set aside has another kind of name.
+    found = [path for path in folder.glob("*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_order)
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints in a folder, ascending."""
-    # A checkpoint that is being written has a temporary name, which is no number.
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    """Steps of the complete checkpoints in a folder, ascending, each once."""
+    return sorted({_order(path)[0] for path in saved(folder)})
+
+
+def recover(folder: Path, phase: str, say: Callable[[str], None]) -> None:
+    """Sets newest checkpoints of a phase aside until one can be read, so that it is used.
+
+    Args:
+        folder: where all checkpoints of one run or method lie.
+        phase: "sft" or "rl"; one of another phase ends the search, as it will not be read.
+        say: takes a warning of one line for each that is set aside.
+    """
+    for path in reversed(saved(folder)):
+        try:
+            if _host(path).get("phase") != phase:
+                return
+            check_digests(path)
+            load_shapes(path / "state")
+            return
+        except InputError as error:
+            aside = _free_name(path.with_name(path.name + _DAMAGED))
+            rename(path, aside)
+            left = saved(folder)
+            use = f"checkpoint {left[-1].name}" if left else "the beginning"
+            say(
+                f"warning: {error}; it is now {aside.name}, and training goes on from {use}: what "
+                "came after that is done again"
+            )
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
@@ -73,14 +154,8 @@ def latest(folder: Path) -> dict[str, Any] | None:
     Raises:
         InputError: the file is missing or damaged.
     """
-    found = steps(folder)
-    if not found:
-        return None
-    path = folder / str(found[-1]) / "host.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected what the host remembers, got: {error}") from error
+    found = saved(folder)
+    return _host(found[-1]) if found else None
 
 
 def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainState:
@@ -94,23 +169,47 @@ def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainSta
     Raises:
         InputError: there is no checkpoint, or it belongs to another model or optimizer.
     """
-    found = steps(folder)
-    if not found or step not in (None, *found):
+    found = saved(folder)
+    of_step = [path for path in found if step in (None, _order(path)[0])]
+    if not of_step:
         named = "a checkpoint" if step is None else f"the checkpoint {step}"
-        raise InputError(f"{folder}: expected {named}, found {found or 'none'}")
-    path = folder / str(found[-1] if step is None else step)
-    saved, wanted = load_tree(path / "state"), _leaves(like)
-    shapes, wanted_shapes = (jax.tree.map(np.shape, tree) for tree in (saved, wanted))
+        raise InputError(f"{folder}: expected {named}, found {steps(folder) or 'none'}")
+    path = of_step[-1]
+    tree, wanted = load_tree(path / "state"), _leaves(like)
+    shapes, wanted_shapes = (jax.tree.map(np.shape, one) for one in (tree, wanted))
     if shapes != wanted_shapes:
         raise InputError(f"{path}: belongs to another model or optimizer than the config's")
     # Leaf by leaf, to the place of its counterpart: on a mesh every device gets only its part, and
     # none needs room for the whole state. An array that was bound to no device is not bound now:
     # bound ones would be another program for jit, and a resumed run would compile it again.
     leaves = [
-        jax.device_put(saved[name], place.sharding if place.committed else None)
+        jax.device_put(tree[name], place.sharding if place.committed else None)
         for name, place in wanted.items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _order(path: Path) -> tuple[int, int]:
+    """Step, and number of the save at this step: how checkpoints are sorted."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 0)
+
+
+def _free_name(path: Path) -> Path:
+    """The name, or the first of "name.1", "name.2", ... that nothing has."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in itertools.chain([path], names) if not name.exists())
+
+
+def _host(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((path / "host.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}/host.json: expected what the host remembers: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}/host.json: expected what the host remembers, got {values!r:.40}")
+    return values
 
 
 def _leaves(state: TrainState) -> dict[str, Any]:

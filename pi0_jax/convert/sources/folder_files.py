@@ -49,6 +49,7 @@ HARMLESS = {
     "chat_template.json": "a prompt for chats",
     "generation_config.json": "how words are drawn, of which pi0 has none",
     "manifest.json": "where an export of pi0_jax came from",
+    "digests.json": "size and digest of each file of an export of pi0_jax",
     "*results*.json": "what an evaluation measured",
     "*metrics*.json": "what a training or an evaluation measured",
     "eval_info.json": "what an evaluation measured (lerobot)",
