@@ -41,7 +41,7 @@ cli.launch(main, "how to use it\\n")
 GOOD = ("--config", "configs/demo.py", "--workdir", "runs/x")
 
 
-SAYS_RESUME = "error: interrupted; run the same command with --resume to continue\n"
+SAYS_AGAIN = "error: interrupted; run the same command to continue\n"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -184,7 +184,7 @@ def test_a_config_with_an_error_in_it(tmp_path):
     ("name", "code", "says"),
     [
         ("wrong", 2, "error: the input was wrong\n"),
-        ("interrupted", 130, SAYS_RESUME),
+        ("interrupted", 130, SAYS_AGAIN),
         ("full", 1, "error: [Errno 28] No space left on device: 'x.npz'\n"),
     ],
 )  # fmt: skip
@@ -202,6 +202,55 @@ def test_work_that_fails_keeps_its_traceback():
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.endswith("RuntimeError: the work failed\n")
+
+
+def test_the_last_line_is_the_command_to_continue_with(tmp_path, monkeypatch):
+    given = SimpleNamespace(workdir=tmp_path / "run")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", "--workdir=a b"])
+    assert cli._how_to_go_on(None) == "to continue: python train.py '--workdir=a b'"
+    assert cli._how_to_go_on(given) == "to continue: python train.py '--workdir=a b'"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").touch()
+    assert cli._how_to_go_on(given) == "to continue: python train.py '--workdir=a b' --resume"
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "a\nb"])
+    assert cli._how_to_go_on(given) == "run the same command with --resume to continue"
+
+
+STOPPED = """
+import os, signal, sys, time
+from pi0_jax import interruption
+from pi0_jax.apps import cli
+
+def main(given):
+    with interruption.deferred() as asked:
+        for number in sys.argv[1:]:
+            os.kill(os.getpid(), int(number))
+            time.sleep(0.01)
+        print("asked", asked())
+    print("never")
+
+cli.parse = lambda argv, checkpoint: None
+cli.launch(main, "")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_waits_for_the_end_of_what_must_not_be_lost(number):
+    done = stopped(number)
+    assert (done.returncode, done.stdout) == (130, "asked True\n")
+    assert done.stderr.splitlines()[1].startswith("stopping: after the present update")
+    assert done.stderr.endswith(SAYS_AGAIN)
+
+
+def test_a_second_signal_ends_at_once():
+    done = stopped(signal.SIGTERM, signal.SIGINT)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines()[-1].startswith("error: interrupted twice; run the same command")
+
+
+def stopped(*numbers):
+    command = [sys.executable, "-c", STOPPED, *(str(int(number)) for number in numbers)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 INTERRUPTED = """

@@ -41,7 +41,8 @@ def test_a_policy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found["robot"] == "test, 4 values of state"
     assert found["executed"] == "4 actions of each chunk"
     assert "paligemma_tokenizer.model is missing" in found["tokenizer"]
-    assert found["beside them"] == "assets/robot/norm_stats.json, config.json, manifest.json"
+    beside = "assets/robot/norm_stats.json, config.json, digests.json, manifest.json"
+    assert found["beside them"] == beside
 
 
 def test_a_pi05(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

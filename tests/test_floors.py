@@ -21,6 +21,7 @@ FLOORS = (
         "json_file",
         "npz_file",
         "inside",
+        "interruption",
     ),
     ("model", "data", "env", "io"),
     ("policy", "training"),

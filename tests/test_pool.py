@@ -18,6 +18,7 @@ from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.env.workers import pool as pool_module
 from pi0_jax.env.workers import process as process_module
 from pi0_jax.env.workers.pool import SimulatorPool, cores
+from pi0_jax.env.workers.worker import _is_fatal
 from pi0_jax.errors import InputError
 
 TASK = ScriptedTask()
@@ -339,3 +340,47 @@ def test_cores_are_those_that_this_process_may_use():
     finally:
         os.sched_setaffinity(0, allowed)
     assert cores() == len(allowed)
+
+
+STOPPED = """
+import os, signal, sys
+from pi0_jax.env.workers.process import WorkerProcess
+worker = WorkerProcess("osmesa")
+worker.receive()
+os.kill(worker.pid, signal.SIGSTOP)
+print(worker.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_is_stopped_ends_with_its_parent():
+    """Its socket closes too, but a process that is stopped cannot notice."""
+    found = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True)
+    assert found.returncode == -signal.SIGKILL
+    pid, deadline = int(found.stdout), time.monotonic() + 10
+    while time.monotonic() < deadline and running(pid):
+        time.sleep(0.01)
+    assert not running(pid)
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is no zombie, which nobody may fetch in a container."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("error", "fatal"),
+    [
+        (ImportError("x.so: failed to map segment from shared object"), False),
+        (ImportError("x.so: cannot allocate memory in static TLS block"), False),
+        (ImportError("libGL.so.1: cannot open shared object file: No such file"), True),
+        (ModuleNotFoundError("No module named 'robosuite'"), True),
+        (InputError("no such asset"), True),
+        (ValueError("x"), False),
+    ],
+)
+def test_want_of_memory_is_no_missing_package(error, fatal):
+    assert _is_fatal(error) == fatal

@@ -9,22 +9,31 @@ import pytest
 from loops import LONGEST
 from tiny import episode, policy_folder
 
+from pi0_jax.apps import stages
 from pi0_jax.apps.cli import Arguments
 from pi0_jax.apps.config_file import load_config
+from pi0_jax.apps.sections import DemonstrationsConfig
 from pi0_jax.apps.settings import train_config, train_settings
-from pi0_jax.apps.stages import initial_policy
+from pi0_jax.apps.stages import demonstrations, initial_policy, supervise
 from pi0_jax.apps.train import guidance_of, main
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
+from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.errors import InputError
+from pi0_jax.interruption import ask
+from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
 from pi0_jax.robot import numbered
+from pi0_jax.rollout.episode_log import EpisodeLog
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.rollout.guidance import PLAIN, Guidance
+from pi0_jax.run.folder import RunFolder
+from pi0_jax.run.session import Session
+from pi0_jax.training import checkpoint
 
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
@@ -135,3 +144,70 @@ def test_the_policy_carries_its_base_and_is_guided_away_from_it(tmp_path, config
     # Training from it starts from the policy; the reference of what comes of it is another.
     config.init.checkpoint = str(tmp_path / "run/policy")
     assert initial_policy(train_settings(config), SUITE, Recorded([])).reference is None
+
+
+def test_demonstrations_that_were_made_are_kept_one_by_one(tmp_path, monkeypatch):
+    """Stopped after the second of five, it makes the other three."""
+    config = DemonstrationsConfig(episodes=5)
+
+    def session(path):
+        run = RunFolder(path, {}, resume=(path / "config.json").exists(), verbosity=0)
+        return Session(run, SUITE, InProcess(), seed=0, rows=8)
+
+    whole = demonstrations(session(tmp_path / "whole"), config)
+    add, made = EpisodeLog.add, []
+
+    def stopping(log, episode):
+        add(log, episode)
+        made.append(episode)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpisodeLog, "add", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        demonstrations(session(tmp_path / "run"), config)
+    found = demonstrations(session(tmp_path / "run"), config)
+    assert len(made) == 5
+    assert found.digest == whole.digest
+    files = [
+        path / "episodes/demonstrations.npz" for path in (tmp_path / "whole", tmp_path / "run")
+    ]
+    assert len({file.stat().st_size for file in files}) == 1
+    assert not (tmp_path / "run/episodes/demonstrations.parts").exists()
+    demonstrations(session(tmp_path / "run"), config)
+    assert len(made) == 5
+
+
+def test_supervised_training_that_is_stopped_saves_and_goes_on(tmp_path, config):
+    """Saves come every 4 steps; stopped in step 2, the state there is saved too."""
+    policy = load_policy(tmp_path / "given")
+    config.sft.update({"steps": 6, "save_every": 4, "log_every": 3})
+    settings, demos = train_settings(config), Recorded([episode(6, [0, 3])])
+
+    def trained(path, asks=False):
+        run = RunFolder(path, {}, resume=(path / "config.json").exists(), verbosity=0)
+        session = Session(run, SUITE, None, seed=0, rows=8)
+        take = stages._batches
+
+        def asking(*arguments):
+            batch_of = take(*arguments)
+            return lambda step: (step == 1 and ask(), batch_of(step))[1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            if asks:
+                patch.setattr(stages, "_batches", asking)
+            return supervise(session, "base", policy, demos, settings.sft, settings.hardware)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", asks=True)
+    checkpoints = tmp_path / "run/checkpoints"
+    assert checkpoint.steps(checkpoints) == [2]
+    found, whole = trained(tmp_path / "run"), trained(tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, found.params, whole.params)
+    assert checkpoint.steps(checkpoints) == [4, 6]
+    logged = [
+        [(line["step"], line["loss"]) for line in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("run", "whole")
+    ]
+    assert logged[0] == logged[1]
+    assert [step for step, _ in logged[0]] == [3, 4, 6]

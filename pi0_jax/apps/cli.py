@@ -19,11 +19,15 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from pi0_jax import interruption
 from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.old_keys import check_old_keys, new_name
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import dotted, dotted_values, nearest
+from pi0_jax.run.folder import is_run
 
+# Ctrl-C, what schedulers send first, and SLURM's warning (--signal=USR1).
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _MOMENT_S = 0.05  # longer than any callback of the garbage collector
 
 
@@ -54,15 +58,17 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
         usage: text that --help prints; with --config, the config's keys and values follow.
         checkpoint: whether the command takes --checkpoint or --server, and needs one.
     """
-    for interruption in (signal.SIGINT, signal.SIGALRM):
-        signal.signal(interruption, _interrupt)
+    for number in (*_STOP, signal.SIGALRM):
+        signal.signal(number, _interrupt)
+    given = None
     try:
         # Before parsing: help must come even where a flag is missing or wrong.
         if {"--help", "-h"} & set(sys.argv):
             sys.stdout.write(usage)
             sys.stdout.writelines(_keys_of(sys.argv))
         else:
-            main(parse(sys.argv, checkpoint=checkpoint))
+            given = parse(sys.argv, checkpoint=checkpoint)
+            main(given)
     except InputError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -70,7 +76,7 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
         # not. Exceptions of other kinds keep theirs.
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; run the same command with --resume to continue\n")
+        sys.stderr.write(f"error: interrupted; {_how_to_go_on(given)}\n")
         sys.stderr.flush()
         # All our files and processes are closed by now. An ordinary exit would let libraries that
         # were interrupted in a write print errors after the message.
@@ -78,15 +84,42 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
     sys.exit(0)
 
 
+def _how_to_go_on(given: Arguments | None) -> str:
+    """The command that goes on with the run; the same command where none has begun."""
+    begun = given is not None and is_run(given.workdir)
+    words = list(sys.orig_argv)
+    if any("\n" in word for word in words):
+        return f"run the same command{' with --resume' * begun} to continue"
+    if begun and "--resume" not in words:
+        words.append("--resume")
+    return f"to continue: {shlex.join(words)}"
+
+
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    """Handles Ctrl-C; where Python would drop the exception, the signal is repeated a bit later."""
+    """Handles a stop; where Python would drop the exception, the signal is repeated a bit later.
+
+    A first signal stops the work where it is, or after an update and its checkpoint if it is in the
+    middle of them; a second ends the process.
+    """
     if _throws_away(frame):
         signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
         return
     # Threads of Orbax and TensorStore that still write a checkpoint would tell what they miss now.
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = _after_interruption
-    raise KeyboardInterrupt
+    for number in _STOP:
+        signal.signal(number, _end)
+    if interruption.ask():
+        sys.stderr.write(
+            "\nstopping: after the present update and the time of one save; a second signal ends "
+            "at once, and loses what came after the last checkpoint\n"
+        )
+
+
+def _end(signal_number: int, frame: FrameType | None) -> None:
+    sys.stderr.write("error: interrupted twice; run the same command with --resume to continue\n")
+    sys.stderr.flush()
+    os._exit(130)
 
 
 def _after_interruption(unraisable: Any) -> None:

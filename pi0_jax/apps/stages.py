@@ -15,8 +15,11 @@ from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.normalize import NormStats
+from pi0_jax.env.base import Job
 from pi0_jax.env.suite import Suite
-from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.episode import Episode
+from pi0_jax.interruption import deferred
+from pi0_jax.io.episodes import load_episodes
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import (
     PolicyFolder,
@@ -27,6 +30,7 @@ from pi0_jax.policy.folder import (
     save_policy,
 )
 from pi0_jax.rl.stored_loop import run_stored_ript
+from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.run.folder import BASE, RunFolder, success_text
 from pi0_jax.run.session import Session, method_number
 from pi0_jax.training import checkpoint
@@ -43,19 +47,32 @@ from pi0_jax.versions import versions
 
 def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
     """Scripted episodes, failures included; made once and stored."""
-    path, clock = session.run.episodes("demonstrations"), time.monotonic()
-    if not path.exists():
-        first = session.first_state(config.first_seed)
-        seeds = range(first, first + config.episodes)
-        with session.run.progress("demonstrations", len(seeds)) as progress:
-            episodes = session.pool.map(
-                session.suite.demonstrations(seeds),
-                lambda done: progress.update(len(done), success_text(done)),
-            )
-        save_episodes(path, episodes)
-        session.log_speed("demonstrations", episodes, time.monotonic() - clock)
+    stored, clock = EpisodeLog(session.run.episodes("demonstrations")), time.monotonic()
+    first = session.first_state(config.first_seed)
+    jobs = session.suite.demonstrations(range(first, first + config.episodes))
+    if stored.unfinished:
+        found = stored.begin()
+        missing = [job for job in jobs if _demonstrated(job) not in found]
+        with session.run.progress("demonstrations", len(jobs), len(found)) as progress:
+
+            def note(ended: list[Episode]) -> None:
+                """Stores the episode that has just ended: an interruption loses none."""
+                for episode in ended:
+                    if key(episode) not in found:
+                        stored.add(episode)
+                        found[key(episode)] = episode
+                progress.update(len(found), success_text(list(found.values())))
+
+            made = session.pool.map(missing, note)
+        stored.finish([found[_demonstrated(job)] for job in jobs])
+        session.log_speed("demonstrations", made, time.monotonic() - clock)
     # From the file also when just made, so that a resumed run has the very same values.
-    return Recorded(load_episodes(path))
+    return Recorded(load_episodes(stored.path))
+
+
+def _demonstrated(job: Job) -> Key:
+    """The key of the episode that a job of `Suite.demonstrations` gives."""
+    return job.task.name, job.args[0]
 
 
 def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations) -> PolicyFolder:
@@ -157,12 +174,18 @@ def supervise(
             run.log(step, "sft", method, **metrics, seconds_train=clock[-1] - clock[-2])
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
-        key = session.noise_key(method)
+        noise_key = session.noise_key(method)
         # In stretches of `save_every`: `fit` donates the state, so it is saved between two calls.
-        while int(state.step) < config.steps:
-            until = min(int(state.step) + config.save_every, config.steps)
-            state = fit(state, update, batch_of, until, key, config.log_every, log)
-            checkpoint.save(folder, until, state, {"phase": "sft"}, keep)
+        while (step := int(state.step)) < config.steps:
+            # Multiples, so that a run that was interrupted saves where an unbroken one does.
+            until = min(step - step % config.save_every + config.save_every, config.steps)
+            # Whoever stops the run waits for one update and one save, and loses nothing.
+            with deferred() as asked:
+                state = fit(
+                    state, update, batch_of, until, noise_key, config.log_every, log, stop=asked
+                )
+                if int(state.step) > step:
+                    checkpoint.save(folder, int(state.step), state, {"phase": "sft"}, keep)
     return dataclasses.replace(start, params=gather(final_params(state)))
 
 

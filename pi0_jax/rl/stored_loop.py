@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.episode import without_images
+from pi0_jax.interruption import deferred
 from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.policy.folder import PolicyFolder
@@ -211,7 +212,9 @@ def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) 
     lines = read_metrics(stored.session.run.metrics.path)
     best = best_steps(state.outcomes, stored.setup.first_step, lines, stored.name)
     step, keep = report.optimizer_step, stored.keep
-    checkpoint.save(stored.checkpoints, step, state.train_state, host, keep, best)
+    # Whoever stops the run waits for a save that is under way.
+    with deferred():
+        checkpoint.save(stored.checkpoints, step, state.train_state, host, keep, best)
 
 
 def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:

@@ -1,7 +1,8 @@
-"""An evaluation's episodes on disk, each stored when it ends, so that an interruption loses none.
+"""Episodes of one evaluation on disk, each stored when it ends: an interruption loses none.
 
-While the evaluation runs, every episode is a file in NAME.parts/ and a line in NAME.jsonl. At the
-end the files become one file NAME.npz, and the lines are put in order.
+Demonstrations are stored in the same way. While they are made, every episode is a file in
+NAME.parts/ and a line in NAME.jsonl. At the end the files become one file NAME.npz, and the lines
+are put in order.
 """
 
 import json
@@ -41,6 +42,11 @@ class EpisodeLog:
     def _lines(self) -> Path:
         return self.path.with_suffix(".jsonl")
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether `finish` is still to be done: it was not begun, or was interrupted."""
+        return self._parts.exists() or not self.path.exists()
+
     def begin(self) -> dict[Key, Episode]:
         """Loads the stored episodes; those with an error of the simulator are left out.
 
@@ -67,7 +73,7 @@ class EpisodeLog:
 
         It may be called again: where all is done nothing is written.
         """
-        if self.path.exists() and not self._parts.exists():
+        if not self.unfinished:
             return
         save_episodes(self.path, episodes)
         self._write_lines(episodes)

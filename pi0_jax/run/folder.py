@@ -152,6 +152,11 @@ class RunFolder:
         return Progress(phase, total, stream, done=done)
 
 
+def is_run(path: Path) -> bool:
+    """Whether a run has begun in a folder, so that it can be resumed."""
+    return (path / "config.json").exists() or (path / _LOCK).exists()
+
+
 def success_text(episodes: Sequence[Episode]) -> str:
     """Successes among the episodes that have ended so far, such as "ok 31/48"."""
     errors = sum(episode.error is not None for episode in episodes)

@@ -141,8 +141,9 @@ def fit(
     log_every: int,
     log: Callable[[int, dict[str, float]], None],
     enough: Callable[[dict[str, float]], bool] = lambda values: False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-    """Updates until step `until`, or until `enough`.
+    """Updates until step `until`, or until `enough` or `stop`.
 
     Args:
         state: the state to continue from; it is donated.
@@ -154,11 +155,14 @@ def fit(
         log_every: steps between two reads of the metrics; each read waits for the device.
         log: called with (steps done, metrics).
         enough: called with the metrics after `log`; True ends the updates there.
+        stop: called before each update; True ends the updates there.
 
     Raises:
         InputError: the loss is no longer finite.
     """
     for step in range(int(state.step), until):
+        if stop():
+            break
         state, metrics = update(state, batch_of(step), rng)
         # Metrics stay on the device until read: the host may run ahead and prepare batches.
         if (step + 1) % log_every == 0 or step + 1 == until:

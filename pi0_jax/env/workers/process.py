@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -53,9 +54,11 @@ class WorkerProcess:
     def __init__(self, renderer: str) -> None:
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        main = threading.current_thread() is threading.main_thread()
+        thread = "main" if main else "other"
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pi0_jax.env.workers.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "pi0_jax.env.workers.worker", str(theirs.fileno()), thread],
                 pass_fds=[theirs.fileno()],
                 env=_environment(renderer),
                 stdin=subprocess.DEVNULL,

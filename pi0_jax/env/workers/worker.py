@@ -1,9 +1,11 @@
 """A simulator process: receives jobs over a socket, replies to each, keeps one built simulator.
 
-Run by `pool.SimulatorPool` as `python -m pi0_jax.env.workers.worker FD`. It is a fresh interpreter
-that imports neither jax nor torch, not even through the parent's main module.
+Run by `pool.SimulatorPool` as `python -m pi0_jax.env.workers.worker FD THREAD`. It is a fresh
+interpreter that imports neither jax nor torch, not even through the parent's main module.
 """
 
+import contextlib
+import ctypes
 import gc
 import os
 import pickle
@@ -18,6 +20,9 @@ from pathlib import Path
 from pi0_jax.env.base import Job, Simulator, Task
 from pi0_jax.env.workers.process import Reply
 from pi0_jax.errors import InputError, first_line
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_NO_MEMORY = ("failed to map segment", "annot allocate memory")  # as the dynamic loader says it
 
 
 class _SimulatorSlot:
@@ -44,8 +49,15 @@ class _SimulatorSlot:
 
 
 def main() -> None:
-    """Serves jobs from the socket whose file descriptor is the only argument, until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a worker ends
+    """Serves jobs from a socket, until it closes.
+
+    Arguments are the socket's file descriptor, and "main" if the parent's main thread started it.
+    """
+    # The parent decides when a worker ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.argv[2] == "main":
+        _end_with_parent()
     connection = Connection(int(sys.argv[1]))
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
@@ -64,6 +76,21 @@ def _listen(connection: Connection, inbox: "queue.SimpleQueue[bytes]") -> None:
         os._exit(0)
 
 
+def _end_with_parent() -> None:
+    """Asks Linux to kill this process when its parent ends, even if it is stopped by then."""
+    # Strictly, when the thread ends that started it, so only where that is the main thread.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Whether the same would happen in every worker: wrong input, or a package that is missing."""
+    if isinstance(error, ImportError):
+        # A library that did not fit into memory may fit next time.
+        return not any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, InputError)
+
+
 def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
     """Runs one pickled job and returns the pickled `Reply`."""
     built = False
@@ -74,7 +101,7 @@ def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
         return pickle.dumps(Reply(job.function(simulator, *job.args)))
     # Any exception is sent to the parent, which decides whether the job runs again.
     except Exception as error:  # noqa: BLE001
-        fatal = isinstance(error, InputError | ImportError) and not built
+        fatal = not built and _is_fatal(error)
         bench.forget()
         return pickle.dumps(Reply(error=_one_line(error), fatal=fatal))
 
