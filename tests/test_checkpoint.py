@@ -10,6 +10,7 @@ import pytest
 
 from pi0_jax.errors import InputError
 from pi0_jax.training import checkpoint
+from pi0_jax.training.recovery import go_back, recover
 from pi0_jax.training.step import init_state
 
 HOST = {"phase": "rl", "iteration": 3, "sampler": {"drawn": 5}}
@@ -143,11 +144,11 @@ def test_a_newest_one_that_is_damaged_is_set_aside(tmp_path, damage):
     for step in (5, 6):
         checkpoint.save(tmp_path, step, state(seed=step), {"phase": "rl", "at": step})
     said = []
-    checkpoint.recover(tmp_path, "rl", said.append)
+    recover(tmp_path, "rl", said.append)
     assert said == []
     (tmp_path / "6.damaged").mkdir()  # an earlier one
     damage(tmp_path / "6")
-    checkpoint.recover(tmp_path, "rl", said.append)
+    recover(tmp_path, "rl", said.append)
     (line,) = said
     assert "it is now 6.damaged.1, and training goes on from checkpoint 5" in line
     assert "\n" not in line
@@ -163,9 +164,9 @@ def test_all_may_be_damaged_and_those_of_another_phase_are_not_looked_at(tmp_pat
     for step in (4, 5, 6):
         flip(tmp_path / f"{step}" / "digests.json", 20)
     said = []
-    checkpoint.recover(tmp_path, "rl", said.append)
+    recover(tmp_path, "rl", said.append)
     assert [checkpoint.steps(tmp_path), len(said)] == [[4], 2]
-    checkpoint.recover(tmp_path, "sft", said.append)
+    recover(tmp_path, "sft", said.append)
     assert "training goes on from the beginning" in said[2]
     assert checkpoint.latest(tmp_path) is None
 
@@ -173,7 +174,7 @@ def test_all_may_be_damaged_and_those_of_another_phase_are_not_looked_at(tmp_pat
 def test_one_of_before_there_were_digests_is_used_with_a_line(tmp_path, caplog):
     checkpoint.save(tmp_path, 5, state(), {"phase": "sft"})
     (tmp_path / "5" / "digests.json").unlink()
-    checkpoint.recover(tmp_path, "sft", pytest.fail)
+    recover(tmp_path, "sft", pytest.fail)
     assert "5 has no digests.json, so damage would not be noticed" in caplog.text
 
 
@@ -183,3 +184,18 @@ def test_another_model_is_refused(tmp_path, other):
     like = state(width=4) if other == "width" else state(optimizer=optax.sgd(0.1))
     with pytest.raises(InputError, match="5: belongs to another model or optimizer"):
         checkpoint.restore(tmp_path, like)
+
+
+def test_going_back_sets_what_came_later_aside(tmp_path):
+    for folder, steps in (("baselines/x", (5, 50)), (".", (5, 6, 6, 7))):
+        for step in steps:
+            checkpoint.save(tmp_path / folder / "checkpoints", step, state(), {"at": step}, keep=9)
+    newest = tmp_path / "checkpoints"
+    with pytest.raises(InputError, match=r"--from 50: .*has checkpoints of the steps \[5, 6, 7\]"):
+        go_back(tmp_path, 50)
+    assert go_back(tmp_path, 6) == [newest / "7.aside"]
+    assert [path.name for path in checkpoint.saved(newest)] == ["5", "6", "6.1"]
+    assert [path.name for path in go_back(tmp_path, 5)] == ["6.aside", "6.1.aside"]
+    assert checkpoint.latest(newest) == {"at": 5}
+    with pytest.raises(InputError, match="has no checkpoint"):
+        go_back(tmp_path / "nowhere", 5)

@@ -136,7 +136,7 @@ def test_a_scripted_run_interrupted_resumed_and_evaluated(tmp_path):
     assert refused.count("\n") == 1
     assert "holds a run already; add --resume to continue it" in refused
     other = finish(start(*command, "--resume", "--config.seed=1"), code=2)
-    assert "another config (section seed)" in other
+    assert "another config (seed: 0 -> 1)" in other
     assert (run / "results.json").read_bytes() == before
 
     finish(start(*command, "--resume"))
@@ -148,7 +148,7 @@ def test_a_scripted_run_interrupted_resumed_and_evaluated(tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(line["seconds_train"] > 0 for line in lines if line["phase"] in ("sft", "rl"))
     assert (run / "policy" / "config.json").exists()
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"7", "8"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"6", "8"}
     evaluate(run, tmp_path / "eval", SCRIPTED)
 
 

@@ -103,14 +103,14 @@ def test_a_file_is_no_folder(tmp_path):
 @pytest.mark.parametrize(
     ("other", "sections"),
     [
-        (CONFIG | {"seed": 1}, "seed"),
-        (CONFIG | {"seed": 1, "new": 2}, "new, seed"),
-        ({"rl": CONFIG["rl"], "eval": CONFIG["eval"]}, "seed"),
+        (CONFIG | {"seed": 1}, "seed: 0 -> 1"),
+        (CONFIG | {"seed": 1, "new": 2}, "seed: 0 -> 1; new: None -> 2"),
+        ({"rl": CONFIG["rl"], "eval": CONFIG["eval"]}, "seed: 0 -> None"),
     ],
 )
 def test_resuming_with_another_config_is_refused(tmp_path, other, sections):
     RunFolder(tmp_path, CONFIG, resume=False)
-    with pytest.raises(InputError, match=rf"another config \(section {sections}\)"):
+    with pytest.raises(InputError, match=rf"another config \({sections}\)"):
         RunFolder(tmp_path, other, resume=True)
 
 
@@ -251,3 +251,74 @@ def test_verbosity_says_how_much_is_told(tmp_path, capsys):
         1: ["the table", "a message"],
         2: ["the table", "a message", "a phase"],
     }
+
+
+def test_other_devices_and_workers_are_logged_and_stored_nowhere(tmp_path, capsys):
+    """A job that comes back on another node goes on; its results are those of the first config."""
+    RunFolder(tmp_path, CONFIG | {"pool": {"workers": 2}}, resume=False)
+    stored = (tmp_path / "config.json").read_bytes()
+    RunFolder(tmp_path, CONFIG | {"pool": {"workers": 64}}, resume=True)
+    assert "config.pool.workers: 2 -> 64" in capsys.readouterr().err
+    assert (tmp_path / "config.json").read_bytes() == stored
+
+
+@pytest.mark.parametrize("left", [".config.json.partial", ".lock"])
+def test_killed_at_the_first_write(tmp_path, left):
+    """Started again with --resume or without, it begins."""
+    for resume in (True, False):
+        path = tmp_path / f"{resume}"
+        path.mkdir()
+        (path / ".lock").touch()
+        (path / left).write_text('{"command')
+        RunFolder(path, CONFIG, resume)
+        assert json.loads((path / "config.json").read_text())["config"]["seed"] == 0
+        assert not (path / ".config.json.partial").exists()
+
+
+def test_what_is_unfinished_is_removed_with_a_line(tmp_path, capsys):
+    RunFolder(tmp_path, CONFIG, resume=False)
+    (tmp_path / "checkpoints/.8.pi0_jax-partial/state").mkdir(parents=True)
+    (tmp_path / "checkpoints/.4.pi0_jax-gone").mkdir(parents=True)
+    RunFolder(tmp_path, CONFIG, resume=True)
+    said = capsys.readouterr().err
+    assert "removed what an interruption left unfinished: checkpoints/.4.pi0_jax-gone, ch" in said
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_going_back_to_a_checkpoint_with_other_rates(tmp_path, capsys):
+    def config(rate):
+        return {"seed": 0, "rl": {"optimizer": {"learning_rate": rate}}}
+
+    def checkpoint(step, phase="rl"):
+        (tmp_path / f"checkpoints/{step}").mkdir(parents=True)
+        (tmp_path / f"checkpoints/{step}/host.json").write_text(json.dumps({"phase": phase}))
+
+    RunFolder(tmp_path, config(1.0), resume=False)
+    for step in (44, 48, 52):
+        checkpoint(step)
+    with pytest.raises(InputError, match=r"rl.optimizer.learning_rate: 1.0 -> 0.5"):
+        RunFolder(tmp_path, config(0.5), resume=True)
+    with pytest.raises(InputError, match=r"checkpoints of the steps \[44, 48, 52\]"):
+        RunFolder(tmp_path, config(0.5), resume=True, from_step=40)
+    RunFolder(tmp_path, config(0.5), resume=True, from_step=48)
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == ["44", "48", "52.aside"]
+    assert "going on from checkpoint 48" in capsys.readouterr().err
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["config"] == config(0.5)
+    assert [(one["config"], one["until_step"]) for one in stored["earlier"]] == [(config(1.0), 48)]
+    RunFolder(tmp_path, config(0.5), resume=True)  # from here on without the flag
+    run = RunFolder(tmp_path, config(0.5), resume=True)
+    run.put_rows([Row("rl", "ript", "lift", 1.0, 1, 2)])
+    with pytest.raises(InputError, match="training from there has ended"):
+        RunFolder(tmp_path, config(0.5), resume=True, from_step=44)
+
+
+def test_supervised_training_that_has_ended_is_not_gone_back_to(tmp_path):
+    RunFolder(tmp_path, CONFIG, resume=False)
+    (tmp_path / "checkpoints/40").mkdir(parents=True)
+    (tmp_path / "checkpoints/40/host.json").write_text('{"phase": "sft"}')
+    RunFolder(tmp_path, CONFIG, resume=True, from_step=40)
+    (tmp_path / "base").mkdir()
+    with pytest.raises(InputError, match="training from there has ended"):
+        RunFolder(tmp_path, CONFIG, resume=True, from_step=40)

@@ -41,6 +41,7 @@ class Arguments:
         resume: continue the run in `workdir`.
         checkpoint: policy folder to evaluate; None where the command takes none, or with a server.
         server: address of the server whose policy is evaluated, or None.
+        from_step: checkpoint to go on from, instead of the newest.
     """
 
     config: ConfigDict
@@ -48,6 +49,7 @@ class Arguments:
     resume: bool
     checkpoint: Path | None = None
     server: str | None = None
+    from_step: int | None = None
 
 
 def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = False) -> NoReturn:
@@ -159,6 +161,9 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     values = flags.FlagValues()
     workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
     resume = flags.DEFINE_bool("resume", False, "continue the run in --workdir", flag_values=values)
+    back = flags.DEFINE_integer(
+        "from", None, "with --resume: go on from this checkpoint", flag_values=values
+    )
     sources = {"checkpoint": "policy folder", "server": "address of a policy server"}
     holders = [
         flags.DEFINE_string(flag, None, text, flag_values=values)
@@ -179,10 +184,12 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
         raise InputError("--checkpoint and --server: expected one of them")
     if not workdir.value:
         raise InputError("--workdir is missing: name the run folder, e.g. --workdir runs/demo")
+    if back.value is not None and (checkpoint or not resume.value):
+        raise InputError("--from STEP goes with --resume, and with training only")
     # No shell expands the ~ of --workdir=~/runs.
     folder = Path(workdir.value).expanduser()
     found = Path(policy).expanduser() if policy else None
-    return Arguments(config, folder, resume.value, found, server)
+    return Arguments(config, folder, resume.value, found, server, back.value)
 
 
 def _override(argv: Sequence[str], config: ConfigDict, values: flags.FlagValues) -> None:

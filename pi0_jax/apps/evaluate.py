@@ -12,8 +12,10 @@ from typing import NoReturn
 from pi0_jax.apps import cli
 from pi0_jax.apps.eval_reference import find_base, read_base
 from pi0_jax.apps.eval_server import through_server
-from pi0_jax.apps.settings import EvalSettings, eval_settings
+from pi0_jax.apps.settings import EvalSettings, TrainSettings, eval_settings
+from pi0_jax.apps.start import fingerprint
 from pi0_jax.env.suite import make_suite
+from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import check_robot, load_policy
 from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import evaluate_policy
@@ -62,8 +64,12 @@ def _from_folder(arguments: cli.Arguments, settings: EvalSettings) -> RunFolder:
     folder = read_base(folder, base)
     # Stored with the config, so that --resume refuses to mix results of two checkpoints.
     stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}
-    stored |= {"reference": str(base.resolve())} if base else {}
-    with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
+    # What is there, not only where: a policy may be trained anew at the same path.
+    stored["checkpoint_digest"] = fingerprint(arguments.checkpoint)
+    if base:
+        stored |= {"reference": str(base.resolve()), "reference_digest": fingerprint(base)}
+    parts = (settings, suite, stored, defaults(TrainSettings))
+    with open_session(arguments.workdir, arguments.resume, *parts) as session:
         evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.sweep)
         record_videos(session, [Acting(METHOD, evaluation.sweep[0])], evaluation.videos)
     return session.run

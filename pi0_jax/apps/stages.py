@@ -34,9 +34,11 @@ from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.run.folder import BASE, RunFolder, success_text
 from pi0_jax.run.session import Session, method_number
 from pi0_jax.training import checkpoint
+from pi0_jax.training.finite import check_finite, told_where_to_go_back
 from pi0_jax.training.fit import final_params, fit
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import abstract_batch
+from pi0_jax.training.recovery import recover
 from pi0_jax.training.setup import set_up_training
 from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import SampledLoss
@@ -159,7 +161,7 @@ def supervise(
     run.message(f"{method}: {budget}")
     # Before the first update: a full disk must not show after hours.
     checkpoint.check_room(folder, state, keep + 1)
-    checkpoint.recover(folder, "sft", lambda line: run.message(f"{method}: {line}"))
+    recover(folder, "sft", lambda line: run.message(f"{method}: {line}"))
     if checkpoint.latest(folder):
         state = checkpoint.restore(folder, state)
     # Lines of steps after the checkpoint are written again by the updates that are repeated.
@@ -180,11 +182,12 @@ def supervise(
             # Multiples, so that a run that was interrupted saves where an unbroken one does.
             until = min(step - step % config.save_every + config.save_every, config.steps)
             # Whoever stops the run waits for one update and one save, and loses nothing.
-            with deferred() as asked:
+            with deferred() as asked, told_where_to_go_back(folder):
                 state = fit(
                     state, update, batch_of, until, noise_key, config.log_every, log, stop=asked
                 )
                 if int(state.step) > step:
+                    check_finite(state)
                     checkpoint.save(folder, int(state.step), state, {"phase": "sft"}, keep)
     return dataclasses.replace(start, params=gather(final_params(state)))
 

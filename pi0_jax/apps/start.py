@@ -15,6 +15,7 @@ from pi0_jax.data.tokenizer import ByteTokenizer, longest_state
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import write_text
+from pi0_jax.io.digests import DIGESTS
 from pi0_jax.model.config import preset
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_robot, load_policy, open_policy
 from pi0_jax.training.sharding import make_mesh
@@ -190,8 +191,13 @@ def point_at(file: Path, checkpoint: Path) -> None:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """A digest by which policy folders differ: of their small files, one of which has a date."""
+    """A digest by which policy folders differ: of the digests of all their files.
+
+    Of a folder of an earlier version, that of its small files, one of which has a date.
+    """
     names = ("config.json", "manifest.json", "params/_METADATA", "params/_CHECKPOINT_METADATA")
+    if (checkpoint / DIGESTS).is_file():
+        names = (DIGESTS,)
     # Not of the weights: that would read gigabytes at every start.
     digest = hashlib.sha256()
     for name in names:

@@ -1,11 +1,12 @@
 """Train pi0: demonstrations -> supervised flow matching -> RIPT -> evaluation -> report.
 
-pi0-train --config CONFIG --workdir RUN [--resume] [--config.KEY=VALUE ...]
+pi0-train --config CONFIG --workdir RUN [--resume [--from STEP]] [--config.KEY=VALUE ...]
 
 CONFIG: demo, demo:full, libero:suite=NAME[,preset=NAME][,stage=NAME]; a config file (.py, .yaml);
 or the config.json of an earlier run. In a clone, `python train.py` is the same command.
 """
 
+from pathlib import Path
 from typing import NoReturn
 
 from pi0_jax.apps import cli
@@ -13,9 +14,10 @@ from pi0_jax.apps.eval_reference import check_reference_settings, with_base
 from pi0_jax.apps.sections import RiptSettings
 from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
-from pi0_jax.apps.start import check_start, recorded_demonstrations
+from pi0_jax.apps.start import check_start, fingerprint, recorded_demonstrations
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.env.suite import make_suite
+from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.reference import BASE as BASE_REFERENCE
 from pi0_jax.report.page import write_report
@@ -45,8 +47,11 @@ def main(arguments: cli.Arguments) -> None:
     check_start(settings, suite, methods)
     # Stored with the config, so that --resume refuses other demonstrations in the same place.
     stored = {"demonstrations_digest": recorded.digest} if recorded else {}
+    if settings.init.checkpoint:
+        stored["init_digest"] = fingerprint(Path(settings.init.checkpoint).expanduser())
     stored |= arguments.config.to_dict()
-    with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
+    parts = (settings, suite, stored, defaults(TrainSettings), arguments.from_step)
+    with open_session(arguments.workdir, arguments.resume, *parts) as session:
         demos = recorded or demonstrations(session, settings.demonstrations)
         session.run.message(f"demonstrations: {demos}")
         final = _train(session, settings, methods if settings.rl.iterations else {}, demos)

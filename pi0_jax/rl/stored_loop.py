@@ -45,9 +45,11 @@ from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
+from pi0_jax.training.finite import check_finite, told_where_to_go_back
 from pi0_jax.training.fit import ONE_DEVICE, final_params
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.recovery import recover
 from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import Params
 from pi0_jax.types import Batch
@@ -138,7 +140,8 @@ def run_stored_ript(
     # By iteration: one without an update has the step of the iteration before.
     session.run.rewind("rl", name, state.iteration, key="iteration")
     while not is_finished(config, state):
-        state = _iterate(stored, state, evaluate)
+        with told_where_to_go_back(stored.checkpoints):
+            state = _iterate(stored, state, evaluate)
     return improved_policy(setup, state)
 
 
@@ -146,6 +149,8 @@ def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) ->
     """One RIPT iteration, logged and stored."""
     rollouts = _roll_out(stored, state)
     state, report = learn(stored.setup, state, rollouts)
+    # Before anything of this iteration is written.
+    check_finite(state.train_state)
     for line in report.remarks:
         stored.message(line)
     # Without rollouts, where every state is solved, there is no speed.
@@ -219,7 +224,7 @@ def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) 
 
 def _resumed(stored: _Stored, fresh: LoopState) -> LoopState:
     """The state at the newest checkpoint, its buffer included; `fresh` where there is none."""
-    checkpoint.recover(stored.checkpoints, "rl", stored.message)
+    recover(stored.checkpoints, "rl", stored.message)
     # `ript` continues from `base` and shares its folder, where a checkpoint may be of phase "sft".
     host = checkpoint.latest(stored.checkpoints)
     if host is None or host["phase"] != "rl":

@@ -9,8 +9,9 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO, TypeVar
 
 from pi0_jax.env.suite import Suite
@@ -20,7 +21,9 @@ from pi0_jax.io.atomic import clean, is_unfinished, write_text
 from pi0_jax.io.metrics_writer import MetricsWriter, Progress
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.run.paired import Paired, paired_from_dict
+from pi0_jax.run.same_config import RATES, changes
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
+from pi0_jax.training.recovery import go_back
 from pi0_jax.versions import MISSING, SIMULATOR, versions
 
 T = TypeVar("T")
@@ -53,6 +56,8 @@ class RunFolder:
         resume: bool,
         wandb_project: str = "",
         verbosity: int = PROGRESS,
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+        from_step: int | None = None,
     ):
         """Makes the folder, or opens it to continue.
 
@@ -62,6 +67,8 @@ class RunFolder:
             resume: continue the run in the folder.
             wandb_project: also send the metrics to this W&B project; "" for not.
             verbosity: highest level that is written to the console.
+            defaults: values of keys that the run's own version did not know.
+            from_step: go on from this checkpoint instead of the newest, for which rates may change.
 
         Raises:
             InputError: the folder holds a run and `resume` is not set, or it holds none and
@@ -70,15 +77,20 @@ class RunFolder:
         """
         stored = path / "config.json"
         # All checks before the first write, so that a wrong --workdir stays as it is.
-        _check(path, stored, config, resume)
+        said = _check(path, stored, config, resume, defaults, from_step)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         # Nobody else works here: what is unfinished is of a process that was killed.
         left = clean(path)
         # Written once: every later part of the run is compared with the first.
+        if from_step is not None:
+            said += [f"set aside: {name}" for name in _go_back(path, from_step)]
+            said += [_change_config(stored, config, from_step)]
         if not stored.exists():
             _write(stored, {"command": sys.argv, "config": config})
         self.path, self._verbosity = path, verbosity
+        for line in said:
+            self.message(line)
         if left:
             self.message(f"removed what an interruption left unfinished: {some(left, 3)}")
         self.metrics = MetricsWriter(path / "metrics.jsonl", wandb_project or None)
@@ -186,7 +198,15 @@ def _makers(protocol: dict[str, Any]) -> dict[str, str]:
     return {name: made for name, made in makers.items() if made and made != MISSING}
 
 
-def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> None:
+def _check(
+    path: Path,
+    stored: Path,
+    config: dict[str, Any],
+    resume: bool,
+    defaults: Mapping[str, Any],
+    from_step: int | None,
+) -> list[str]:
+    """All checks before the first write; returns lines about what differs and may."""
     if path.exists() and not path.is_dir():
         raise InputError(f"--workdir {path}: is a file; name a folder")
     # In a run that exists the files are made in the folder itself, not beside it.
@@ -199,7 +219,7 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
         # A run that was killed at its first write is one, of which nothing is done yet.
         if resume and not (path / _LOCK).exists():
             raise InputError(f"--workdir {path}: expected a run to resume, found none")
-        return
+        return []
     if not resume:
         raise InputError(
             f"--workdir {path}: holds a run already; add --resume to continue it, or choose "
@@ -207,13 +227,37 @@ def _check(path: Path, stored: Path, config: dict[str, Any], resume: bool) -> No
         )
     before = _read(stored, "config", dict[str, Any])
     # Through JSON, as the stored one went: tuples become lists and keys text.
-    after = json.loads(json.dumps(config))
-    changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
-    if changed:
+    after, known = (json.loads(json.dumps(dict(values))) for values in (config, defaults))
+    free = RATES if from_step is not None else ()
+    refused, allowed = changes(before, after, known, free)
+    if refused:
+        what = "; ".join(f"{key}: {change}" for key, change in refused.items())
         raise InputError(
-            f"--workdir {path}: the run there has another config (section {', '.join(changed)}); "
-            "resume with the same one, or choose another folder"
+            f"--workdir {path}: the run there has another config ({what}); resume with the same "
+            "one, or choose another folder"
         )
+    return [f"config.{key}: {change}" for key, change in allowed.items()]
+
+
+def _go_back(path: Path, step: int) -> list[Path]:
+    """Sets later checkpoints aside, of a method that has no result yet.
+
+    Raises:
+        InputError: there is no such checkpoint, or training from it has ended.
+    """
+    results = path / "results.json"
+    rows = _read(results, "rows", list) if results.exists() else []
+    done = {row["method"] for row in rows}
+    return go_back(path, step, sft_ended=(path / BASE).exists(), rl_ended=RIPT in done)
+
+
+def _change_config(stored: Path, config: dict[str, Any], step: int) -> str:
+    """Stores a config with other rates; the earlier ones stay in the file, with their command."""
+    values = json.loads(stored.read_text())
+    now = {"command": values["command"], "config": values["config"], "until_step": step}
+    earlier = [*values.get("earlier", []), now]
+    _write(stored, {"command": sys.argv, "config": config, "earlier": earlier})
+    return f"going on from checkpoint {step}; the config until there stays in {stored.name}"
 
 
 def _ours(path: Path) -> bool:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -124,7 +125,13 @@ def method_number(method: str) -> int:
 
 @contextlib.contextmanager
 def open_session(
-    workdir: Path, resume: bool, settings: RunSettings, suite: Suite, config: Mapping[str, Any]
+    workdir: Path,
+    resume: bool,
+    settings: RunSettings,
+    suite: Suite,
+    config: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+    from_step: int | None = None,
 ) -> Iterator[Session]:
     """Opens the run folder and starts the simulators, which end with the session.
 
@@ -134,13 +141,16 @@ def open_session(
         settings: settings of the run.
         suite: the tasks.
         config: plain values to store: the whole config, and what else the run depends on.
+        defaults: plain values of keys that a resumed run's own version did not know.
+        from_step: checkpoint to go on from, instead of the newest.
 
     Raises:
         InputError: as `RunFolder`, or nothing can render here.
     """
     # A renderer first: without one nothing is written.
     workers, renderer = settings.pool.workers or cores(), choose_renderer()
-    run = RunFolder(workdir, dict(config), resume, settings.wandb_project, settings.verbosity)
+    told = (settings.wandb_project, settings.verbosity)
+    run = RunFolder(workdir, dict(config), resume, *told, defaults, from_step)
     # Before any rollout: a resumed run on another renderer would mix two kinds of images.
     run.set_protocol({**protocol(suite, renderer), "rows": settings.rows})
     run.message(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")

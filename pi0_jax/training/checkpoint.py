@@ -5,15 +5,15 @@ checkpoints/<step>.<n>/      the n-th save after it at the same step: no update 
     state/                   Orbax: step, parameters, optimizer state
     host.json                phase; in RL also the iteration and the plan of initial states
     digests.json             size and digest of each file (`io/digests.py`)
-checkpoints/<name>.damaged/  set aside, because it could not be read
+checkpoints/<name>.damaged/  set aside, because it could not be read (`training/recovery.py`)
+checkpoints/<name>.aside/    set aside by --from
 
 A save touches no earlier one, and appears when all of it is on the disk. Only then older ones go.
 """
 
-import itertools
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,12 @@ import numpy as np
 
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.io.atomic import atomic_folder, remove
-from pi0_jax.io.digests import check_digests, write_digests
-from pi0_jax.io.durable import rename
-from pi0_jax.io.orbax_tree import load_shapes, load_tree, save_tree
+from pi0_jax.io.digests import write_digests
+from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.place import check_space, size_text
 from pi0_jax.training.step import TrainState
 
 _NAME = re.compile(r"(\d+)(?:\.(\d+))?")
-_DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def save(
         keep: how many of the newest stay.
         also: steps of which the newest checkpoint stays too.
     """
-    same = [_order(path)[1] for path in saved(folder) if _order(path)[0] == step]
+    same = [_order(path)[1] for path in saved(folder) if step_of(path) == step]
     name = f"{step}.{same[-1] + 1}" if same else str(step)
     with atomic_folder(folder / name) as partial:
         save_tree(partial / "state", _leaves(state))
@@ -103,7 +101,7 @@ def save(
         write_digests(partial)
     # Only now: at every moment `keep` complete checkpoints are on the disk.
     found = saved(folder)
-    newest = {_order(path)[0]: path for path in found}
+    newest = {step_of(path): path for path in found}
     stay = {*found[-keep:], *(newest[one] for one in also if one in newest)}
     for path in found:
         if path not in stay:
@@ -119,33 +117,27 @@ def saved(folder: Path) -> list[Path]:
 
 def steps(folder: Path) -> list[int]:
     """Steps of the complete checkpoints in a folder, ascending, each once."""
-    return sorted({_order(path)[0] for path in saved(folder)})
+    return sorted({step_of(path) for path in saved(folder)})
 
 
-def recover(folder: Path, phase: str, say: Callable[[str], None]) -> None:
-    """Sets newest checkpoints of a phase aside until one can be read, so that it is used.
+def step_of(path: Path) -> int:
+    """The optimizer step of one of the checkpoints that `saved` lists."""
+    return _order(path)[0]
 
-    Args:
-        folder: where all checkpoints of one run or method lie.
-        phase: "sft" or "rl"; one of another phase ends the search, as it will not be read.
-        say: takes a warning of one line for each that is set aside.
+
+def host_of(path: Path) -> dict[str, Any]:
+    """The host values of one checkpoint.
+
+    Raises:
+        InputError: the file is missing or damaged.
     """
-    for path in reversed(saved(folder)):
-        try:
-            if _host(path).get("phase") != phase:
-                return
-            check_digests(path)
-            load_shapes(path / "state")
-            return
-        except InputError as error:
-            aside = _free_name(path.with_name(path.name + _DAMAGED))
-            rename(path, aside)
-            left = saved(folder)
-            use = f"checkpoint {left[-1].name}" if left else "the beginning"
-            say(
-                f"warning: {error}; it is now {aside.name}, and training goes on from {use}: what "
-                "came after that is done again"
-            )
+    try:
+        values = json.loads((path / "host.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}/host.json: expected what the host remembers: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}/host.json: expected what the host remembers, got {values!r:.40}")
+    return values
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
@@ -155,7 +147,7 @@ def latest(folder: Path) -> dict[str, Any] | None:
         InputError: the file is missing or damaged.
     """
     found = saved(folder)
-    return _host(found[-1]) if found else None
+    return host_of(found[-1]) if found else None
 
 
 def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainState:
@@ -170,7 +162,7 @@ def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainSta
         InputError: there is no checkpoint, or it belongs to another model or optimizer.
     """
     found = saved(folder)
-    of_step = [path for path in found if step in (None, _order(path)[0])]
+    of_step = [path for path in found if step in (None, step_of(path))]
     if not of_step:
         named = "a checkpoint" if step is None else f"the checkpoint {step}"
         raise InputError(f"{folder}: expected {named}, found {steps(folder) or 'none'}")
@@ -194,22 +186,6 @@ def _order(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return int(match[1]), int(match[2] or 0)
-
-
-def _free_name(path: Path) -> Path:
-    """The name, or the first of "name.1", "name.2", ... that nothing has."""
-    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
-    return next(name for name in itertools.chain([path], names) if not name.exists())
-
-
-def _host(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads((path / "host.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}/host.json: expected what the host remembers: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}/host.json: expected what the host remembers, got {values!r:.40}")
-    return values
 
 
 def _leaves(state: TrainState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from pi0_jax.errors import InputError
 from pi0_jax.model import lora
+from pi0_jax.training.finite import DivergedError
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig, check_rules, make_optimizer
@@ -158,7 +159,7 @@ def fit(
         stop: called before each update; True ends the updates there.
 
     Raises:
-        InputError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     for step in range(int(state.step), until):
         if stop():
@@ -169,7 +170,7 @@ def fit(
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             # Written so that NaN fails too: NaN < inf is false.
             if not abs(values["loss"]) < float("inf"):
-                raise InputError(f"loss is {values['loss']} at step {step + 1}: lower the rate")
+                raise DivergedError(f"loss is {values['loss']} at step {step + 1}")
             log(step + 1, values)
             if enough(values):
                 break

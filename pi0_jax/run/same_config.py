@@ -1,0 +1,68 @@
+"""Whether a run may go on with a config: what its results depend on must be as before.
+
+Everything else may change from one part of a run to the next: the machine, its memory, where files
+lie whose content is known, and what is logged.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pi0_jax.plain_values import dotted_values
+
+FREE = (
+    *("pool.workers", "pool.timeout_s"),
+    *("hardware.data", "hardware.fsdp", "hardware.micro_batches", "hardware.memory_gb"),
+    *("hardware.remat", "hardware.attention"),
+    *("compilation_cache", "wandb_project", "verbosity", "checkpoints.keep", "eval.videos"),
+)
+"""Keys that change no result. All are checked like others; docs/reliability.md lists them."""
+
+RATES = ("sft.optimizer.*", "rl.optimizer.*", "baselines.*.optimizer.*")
+"""Keys that may change too where training goes back to an earlier checkpoint (--from)."""
+
+# Path -> digest of what lies there; with the same digest the path may be another.
+_CONTENT = {
+    "checkpoint": "checkpoint_digest",
+    "reference": "reference_digest",
+    "init.checkpoint": "init_digest",
+    "demonstrations.lerobot": "demonstrations_digest",
+}
+
+
+def changes(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    also_free: tuple[str, ...] = (),
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What differs between the config of a run and that of its continuation.
+
+    Args:
+        before: plain values by section, as they were stored.
+        after: plain values now, as JSON has them.
+        defaults: plain values that a key has which an earlier version did not know.
+        also_free: patterns of keys that may change here besides `FREE`.
+
+    Returns:
+        What must not change, and what may: key -> "before -> now" for a message.
+    """
+    old, new, known = (dotted_values(values) for values in (before, after, defaults))
+    # Digests that an earlier version did not store say nothing.
+    known |= {key: new.get(key) for key in _CONTENT.values()}
+    refused: dict[str, str] = {}
+    allowed: dict[str, str] = {}
+    for key in [*new, *(key for key in old if key not in new)]:
+        was = old[key] if key in old else known.get(key)
+        now = new.get(key)
+        if was == now:
+            continue
+        free = any(fnmatchcase(key, pattern) for pattern in (*FREE, *also_free))
+        kind = allowed if free or _same_content(key, old, new) else refused
+        kind[key] = f"{was!r} -> {now!r}"
+    return refused, allowed
+
+
+def _same_content(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    digest = _CONTENT.get(key, "")
+    return old.get(digest) is not None and old.get(digest) == new.get(digest)
