@@ -1,7 +1,8 @@
 """The one exception that means "the user's input was wrong" (exit code 2)."""
 
-import math
 from collections.abc import Mapping, Sequence
+
+_MOST = 1e18  # of a number: a whole one up to it fits into 64 bits
 
 
 class InputError(ValueError):
@@ -25,7 +26,8 @@ def check_minima(section: str, values: object, minima: Mapping[str, float]) -> N
     """
     for name, least in minima.items():
         value = getattr(values, name)
-        if not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) <= _MOST or value < least:
             raise InputError(f"{section}.{name} must be at least {least:g}, got {value!r}")
 
 

@@ -79,3 +79,27 @@ def test_a_half_written_part_is_no_episode(log):
     (parts / "scripted_2.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"scripted_2\.npz"):
         log.begin()
+
+
+@pytest.mark.parametrize("left", ["no file", "a file and all parts", "a file and no parts"])
+def test_killed_in_the_end_it_is_ended_by_the_next_process(log, left):
+    """All episodes were there, but not yet the one file, or not yet the end of the parts."""
+    log.begin()
+    for one in (TWO, ONE):
+        log.add(one)
+    parts = log.path.with_suffix(".parts")
+    if left != "no file":
+        log.finish([TWO])
+        parts.mkdir()
+    if left == "a file and all parts":
+        log.add(TWO)
+        log.add(ONE)
+    log.begin()
+    assert log.unfinished
+    log.finish([ONE, TWO])
+    assert [one.seed for one in load_episodes(log.path)] == [1, 2]
+    assert not parts.exists()
+    assert not log.unfinished
+    written = log.path.stat().st_mtime_ns
+    log.finish([])  # nothing is to be done
+    assert log.path.stat().st_mtime_ns == written

@@ -152,5 +152,5 @@ def test_what_each_preset_trains():
     assert multiplier("cond_embed", own.all_rules) == 20.0
     with pytest.raises(InputError, match="preset must be one of"):
         OptimizerConfig(1.0, 0, preset="head")
-    with pytest.raises(InputError, match=r"ema_decay must be in \[0, 1\), got 1.0"):
+    with pytest.raises(InputError, match=r"ema_decay must be a number in \[0, 1\), got 1.0"):
         OptimizerConfig(1.0, 0, ema_decay=1.0)

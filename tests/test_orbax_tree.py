@@ -151,3 +151,20 @@ def test_an_error_waits_for_the_writes_so_that_the_folder_can_be_removed(tmp_pat
     assert all(write.done() for write in writes)
     shutil.rmtree(tmp_path / "p")
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["run%41", "100%s x", "a#b?c", "lr%3D1e-4", "-leading", "\u03c00 \u00e9", "it's\n2"]
+)
+def test_a_path_is_data(tmp_path, name):
+    """Whatever characters it has; "run%41" once read and wrote the folder "runA"."""
+    save_tree(tmp_path / "runA", {"a": np.zeros(2)})
+    tree = {"a": np.arange(3.0)}
+    save_tree(tmp_path / name, tree)
+    np.testing.assert_array_equal(load_tree(tmp_path / name)["a"], tree["a"])
+    with TreeWriter(tmp_path / name / "written") as writer:
+        writer.create("a", (3,), "float64", layered=False)
+        writer.write("a", tree["a"])
+    found = load_tree(tmp_path / name / "written")["a"]
+    np.testing.assert_array_equal(found, tree["a"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"runA", name})

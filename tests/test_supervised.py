@@ -106,5 +106,5 @@ def test_the_condition_is_not_trained(params):
 def test_impossible_settings(field, value):
     good = {"steps": 0, "batch_size": 1, "time_samples": 1, "save_every": 1}
     SupervisedConfig(**good)
-    with pytest.raises(InputError, match=rf"sft\.{field} must be at least"):
+    with pytest.raises(InputError, match=rf"sft\.{field} must be a"):
         SupervisedConfig(**good | {field: value})

@@ -1,8 +1,10 @@
 """Sections of a config that only the programs know, or that join the settings of two packages."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pi0_jax.errors import check_choices, check_minima
+from pi0_jax.errors import check_choices
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.supervised import SupervisedConfig
@@ -44,9 +46,9 @@ class DemonstrationsConfig:
         lerobot: a LeRobot folder to read instead of scripted ones; "" for none.
     """
 
-    episodes: int = 0
-    first_seed: int = 0
-    std_floor: float = 0.1
+    episodes: Annotated[int, "[0, 1e9]"] = 0
+    first_seed: Annotated[int, "[0, 1e18]"] = 0
+    std_floor: Annotated[float, "[0, 100]"] = 0.1
     lerobot: str = ""
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class DemonstrationsConfig:
         Raises:
             InputError: named field.
         """
-        check_minima("demonstrations", self, {"episodes": 0, "first_seed": 0, "std_floor": 0})
+        check_ranges("demonstrations", self)
 
 
 @dataclass(frozen=True, kw_only=True)

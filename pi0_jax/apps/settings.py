@@ -5,6 +5,7 @@ only what differs from it.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ from pi0_jax.plain_values import build, defaults, nearest, replaced
 from pi0_jax.rl.config import check_unused_objectives
 from pi0_jax.rl.init_states import FRESH, VALIDATION
 from pi0_jax.rollout.evaluate import EvalConfig
-from pi0_jax.run.folder import RIPT
+from pi0_jax.run.folder import BASE, RIPT
 from pi0_jax.run.session import RunSettings
 from pi0_jax.training.checkpoint import CheckpointsConfig
 from pi0_jax.training.hardware import Hardware
@@ -78,6 +79,20 @@ class TrainSettings(EvalSettings):
     hardware: Hardware = field(default_factory=Hardware)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     keep_reference: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks that every baseline has a name of its own, which names its folder.
+
+        Raises:
+            InputError: a name that another part of the run has, or that is no file name.
+        """
+        super().__post_init__()
+        for name in self.baselines:
+            if name in (BASE, RIPT) or not re.fullmatch(r"\w[\w-]{0,99}", name):
+                raise InputError(
+                    f"config.baselines.{name}: a baseline's name is of letters, digits, '_' and "
+                    f"'-', and is not {BASE!r} or {RIPT!r}, which are parts of every run"
+                )
 
     def methods(self, tasks: int) -> dict[str, RiptSettings]:
         """The baselines and then RIPT, by name, with the seed and number of their initial states.

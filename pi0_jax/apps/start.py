@@ -191,13 +191,12 @@ def point_at(file: Path, checkpoint: Path) -> None:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """A digest by which policy folders differ: of the digests of all their files.
+    """A digest by which policy folders differ: of the digests of their files, and of small files.
 
-    Of a folder of an earlier version, that of its small files, one of which has a date.
+    A folder of an earlier version has no digests, but one of its small files has a date.
     """
     names = ("config.json", "manifest.json", "params/_METADATA", "params/_CHECKPOINT_METADATA")
-    if (checkpoint / DIGESTS).is_file():
-        names = (DIGESTS,)
+    names += (DIGESTS,)
     # Not of the weights: that would read gigabytes at every start.
     digest = hashlib.sha256()
     for name in names:

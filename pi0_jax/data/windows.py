@@ -25,6 +25,8 @@ from pi0_jax.types import Batch
 
 EXECUTED, LAST = "executed", "last"
 
+_LONGEST = 10**6  # steps of an episode
+
 
 @dataclass(frozen=True)
 class WindowConfig:
@@ -50,10 +52,11 @@ class WindowConfig:
         if self.stride in (EXECUTED, LAST):
             return
         # The key's default is a word, so the command line gives a number as a word too: "4".
-        if isinstance(self.stride, bool) or not str(self.stride).isdecimal() or self.every < 1:
+        number = not isinstance(self.stride, bool) and str(self.stride).isdecimal()
+        if not number or not 1 <= self.every <= _LONGEST:
             raise InputError(
-                f"rl.windows.stride must be {EXECUTED!r}, {LAST!r} or a number of steps from 1, "
-                f"got {self.stride!r}"
+                f"rl.windows.stride must be {EXECUTED!r}, {LAST!r} or a number of steps in "
+                f"[1, {_LONGEST}], got {self.stride!r}"
             )
 
     @property

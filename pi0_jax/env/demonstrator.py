@@ -10,12 +10,14 @@ h height, w width.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
 from pi0_jax.env.base import ChunkResult, Task
 from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
+from pi0_jax.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,27 @@ class DemonstratorConfig:
         render_every: control steps from one picture to the next.
     """
 
-    offset_sigma: float = 0.014
-    offset_sigma_z: float = 0.003
-    action_noise: float = 0.05
-    rotation_noise: float = 0.015
-    speed: tuple[float, float] = (0.6, 1.0)
-    hover: tuple[float, float] = (0.05, 0.09)
-    render_every: int = 4
+    offset_sigma: Annotated[float, "[0, 1]"] = 0.014
+    offset_sigma_z: Annotated[float, "[0, 1]"] = 0.003
+    action_noise: Annotated[float, "[0, 10]"] = 0.05
+    rotation_noise: Annotated[float, "[0, 10]"] = 0.015
+    speed: Annotated[tuple[float, float], "(0, 1]"] = (0.6, 1.0)
+    hover: Annotated[tuple[float, float], "[0, 1]"] = (0.05, 0.09)
+    render_every: Annotated[int, "[1, 1e6]"] = 4
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InputError: named field.
+        """
+        check_ranges("task.demonstrator", self)
+        for name in ("speed", "hover"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise InputError(
+                    f"task.demonstrator.{name} must be (low, high), got ({low}, {high})"
+                )
 
 
 class DemonstratorSimulator(Protocol):

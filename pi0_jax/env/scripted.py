@@ -4,15 +4,18 @@ A hand moves in a square towards a target. The prompt, images and state have the
 task, an episode takes microseconds, and success depends on the actions, as with a robot.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from pi0_jax.env.base import ChunkResult, SimState
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.stepping import SteppedSimulator
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
+from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot, named, numbered
 
 _RED, _BLUE = np.array([1.0, 0.1, 0.0]), np.array([0.0, 0.3, 1.0])
@@ -45,10 +48,10 @@ class ScriptedTask:
 
     name: str = "scripted"
     instruction: str = "reach the dot"
-    max_steps: int = 24
-    image_size: int = 32
-    tolerance: float = 0.15
-    speed: float = 0.1
+    max_steps: Annotated[int, "[1, 1e6]"] = 24
+    image_size: Annotated[int, "[8, 2048]"] = 32
+    tolerance: Annotated[float, "(0, 4]"] = 0.15
+    speed: Annotated[float, "(0, 2]"] = 0.1
     robot: Robot = SCRIPTED_ROBOT
 
     def __post_init__(self) -> None:
@@ -57,7 +60,12 @@ class ScriptedTask:
         Raises:
             InputError: a size is out of range; the message names it.
         """
-        check_minima("task", self, {"max_steps": 1, "image_size": 8})
+        check_ranges("task", self)
+        if not re.fullmatch(r"\w[\w.-]{0,99}", self.name):
+            raise InputError(
+                f"task.name must be letters, digits, '.', '-', '_' as file names have, got "
+                f"{self.name!r}"
+            )
         robot = self.robot
         if min(len(robot.state), len(robot.actions)) < 2 or len(robot.cameras) > 2:
             raise InputError(

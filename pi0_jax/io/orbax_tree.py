@@ -277,7 +277,9 @@ def _spec(path: Path, names: list[str], driver: str, *, ocdbt: bool) -> dict[str
     """TensorStore's spec of a tree path's array; without OCDBT every array is a folder."""
     base, name = f"{path.absolute()}/", ".".join(names)
     if ocdbt:
-        store: dict[str, Any] = {"driver": "ocdbt", "base": f"file://{base}", "path": f"{name}/"}
+        # Not as a URL, in which "%41" is "A" and "#" or "?" ends the path.
+        folder = {"driver": "file", "path": base}
+        store: dict[str, Any] = {"driver": "ocdbt", "base": folder, "path": f"{name}/"}
     else:
         store = {"driver": "file", "path": f"{base}{name}/"}
     return {"driver": driver, "kvstore": store}

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 from pi0_jax.data.branches import BRANCH_MODES, EMBEDDING
 from pi0_jax.data.windows import WindowConfig
-from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.errors import InputError, check_choices
 from pi0_jax.plain_values import build
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.advantage import AdvantageConfig
 from pi0_jax.rl.init_states import GroupConfig
 from pi0_jax.rl.objectives.base import Objective
@@ -63,9 +64,9 @@ class RiptConfig:
             metrics of an iteration are means over the measured updates.
     """
 
-    iterations: int
-    updates_per_iteration: int
-    batch_size: int
+    iterations: Annotated[int, "[0, 1e9]"]
+    updates_per_iteration: Annotated[int, "[1, 1e6]"]
+    batch_size: Annotated[int, "[1, 1e6]"]
     groups: GroupConfig
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
@@ -77,16 +78,16 @@ class RiptConfig:
     filtered_bc: FilteredBc = field(default_factory=FilteredBc)
     nft: Nft = field(default_factory=Nft)
     flow_pg: FlowPg = field(default_factory=FlowPg)
-    time_samples: int = 1
+    time_samples: Annotated[int, "[1, 1000]"] = 1
     branch_mode: str = EMBEDDING
-    guidance: float = 1.0
+    guidance: Annotated[float, "[0, 1000]"] = 1.0
     rollout_params: str = "last"
-    buffer_iterations: int = 0
+    buffer_iterations: Annotated[int, "[0, 1e9]"] = 0
     balance_tasks: bool = False
-    demo_fraction: float = 0.0
-    demo_weight: float = 0.0
-    max_drop: float = 0.0
-    log_every: int = 10
+    demo_fraction: Annotated[float, "[0, 1)"] = 0.0
+    demo_weight: Annotated[float, "[0, 1000]"] = 0.0
+    max_drop: Annotated[float, "[0, 1000]"] = 0.0
+    log_every: Annotated[int, "[1, 1e9]"] = 10
 
     def __post_init__(self) -> None:
         """Rejects unknown names, values out of range, and options that another one disables.
@@ -94,16 +95,11 @@ class RiptConfig:
         Raises:
             InputError: named field.
         """
-        check_minima("rl", self, {"iterations": 0, "updates_per_iteration": 1, "batch_size": 1})
-        check_minima("rl", self, {"guidance": 0, "buffer_iterations": 0, "demo_weight": 0})
-        check_minima("rl", self, {"max_drop": 0})
-        check_minima("rl", self, {"time_samples": 1, "log_every": 1})
+        # Of demo_fraction too: a batch without rollouts would be supervised training.
+        check_ranges("rl", self)
         choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
         check_choices("rl", self, choices)
-        # A batch without rollouts would be supervised training, at the wrong schedule.
-        if not 0 <= self.demo_fraction < 1:
-            raise InputError(f"rl.demo_fraction must be in [0, 1), got {self.demo_fraction}")
         if self.demo_weight and not self.demo_fraction:
             raise InputError(
                 f"rl.demo_weight is {self.demo_weight}, but no demonstrations are drawn: set "

@@ -11,12 +11,14 @@ The plan of groups, read row by row, for two tasks and one state per group (fres
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 
 from pi0_jax.env.base import Task
 from pi0_jax.episode import Episode, Group
-from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.errors import InputError, check_choices
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rollout.collect import Start
 
 FRESH, DEMONSTRATIONS, VALIDATION = "fresh", "demonstrations", "validation"
@@ -54,15 +56,15 @@ class GroupConfig:
             K times from one state; the baseline is then that of the task.
     """
 
-    group_size: int
-    groups_per_iteration: int
-    max_groups: int
-    first_seed: int = 200_000
-    early_stop: float = 1.0
-    num_states: int = 0
+    group_size: Annotated[int, "[2, 1e5]"]
+    groups_per_iteration: Annotated[int, "[0, 1e6]"]
+    max_groups: Annotated[int, "[0, 1e6]"]
+    first_seed: Annotated[int, "[0, 1e18]"] = 200_000
+    early_stop: Annotated[float, "(0, 1]"] = 1.0
+    num_states: Annotated[int, "[0, 1e9]"] = 0
     dynamic_sampling: bool = True
-    skip_threshold: int = 3
-    task_skip: int = 0
+    skip_threshold: Annotated[int, "[-1, 1e9]"] = 3
+    task_skip: Annotated[int, "[0, 1e9]"] = 0
     mix_states: bool = False
     states: str = FRESH
 
@@ -72,12 +74,8 @@ class GroupConfig:
         Raises:
             InputError: named field.
         """
-        minima = {"group_size": 2, "groups_per_iteration": 0, "first_seed": 0, "num_states": 0}
-        minima |= {"skip_threshold": -1, "early_stop": 0, "task_skip": 0}
-        check_minima("rl.groups", self, minima)
+        check_ranges("rl.groups", self)
         check_choices("rl.groups", self, {"states": (FRESH, DEMONSTRATIONS, VALIDATION)})
-        if not 0 < self.early_stop <= 1:
-            raise InputError(f"rl.groups.early_stop must be in (0, 1], got {self.early_stop}")
         if self.max_groups < self.groups_per_iteration:
             raise InputError(
                 f"rl.groups.max_groups ({self.max_groups}) must be at least "

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -16,8 +16,8 @@ from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import Suite
 from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.episode import Episode
-from pi0_jax.errors import check_minima
 from pi0_jax.io.metrics_writer import duration
+from pi0_jax.ranges import check_ranges
 from pi0_jax.run import seeds
 from pi0_jax.run.folder import BASE, PROGRESS, RunFolder, protocol
 
@@ -31,8 +31,8 @@ class PoolConfig:
         timeout_s: seconds after which a simulator that does not answer is replaced.
     """
 
-    workers: int = 0
-    timeout_s: float = 60.0
+    workers: Annotated[int, "[0, 4096]"] = 0
+    timeout_s: Annotated[float, "[1, 1e6]"] = 60.0
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -40,7 +40,7 @@ class PoolConfig:
         Raises:
             InputError: named field.
         """
-        check_minima("pool", self, {"workers": 0, "timeout_s": 1})
+        check_ranges("pool", self)
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class RunSettings:
             progress too.
     """
 
-    seed: int = 0
-    rows: int = 8
+    seed: Annotated[int, "[0, 1e11]"] = 0
+    rows: Annotated[int, "[1, 1e5]"] = 8
     pool: PoolConfig = field(default_factory=PoolConfig)
     wandb_project: str = ""
-    verbosity: int = PROGRESS
+    verbosity: Annotated[int, "[0, 2]"] = PROGRESS
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -69,7 +69,7 @@ class RunSettings:
         Raises:
             InputError: named field.
         """
-        check_minima("config", self, {"seed": 0, "rows": 1, "verbosity": 0})
+        check_ranges("config", self)
 
 
 @dataclass(frozen=True)

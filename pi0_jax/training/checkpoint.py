@@ -16,16 +16,17 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import atomic_folder, remove
 from pi0_jax.io.digests import write_digests
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.place import check_space, size_text
+from pi0_jax.ranges import check_ranges
 from pi0_jax.training.step import TrainState
 
 _NAME = re.compile(r"(\d+)(?:\.(\d+))?")
@@ -39,7 +40,7 @@ class CheckpointsConfig:
         keep: the newest so many of each method; the best one (`rl/best.py`) is kept besides.
     """
 
-    keep: int = 2
+    keep: Annotated[int, "[1, 1000]"] = 2
 
     def __post_init__(self) -> None:
         """Checks the number.
@@ -47,7 +48,7 @@ class CheckpointsConfig:
         Raises:
             InputError: it is below 1.
         """
-        check_minima("checkpoints", self, {"keep": 1})
+        check_ranges("checkpoints", self)
 
 
 KEEP = CheckpointsConfig.keep

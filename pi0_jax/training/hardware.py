@@ -1,12 +1,14 @@
 """How an update is laid out on the devices at hand: a choice that changes no result."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
+from pi0_jax.ranges import check_ranges
 
 _DTYPES = ("", "bfloat16", "float32")
 
@@ -27,13 +29,13 @@ class Hardware:
         memory_gb: memory of a device in 10^9 bytes, to refuse what cannot fit; 0 asks the device.
     """
 
-    data: int = 1
-    fsdp: int = 1
-    micro_batches: int = 1
+    data: Annotated[int, "[1, 1e5]"] = 1
+    fsdp: Annotated[int, "[1, 1e5]"] = 1
+    micro_batches: Annotated[int, "[1, 1e5]"] = 1
     remat: str = "none"
     attention: str = "einsum"
     frozen_dtype: str = ""
-    memory_gb: float = 0.0
+    memory_gb: Annotated[float, "[0, 1e5]"] = 0.0
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -41,15 +43,11 @@ class Hardware:
         Raises:
             InputError: a count below 1, a choice that does not exist, negative memory.
         """
-        for name in ("data", "fsdp", "micro_batches"):
-            if getattr(self, name) < 1:
-                raise InputError(f"hardware.{name} must be at least 1, got {getattr(self, name)}")
+        check_ranges("hardware", self)
         if self.frozen_dtype not in _DTYPES:
             raise InputError(
                 f"hardware.frozen_dtype must be one of {_DTYPES}, got {self.frozen_dtype!r}"
             )
-        if self.memory_gb < 0:
-            raise InputError(f"hardware.memory_gb must not be negative, got {self.memory_gb}")
         # The network checks `remat` and `attention` itself: their names stand in one place.
         self.network(Pi0Config())
 

@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import optax
 
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
+from pi0_jax.ranges import check_ranges
 
 Params = dict[str, jax.Array]
 """Flat parameters: slash-joined path -> leaf."""
@@ -46,16 +47,16 @@ class OptimizerConfig:
             0 keeps no average.
     """
 
-    learning_rate: float
-    warmup_steps: int
-    final_fraction: float = 0.1
-    b1: float = 0.9
-    b2: float = 0.95
-    weight_decay: float = 1e-10
-    clip_norm: float = 1.0
+    learning_rate: Annotated[float, "[0, 1000]"]
+    warmup_steps: Annotated[int, "[0, 1e9]"]
+    final_fraction: Annotated[float, "[0, 1]"] = 0.1
+    b1: Annotated[float, "[0, 1)"] = 0.9
+    b2: Annotated[float, "[0, 1)"] = 0.95
+    weight_decay: Annotated[float, "[0, 1e3]"] = 1e-10
+    clip_norm: Annotated[float, "(0, 1e6]"] = 1.0
     rules: Rules = ()
     preset: str = "full"
-    ema_decay: float = 0.0
+    ema_decay: Annotated[float, "[0, 1)"] = 0.0
 
     def __post_init__(self) -> None:
         """Checks names and ranges.
@@ -63,21 +64,38 @@ class OptimizerConfig:
         Raises:
             InputError: an unknown preset, or a decay outside [0, 1).
         """
-        check_minima("optimizer", self, {"learning_rate": 0, "warmup_steps": 0, "clip_norm": 0})
-        for regex, _ in self.rules:
+        check_ranges("optimizer", self)
+        for rule in self.rules:
+            regex, factor = _parts(rule)
+            if not isinstance(factor, int | float) or not 0 <= factor < float("inf"):
+                raise InputError(
+                    f"optimizer.rules: {regex!r} must have a finite multiplier from 0, got "
+                    f"{factor!r}"
+                )
             try:
                 re.compile(regex)
             except re.error as error:
                 raise InputError(f"optimizer rule {regex!r} is no regex: {error}") from error
         if self.preset not in PRESETS:
             raise InputError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise InputError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
     @property
     def all_rules(self) -> Rules:
         """The rules in the order in which they decide."""
         return (*self.rules, *PRESETS[self.preset])
+
+
+def _parts(rule: object) -> tuple[str, object]:
+    """Regex and multiplier of a rule.
+
+    Raises:
+        InputError: it is no such pair.
+    """
+    if isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str):
+        return rule[0], rule[1]
+    raise InputError(
+        f"optimizer.rules must be pairs such as (('cond_embed', 20.0),), and {rule!r} is none"
+    )
 
 
 def multiplier(path: str, rules: Rules) -> float:

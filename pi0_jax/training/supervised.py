@@ -7,17 +7,17 @@ image.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.data.augment import Change, augment, draw_change
 from pi0_jax.data.cameras import on_hand
-from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.draw import flat_key
 from pi0_jax.model.pi0 import Pi0
+from pi0_jax.ranges import check_ranges
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.types import Batch
 
@@ -38,12 +38,12 @@ class SupervisedConfig:
         log_every: optimizer steps between lines of metrics; reading them waits for the device.
     """
 
-    steps: int
-    batch_size: int
-    time_samples: int
-    save_every: int = 1000
+    steps: Annotated[int, "[0, 1e9]"]
+    batch_size: Annotated[int, "[1, 1e6]"]
+    time_samples: Annotated[int, "[1, 1000]"]
+    save_every: Annotated[int, "[1, 1e9]"] = 1000
     augment: bool = False
-    log_every: int = 20
+    log_every: Annotated[int, "[1, 1e9]"] = 20
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -51,8 +51,7 @@ class SupervisedConfig:
         Raises:
             InputError: named field.
         """
-        minima = {"steps": 0, "batch_size": 1, "time_samples": 1, "save_every": 1}
-        check_minima("sft", self, minima | {"log_every": 1})
+        check_ranges("sft", self)
 
 
 def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:

@@ -4,10 +4,10 @@ Importing this is cheap: robosuite and MuJoCo are imported where the simulator i
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pi0_jax.env.robosuite.panda_robot import PANDA
-from pi0_jax.errors import check_minima
+from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class LiftTask:
         max_steps: control steps (20 Hz) after which an episode has failed.
     """
 
-    placement: float = 0.06
-    image_size: int = 64
-    max_steps: int = 48
+    placement: Annotated[float, "[0, 0.5]"] = 0.06
+    image_size: Annotated[int, "[8, 2048]"] = 64
+    max_steps: Annotated[int, "[1, 1e6]"] = 48
 
     def __post_init__(self) -> None:
         """Checks sizes.
@@ -37,7 +37,7 @@ class LiftTask:
         Raises:
             InputError: a value is out of range; the message names it.
         """
-        check_minima("task", self, {"max_steps": 1, "image_size": 8})
+        check_ranges("task", self)
 
     @property
     def name(self) -> str:

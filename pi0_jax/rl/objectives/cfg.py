@@ -12,13 +12,13 @@ Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 
-from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.objectives.base import Objective, both_velocities
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
@@ -34,7 +34,7 @@ class Cfg(Objective):
         shared_noise: both branches of a window see the same noise and time.
     """
 
-    alpha: float = 0.1
+    alpha: Annotated[float, "[0, 1000]"] = 0.1
     shared_noise: bool = True
 
     has_guidance: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class Cfg(Objective):
         Raises:
             InputError: named field.
         """
-        check_minima("rl.cfg", self, {"alpha": 0})
+        check_ranges("rl.cfg", self)
 
     def __str__(self) -> str:
         """For the log."""

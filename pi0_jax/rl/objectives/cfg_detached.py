@@ -10,15 +10,16 @@ Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.data.branches import has_two_prompts
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
@@ -33,7 +34,7 @@ class CfgDetached(Objective):
         alpha: weight of the unconditional term; it scales the gradient of one embedding row.
     """
 
-    alpha: float = 1.0
+    alpha: Annotated[float, "[0, 1000]"] = 1.0
 
     has_guidance: ClassVar[bool] = True
 
@@ -43,7 +44,7 @@ class CfgDetached(Objective):
         Raises:
             InputError: named field.
         """
-        check_minima("rl.cfg_detached", self, {"alpha": 0})
+        check_ranges("rl.cfg_detached", self)
 
     def __str__(self) -> str:
         """For the log."""

@@ -21,15 +21,15 @@ Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.data.branches import has_two_prompts
-from pi0_jax.errors import check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, Pi0, prefix_params
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss, acting_params
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
@@ -48,8 +48,8 @@ class Nft(Objective):
             0.2 where lambda is 0.2, and passes 0.3 where success collapses.
     """
 
-    negative_weight: float = 0.2
-    max_drift: float = 0.3
+    negative_weight: Annotated[float, "[0, 1000]"] = 0.2
+    max_drift: Annotated[float, "[0, 1e6]"] = 0.3
 
     has_guidance: ClassVar[bool] = False
     requires: ClassVar[Mapping[str, object]] = {
@@ -67,7 +67,7 @@ class Nft(Objective):
         Raises:
             InputError: named field.
         """
-        check_minima("rl.nft", self, {"negative_weight": 0, "max_drift": 0})
+        check_ranges("rl.nft", self)
 
     def __str__(self) -> str:
         """For the log."""
