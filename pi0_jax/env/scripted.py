@@ -50,7 +50,7 @@ class ScriptedTask:
     instruction: str = "reach the dot"
     max_steps: Annotated[int, "[1, 1e6]"] = 24
     image_size: Annotated[int, "[8, 2048]"] = 32
-    tolerance: Annotated[float, "(0, 4]"] = 0.15
+    tolerance: Annotated[float, "[0, 100]"] = 0.15
     speed: Annotated[float, "(0, 2]"] = 0.1
     robot: Robot = SCRIPTED_ROBOT
 
