@@ -16,7 +16,7 @@ FREE = (
     *("hardware.remat", "hardware.attention"),
     *("compilation_cache", "wandb_project", "verbosity", "checkpoints.keep", "eval.videos"),
 )
-"""Keys that change no result. All are checked like others; docs/reliability.md lists them."""
+"""Keys that change no result. All are checked like others."""
 
 RATES = ("sft.optimizer.*", "rl.optimizer.*", "baselines.*.optimizer.*")
 """Keys that may change too where training goes back to an earlier checkpoint (--from)."""
