@@ -38,7 +38,7 @@ class DemonstratorConfig:
     offset_sigma_z: Annotated[float, "[0, 1]"] = 0.003
     action_noise: Annotated[float, "[0, 10]"] = 0.05
     rotation_noise: Annotated[float, "[0, 10]"] = 0.015
-    speed: Annotated[tuple[float, float], "(0, 1]"] = (0.6, 1.0)
+    speed: Annotated[tuple[float, float], "(0, 10]"] = (0.6, 1.0)
     hover: Annotated[tuple[float, float], "[0, 1]"] = (0.05, 0.09)
     render_every: Annotated[int, "[1, 1e6]"] = 4
 

@@ -206,7 +206,9 @@ class TreeWriter:
         """
         array = self._arrays[name]
         commit = (array if layer is None else array[layer]).write(values).commit
-        self._writes = [write for write in self._writes if not write.done()] + [commit]
+        # One that failed is kept, for `__exit__` to tell.
+        going = [one for one in self._writes if not one.done() or one.exception()]
+        self._writes = [*going, commit]
         return commit
 
     def __enter__(self) -> Self:
@@ -224,6 +226,9 @@ class TreeWriter:
             for write in self._writes:
                 write.exception()
             return
+        # Its error, if one failed that nobody waited for.
+        for write in self._writes:
+            write.result()
         tree = {str(tuple(name.split("/"))): _entry(name) for name in self._arrays}
         metadata = {
             "tree_metadata": tree,
