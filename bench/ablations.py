@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.report.cost import costs
 from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.paired import p_text, sign_test, won_lost
 from pi0_jax.run.success import Row, guidance_text, pool_tasks, row_from_dict, wilson
@@ -94,7 +95,7 @@ def train(config: str, seed: int, folder: Path) -> None:
 def collected(folders: Sequence[Path]) -> list[Line]:
     """Every method and guidance scale that all runs have."""
     runs = [results(folder) for folder in folders]
-    costs = [spent(folder) for folder in folders]
+    spending = [spent(folder) for folder in folders]
     common = [key for key in runs[0] if all(key in run for run in runs)]
     return [
         Line(
@@ -103,7 +104,10 @@ def collected(folders: Sequence[Path]) -> list[Line]:
             tuple(run[method, guidance] for run in runs),
             flips(folders, (method, guidance), (method, PLAIN)),
             flips(folders, (method, guidance), (REFERENCE, PLAIN)),
-            *(mean([cost.get(method, {}).get(name, math.nan) for cost in costs]) for name in COSTS),
+            *(
+                mean([one.get(method, {}).get(name, math.nan) for one in spending])
+                for name in COSTS
+            ),
         )
         for method, guidance in common
     ]
@@ -158,17 +162,16 @@ def gap_curves(folders: Sequence[Path]) -> dict[str, list[float]]:
 
 def spent(folder: Path) -> dict[str, dict[str, float]]:
     """The cost of each method of a run: method to `COSTS`."""
-    of_method: dict[str, list[dict[str, Any]]] = {}
-    for line in read_metrics(folder / "metrics.jsonl"):
-        if line["phase"] == "rl" and "rollouts" in line:
-            of_method.setdefault(line["method"], []).append(line)
+    lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["phase"] == "rl"]
+    # Of several iterations the last one's.
+    gaps = {x["method"]: x.get("guidance_gap") or math.nan for x in lines if "rollouts" in x}
     return {
         method: {
-            "gap": lines[-1].get("guidance_gap") or math.nan,
-            "rollouts": sum(line["rollouts"] for line in lines),
-            "minutes": sum(x["seconds_rollout"] + x["seconds_train"] for x in lines) / 60,
+            "gap": gaps[method],
+            "rollouts": cost.rollouts,
+            "minutes": (cost.seconds_rollout + cost.seconds_train) / 60,
         }
-        for method, lines in of_method.items()
+        for method, cost in costs(lines).items()
     }
 
 

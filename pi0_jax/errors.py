@@ -1,6 +1,7 @@
 """The one exception that means "the user's input was wrong" (exit code 2)."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 _MOST = 1e18  # of a number: a whole one up to it fits into 64 bits
 
@@ -11,6 +12,27 @@ class InputError(ValueError):
     The message is one sentence a user can act on: what was expected, what was got, what to do.
     Entry points print it and exit with code 2; it is raised before anything is overwritten.
     """
+
+
+def exit_status(work: Callable[[], int | None], interrupted: str) -> int:
+    """Runs a command; an error that the user can act on becomes one line and an exit code.
+
+    Args:
+        work: the command; it returns its exit code, or None for 0.
+        interrupted: what to say after Ctrl-C.
+    """
+    try:
+        return work() or 0
+    except InputError as error:
+        code, message = 2, str(error)
+    except OSError as error:
+        code, message = 1, str(error)
+    except KeyboardInterrupt:
+        # 128 + 2, as a shell reports a program that SIGINT ended.
+        code, message = 130, interrupted
+    # Messages of libraries may hold line breaks.
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return code
 
 
 def check_minima(section: str, values: object, minima: Mapping[str, float]) -> None:

@@ -17,7 +17,7 @@ from pi0_jax.rollout.guidance import Guidance
 from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import open_session
-from pi0_jax.serve.settings import KEY_VARIABLE
+from pi0_jax.serve.settings import KEY_VARIABLE, needs_extra
 
 if TYPE_CHECKING:
     from pi0_jax.serve.client import ServedPolicy
@@ -68,8 +68,6 @@ def _checked(served: "ServedPolicy", settings: EvalSettings, suite: Suite) -> in
 
 def _client():
     """The client, whose packages are an extra."""
-    try:
+    with needs_extra():
         from pi0_jax.serve import client
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is missing: pip install 'pi0_jax[serve]'") from error
     return client

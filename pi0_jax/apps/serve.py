@@ -15,20 +15,18 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from pi0_jax.apps.serve_flags import parser
 from pi0_jax.apps.start import fingerprint
-from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicyFolder, load_policy
+from pi0_jax.errors import InputError, exit_status
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import kind_of
-from pi0_jax.policy.reference_fit import with_reference
+from pi0_jax.policy.reference_fit import load_with_reference
 from pi0_jax.serve.describe import description, metadata
 from pi0_jax.serve.layouts import layouts_of
 from pi0_jax.serve.request import Rules, Sampling
-from pi0_jax.serve.settings import KEY_VARIABLE, Limits, Listening
+from pi0_jax.serve.settings import KEY_VARIABLE, Limits, Listening, needs_extra
 from pi0_jax.serve.warm_up import scales_to_compile, warm_up
 
 
@@ -41,18 +39,7 @@ def command() -> NoReturn:
 
 def status(argv: Sequence[str]) -> int:
     """Runs the command; an error that the user can act on becomes one line and an exit code."""
-    try:
-        main(argv)
-    except InputError as error:
-        code, message = 2, str(error)
-    except OSError as error:
-        code, message = 1, str(error)
-    except KeyboardInterrupt:
-        code, message = 130, "interrupted before the server listened"
-    else:
-        return 0
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    return code
+    return exit_status(lambda: main(argv), "interrupted before the server listened")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     # What costs nothing comes before the weights are read.
     listening, limits = _listening(given), _limits(given)
     _check_packages()
-    folder = _folder(given.checkpoint, given.reference)
+    folder = load_with_reference(given.checkpoint, given.reference)
     policy = Policy.from_folder(
         folder, given.guidance, given.num_flow_steps, given.rows, kind_of(given.reference)
     )
@@ -108,13 +95,6 @@ def _compile(policy: Policy, rules: Rules) -> None:
         _say(f"guidance {scale:g}: ready after {first:.1f} s, {1e3 * later:.1f} ms per call")
 
 
-def _folder(checkpoint: Path, reference: str) -> PolicyFolder:
-    """The policy folder, with the reference that a path names."""
-    folder = load_policy(checkpoint)
-    is_path = kind_of(reference) != reference
-    return with_reference(folder, load_policy(reference)) if is_path else folder
-
-
 def _rules(given: argparse.Namespace, policy: Policy) -> Rules:
     """What requests may be, from the flags; without a range, what the operator chose is fixed."""
     guidance, steps = given.guidance, given.num_flow_steps
@@ -145,10 +125,8 @@ def _limits(given: argparse.Namespace) -> Limits:
 
 def _check_packages() -> None:
     """Checks that the extra is installed."""
-    try:
+    with needs_extra():
         import pi0_jax.serve.server  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is missing: pip install 'pi0_jax[serve]'") from error
 
 
 def _say(text: str) -> None:

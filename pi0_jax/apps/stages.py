@@ -30,7 +30,7 @@ from pi0_jax.policy.folder import (
     save_policy,
 )
 from pi0_jax.rl.stored_loop import run_stored_ript
-from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
+from pi0_jax.rollout.episode_log import EpisodeLog, Key
 from pi0_jax.run.folder import BASE, RunFolder, success_text
 from pi0_jax.run.session import Session, method_number
 from pi0_jax.training import checkpoint
@@ -59,10 +59,7 @@ def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
 
             def note(ended: list[Episode]) -> None:
                 """Stores the episode that has just ended: an interruption loses none."""
-                for episode in ended:
-                    if key(episode) not in found:
-                        stored.add(episode)
-                        found[key(episode)] = episode
+                stored.add_new(ended, found)
                 progress.update(len(found), success_text(list(found.values())))
 
             made = session.pool.map(missing, note)

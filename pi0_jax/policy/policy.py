@@ -21,7 +21,7 @@ from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
-from pi0_jax.policy.folder import PolicyFolder, load_policy
+from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.inputs import check_noise, check_observations
 from pi0_jax.policy.reference import (
     BASE,
@@ -31,7 +31,7 @@ from pi0_jax.policy.reference import (
     sample_from_base,
     shares_prefix,
 )
-from pi0_jax.policy.reference_fit import with_reference
+from pi0_jax.policy.reference_fit import load_with_reference
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
@@ -168,9 +168,7 @@ class Policy:
             InputError: it is no policy folder, or a value is out of range; or the reference is not
                 there or does not fit.
         """
-        folder, kind = load_policy(path), kind_of(reference)
-        if kind != reference:
-            folder = with_reference(folder, load_policy(reference))
+        folder, kind = load_with_reference(path, reference), kind_of(reference)
         return cls.from_folder(folder, guidance, num_flow_steps, rows, kind)
 
     @classmethod

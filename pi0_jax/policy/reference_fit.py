@@ -5,6 +5,7 @@ velocities would mean nothing.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.io.tree_check import leaves_by_path
 from pi0_jax.model.pi0 import COND_EMBED
-from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.folder import PolicyFolder, load_policy
+from pi0_jax.policy.reference import kind_of
 
 # What decides how an observation is shown and what a velocity means. `execute_steps` does not: the
 # policy's counts. `asset_id` is the name of a folder.
@@ -50,6 +52,17 @@ def with_reference(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     theirs = leaves_by_path(base.params)
     shared = {n: ours[n] if n in ours and _equal(ours[n], x) else x for n, x in theirs.items()}
     return dataclasses.replace(policy, reference=nest(shared))
+
+
+def load_with_reference(path: str | Path, reference: str | Path) -> PolicyFolder:
+    """Reads a policy folder, and as its reference the one that `reference` names, if it is a path.
+
+    Raises:
+        InputError: one of them is no policy folder, or the base does not fit.
+    """
+    folder = load_policy(path)
+    is_path = kind_of(reference) != reference
+    return with_reference(folder, load_policy(reference)) if is_path else folder
 
 
 def check_reference(policy: PolicyFolder, base: PolicyFolder) -> None:

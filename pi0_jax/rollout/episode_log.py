@@ -68,6 +68,13 @@ class EpisodeLog:
         with self._lines.open("a") as file:
             file.write(_line(episode))
 
+    def add_new(self, ended: Iterable[Episode], known: dict[Key, Episode]) -> None:
+        """Stores the episodes that are not in `known`, and puts them there."""
+        for episode in ended:
+            if key(episode) not in known:
+                self.add(episode)
+                known[key(episode)] = episode
+
     def finish(self, episodes: Sequence[Episode]) -> None:
         """Makes one file of all episodes, with their lines in this order.
 

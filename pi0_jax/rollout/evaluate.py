@@ -305,10 +305,7 @@ def _evaluate(
 
         def note(ended: Sequence[Episode]) -> None:
             """Logs the episodes that have ended since the last call."""
-            for episode in ended:
-                if key(episode) not in new:
-                    log.add(episode)
-                    new[key(episode)] = episode
+            log.add_new(ended, new)
             text = success_text([*known.values(), *new.values()])
             progress.update(len(known) + len(new), text)
 

@@ -20,7 +20,7 @@ from pi0_jax.convert.sources import folder_files
 from pi0_jax.convert.sources.source import Source
 from pi0_jax.convert.sources.torch_weights import Choice
 from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, exit_status
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
 from pi0_jax.policy.folder import is_asset_id
@@ -59,18 +59,7 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
 
 def status(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """Runs a command; an error that the user can act on becomes one line and an exit code."""
-    try:
-        return main(argv)
-    except InputError as error:
-        code, message = 2, str(error)
-    except OSError as error:
-        code, message = 1, str(error)
-    except KeyboardInterrupt:
-        # 128 + 2, as a shell reports a program that SIGINT ended.
-        code, message = 130, "interrupted; nothing was written"
-    # Messages of libraries may hold line breaks.
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    return code
+    return exit_status(lambda: main(argv), "interrupted; nothing was written")
 
 
 def add_heads(parser: argparse.ArgumentParser) -> None:
