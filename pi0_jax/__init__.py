@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pi0_jax.policy.folder import PolicySpec as PolicySpec
     from pi0_jax.policy.folder import load_policy as load_policy
     from pi0_jax.policy.folder import save_policy as save_policy
+    from pi0_jax.policy.ongoing import Ongoing as Ongoing
     from pi0_jax.policy.policy import Policy as Policy
     from pi0_jax.policy.reference_fit import with_reference as with_reference
     from pi0_jax.rl.config import RiptConfig as RiptConfig
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 _WHERE = {
     # Acting.
     "Policy": "policy.policy",
+    "Ongoing": "policy.ongoing",
     "PolicyFolder": "policy.folder",
     "PolicySpec": "policy.folder",
     "load_policy": "policy.folder",

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from servers import Client, observation, panda_folder
 
 from pi0_jax.apps.serve import status
+from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import save_policy
+from pi0_jax.serve.client import open_policy_at
 from pi0_jax.serve.settings import KEY_VARIABLE
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +31,8 @@ def folder(tmp_path_factory):
 def test_it_serves_until_sigterm_and_exits_0(folder):
     command = [sys.executable, "serve.py", f"--checkpoint={folder}", "--port=0", "--rows=4"]
     process = subprocess.Popen(
-        [*command, "--num-flow-steps=2", "--guidance-range=1,2", "--default-prompt=lift"],
+        [*command, "--num-flow-steps=2", "--guidance-range=1,2", "--default-prompt=lift",
+         "--real-time", "--no-request-seeds"],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
@@ -45,6 +49,11 @@ def test_it_serves_until_sigterm_and_exits_0(folder):
         assert client.metadata["pi0_jax"]["guidance_limits"] == [1, 2]
         # Compiled before it listened: no call takes as long as a compilation.
         assert client.infer(sent | {"guidance": 2})["policy_timing"]["infer_ms"] < 1000
+        asked = {"previous_actions": np.zeros((2, 7)), "frozen_actions": 1}
+        assert client.infer(sent | asked)["policy_timing"]["infer_ms"] < 1000
+        refused = pytest.raises(InputError, match="without --no-request-seeds")
+        with refused, open_policy_at(f"ws://127.0.0.1:{port}", 1):
+            pass
         process.send_signal(signal.SIGTERM)
         out, rest = process.communicate(timeout=60)
     assert process.returncode == 0, rest
@@ -53,11 +62,12 @@ def test_it_serves_until_sigterm_and_exits_0(folder):
         "agentview (observation/image)", "state         8: x, y, z", "actions       7: x, y, z",
         "4 actions, of which 3", "z-scores", "1 from unconditional, requests: 1 to 2",
         "device        cpu", "guidance 1: ready after", "guidance 2: ready after", "ms per call",
+        "seed          of the connection", "guidance 2 in real time: ready after",
     ):  # fmt: skip
         assert words in said
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["event"] for line in lines] == [
-        "connected", "request", "request", "disconnected",
+        "connected", "request", "request", "request", "connected", "disconnected", "disconnected",
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pi0_jax.episode import RawObs
+from pi0_jax.policy.ongoing import Ongoing
 from pi0_jax.serve.batcher import Batcher, BusyError
 from pi0_jax.serve.request import Request, Sampling
 
@@ -28,7 +29,8 @@ class Diary:
     calls: list = field(default_factory=list)
     gate: Any = field(default_factory=threading.Event)
 
-    def act_seeded(self, observations, seeds):
+    def act_seeded(self, observations, seeds, ongoing):
+        assert ongoing is None or len(ongoing) == len(seeds)
         self.calls.append((self.guidance, [seed[0] for seed in seeds]))
         assert self.gate.wait(10)
         if any(obs.state[0] == 13 for obs in observations):
@@ -36,8 +38,10 @@ class Diary:
         return np.array(seeds, np.float32)[:, :, None]
 
 
-def request(state: float = 0, sampling: Sampling = PLAIN) -> Request:
-    return Request(RawObs(np.zeros(0), np.array([state]), ""), sampling, None)
+def request(
+    state: float = 0, sampling: Sampling = PLAIN, ongoing: Ongoing | None = None
+) -> Request:
+    return Request(RawObs(np.zeros(0), np.array([state]), ""), sampling, None, ongoing)
 
 
 def batcher(policy: Diary, clients: int = 10, wait_s: float = 5.0, most: int = 99) -> Batcher:
@@ -77,6 +81,17 @@ def test_other_settings_are_another_call_and_nobody_is_overtaken_for_ever():
         policy.gate.set()
         last.result(10)
     assert policy.calls == [(1.0, [0]), (1.0, [1, 3]), (2.0, [2, 4])]
+
+
+def test_who_continues_a_chunk_shares_calls_with_such():
+    policy, moving = Diary(), Ongoing(np.zeros((1, 1)), 0)
+    with batcher(policy, wait_s=0) as found:
+        kinds = (moving, None, moving, None)
+        answers = [found.submit(request(ongoing=one), (n,)) for n, one in enumerate(kinds)]
+        policy.gate.set()
+        assert [answer.result(10).seed for answer in answers] == [(0,), (1,), (2,), (3,)]
+    calls = [seeds for _, seeds in policy.calls]
+    assert calls in ([[0], [1, 3], [2]], [[0, 2], [1, 3]])
 
 
 def test_it_waits_for_others_but_not_where_nobody_else_is():

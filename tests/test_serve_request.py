@@ -169,6 +169,41 @@ def test_what_does_not_fit_is_one_clear_error(changes, match):
     assert len(str(error.value)) < 300
 
 
+def test_a_chunk_that_is_being_executed():
+    sent = libero() | {"previous_actions": np.ones((3, 7)), "frozen_actions": 2}
+    asked = read_request(sent, rules(horizon=4))
+    assert asked.ongoing is not None
+    assert (asked.ongoing.actions.shape, asked.ongoing.frozen) == ((3, 7), 2)
+    assert asked.program != read_request(libero(), rules(horizon=4)).program
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"frozen_actions": None}, "expected 0 to 3 of them frozen .* got None"),
+        ({"frozen_actions": 4}, "expected 0 to 3 of them frozen"),
+        ({"previous_actions": np.ones((5, 7))}, "expected 1 to 4 actions of 7 numbers"),
+        ({"previous_actions": np.ones((3, 6))}, "expected 1 to 4 actions of 7 numbers"),
+        ({"previous_actions": np.full((3, 7), 1e300)}, "finite actions"),
+        ({"previous_actions": [[0.0] * 7]}, r"expected numbers \[n, e\], got \[\["),
+        ({"previous_actions": np.ones((3, 7), bool)}, r"got bool\[3, 7\]"),
+    ],
+)
+def test_a_chunk_that_does_not_fit(changes, match):
+    sent = libero() | {"previous_actions": np.ones((3, 7)), "frozen_actions": 2} | changes
+    with pytest.raises(InputError, match=match):
+        read_request(sent, rules(horizon=4))
+
+
+def test_what_the_operator_does_not_allow():
+    with pytest.raises(InputError, match="lets no request choose its seed"):
+        read_request(libero(seed=1), rules(seeds=False))
+    with pytest.raises(InputError, match=r"'frozen_actions': .* without --real-time"):
+        read_request(libero(frozen_actions=1), rules())
+    with pytest.raises(InputError, match="go together, got 'frozen_actions' alone"):
+        read_request(libero(frozen_actions=1), rules(horizon=4))
+
+
 def test_a_missing_key_names_what_is_needed():
     sent = libero()
     del sent["observation/wrist_image"]

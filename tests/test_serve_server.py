@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 from servers import PANDA, ROWS, Client, observation, panda_policy, running, service
+from skips import slow
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from pi0_jax import testing
 from pi0_jax.episode import RawObs
+from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.ongoing import Ongoing
+from pi0_jax.policy.policy import Policy
+from pi0_jax.robots import load_robot
 from pi0_jax.serve import wire
 from pi0_jax.serve.settings import Limits, Listening
 
@@ -50,9 +56,9 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
 
-    def act_seeded(self, observations, seeds):
-        assert self.gate.wait(20)
-        return self.policy.act_seeded(observations, seeds)
+    def act_seeded(self, observations, seeds, ongoing):
+        assert self.gate.wait(90)
+        return self.policy.act_seeded(observations, seeds, ongoing)
 
 
 def raw(sent: dict) -> RawObs:
@@ -105,6 +111,75 @@ def test_a_seed_gives_the_same_bits_and_options_reach_the_policy(up, policy):
     np.testing.assert_array_equal(strong["actions"], guided.act([raw(sent)], seed=5)[0])
 
 
+def pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(256, size=shape, dtype=np.uint8)
+
+
+# What openpi's examples send (examples/droid/main.py, packages of ALOHA's runtime), and the order
+# of its state.
+MESSAGES = {
+    "droid": {
+        "observation/exterior_image_1_left": pixels(24, 24, 3),
+        "observation/wrist_image_left": pixels(24, 24, 3),
+        "observation/joint_position": np.linspace(-1, 1, 7),
+        "observation/gripper_position": np.array([0.5]),
+        "prompt": "lift it",
+    },
+    "aloha": {
+        "images": {
+            name: pixels(3, 24, 32)
+            for name in ("cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist")
+        },
+        "state": np.linspace(-0.5, 0.5, 14),
+        "prompt": "lift it",
+    },
+}
+
+
+def seen(name: str) -> RawObs:
+    """The message as our own observation, by hand."""
+    sent = MESSAGES[name]
+    if name == "droid":
+        images = [
+            sent[f"observation/{key}"] for key in ("exterior_image_1_left", "wrist_image_left")
+        ]
+        state = np.append(np.linspace(-1, 1, 7), 0.5)
+    else:
+        views = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+        images = [np.moveaxis(sent["images"][key], 0, -1) for key in views]
+        state = sent["state"]
+    return RawObs(np.stack(images), state.astype(np.float32), "lift it")
+
+
+@pytest.mark.parametrize("name", sorted(MESSAGES))
+def test_robots_of_openpis_examples(name):
+    robot = load_robot(name)
+    config = replace(testing.CONFIG, action_dim=14)
+    spec = PolicySpec(config, robot, execute_steps=3, tokenizer="bytes")
+    folder = PolicyFolder(spec, testing.random_params(config=config), testing.plain_stats(robot))
+    policy = Policy.from_folder(folder, num_flow_steps=2)
+    with running(service(policy, folder)) as up, Client(up.uri) as client:
+        assert ("reset_pose" in client.metadata) == (name == "aloha")
+        found = client.infer(MESSAGES[name])
+    wanted = policy.act_seeded([seen(name)], [tuple(found["seed"])])[0]
+    np.testing.assert_array_equal(found["actions"], wanted)
+    assert found["actions"].shape == (4, len(robot.actions))
+
+
+def test_a_request_that_continues_a_chunk(policy):
+    real_time = service(policy, horizon=policy.model.config.action_horizon)
+    with running(real_time) as up, Client(up.uri) as client:
+        assert client.metadata["pi0_jax"]["real_time"]
+        before = client.infer(observation() | {"seed": 1})["actions"]
+        asked = {"previous_actions": before[1:], "frozen_actions": 2, "seed": 2}
+        found = client.infer(observation() | asked)["actions"]
+    np.testing.assert_array_equal(found[:2], before[1:3])
+    ongoing = [Ongoing(before[1:], 2)]
+    np.testing.assert_array_equal(
+        found, policy.act([raw(observation())], seed=2, ongoing=ongoing)[0]
+    )
+
+
 def test_many_clients_at_once_get_what_each_gets_alone(up, policy):
     sent = [observation(seed) | {"seed": seed} for seed in range(6)]
 
@@ -120,9 +195,12 @@ def test_many_clients_at_once_get_what_each_gets_alone(up, policy):
             np.testing.assert_array_equal(answer, alone)
 
 
-def test_health_and_pings_answer_during_a_long_call(policy):
+# More than twice as long as a client may be silent; the slow one with the limits of a real server.
+@pytest.mark.parametrize(
+    ("seconds", "limits"), [(1.0, Limits(ping_s=0.2)), pytest.param(60.0, Limits(), marks=slow)]
+)
+def test_health_and_pings_answer_during_a_long_call(policy, seconds, limits):
     gate = threading.Event()
-    limits = Limits(ping_s=0.2)
     with (
         running(service(Slow(policy, gate), limits=limits)) as up,
         Client(up.uri) as client,
@@ -130,7 +208,7 @@ def test_health_and_pings_answer_during_a_long_call(policy):
     ):
         client.ws.send(wire.pack(observation()))
         until(up.busy)
-        end = time.monotonic() + 1.0  # more than twice as long as a client may be silent
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert get(up.uri + "/healthz") == (200, b"OK\n")
             assert other.ws.ping().wait(5)

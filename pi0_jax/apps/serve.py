@@ -91,8 +91,10 @@ async def _serve(
 
 def _compile(policy: Policy, rules: Rules) -> None:
     """Compiles every program that a request may need, and says how long a call takes."""
-    for scale, first, later in warm_up(policy, scales_to_compile(rules)):
-        _say(f"guidance {scale:g}: ready after {first:.1f} s, {1e3 * later:.1f} ms per call")
+    for real_time in (False, True) if rules.horizon else (False,):
+        for scale, first, later in warm_up(policy, scales_to_compile(rules), real_time):
+            times = f"ready after {first:.1f} s, {1e3 * later:.1f} ms per call"
+            _say(f"guidance {scale:g}{' in real time' * real_time}: {times}")
 
 
 def _rules(given: argparse.Namespace, policy: Policy) -> Rules:
@@ -107,6 +109,8 @@ def _rules(given: argparse.Namespace, policy: Policy) -> Rules:
         network_side=policy.transforms.image_size,
         default_prompt=given.default_prompt,
         image_side=given.max_image_side,
+        seeds=not given.no_request_seeds,
+        horizon=policy.model.config.action_horizon if given.real_time else 0,
     )
 
 

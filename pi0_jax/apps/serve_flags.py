@@ -41,6 +41,8 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     add("--num-flow-steps", type=int, default=Policy.num_flow_steps, help="Euler steps per chunk")
     add("--guidance-range", type=_numbers, metavar="LOW,HIGH", help="default: no other scale")
     add("--num-flow-steps-range", type=_wholes, metavar="LOW,HIGH", help="default: no other number")
+    add("--no-request-seeds", action="store_true", help="requests may not choose their seed")
+    add("--real-time", action="store_true", help="requests may continue the chunk before")
 
 
 def _add_listening(group: argparse._ArgumentGroup) -> None:

@@ -20,9 +20,11 @@ from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError, check_minima
 from pi0_jax.model import flow
+from pi0_jax.model.inpainting import OldChunk, integrate
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.inputs import check_noise, check_observations
+from pi0_jax.policy.ongoing import Ongoing, old_chunks, with_frozen
 from pi0_jax.policy.reference import (
     BASE,
     Reference,
@@ -47,6 +49,7 @@ def sample(
     noise: jax.Array,
     num_flow_steps: jax.Array | int,
     guidance: jax.Array | float,
+    old: OldChunk | None = None,
     two_prompts: bool = False,
 ) -> jax.Array:
     """Draws one normalised action chunk per observation.
@@ -61,11 +64,29 @@ def sample(
         noise: float32[b, H, d], x at t = 1.
         num_flow_steps: Euler steps.
         guidance: scale s of v_uncond + s (v_cond - v_uncond); used only with both branches.
+        old: what the chunks continue; None for nothing.
         two_prompts: the branches differ by their prompt. Without it they differ by the condition
             embedding and are suffix rows over one prefix cache.
 
     Returns:
         float32[b, H, d].
+    """
+    velocity = guided_velocity(model, branch_ids, params, obs, guidance, two_prompts)
+    return integrate(velocity, noise, num_flow_steps, old)
+
+
+def guided_velocity(
+    model: Pi0,
+    branch_ids: tuple[int, ...],
+    params: Any,
+    obs: Observation,
+    guidance: jax.Array | float,
+    two_prompts: bool,
+) -> flow.Velocity:
+    """The velocity of chunks of these observations; arguments as `sample`.
+
+    Returns:
+        (x_t [b, 1, H, d], time [b, 1]) -> [b, 1, H, d].
     """
     # Once per observation, outside the Euler loop: images and prompt do not change with time.
     cache = model.encode_prefix(params, obs)
@@ -73,7 +94,7 @@ def sample(
     count, axis = len(branch_ids), 0 if two_prompts else 1
     ids = None
     if not two_prompts:
-        ids = jnp.broadcast_to(jnp.array(branch_ids), (noise.shape[0], count))  # [b, r]
+        ids = jnp.broadcast_to(jnp.array(branch_ids), (len(obs.state), count))  # [b, r]
 
     def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
         """Velocity of x_t [b, 1, H, d] at time [b, 1], mixed from the branches: [b, 1, H, d]."""
@@ -85,7 +106,7 @@ def sample(
         uncond, cond = jnp.split(v, 2, axis=axis)  # [b, 1, H, d] each
         return flow.guide(uncond, cond, guidance)
 
-    return flow.euler(velocity, noise[:, None], num_flow_steps)[:, 0]
+    return velocity
 
 
 def branches(guidance: float) -> tuple[int, ...]:
@@ -102,8 +123,9 @@ def chunk_noise(seed: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-Sampler = Callable[[Observation, jax.Array], Any]
-"""(observations [rows, ...], their noise [rows, ...]) -> what is drawn, a tree of [rows, ...]."""
+Sampler = Callable[[Observation, Any], Any]
+"""(observations [rows, ...], their noise and what else is theirs, a tree of [rows, ...]) -> what is
+drawn, a tree of [rows, ...]."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +227,11 @@ class Policy:
         return replace(self, params=params)
 
     def act(
-        self, observations: Sequence[RawObs], noise: np.ndarray | None = None, seed: int = 0
+        self,
+        observations: Sequence[RawObs],
+        noise: np.ndarray | None = None,
+        seed: int = 0,
+        ongoing: Sequence[Ongoing] | None = None,
     ) -> np.ndarray:
         """Computes one action chunk per observation, in the robot's units and within its limits.
 
@@ -214,13 +240,15 @@ class Policy:
             noise: float32[b, H, d]; equal noise gives equal bits in any batch. None draws it from
                 `seed`.
             seed: seed of the noise if none is given; the same seed gives the same actions.
+            ongoing: what the robot executes meanwhile, one per observation, so that the new chunks
+                continue it; None for robots that wait. It is another program.
 
         Returns:
             float32[b, H, e].
 
         Raises:
-            InputError: an observation or the noise does not fit (`policy/inputs.py`), or an action
-                is not finite.
+            InputError: an observation, the noise (`policy/inputs.py`) or an ongoing chunk does not
+                fit, or an action is not finite.
         """
         check_observations(observations, self.robot)
         config = self.model.config
@@ -228,12 +256,19 @@ class Policy:
         if noise is None:
             noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
         check_noise(noise, shape)
+        old = None
+        if ongoing is not None:
+            old = old_chunks(ongoing, observations, self.transforms, config.action_horizon)
         # float32[<= rows, H, e] per call of the network.
-        calls = self.calls(self._sample, observations, noise)
-        return np.concatenate([self.robot_actions(chunk, some) for some, chunk in calls])
+        calls = self.calls(self._sample, observations, (np.asarray(noise), old))
+        actions = np.concatenate([self.robot_actions(chunk, some) for some, chunk in calls])
+        return actions if ongoing is None else with_frozen(actions, ongoing)
 
     def act_seeded(
-        self, observations: Sequence[RawObs], seeds: Sequence[tuple[int, ...]]
+        self,
+        observations: Sequence[RawObs],
+        seeds: Sequence[tuple[int, ...]],
+        ongoing: Sequence[Ongoing] | None = None,
     ) -> np.ndarray:
         """As `act`, where every chunk has noise of its own seed, whatever batch it is in.
 
@@ -241,6 +276,7 @@ class Policy:
             observations: b observations.
             seeds: b seeds of `numpy.random.default_rng`; (n,) gives the noise that `act` draws for
                 one observation from `seed=n`.
+            ongoing: as `act`.
 
         Returns:
             float32[b, H, e].
@@ -250,17 +286,18 @@ class Policy:
         """
         config = self.model.config
         shape = (config.action_horizon, config.action_dim)
-        return self.act(observations, np.stack([chunk_noise(seed, shape) for seed in seeds]))
+        noise = np.stack([chunk_noise(seed, shape) for seed in seeds])
+        return self.act(observations, noise, ongoing=ongoing)
 
     def calls(
-        self, sampler: Sampler, observations: Sequence[RawObs], noise: np.ndarray
+        self, sampler: Sampler, observations: Sequence[RawObs], noise: Any
     ) -> Iterator[tuple[Sequence[RawObs], Any]]:
         """Calls the network for `rows` observations at a time.
 
         Args:
             sampler: compiled for `rows` observations.
             observations: b observations, checked.
-            noise: float[b, ...].
+            noise: noise float[b, ...], or a tree of it and of what else the sampler needs.
 
         Yields:
             b' <= rows observations, and what the sampler drew for them: a host tree of [b', ...].
@@ -268,7 +305,8 @@ class Policy:
         branch_ids = self._branch_ids
         for first in range(0, len(observations), self.rows):
             part = slice(first, first + self.rows)
-            some, drawn = observations[part], np.asarray(noise[part], np.float32)
+            some = observations[part]
+            drawn = jax.tree.map(lambda x, part=part: np.asarray(x[part], np.float32), noise)
             # Leading axis to `rows`; rows of a batch do not read each other: padding is harmless.
             obs, drawn = self._padded((self.transforms.observe(some), drawn), len(some))
             if has_two_prompts(self.transforms.branch_mode):
@@ -303,11 +341,12 @@ class Policy:
         """The branches to run: a base takes the place of the other one, and both are positive."""
         return (POSITIVE,) if self.reference.kind == BASE else branches(self.guidance)
 
-    def _sample(self, obs: Observation, noise: jax.Array) -> jax.Array:
+    def _sample(self, obs: Observation, drawn: tuple[jax.Array, OldChunk | None]) -> jax.Array:
         """Normalised action chunks [rows, H, d] of observations on the device."""
+        noise, old = drawn
         params, base, scale = self.params, self.reference.params, self.guidance
         two_prompts = has_two_prompts(self.transforms.branch_mode)
-        rest = obs, noise, self.num_flow_steps, scale
+        rest = obs, noise, self.num_flow_steps, scale, old
         if base is not None and scale not in (0.0, 1.0):
             shared = shares_prefix(params, base)
             return sample_from_base(

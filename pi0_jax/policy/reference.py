@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.tree_check import leaves_by_path
 from pi0_jax.model import flow
+from pi0_jax.model.inpainting import OldChunk, integrate
 from pi0_jax.model.pi0 import POSITIVE, Pi0, prefix_params
 from pi0_jax.types import Observation, PrefixCache
 
@@ -121,6 +122,7 @@ def sample_from_base(
     noise: jax.Array,
     num_flow_steps: jax.Array | int,
     guidance: jax.Array | float,
+    old: OldChunk | None = None,
     *,
     shared_prefix: bool,
     two_prompts: bool,
@@ -135,16 +137,38 @@ def sample_from_base(
         noise: float32[b, H, d], x at t = 1.
         num_flow_steps: Euler steps.
         guidance: scale s of v_base + s (v - v_base).
+        old: what the chunks continue; None for nothing.
         shared_prefix: both have the same prefix cache, which is then computed once.
         two_prompts: branches differ by their prompt, so the condition embedding has no part.
 
     Returns:
         float32[b, H, d].
     """
+    velocity = velocity_from_base(
+        model, params, base, obs, guidance, shared_prefix=shared_prefix, two_prompts=two_prompts
+    )
+    return integrate(velocity, noise, num_flow_steps, old)
+
+
+def velocity_from_base(
+    model: Pi0,
+    params: Any,
+    base: Any,
+    obs: Observation,
+    guidance: jax.Array | float,
+    *,
+    shared_prefix: bool,
+    two_prompts: bool,
+) -> flow.Velocity:
+    """The velocity of chunks of these observations; arguments as `sample_from_base`.
+
+    Returns:
+        (x_t [b, 1, H, d], time [b, 1]) -> [b, 1, H, d].
+    """
     cache = model.encode_prefix(params, obs)
     base_cache = cache if shared_prefix else model.encode_prefix(base, obs)
     # Both at their own guidance 1, which is the positive branch: int32[b, 1].
-    ids = None if two_prompts else jnp.full((noise.shape[0], 1), POSITIVE)
+    ids = None if two_prompts else jnp.full((len(obs.state), 1), POSITIVE)
     state = jnp.asarray(obs.state)
 
     def velocity(x_t: jax.Array, time: jax.Array) -> jax.Array:
@@ -155,4 +179,4 @@ def sample_from_base(
 
         return flow.guide(of(base, base_cache), of(params, cache), guidance)
 
-    return flow.euler(velocity, noise[:, None], num_flow_steps)[:, 0]
+    return velocity

@@ -143,7 +143,7 @@ class Batcher:
                 if self._closing or len(self._queue) >= min(self._policy.rows, self.clients):
                     break
                 self._changed.wait(left)
-            same = [w for w in self._queue if w.request.sampling == oldest.request.sampling]
+            same = [w for w in self._queue if w.request.program == oldest.request.program]
             batch = same[: self._policy.rows]
             self._queue = [w for w in self._queue if w not in batch]
             return batch
@@ -169,7 +169,9 @@ class Batcher:
             self._policy, guidance=sampling.guidance, num_flow_steps=sampling.num_flow_steps
         )
         seeds = [one.seed for one in batch]
-        actions = policy.act_seeded([one.request.obs for one in batch], seeds)
+        # All of a call have one, or none has.
+        ongoing = [one.request.ongoing for one in batch if one.request.ongoing]
+        actions = policy.act_seeded([one.request.obs for one in batch], seeds, ongoing or None)
         seconds = time.monotonic() - began
         self._called(len(batch), seconds)
         return [

@@ -23,7 +23,7 @@ from pi0_jax.serve.request import FLOW_STEPS, GUIDANCE, SEED
 
 _NEEDED = (
     *("policy", "robot", "action_horizon", "execute_steps", "rows", "reference"),
-    *("guidance_limits", "num_flow_steps_limits"),
+    *("guidance_limits", "num_flow_steps_limits", "seeds"),
 )
 
 
@@ -155,6 +155,11 @@ def _policy(uri: str, told: str | bytes, connections: Sequence[ClientConnection]
         raise InputError(
             f"{uri}: expected a server of this version of pi0_jax: others take no seeds, and their "
             "chunks could not be repeated"
+        )
+    if not facts["seeds"]:
+        raise InputError(
+            f"{uri}: its requests may not choose their seed, so chunks could not be repeated; "
+            "start it without --no-request-seeds"
         )
     robot = robot_from_dict(facts["robot"])
     scale, steps = facts[GUIDANCE], facts[FLOW_STEPS]

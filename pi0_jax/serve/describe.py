@@ -39,6 +39,8 @@ def metadata(policy: Policy, spec: PolicySpec, rules: Rules, fingerprint: str) -
         "guidance_limits": list(rules.guidance),
         "num_flow_steps": rules.default.num_flow_steps,
         "num_flow_steps_limits": list(rules.num_flow_steps),
+        "seeds": rules.seeds,
+        "real_time": rules.horizon > 0,
     }
     return {**rules.layouts[0].metadata, OWN: own}
 
@@ -57,6 +59,8 @@ def description(policy: Policy, spec: PolicySpec, rules: Rules) -> str:
         "normalisation": "quantiles" if spec.quantile else "z-scores",
         "guidance": f"{scale:g} from {policy.reference.kind}, requests: {_range(rules.guidance)}",
         "flow steps": f"{steps}, requests: {_range(rules.num_flow_steps)}",
+        "seed": "of a request, or of its connection" if rules.seeds else "of the connection",
+        "real time": "requests may continue a chunk" if rules.horizon else "no",
         "rows": f"{policy.rows} per call",
         "device": jax.devices()[0].device_kind,
     }

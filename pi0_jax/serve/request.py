@@ -14,11 +14,13 @@ from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import nearest
 from pi0_jax.policy.inputs import check_observations
+from pi0_jax.policy.ongoing import Ongoing
 from pi0_jax.robot import Robot
 from pi0_jax.serve.layouts import PROMPT, Layout, flattened
 
 GUIDANCE, FLOW_STEPS, SEED = "guidance", "num_flow_steps", "seed"
-_OPTIONS = (GUIDANCE, FLOW_STEPS, SEED)
+PREVIOUS, FROZEN = "previous_actions", "frozen_actions"
+_OPTIONS = (GUIDANCE, FLOW_STEPS, SEED, PREVIOUS, FROZEN)
 _LONGEST_SEED = 8
 _LONGEST_VALUE = 60  # letters of a value in a message
 
@@ -47,11 +49,18 @@ class Request:
         obs: checked against the policy's robot.
         sampling: within the operator's limits.
         seed: None where the client gave none.
+        ongoing: what the robot executes meanwhile; None for one that waits.
     """
 
     obs: RawObs
     sampling: Sampling
     seed: Seed | None
+    ongoing: Ongoing | None = None
+
+    @property
+    def program(self) -> tuple[Sampling, bool]:
+        """Requests with equal ones can share a call of the policy."""
+        return self.sampling, self.ongoing is not None
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class Rules:
         network_side: height and width [px] of the network's images.
         default_prompt: the instruction of requests without one; "" for none.
         image_side: most pixels that an image may be high or wide.
+        seeds: requests may choose the seed of their noise.
+        horizon: longest chunk that a request may continue (real-time chunking); 0 for none.
     """
 
     robot: Robot
@@ -77,6 +88,8 @@ class Rules:
     network_side: int
     default_prompt: str = ""
     image_side: int = 2048
+    seeds: bool = True
+    horizon: int = 0
 
     def __post_init__(self) -> None:
         """Checks that what is the default may be asked for.
@@ -100,7 +113,10 @@ def read_request(message: Any, rules: Rules) -> Request:
     options = {name: values.pop(name) for name in _OPTIONS if name in values}
     obs = _observation(values, rules)
     check_observations([obs], rules.robot)
-    return Request(obs, _sampling(options, rules), _seed(options.get(SEED)))
+    ongoing, seed = _ongoing(options, rules), _seed(options.get(SEED))
+    if seed is not None and not rules.seeds:
+        raise InputError(f"{SEED!r}: this server lets no request choose its seed")
+    return Request(obs, _sampling(options, rules), seed, ongoing)
 
 
 def _observation(values: dict[str, Any], rules: Rules) -> RawObs:
@@ -184,6 +200,24 @@ def _sampling(options: Mapping[str, Any], rules: Rules) -> Sampling:
     _within(GUIDANCE, guidance, rules.guidance)
     _within(FLOW_STEPS, steps, rules.num_flow_steps)
     return Sampling(float(guidance), steps)
+
+
+def _ongoing(options: Mapping[str, Any], rules: Rules) -> Ongoing | None:
+    """The chunk that is being executed, of the robot's actions [n, e]."""
+    given = [name for name in (PREVIOUS, FROZEN) if name in options]
+    if not given:
+        return None
+    if not rules.horizon:
+        raise InputError(f"{given[0]!r}: this server was started without --real-time")
+    if len(given) == 1:
+        raise InputError(f"{PREVIOUS!r} and {FROZEN!r} go together, got {given[0]!r} alone")
+    actions = options[PREVIOUS]
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "iuf":
+        raise InputError(f"{PREVIOUS!r}: expected numbers [n, e], got {_described(actions)}")
+    with np.errstate(over="ignore"):  # becomes infinity, which the check names
+        found = Ongoing(actions.astype(np.float32), options[FROZEN])
+    found.check(rules.horizon, len(rules.robot.actions))
+    return found
 
 
 def _within(name: str, value: Any, limits: tuple[float, float]) -> None:

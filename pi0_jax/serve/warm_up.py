@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pi0_jax.episode import RawObs
+from pi0_jax.policy.ongoing import Ongoing
 from pi0_jax.policy.policy import Policy
 from pi0_jax.serve.request import Rules
 
@@ -25,12 +26,15 @@ def scales_to_compile(rules: Rules) -> tuple[float, ...]:
     return (*plain, *other[:1])
 
 
-def warm_up(policy: Policy, scales: tuple[float, ...]) -> Iterator[tuple[float, float, float]]:
+def warm_up(
+    policy: Policy, scales: tuple[float, ...], real_time: bool = False
+) -> Iterator[tuple[float, float, float]]:
     """Calls the policy at every scale.
 
     Args:
         policy: with the number of flow steps that is timed; another number compiles nothing.
         scales: of `scales_to_compile`.
+        real_time: time the programs that continue a chunk.
 
     Yields:
         Scale, seconds of the first call (it compiles), and the fewest seconds of the later ones.
@@ -44,10 +48,13 @@ def warm_up(policy: Policy, scales: tuple[float, ...]) -> Iterator[tuple[float, 
         np.asarray(policy.transforms.stats.state.mean[: len(robot.state)], np.float32),
         "",
     )
+    # One action of the robot's, of which nothing is decided yet.
+    still = Ongoing(np.zeros((1, len(robot.actions)), np.float32), 0)
+    ongoing = [still] * policy.rows if real_time else None
     for scale in scales:
         guided, seconds = replace(policy, guidance=scale), []
         for _ in range(1 + _CALLS):
             began = time.monotonic()
-            guided.act([blank] * policy.rows)
+            guided.act([blank] * policy.rows, ongoing=ongoing)
             seconds.append(time.monotonic() - began)
         yield scale, seconds[0], min(seconds[1:])
