@@ -13,6 +13,8 @@ import numpy as np
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.plain_values import build
 
+# The network's cameras, as openpi names them; their order is that of its image tokens.
+VIEWS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # Conventions of the gripper's action; two robots with different ones cannot share a policy.
 GRIPPERS = ("unknown", "none", "high_closes", "high_opens")
 
@@ -59,6 +61,9 @@ class Robot:
             closes), "high_opens" (ALOHA: 1 opens), "none" (there is no gripper), "unknown".
         control_hz: control steps per second; None if unknown.
         masked_cameras: cameras of the network that this robot does not have. They cost nothing.
+        views: per camera, which of the network's cameras (`VIEWS`) it is; empty where its name
+            says it (`data/cameras.py`).
+        reset_pose: state in which an episode begins, one number per dimension; empty if unknown.
     """
 
     name: str
@@ -68,6 +73,8 @@ class Robot:
     gripper: str = "unknown"
     control_hz: float | None = None
     masked_cameras: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    reset_pose: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks names.
@@ -93,10 +100,27 @@ class Robot:
         for kind, names in named.items():
             if len(set(names)) < len(names) or "" in names:
                 raise InputError(f"robot {self.name!r}: every {kind} needs its own name: {names}")
+        self._check_views()
+        if self.reset_pose and len(self.reset_pose) != len(self.state):
+            raise InputError(
+                f"robot {self.name!r}: reset_pose has {len(self.reset_pose)} numbers, expected one "
+                f"for each of the {len(self.state)} values of state"
+            )
+
+    def _check_views(self) -> None:
+        # In the network's order, because the order of the cameras is all that a network sees.
+        if not self.views:
+            return
+        ordered = [view for view in VIEWS if view in self.views]
+        if list(self.views) != ordered or len(self.views) != len(self.cameras):
+            raise InputError(
+                f"robot {self.name!r}: views must be one of {', '.join(VIEWS)} for each of the "
+                f"cameras {', '.join(self.cameras)}, in this order, got {list(self.views)}"
+            )
 
     def _check_types(self) -> None:
         # A forgotten comma makes a string of a tuple, and its letters would be cameras.
-        for kind in ("cameras", "masked_cameras", "state", "actions"):
+        for kind in ("cameras", "masked_cameras", "views", "state", "actions"):
             if isinstance(getattr(self, kind), str):
                 raise InputError(
                     f"robot {self.name!r}: {kind} must be a tuple, got the string "

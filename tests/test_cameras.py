@@ -2,10 +2,16 @@
 
 import pytest
 
-from pi0_jax.data.cameras import check_cameras, find_cameras, on_hand
+from pi0_jax.data.cameras import check_cameras, find_cameras, on_hand, views_of
 from pi0_jax.errors import InputError
+from pi0_jax.robot import VIEWS, Robot, numbered
+from pi0_jax.robots import load_robot
 
 LIBERO = ("agentview", "robot0_eye_in_hand")
+
+
+def robot(cameras: tuple[str, ...], views: tuple[str, ...] = ()) -> Robot:
+    return Robot("r", cameras, numbered("s", 1), numbered("a", 1), views=views)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +24,7 @@ LIBERO = ("agentview", "robot0_eye_in_hand")
     ],
 )
 def test_published_names_mean_libero_s_cameras(policy):
-    check_cameras(policy, LIBERO)
+    check_cameras(robot(policy), robot(LIBERO))
 
 
 @pytest.mark.parametrize(
@@ -32,11 +38,26 @@ def test_published_names_mean_libero_s_cameras(policy):
 )
 def test_other_views_are_refused(policy):
     with pytest.raises(InputError, match=r"expects the cameras .*, the task has .*agentview"):
-        check_cameras(policy, LIBERO)
+        check_cameras(robot(policy), robot(LIBERO))
 
 
 def test_a_name_of_nobody_stands_for_itself():
-    check_cameras(("top", "side"), ("top", "side"))
+    check_cameras(robot(("top", "side")), robot(("top", "side")))
+
+
+def test_a_robot_s_file_may_say_what_its_cameras_show():
+    """Names of nobody, but the views of openpi's: they fit each other, and one is on the hand."""
+    mine = robot(("front", "gripper"), ("base_0_rgb", "left_wrist_0_rgb"))
+    assert [*map(on_hand, views_of(mine))] == [False, True]
+    check_cameras(robot(LIBERO), mine)
+    check_cameras(load_robot("aloha"), robot(VIEWS))
+    with pytest.raises(InputError, match="the policy expects the cameras"):
+        check_cameras(robot(LIBERO), robot(("front", "gripper")))
+
+
+def test_a_column_of_the_same_name_goes_before_one_of_the_same_view():
+    columns = ("observation.images.image", "observation.images.cam_high")
+    assert find_cameras(("cam_high",), columns, "data") == columns[1:]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ ALLOWED |= {
     ("plain_values", "errors"),
     ("robots", "errors"),
     ("robots", "robot"),
+    ("robots", "plain_values"),
     ("lfs", "errors"),
     ("inside", "errors"),
     ("ranges", "errors"),

@@ -6,22 +6,48 @@ from pathlib import Path
 
 import pytest
 
+from pi0_jax.data.action_space import ActionSpace, parse_mask
 from pi0_jax.errors import InputError
-from pi0_jax.robots import load_robot, robot_names
+from pi0_jax.robots import Defaults, load_robot, load_robot_file, robot_names
 
 
 def test_the_robots_of_the_package() -> None:
     widths = {name: (len(load_robot(name).state), len(load_robot(name).actions)) for name in
               robot_names()}  # fmt: skip
-    assert widths == {"aloha": (14, 14), "droid": (8, 8), "libero_panda": (8, 7)}
+    arms = dict.fromkeys(("so100", "so101", "so101_degrees"), (6, 6))
+    assert widths == {"aloha": (14, 14), "droid": (8, 8), "libero_panda": (8, 7), **arms}
     assert all(load_robot(name).name == name for name in robot_names())
+    # The network sees the order of the cameras alone, so each file says which is which.
+    assert all(load_robot(name).views[0] == "base_0_rgb" for name in robot_names())
+
+
+def test_what_a_new_fine_tuning_begins_with() -> None:
+    """As openpi's configs of real ALOHA; a robot whose actions are motions has no mask."""
+    aloha = load_robot_file("aloha")
+    assert aloha.fine_tuning == Defaults("6,-1,6,-1", "openpi")
+    assert aloha.robot.reset_pose[:6] == (0.0, -1.5, 1.5, 0.0, 0.0, 0.0)
+    assert load_robot_file("libero_panda").fine_tuning == Defaults()
+    for name in robot_names():
+        file = load_robot_file(name)
+        mask = file.fine_tuning.delta_mask
+        ActionSpace(parse_mask(mask) if mask else (), file.fine_tuning.adapt_to_pi).check_robot(
+            file.robot
+        )
 
 
 def test_a_file_of_the_users_own(tmp_path: Path) -> None:
-    values = dataclasses.asdict(load_robot("droid")) | {"name": "mine", "cameras": ["a"]}
+    values = dataclasses.asdict(load_robot("droid")) | {
+        "name": "mine",
+        "cameras": ["a"],
+        "views": [],
+    }
     (tmp_path / "mine.json").write_text(json.dumps(values))
     robot = load_robot(tmp_path / "mine.json")
     assert (robot.name, robot.cameras, len(robot.actions)) == ("mine", ("a",), 8)
+
+
+def own(**changes: object) -> str:
+    return json.dumps(dataclasses.asdict(load_robot("droid")) | changes)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +57,10 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
         ("[]", "bad.json: expected a JSON object"),
         ('{"name": "x"}', "bad.json: expected the fields of a Robot: .* robot.cameras is missing"),
         ('{"name": "x", "cameras": [], "state": [], "actions": []}', "at least one camera"),
+        ('{"fine_tuning": []}', r"fine_tuning is \[\], expected an object"),
+        (own(fine_tuning={"mask": ""}), "unknown config key fine_tuning.mask; the nearest"),
+        (own(views=["left_wrist_0_rgb", "base_0_rgb"]), "views must be one of base_0_rgb"),
+        (own(reset_pose=[0.0]), "reset_pose has 1 numbers, expected one for each of the 8"),
     ],
 )
 def test_a_broken_file_is_one_error(tmp_path: Path, text: str, message: str) -> None:
@@ -41,5 +71,5 @@ def test_a_broken_file_is_one_error(tmp_path: Path, text: str, message: str) -> 
 
 @pytest.mark.parametrize("name", ["ur5", "missing.json", "../aloha"])
 def test_an_unknown_robot_names_the_known_ones(name: str) -> None:
-    with pytest.raises(InputError, match="expected aloha, droid, libero_panda or the path"):
+    with pytest.raises(InputError, match=r"expected aloha, droid, .* or the path"):
         load_robot(name)

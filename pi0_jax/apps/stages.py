@@ -13,6 +13,7 @@ from pi0_jax.apps.sections import (
 )
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
+from pi0_jax.data.cameras import views_of
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.env.base import Job
@@ -193,7 +194,7 @@ def _loss(config: SupervisedSettings, start: PolicyFolder) -> Callable[[Pi0], Sa
     def loss(model: Pi0) -> SampledLoss:
         """The flow-matching loss, with augmented images if the config says so."""
         plain = flow_matching_loss(model, config.time_samples)
-        return augmented(plain, start.spec.robot.cameras) if config.augment else plain
+        return augmented(plain, views_of(start.spec.robot)) if config.augment else plain
 
     return loss
 

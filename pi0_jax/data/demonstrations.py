@@ -1,16 +1,17 @@
 """What training needs of demonstrations: their statistics, and windows taken by number.
 
-Axis letters: t control step, n sample, H action horizon, s state dimension, e action dimension.
+Axis letters: t control step, H action horizon.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from pi0_jax.data.action_space import ActionSpace
-from pi0_jax.data.normalize import NormStats, Stats, compute_stats
+from pi0_jax.data.chunk_stats import motion_stats
+from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import WindowConfig, count, cut_windows, take
 from pi0_jax.episode import Episode
@@ -92,61 +93,3 @@ class Recorded:
         """Statistics over every step of all episodes, successful or not."""
         motions = [(episode.state, episode.actions) for episode in self.episodes]
         return motion_stats(motions, space, horizon, std_floor)
-
-
-def motion_stats(
-    motions: Sequence[tuple[np.ndarray, np.ndarray]],
-    space: ActionSpace,
-    horizon: int,
-    std_floor: float,
-) -> NormStats:
-    """Statistics of what a policy sees and does.
-
-    Args:
-        motions: per episode, raw state float[t, s] and actions float[t, e].
-        space: the policy's action space. Statistics of actions that are relative to the state at
-            the start of their chunk are over every step of every chunk that is inside its episode
-            (openpi's `scripts/compute_norm_stats.py` repeats the last action after the end).
-        horizon: number of steps H per chunk.
-        std_floor: smallest standard deviation of an action.
-
-    Raises:
-        InputError: there is no sample, or one is not finite.
-    """
-    motions = [(space.state(state), space.absolute_actions(actions)) for state, actions in motions]
-    # Absolute values first; those of relative actions are replaced.
-    state = compute_stats(np.concatenate([state for state, _ in motions]))
-    actions = compute_stats(np.concatenate([actions for _, actions in motions]), std_floor)
-    # One dimension at a time: all chunks of all dimensions would be H times the data.
-    relative = {
-        dim: compute_stats(_relative(motions, dim, horizon), std_floor)
-        for dim, delta in enumerate(space.delta_mask)
-        if delta
-    }
-    return NormStats(state, _replaced(actions, relative))
-
-
-def _relative(
-    motions: Sequence[tuple[np.ndarray, np.ndarray]], dim: int, horizon: int
-) -> np.ndarray:
-    """float[n, 1]: one action dimension less the state at the start of each chunk."""
-    # `ahead` steps after the start of a chunk, for every chunk that has such a step: [t - ahead].
-    parts = [
-        actions[ahead:, dim] - state[: len(state) - ahead, dim]
-        for state, actions in motions
-        for ahead in range(min(horizon, len(actions)))
-    ]
-    return np.concatenate(parts)[:, None]
-
-
-def _replaced(stats: Stats, by: Mapping[int, Stats]) -> Stats:
-    """Statistics of all dimensions with some replaced by those of one dimension each."""
-
-    def values(name: str) -> np.ndarray:
-        """One statistic, float64[e]."""
-        found = getattr(stats, name).copy()
-        for dim, one in by.items():
-            found[dim] = getattr(one, name)[0]
-        return found
-
-    return Stats(*(values(name) for name in ("mean", "std", "q01", "q99")))

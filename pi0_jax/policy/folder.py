@@ -246,7 +246,7 @@ def check_robot(policy: Robot, task: Robot) -> None:
         ours, theirs = getattr(policy, kind), getattr(task, kind)
         if ours != theirs and unknown not in (ours, theirs):
             raise InputError(f"{kind} is {ours!r} for the policy and {theirs!r} for the task")
-    check_cameras(policy.cameras, task.cameras)
+    check_cameras(policy, task)
 
 
 def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.cameras import find_cameras
-from pi0_jax.data.demonstrations import motion_stats
+from pi0_jax.data.chunk_stats import motion_stats
 from pi0_jax.data.lerobot.files import Layout, first_of, open_layout, read_columns
 from pi0_jax.data.lerobot.pictures import ParquetPictures, Pictures, VideoPictures
 from pi0_jax.data.normalize import NormStats
