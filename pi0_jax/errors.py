@@ -3,8 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-_MOST = 1e18  # of a number: a whole one up to it fits into 64 bits
-
 
 class InputError(ValueError):
     """Input that cannot be used.
@@ -33,24 +31,6 @@ def exit_status(work: Callable[[], int | None], interrupted: str) -> int:
     # Messages of libraries may hold line breaks.
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     return code
-
-
-def check_minima(section: str, values: object, minima: Mapping[str, float]) -> None:
-    """Every named field of `values` is a finite number, not below its minimum.
-
-    Args:
-        section: of the config, for the message.
-        values: has the fields as attributes.
-        minima: field -> smallest allowed value.
-
-    Raises:
-        InputError: the first field that is not.
-    """
-    for name, least in minima.items():
-        value = getattr(values, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not abs(value) <= _MOST or value < least:
-            raise InputError(f"{section}.{name} must be at least {least:g}, got {value!r}")
 
 
 def check_choices(section: str, values: object, choices: Mapping[str, tuple[object, ...]]) -> None:

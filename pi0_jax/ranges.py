@@ -3,6 +3,7 @@
 An interval is written as in mathematics: "[" and "]" hold their end, "(" and ")" do not.
 """
 
+import functools
 import math
 import re
 from typing import get_type_hints
@@ -25,15 +26,25 @@ def check_ranges(section: str, settings: object) -> None:
     Raises:
         InputError: the first field that is out of its range; with key, range and value.
     """
-    for name, hint in get_type_hints(type(settings), include_extras=True).items():
-        for interval in getattr(hint, "__metadata__", ()):
-            value = getattr(settings, name)
-            whole = hint.__origin__ is int
-            for number in value if isinstance(value, tuple) else (value,):
-                if not _within(number, interval, whole=whole):
-                    key = f"{section}.{name}" if section else name
-                    kind = "a whole number" if whole else "a number"
-                    raise InputError(f"{key} must be {kind} in {interval}, got {value!r}")
+    for name, interval, whole in _intervals(type(settings)):
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not _within(number, interval, whole=whole):
+                key = f"{section}.{name}" if section else name
+                kind = "a whole number" if whole else "a number"
+                raise InputError(f"{key} must be {kind} in {interval}, got {value!r}")
+
+
+# A server makes a value of settings per call of the policy.
+@functools.cache
+def _intervals(kind: type) -> tuple[tuple[str, str, bool], ...]:
+    """Name, interval and whether it is of whole numbers, of every field that has an interval."""
+    hints = get_type_hints(kind, include_extras=True).items()
+    return tuple(
+        (name, interval, hint.__origin__ is int)
+        for name, hint in hints
+        for interval in getattr(hint, "__metadata__", ())
+    )
 
 
 def _within(number: object, interval: str, *, whole: bool) -> bool:

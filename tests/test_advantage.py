@@ -226,7 +226,7 @@ def test_what_is_said_aloud():
         ({"clipping": "both"}, "clipping must be one of 'asymmetric'"),
         ({"negatives": "keep"}, "negatives must be one of 'clamp'"),
         ({"rescale": "mean"}, "rescale must be one of 'positive_mean', 'none'"),
-        ({"a_max": -1.0}, "a_max must be at least 0"),
+        ({"a_max": -1.0}, r"a_max must be a number in \[0, 1e6\]"),
         ({"negatives": "abs"}, "set rl.advantage.clipping to 'symmetric' or 'none'"),
         ({"negatives": "abs", "clipping": "none", "hard": True}, "it needs .* 'clamp', got 'abs'"),
     ],

@@ -245,10 +245,13 @@ def test_windows_without_chains_are_refused(params):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"noise_level": 0.0}, "rl.flow_pg.noise_level must be at least 0.01, got 0.0"),
-        ({"clip_low": 1.0}, "rl.flow_pg.clip_low must be below 1, got 1.0"),
-        ({"clip_high": -0.1}, "rl.flow_pg.clip_high must be at least 0"),
-        ({"dual_clip": 0.5}, "rl.flow_pg.dual_clip must be at least 1"),
+        (
+            {"noise_level": 0.0},
+            r"noise_level must be a number in \[0.01, 100\], got 0.0",
+        ),
+        ({"clip_low": 1.0}, r"clip_low must be a number in \[0, 1\), got 1.0"),
+        ({"clip_high": -0.1}, "rl.flow_pg.clip_high must be a number"),
+        ({"dual_clip": 0.5}, "rl.flow_pg.dual_clip must be a number"),
         ({"log_prob": "max"}, "rl.flow_pg.log_prob must be one of 'sum', 'mean'"),
         ({"ratio": "token"}, "rl.flow_pg.ratio must be one of 'chunk', 'step'"),
     ],

@@ -28,9 +28,9 @@ def test_tokens_of_an_image():
     ("changes", "message"),
     [
         ({"num_heads": 4, "num_kv_heads": 3}, "num_heads must be a multiple .* 4 and 3"),
-        ({"num_kv_heads": 0}, "Pi0Config.num_kv_heads must be at least 1, got 0"),
-        ({"depth": "2"}, "Pi0Config.depth must be at least 1, got '2'"),
-        ({"vision": VisionConfig(patch_size=0)}, "VisionConfig.patch_size must be at least 1"),
+        ({"num_kv_heads": 0}, "Pi0Config.num_kv_heads must be a whole number in .*, got 0"),
+        ({"depth": "2"}, "Pi0Config.depth must be a whole number in .*, got '2'"),
+        ({"vision": VisionConfig(patch_size=0)}, "VisionConfig.patch_size must be a whole number"),
         ({"head_dim": 5}, r"head_dim must be even \(RoPE\), got 5"),
         ({"action": ExpertConfig(13, 16)}, "action.width must be even, got 13"),
         ({"compute_dtype": "float16"}, "compute_dtype must be one of .* got 'float16'"),

@@ -31,7 +31,7 @@ def test_a_key_is_not_shown():
 
 
 def test_limits_have_a_least():
-    with pytest.raises(InputError, match=r"limits\.queue must be at least 1"):
+    with pytest.raises(InputError, match=r"limits\.queue must be a whole number in"):
         Limits(queue=0)
 
 

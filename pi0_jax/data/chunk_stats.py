@@ -139,7 +139,9 @@ def _quantiles(stream: Stream, counts: np.ndarray, low: float, high: float) -> t
         own = _bin(values, low, high)
         for number, found in picked.items():
             # As counts of distinct values: a gripper has two, each of them a million times.
-            for value, times in zip(*np.unique(values[own == number], return_counts=True), strict=True):
+            for value, times in zip(
+                *np.unique(values[own == number], return_counts=True), strict=True
+            ):
                 found[float(value)] = found.get(float(value), 0) + int(times)
     sample = {rank: _ranked(picked, ends, rank) for rank in ranks}
 

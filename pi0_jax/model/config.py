@@ -1,23 +1,28 @@
 """The sizes of a pi0 or pi0.5 in one frozen value, and the named presets."""
 
-import dataclasses
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
+from pi0_jax.ranges import check_ranges
 
 DTYPES = ("float32", "bfloat16")
+
+# Far above every model there is: beyond, a file is damaged or means harm.
+Size = Annotated[int, "[1, 1e6]"]
+Count = Annotated[int, "[1, 1e4]"]
 
 
 @dataclass(frozen=True)
 class VisionConfig:
     """SigLIP image tower. Defaults: So400m/14 at 224 px, as in PaliGemma."""
 
-    image_size: int = 224
-    patch_size: int = 14
-    width: int = 1152
-    depth: int = 27
-    mlp_dim: int = 4304
-    num_heads: int = 16
+    image_size: Count = 224
+    patch_size: Count = 14
+    width: Size = 1152
+    depth: Count = 27
+    mlp_dim: Size = 4304
+    num_heads: Count = 16
 
     @property
     def num_tokens(self) -> int:
@@ -29,8 +34,8 @@ class VisionConfig:
 class ExpertConfig:
     """The sizes in which the two experts differ: residual width and MLP width."""
 
-    width: int
-    mlp_dim: int
+    width: Size
+    mlp_dim: Size
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,15 @@ class Pi0Config:
     # openpi `models/gemma.py`: "gemma_2b" and "gemma_300m".
     vlm: ExpertConfig = field(default_factory=lambda: ExpertConfig(2048, 16384))
     action: ExpertConfig = field(default_factory=lambda: ExpertConfig(1024, 4096))
-    depth: int = 18
-    num_heads: int = 8
-    num_kv_heads: int = 1
-    head_dim: int = 256
-    vocab_size: int = 257152  # PaliGemma's, with the tokens for locations and segments
-    action_dim: int = 32
-    action_horizon: int = 50
-    prompt_length: int = 48
+    depth: Count = 18
+    num_heads: Count = 8
+    num_kv_heads: Count = 1
+    head_dim: Count = 256
+    # PaliGemma's, with the tokens for locations and segments.
+    vocab_size: Annotated[int, "[1, 1e7]"] = 257152
+    action_dim: Count = 32
+    action_horizon: Count = 50
+    prompt_length: Count = 48
     compute_dtype: str = "bfloat16"
     pi05: bool = False
 
@@ -83,9 +89,7 @@ class Pi0Config:
         """
         vision = self.vision
         for part in (vision, self.vlm, self.action, self):
-            # Every size is an int of at least 1; nested configs are checked by themselves.
-            sizes = {f.name: 1 for f in dataclasses.fields(part) if f.type is int}
-            check_minima(f"model config: {type(part).__name__}", part, sizes)
+            check_ranges(f"model config: {type(part).__name__}", part)
         for holds, message in (
             (
                 vision.image_size % vision.patch_size == 0,

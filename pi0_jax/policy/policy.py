@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import numpy as np
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.inpainting import OldChunk, integrate
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
@@ -34,6 +34,7 @@ from pi0_jax.policy.reference import (
     shares_prefix,
 )
 from pi0_jax.policy.reference_fit import load_with_reference
+from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
@@ -151,9 +152,9 @@ class Policy:
     # Millions of numbers: a notebook that shows a policy shall not print them.
     params: Any = field(repr=False)
     transforms: Transforms
-    guidance: float = 1.0
-    num_flow_steps: int = 10
-    rows: int = 1
+    guidance: Annotated[float, "[0, 1e6]"] = 1.0
+    num_flow_steps: Annotated[int, "[1, 1e5]"] = 10
+    rows: Annotated[int, "[1, 1e5]"] = 1
     reference: Reference = field(default_factory=Reference)
 
     def __post_init__(self) -> None:
@@ -163,7 +164,7 @@ class Policy:
             InputError: a value is out of range; the message names it. Or the scale needs a
                 reference.
         """
-        check_minima("policy", self, {"guidance": 0, "num_flow_steps": 1, "rows": 1})
+        check_ranges("policy", self)
         self.reference.check_scale(self.guidance)
 
     @classmethod

@@ -7,10 +7,12 @@ Axis letters: k rollout of one baseline (a group, or the whole iteration), g gro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.errors import InputError, check_choices
+from pi0_jax.ranges import check_ranges
 
 NORMALIZATIONS = ("none", "standard", "robust")
 CLIPPINGS = ("asymmetric", "symmetric", "none")
@@ -53,7 +55,7 @@ class AdvantageConfig:
     all_rollouts_baseline: bool = False
     normalization: str = "none"
     clipping: str = "asymmetric"
-    a_max: float = 5.0
+    a_max: Annotated[float, "[0, 1e6]"] = 5.0
     negatives: str = "clamp"
     hard: bool = False
     rescale: str = "positive_mean"
@@ -67,7 +69,7 @@ class AdvantageConfig:
         choices = {"normalization": NORMALIZATIONS, "clipping": CLIPPINGS}
         choices |= {"negatives": NEGATIVES, "rescale": RESCALES}
         check_choices("rl.advantage", self, choices)
-        check_minima("rl.advantage", self, {"a_max": 0})
+        check_ranges("rl.advantage", self)
         if self.negatives != "clamp" and self.clipping == "asymmetric":
             raise InputError(
                 f"rl.advantage.negatives {self.negatives!r} finds no negative advantage after "

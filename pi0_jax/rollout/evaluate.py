@@ -1,14 +1,14 @@
 """Success of a policy on initial states that were not used in training."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
+from typing import Annotated
 
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_execute_steps
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import (
@@ -20,6 +20,7 @@ from pi0_jax.policy.reference import (
     kinds_of,
 )
 from pi0_jax.policy.remote import RemotePolicy
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.rollout.guidance import Guidance, sweep
@@ -53,13 +54,13 @@ class EvalConfig:
             also the path of a policy folder.
     """
 
-    episodes: int
-    first_seed: int
-    guidance: tuple[float, ...]
-    num_flow_steps: int = 10
-    videos: int = 2
-    execute_steps: int = 0
-    every: int = 0
+    episodes: Annotated[int, "[1, 1e6]"]
+    first_seed: Annotated[int, "[0, 1e18]"]
+    guidance: Annotated[tuple[float, ...], "[0, 1e6]"]
+    num_flow_steps: Annotated[int, "[1, 1e5]"] = 10
+    videos: Annotated[int, "[0, 1e6]"] = 2
+    execute_steps: Annotated[int, "[0, 1e4]"] = 0
+    every: Annotated[int, "[0, 1e9]"] = 0
     reference: str = Reference.kind
 
     def __post_init__(self) -> None:
@@ -68,23 +69,9 @@ class EvalConfig:
         Raises:
             InputError: a value is out of range; the message names it.
         """
-        minima = {
-            "episodes": 1,
-            "num_flow_steps": 1,
-            "first_seed": 0,
-            "videos": 0,
-            "execute_steps": 0,
-            "every": 0,
-        }
-        check_minima("eval", self, minima)
-        numbers = (
-            isinstance(s, int | float) and math.isfinite(s) and s >= 0 for s in self.guidance
-        )
-        if not self.guidance or not all(numbers):
-            raise InputError(
-                f"eval.guidance must be scales that are not negative, such as (1.0,), got "
-                f"{self.guidance!r}"
-            )
+        check_ranges("eval", self)
+        if not self.guidance:
+            raise InputError("eval.guidance must have at least one scale, such as (1.0,), got none")
         self._check_reference()
 
     def _check_reference(self) -> None:

@@ -5,8 +5,10 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
+from pi0_jax.ranges import check_ranges
 
 KEY_VARIABLE = "PI0_JAX_API_KEY"
 """The environment variable with the API key, of servers and of their clients."""
@@ -40,11 +42,11 @@ class Limits:
         drain_s: seconds that requests in progress have after SIGTERM.
     """
 
-    message_bytes: int = 2**25
-    clients: int = 64
-    queue: int = 64
-    ping_s: float = 20.0
-    drain_s: float = 60.0
+    message_bytes: Annotated[int, "[1024, 1e11]"] = 2**25
+    clients: Annotated[int, "[1, 1e5]"] = 64
+    queue: Annotated[int, "[1, 1e6]"] = 64
+    ping_s: Annotated[float, "[0.1, 1e6]"] = 20.0
+    drain_s: Annotated[float, "[0, 1e6]"] = 60.0
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -52,8 +54,7 @@ class Limits:
         Raises:
             InputError: named field.
         """
-        minima = {"message_bytes": 1024, "clients": 1, "queue": 1, "ping_s": 0.1, "drain_s": 0}
-        check_minima("limits", self, minima)
+        check_ranges("limits", self)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ benchmark's own states. So training does not use the states of an evaluation unl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pi0_jax.env.robosuite import libero_files
 from pi0_jax.env.robosuite.libero_assets import assets as find_assets
 from pi0_jax.env.robosuite.libero_suites import SUITES, task_names
 from pi0_jax.env.robosuite.panda_robot import PANDA
-from pi0_jax.errors import InputError, check_minima
+from pi0_jax.errors import InputError
+from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ class LiberoTask:
     """
 
     suite: str
-    index: int
+    index: Annotated[int, "[0, 1e4]"]
     file_name: str
     assets: str
-    image_size: int = 256
+    image_size: Annotated[int, "[8, 4096]"] = 256
     pictures: str = "exact"
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class LiberoTask:
         Raises:
             InputError: a value is not allowed; the message names it.
         """
-        check_minima("task", self, {"image_size": 8})
+        check_ranges("task", self)
         if self.pictures not in PICTURES:
             raise InputError(f"task.pictures must be one of {PICTURES}, got {self.pictures!r}")
 

@@ -8,15 +8,15 @@ Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.data.branches import has_two_prompts
-from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.objectives.base import Objective, prompts_where
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, sample_noise_and_time
@@ -31,7 +31,7 @@ class CfgDropout(Objective):
         probability: probability that a window trains the unconditional branch; it replaces alpha.
     """
 
-    probability: float = 0.1
+    probability: Annotated[float, "(0, 1)"] = 0.1
 
     has_guidance: ClassVar[bool] = True
 
@@ -41,11 +41,8 @@ class CfgDropout(Objective):
         Raises:
             InputError: not in (0, 1).
         """
-        if not 0 < self.probability < 1:
-            raise InputError(
-                f"rl.cfg_dropout.probability must be in (0, 1), got {self.probability}; without "
-                "an unconditional branch the objective is 'filtered_bc'"
-            )
+        # Without an unconditional branch the objective is `filtered_bc`.
+        check_ranges("rl.cfg_dropout", self)
 
     def __str__(self) -> str:
         """For the log."""

@@ -21,16 +21,17 @@ e robot's action dimension.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.windows import EXECUTED
-from pi0_jax.errors import InputError, check_choices, check_minima
+from pi0_jax.errors import InputError, check_choices
 from pi0_jax.model import flow, flow_sde
 from pi0_jax.model.pi0 import POSITIVE, Pi0
+from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.step import LossAndMetrics, Metrics, Params, SampledLoss
 from pi0_jax.types import Batch
@@ -59,10 +60,11 @@ class FlowPg(Objective):
             per control step.
     """
 
-    noise_level: float = 1.0
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 3.0
+    # Without noise every step is certain, and its density infinite.
+    noise_level: Annotated[float, "[0.01, 100]"] = 1.0
+    clip_low: Annotated[float, "[0, 1)"] = 0.2
+    clip_high: Annotated[float, "[0, 1e6]"] = 0.2
+    dual_clip: Annotated[float, "[1, 1e6]"] = 3.0
     log_prob: str = SUM
     ratio: str = CHUNK
 
@@ -86,11 +88,7 @@ class FlowPg(Objective):
             InputError: named field.
         """
         check_choices("rl.flow_pg", self, {"log_prob": (SUM, MEAN), "ratio": (CHUNK, STEP)})
-        check_minima("rl.flow_pg", self, {"clip_low": 0, "clip_high": 0, "dual_clip": 1})
-        if self.clip_low >= 1:
-            raise InputError(f"rl.flow_pg.clip_low must be below 1, got {self.clip_low}")
-        # Without noise every step is certain, and its density infinite.
-        check_minima("rl.flow_pg", self, {"noise_level": 0.01})
+        check_ranges("rl.flow_pg", self)
 
     def __str__(self) -> str:
         """For the log."""
