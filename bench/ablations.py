@@ -84,7 +84,9 @@ def arguments() -> argparse.Namespace:
 
 
 def train(config: str, seed: int, folder: Path) -> None:
-    """Runs train.py to its end; continues a run that was interrupted."""
+    """Runs train.py to its end; continues a run that was interrupted, and leaves one that ended."""
+    if (folder / "report.html").exists():
+        return
     command = [sys.executable, "train.py", "--config", config]
     command += [f"--config.seed={seed}", "--workdir", str(folder)]
     if (folder / "config.json").exists():
