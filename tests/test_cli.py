@@ -1,6 +1,7 @@
 """The command line: every mistake is one line and exit code 2, before anything is done."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -197,11 +198,37 @@ def test_home_is_understood():
     assert parse(*GOOD[:2], "--workdir=~/x").workdir == Path.home() / "x"
 
 
-def test_work_that_fails_keeps_its_traceback():
+def test_work_that_fails_before_there_is_a_run_keeps_its_traceback():
     done = run(*GOOD[:3], "runs/broken")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.endswith("RuntimeError: the work failed\n")
+
+
+def test_a_traceback_of_a_run_goes_into_its_folder(tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.json").touch()
+    done = run(*GOOD[:3], str(tmp_path / "broken"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    file = tmp_path / "broken/error.txt"
+    said = (
+        f"error: RuntimeError: the work failed; .* with {file}, .*; run the same .* with --resume"
+    )
+    assert re.match(said, done.stderr)
+    written = file.read_text()
+    for words in ("Traceback", "RuntimeError: the work", '"jax":', '"suite": "lift"'):
+        assert words in written
+
+
+def test_a_fault_of_the_world_says_what_is_kept(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/config.json").touch()
+    done = run(*GOOD[:3], str(tmp_path / "full"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: [Errno 28] No space left on device: 'x.npz'; what was saved before is kept; run "
+        "the same command with --resume to continue\n"
+    )
 
 
 def test_the_last_line_is_the_command_to_continue_with(tmp_path, monkeypatch):

@@ -308,7 +308,7 @@ def test_scales_are_compared_state_by_state(measured):
 
 
 def test_no_scale_is_no_evaluation():
-    with pytest.raises(InputError, match="eval.guidance must have at least one scale"):
+    with pytest.raises(InputError, match=r"eval\.guidance must have at least one scale"):
         EvalConfig(episodes=1, first_seed=0, guidance=(), num_flow_steps=1, videos=0)
 
 

@@ -101,9 +101,32 @@ def test_wandb_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with MetricsWriter(tmp_path / "metrics.jsonl", wandb_project="pi0") as writer:
         writer.write(7, "rl", loss=0.5)
     assert calls[0]["project"] == "pi0"
+    MetricsWriter(tmp_path / "metrics.jsonl", wandb_project="pi0").close()
+    # A resumed run goes on in the same W&B run.
+    assert calls[0]["id"] == calls[-2]["id"] != ""
+    assert calls[0]["resume"] == calls[-2]["resume"] == "allow"
     assert calls[1]["rl/step"] == 7
     assert calls[1]["rl/loss"] == 0.5
     assert calls[2] == "finish"
+
+
+def test_wandb_that_lets_nobody_in_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("api_key not configured (no-tty)\ncall wandb.login")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=refuse))
+    with pytest.raises(InputError, match=r"'pi0': api_key not configured \(no-tty\); run `wan"):
+        MetricsWriter(tmp_path / "metrics.jsonl", wandb_project="pi0")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_names_the_file(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").touch()
+    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+    writer._file.close()
+    writer._file = Path("/dev/full").open("wb")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.jsonl'"):
+        writer.write(1, "sft")
 
 
 class Terminal(io.StringIO):

@@ -1,7 +1,11 @@
 """Trees on disk: Orbax and the layer-by-layer reader and writer understand each other."""
 
+import errno
 import os
+import resource
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -46,15 +50,42 @@ def test_a_tree_survives_the_disk(tmp_path: Path) -> None:
     assert_same(load_tree(tmp_path / "t"))
 
 
-def test_orbax_itself_reads_what_was_written_in_layers(tmp_path: Path) -> None:
-    write(tmp_path / "t")
+@pytest.mark.parametrize("in_layers", [True, False])
+def test_orbax_itself_reads_what_was_written(tmp_path: Path, in_layers: bool) -> None:
+    if in_layers:
+        write(tmp_path / "t")
+    else:
+        save_tree(tmp_path / "t", TREE)
     assert_same(load_tree(tmp_path / "t"))
     assert_same(ocp.PyTreeCheckpointer().restore(tmp_path / "t"))
 
 
+@pytest.fixture
+def smallest_files() -> Iterator[None]:
+    """No file may be longer than 100 kB, as on a disk that is full, or by a quota."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("smallest_files")
+def test_no_room_is_one_line_and_names_the_folder(tmp_path, capfd) -> None:
+    with pytest.raises(OSError, match="File too large") as error:
+        save_tree(tmp_path / "t", {"a": np.ones(10, "f4"), "b": np.ones((300, 300), "f4")})
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "t"))
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "t/_METADATA").exists()
+
+
 @pytest.mark.parametrize("by_orbax", [True, False])
 def test_reading_layer_by_layer(tmp_path: Path, by_orbax: bool) -> None:
-    save_tree(tmp_path / "t", TREE) if by_orbax else write(tmp_path / "t")
+    if by_orbax:
+        ocp.PyTreeCheckpointer().save(tmp_path / "t", TREE)
+    else:
+        write(tmp_path / "t")
     reader = TreeReader(tmp_path / "t")
     assert reader.shapes == {"params/layers/w": (3, 2, 4), "params/bias": (2,)}
     assert reader.dtypes == {"params/layers/w": "float32", "params/bias": "bfloat16"}
@@ -72,7 +103,7 @@ def test_arrays_without_ocdbt_are_folders(tmp_path: Path) -> None:
 
 
 def test_an_empty_branch_has_no_array(tmp_path: Path) -> None:
-    save_tree(tmp_path / "t", {"a": np.ones(2), "empty": {}})
+    ocp.PyTreeCheckpointer().save(tmp_path / "t", {"a": np.ones(2), "empty": {}})
     assert TreeReader(tmp_path / "t").shapes == {"a": (2,)}
 
 
@@ -121,7 +152,7 @@ def test_a_lost_chunk_is_no_zeros(tmp_path: Path, zarr3: bool) -> None:
 
 
 def test_a_save_that_was_never_merged(tmp_path: Path) -> None:
-    save_tree(tmp_path / "t", TREE)
+    ocp.PyTreeCheckpointer().save(tmp_path / "t", TREE)
     (tmp_path / "t/manifest.ocdbt").unlink()
     assert (tmp_path / "t/ocdbt.process_0").is_dir()
     with pytest.raises(InputError, match="t: saving was interrupted: the parts of its processes"):

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 
 from pi0_jax import interruption
 from pi0_jax.apps.config_file import load_config
+from pi0_jax.apps.failure import fault_of_the_world, mistake_of_ours
 from pi0_jax.apps.old_keys import check_old_keys, new_name
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import dotted, dotted_values, nearest
@@ -75,8 +76,14 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
         _fail(str(error), 2)
     except OSError as error:
         # A full disk or a deleted file: the message has all that a user can act on, a traceback has
-        # not. Exceptions of other kinds keep theirs.
-        _fail(str(error), 1)
+        # not.
+        said = fault_of_the_world(error, given.workdir if given else None)
+        _fail(f"{said}; {_how_to_go_on(given)}" if given and is_run(given.workdir) else said, 1)
+    except Exception as error:
+        said = mistake_of_ours(error, given.workdir, given.config.to_dict()) if given else None
+        if said is None:
+            raise
+        _fail(f"{said}; {_how_to_go_on(given)}", 1)
     except KeyboardInterrupt:
         sys.stderr.write(f"error: interrupted; {_how_to_go_on(given)}\n")
         sys.stderr.flush()

@@ -36,7 +36,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}{_PARTIAL_FILE}")
     try:
-        yield partial
+        with naming(path):
+            yield partial
         # Before the rename: a name on the disk must not come before the bytes.
         sync_file(partial)
         rename(partial, path)
@@ -48,6 +49,18 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file, in UTF-8, as `atomic_file` does."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives errors of the operating system the name of what was written, where they have none."""
+    try:
+        yield
+    except OSError as error:
+        # A full disk is noticed by a write, which knows no name.
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

@@ -6,13 +6,16 @@ import math
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from pi0_jax.errors import InputError
-from pi0_jax.io.atomic import write_text
+from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.atomic import naming, write_text
+
+_WANDB_RUN = ".wandb_run"  # beside metrics.jsonl: the name that W&B knows the run by
 
 
 class MetricsWriter:
@@ -30,11 +33,11 @@ class MetricsWriter:
 
         Args:
             path: the file; parent folders are made.
-            wandb_project: mirror every line to a new W&B run in this project, named after the
-                run folder.
+            wandb_project: mirror every line to a W&B run in this project, named after the run
+                folder; a resumed run goes on with its own.
 
         Raises:
-            InputError: a W&B project is given and wandb is not installed.
+            InputError: a W&B project is given, and wandb is not installed or lets nobody in.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +62,11 @@ class MetricsWriter:
             "elapsed": round(time.monotonic() - self._start, 3),
         }
         line = {"step": _plain(step), "phase": phase, **values, **clocks}
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        # Also a power cut: a checkpoint counts on the lines before it.
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+            # Also a power cut: a checkpoint counts on the lines before it.
+            os.fsync(self._file.fileno())
         if self._wandb is not None:
             # W&B drops lines whose step goes back, and every phase counts from 0. So the step is
             # logged as one more value.
@@ -239,13 +243,35 @@ def _drop_half_line(file: Any) -> None:
     file.truncate(content.rfind(b"\n") + 1)
 
 
-def _start_wandb(project: str, run_dir: Path) -> Any:
-    # Imported by name: wandb is no dependency.
+def import_wandb(project: str) -> Any:
+    """The package of W&B, which is no dependency.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
-        wandb = importlib.import_module("wandb")
+        return importlib.import_module("wandb")
     except ImportError as error:
         raise InputError(
             f"W&B project {project!r} is asked for but wandb is not installed: "
             "run `pip install wandb`, or leave the project empty"
         ) from error
-    return wandb.init(project=project, name=run_dir.name, dir=str(run_dir))
+
+
+def _start_wandb(project: str, run_dir: Path) -> Any:
+    wandb = import_wandb(project)
+    # A resumed run goes on in the W&B run that it began.
+    noted = run_dir / _WANDB_RUN
+    run_id = noted.read_text().strip() if noted.exists() else uuid.uuid4().hex[:8]
+    try:
+        run = wandb.init(
+            project=project, name=run_dir.name, dir=str(run_dir), id=run_id, resume="allow"
+        )
+    # Whatever it raises (no login, no network, no such project) is no fault of the training.
+    except Exception as error:
+        raise InputError(
+            f"W&B project {project!r}: {first_line(error)}; run `wandb login` first, set "
+            "WANDB_MODE=offline, or leave the project empty"
+        ) from error
+    write_text(noted, f"{run_id}\n")
+    return run

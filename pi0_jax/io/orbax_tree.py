@@ -1,16 +1,21 @@
 """Parameter trees on disk in the official layout: the one file that knows Orbax.
 
-Orbax saves and restores whole trees only. `TreeReader` and `TreeWriter` move one layer at a time,
-for trees that do not fit in memory twice. They use TensorStore, the library below Orbax, in the
+Orbax saves and restores whole trees only, and on a full disk or a damaged folder its threads print
+hundreds of lines. `TreeReader` and `TreeWriter` move one layer at a time, for trees that do not fit
+in memory twice, and tell a fault in one line. They use TensorStore, the library below Orbax, in the
 format that Orbax writes: an OCDBT store of Zarr 2 arrays named by dotted paths, and `_METADATA`,
 which lists them.
 """
 
+import contextlib
 import json
 import math
+import os
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +26,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.io.tree_check import leaves_by_path
 from pi0_jax.lfs import refuse_pointer
 
 Tree = Any
@@ -28,17 +34,24 @@ Tree = Any
 # Orbax's name for a dict key in a tree path.
 _DICT_KEY = 2
 _CHUNK_BYTES = 128 * 2**20
+_OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
 
 
 def save_tree(path: Path, tree: Tree) -> None:
-    """Writes a tree of arrays as one Orbax folder; it appears under its name only when whole.
+    """Writes a tree of arrays as one Orbax folder, which is whole when this returns.
 
     Args:
         path: folder to make; must not exist.
-        tree: nested dicts of arrays.
+        tree: nested dicts of arrays, on host or device.
+
+    Raises:
+        OSError: the disk is full, or the like.
     """
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), jax.tree.map(np.asarray, tree))
+    with TreeWriter(path) as writer:
+        for name, leaf in leaves_by_path(tree).items():
+            values = np.asarray(leaf)
+            writer.create(name, values.shape, values.dtype.name, layered=False)
+            writer.write(name, values)
 
 
 def load_tree(path: Path) -> Tree:
@@ -157,6 +170,32 @@ class TreeReader:
             raise InputError(f"{self.path}: cannot read {name}: {_line(error)}") from error
 
 
+@dataclass(frozen=True)
+class Write:
+    """A write under way.
+
+    Attributes:
+        path: the folder that is written.
+        future: TensorStore's.
+    """
+
+    path: Path
+    future: ts.Future
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.future.done()
+
+    def result(self) -> None:
+        """Waits for its end.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        with _as_os_error(self.path):
+            self.future.result()
+
+
 class TreeWriter:
     """Writes an Orbax folder layer by layer; `load_tree` and Orbax read it like any other.
 
@@ -168,7 +207,7 @@ class TreeWriter:
         path.mkdir(parents=True)
         self._path = path
         self._arrays: dict[str, ts.TensorStore] = {}
-        self._writes: list[ts.Future] = []
+        self._writes: list[Write] = []
         # Without fsync, chunk by chunk: `atomic_folder` waits for the disk once, for all files.
         self._context = ts.Context({"file_io_sync": False})
 
@@ -190,10 +229,11 @@ class TreeWriter:
             "compressor": None,
         }
         opening = ts.open(spec, create=True, context=self._context)
-        self._writes.append(opening)
-        self._arrays[name] = opening.result()
+        self._writes.append(Write(self._path, opening))
+        with _as_os_error(self._path):
+            self._arrays[name] = opening.result()
 
-    def write(self, name: str, values: np.ndarray, layer: int | None = None) -> ts.Future:
+    def write(self, name: str, values: np.ndarray, layer: int | None = None) -> Write:
         """Starts writing a leaf, or one entry of its first axis.
 
         Args:
@@ -202,14 +242,15 @@ class TreeWriter:
             layer: entry of the first axis; None for the whole leaf.
 
         Returns:
-            A future; its `result()` waits for the write and raises its error.
+            The write; its `result()` waits for it and raises its error.
         """
         array = self._arrays[name]
         commit = (array if layer is None else array[layer]).write(values).commit
         # One that failed is kept, for `__exit__` to tell.
-        going = [one for one in self._writes if not one.done() or one.exception()]
-        self._writes = [*going, commit]
-        return commit
+        going = [one for one in self._writes if not one.done() or one.future.exception()]
+        write = Write(self._path, commit)
+        self._writes = [*going, write]
+        return write
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +265,7 @@ class TreeWriter:
         if error is not None:
             # A write in the background would put files back into a folder that is being removed.
             for write in self._writes:
-                write.exception()
+                write.future.exception()
             return
         # Its error, if one failed that nobody waited for.
         for write in self._writes:
@@ -245,6 +286,18 @@ class TreeWriter:
         (self._path / "_CHECKPOINT_METADATA").write_text(
             json.dumps({"item_handlers": handler, **stamp, "custom_metadata": {}})
         )
+
+
+@contextlib.contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Tells a fault of the disk as Python does; TensorStore has its number in the message."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        number = _OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _names(entry: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, some
 from pi0_jax.io.atomic import clean, is_unfinished, write_text
-from pi0_jax.io.metrics_writer import MetricsWriter, Progress
+from pi0_jax.io.metrics_writer import MetricsWriter, Progress, import_wandb
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.same_config import RATES, changes
@@ -78,6 +78,8 @@ class RunFolder:
         stored = path / "config.json"
         # All checks before the first write, so that a wrong --workdir stays as it is.
         said = _check(path, stored, config, resume, defaults, from_step)
+        if wandb_project:
+            import_wandb(wandb_project)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         # Nobody else works here: what is unfinished is of a process that was killed.
