@@ -124,7 +124,7 @@ def test_a_full_disk_names_the_file(tmp_path: Path):
     (tmp_path / "metrics.jsonl").touch()
     writer = MetricsWriter(tmp_path / "metrics.jsonl")
     writer._file.close()
-    writer._file = Path("/dev/full").open("wb")
+    writer._file = Path("/dev/full").open("wb")  # noqa: SIM115
     with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.jsonl'"):
         writer.write(1, "sft")
 
