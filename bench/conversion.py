@@ -83,7 +83,8 @@ def make_checkpoint(folder: Path, config: Pi0Config) -> int:
                 writer.write(key, np.resize(pool, size))
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    stats = NormStats(*(compute_stats(rng.normal(size=(100, d))) for d in (8, 7)))
+    state, actions = (compute_stats(rng.normal(size=(100, d))) for d in (8, 7))
+    stats = NormStats(state, actions)
     save_norm_stats(folder / "assets" / "bench" / "norm_stats.json", stats)
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 

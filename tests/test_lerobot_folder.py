@@ -16,7 +16,7 @@ from tiny import transforms
 
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
-from pi0_jax.data.lerobot.folder import open_lerobot
+from pi0_jax.data.lerobot.folder import open_lerobot, read_lerobot
 from pi0_jax.data.lerobot.pictures import VideoPictures
 from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.episode import Episode
@@ -199,14 +199,69 @@ def test_another_robot_is_refused(tmp_path):
 
 
 def test_rows_in_another_file_than_meta_says(tmp_path):
-    """Else pictures would be read from one file and states from the other."""
+    """As lerobot's own converter lists some: the pictures come from where the rows are."""
     path = written(tmp_path, "v3.0")
     file = path / "meta/episodes/chunk-000/file-000.parquet"
     table = pq.read_table(file)
     at = table.column_names.index("data/file_index")
+    # The second is in file-000 and listed in one that does not exist; the third lies in chunk-001.
     pq.write_table(table.set_column(at, "data/file_index", pa.array([0, 4, 4])), file)
-    with pytest.raises(InputError, match="episode 1: the folder's meta/ says"):
-        open_lerobot(path, CAMERAS, ["lift"])
+    folder = open_lerobot(path, CAMERAS, ["lift", "stack"])
+    assert [recording.number for recording in folder.recordings] == [0, 1, 2]
+    assert [finding.kind for finding in folder.findings] == ["place"]
+    assert "episode 1 lies in " in folder.findings[0].text
+    assert folder.recordings[1].observation(2, 16).images[0, 0, 0, 0] == DATA.grey(1, 2, "scene")
+
+
+def test_an_episode_that_is_there_twice(tmp_path):
+    path = written(tmp_path, "v3.0")
+    whole = pq.read_table(path / "data/chunk-000/file-000.parquet")
+    other = path / "data/chunk-001/file-004.parquet"
+    pq.write_table(pa.concat_tables([pq.read_table(other), whole.slice(5, 3)]), other)
+    with pytest.raises(InputError, match=r"episode 1 is there twice: in file-000.parquet, file-"):
+        open_lerobot(path, CAMERAS, ["lift", "stack"])
+
+
+def test_scalars_in_lists_of_one(tmp_path):
+    path = written(tmp_path)
+    for name in ("timestamp", "episode_index", "task_index"):
+        file = next((path / "data").glob("*/episode_000001.parquet"))
+        values = pq.read_table(file).column(name).to_pylist()
+        replace_column(path, name, pa.array([[value] for value in values]))
+    assert open_lerobot(path, CAMERAS, ["stack"]).recordings[0].prompts == ("stack",) * 3
+    replace_column(path, "task_index", pa.array([[1, 1]] * 3))
+    with pytest.raises(InputError, match="'task_index': expected one number per row, got"):
+        open_lerobot(path, CAMERAS, ["stack"])
+
+
+def test_all_that_is_damaged_is_listed(tmp_path):
+    """The first stands in the message, and the folder has every one of them."""
+    path = written(tmp_path)
+    files = sorted((path / "data").rglob("*.parquet"))
+    files[0].write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4217\n")
+    files[2].unlink()
+    folder = read_lerobot(path, CAMERAS)
+    assert [recording.number for recording in folder.recordings] == [1]
+    assert [finding.kind for finding in folder.findings] == ["rows", "rows"]
+    with pytest.raises(
+        InputError, match=r"episode_000000.parquet: a git-lfs pointer.*; and 1 more"
+    ):
+        open_lerobot(path, CAMERAS, ["stack"])
+
+
+def test_what_rollouts_have_besides(tmp_path):
+    path = written(tmp_path)
+    info = json.loads((path / "meta/info.json").read_text())
+    info["features"] |= {"next.success": {"dtype": "bool"}, "advantages": {"dtype": "float32"}}
+    (path / "meta/info.json").write_text(json.dumps(info))
+    for i, file in enumerate(sorted((path / "data").rglob("*.parquet"))):
+        table = pq.read_table(file)
+        last = [False] * (len(table) - 1) + [i != 1]
+        table = table.append_column("next.success", pa.array([[x] for x in last]))
+        pq.write_table(table.append_column("advantages", pa.array([i / 2] * len(table))), file)
+    recordings = open_lerobot(path, CAMERAS, ["lift", "stack"]).recordings
+    assert [(r.success, r.advantage) for r in recordings] == [(1, 0), (0, 0.5), (1, 1)]
+    assert [r.seconds[-1] for r in recordings] == pytest.approx([0.4, 0.2, 0.3])
 
 
 def test_other_data_are_known_by_their_digest(tmp_path):

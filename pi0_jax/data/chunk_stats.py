@@ -1,9 +1,9 @@
 """Statistics of what a policy sees and does: exact in float64, in memory that chunks do not need.
 
-A policy learns chunks of H actions, so its actions count as often as chunks hold them. All chunks of
-a data set would be H times its size; here they pass by as a stream, one dimension and one step of
-the chunk at a time. The quantiles are those of `numpy.quantile`: a histogram finds the bins in which
-their neighbours lie, and a further pass picks these values.
+A policy learns chunks of H actions, so its actions count as often as chunks hold them. All chunks
+of a data set would be H times its size; here they pass by as a stream, one dimension and one step
+of the chunk at a time. The quantiles are those of `numpy.quantile`: a histogram finds the bins in
+which their neighbours lie, and a further pass picks these values.
 
 Axis letters: t control step of all episodes in a row, n sample of a stream, s state dimension, e
 action dimension, H action horizon.
@@ -11,6 +11,7 @@ action dimension, H action horizon.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -57,15 +58,15 @@ def motion_stats(
     # Steps that are left in the episode, this one included: int[t].
     left = np.concatenate([np.arange(len(own), 0, -1) for _, own in motions])
     relative = np.flatnonzero(space.delta_mask)
-    parts = [
-        _stats_of(
-            _chunk_steps(
-                actions[:, dim], states[:, dim] if dim in relative else None, left, horizon
-            ),
-            std_floor,
-        )
-        for dim in range(actions.shape[1])
-    ]
+
+    def of(dim: int) -> Stats:
+        """The statistics of one action dimension."""
+        origin = states[:, dim] if dim in relative else None
+        return _stats_of(_chunk_steps(actions[:, dim], origin, left, horizon), std_floor)
+
+    # NumPy computes without the GIL.
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(of, range(actions.shape[1])))
     joined = Stats(
         *(np.array([getattr(one, name) for one in parts]) for name in ("mean", "std", "q01", "q99"))
     )
@@ -139,9 +140,8 @@ def _quantiles(stream: Stream, counts: np.ndarray, low: float, high: float) -> t
         own = _bin(values, low, high)
         for number, found in picked.items():
             # As counts of distinct values: a gripper has two, each of them a million times.
-            for value, times in zip(
-                *np.unique(values[own == number], return_counts=True), strict=True
-            ):
+            distinct = np.unique(values[own == number], return_counts=True)
+            for value, times in zip(*distinct, strict=True):
                 found[float(value)] = found.get(float(value), 0) + int(times)
     sample = {rank: _ranked(picked, ends, rank) for rank in ranks}
 

@@ -1,18 +1,22 @@
 """Normalisation statistics: computing, applying, inverting, and openpi's norm_stats.json.
 
+Beside openpi's entry the file may say what the numbers were computed from (`origin.py`).
+
 Axis letters: n sample, d dimension.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pi0_jax.data.origin import Origin, digest_of
 from pi0_jax.errors import InputError
 from pi0_jax.json_file import read_object
+from pi0_jax.plain_values import build
 
 # Keeps a constant dimension finite (openpi `transforms.Normalize`).
 EPSILON = 1e-6
@@ -20,6 +24,8 @@ EPSILON = 1e-6
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+# Our own entry of the file, which openpi does not read.
+_ORIGIN = "pi0_jax"
 # What other programs add to an entry; neither way of normalising reads it.
 _HARMLESS = ("min", "max", "count")
 
@@ -43,10 +49,23 @@ class Stats:
 
 @dataclass(frozen=True)
 class NormStats:
-    """Statistics of raw proprioception and of (delta or absolute) actions."""
+    """Statistics of raw proprioception and of (delta or absolute) actions.
+
+    Attributes:
+        state: of proprioception.
+        actions: of actions.
+        origin: what they were computed from; None if that is not known.
+    """
 
     state: Stats
     actions: Stats
+    origin: Origin | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of all numbers."""
+        both = (*asdict(self.state).values(), *asdict(self.actions).values())
+        return digest_of(both)
 
 
 def compute_stats(values: np.ndarray, std_floor: float = 0.0) -> Stats:
@@ -110,8 +129,11 @@ def save_norm_stats(path: Path, stats: NormStats) -> None:
         name: {k: v.tolist() for k, v in asdict(part).items() if v is not None}
         for name, part in named.items()
     }
+    values: dict[str, Any] = {"norm_stats": plain}
+    if stats.origin:
+        values[_ORIGIN] = {"digest": stats.digest, **asdict(stats.origin)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"norm_stats": plain}, indent=1) + "\n")
+    path.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def check_stats(stats: Stats) -> str | None:
@@ -134,20 +156,40 @@ def load_norm_stats(path: Path) -> NormStats:
 
     Raises:
         InputError: there is no such file, it is no JSON or of another program, or an entry is
-            missing, impossible or of a wrong shape; the message names it.
+            missing, impossible or of a wrong shape; the message names it. Or the numbers are not
+            those that were computed.
     """
     try:
         values = read_object(path)
+        own = values.pop(_ORIGIN, None)
         if other := _other_program(values):
             raise InputError(other)
         _check_names(values, ("norm_stats",), "it")
         _check_names(values["norm_stats"], ("state", "actions"), "norm_stats")
-        parts = values["norm_stats"].items()
-        return NormStats(**{name: _parse(entry, name) for name, entry in parts})
+        found = values["norm_stats"]
+        state, actions = (_parse(found[name], name) for name in ("state", "actions"))
+        stats = NormStats(state, actions)
+        return stats if own is None else replace(stats, origin=_origin(own, stats))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; a policy needs its statistics") from error
     except InputError as error:
         raise InputError(f"{path}: expected openpi's norm_stats.json: {error}") from error
+
+
+def _origin(values: Any, stats: NormStats) -> Origin:
+    """What our own entry says.
+
+    Raises:
+        InputError: it is wrong, or belongs to other numbers.
+    """
+    _check_object(values, _ORIGIN)
+    values = dict(values)
+    if values.pop("digest", None) != stats.digest:
+        raise InputError(
+            "its numbers are not those that were computed (the digest differs); compute them "
+            f"anew, or take out its entry {_ORIGIN!r} if the change was meant"
+        )
+    return build(_ORIGIN, Origin, values)
 
 
 def _check_names(values: Any, names: tuple[str, ...], what: str) -> None:

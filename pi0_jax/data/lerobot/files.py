@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from pi0_jax.data.lerobot.tables import read_table
 from pi0_jax.errors import InputError
 
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -119,24 +118,6 @@ def _names(entry: Any) -> tuple[str, ...]:
     return tuple(name for part in parts for name in _names(part))
 
 
-def read_columns(
-    file: Path, names: Sequence[str], beside: Sequence[str] = ()
-) -> dict[str, np.ndarray]:
-    """Reads numeric columns of a parquet file: float64[row], or [row, d] for lists.
-
-    Args:
-        file: the parquet file.
-        names: names of the columns.
-        beside: columns that must exist too, but are not read.
-
-    Raises:
-        InputError: there is no such file or column, lists have different lengths, or a value is
-            missing or not finite.
-    """
-    table = _read_table(file, names, beside)
-    return {name: _numbers(table.column(name), f"{file}: column {name!r}") for name in names}
-
-
 def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
     """Returns the first of these names that is present.
 
@@ -149,35 +130,6 @@ def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
     raise InputError(f"{path}: expected one of {list(names)}, got {sorted(present)}")
 
 
-def _numbers(column: Any, where: str) -> np.ndarray:
-    try:
-        values = np.array(column.to_pylist(), float)  # a missing value becomes NaN
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{where}: expected numbers, or lists of one length: {error}") from error
-    if not np.isfinite(values).all():
-        raise InputError(f"{where}: a value is missing or not finite")
-    return values
-
-
-def _read_table(
-    file: Path, columns: Sequence[str] | None = None, beside: Sequence[str] = ()
-) -> Any:
-    # Imported here: pyarrow is an optional dependency.
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise InputError("LeRobot folders need pyarrow: pip install 'pi0_jax[lerobot]'") from error
-    try:
-        with ParquetFile(file) as opened:
-            present = opened.schema_arrow.names
-            if missing := [name for name in (*(columns or ()), *beside) if name not in present]:
-                raise InputError(f"{file}: no column {missing}; it has {present}")
-            return opened.read(columns=columns)
-    except (OSError, ArrowException) as error:
-        raise InputError(f"{file}: expected a parquet file: {error}") from error
-
-
 def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
 
@@ -187,7 +139,7 @@ def _tasks_v2(path: Path) -> dict[int, str]:
 
 
 def _tasks_v3(path: Path) -> dict[int, str]:
-    table = _read_table(path / "meta" / "tasks.parquet")
+    table = read_table(path / "meta" / "tasks.parquet")
     text = first_of(_TASK_TEXT, table.column_names, path / "meta" / "tasks.parquet")
     numbers = table.column("task_index").to_pylist()
     return dict(zip(numbers, table.column(text).to_pylist(), strict=True))
@@ -220,7 +172,7 @@ def _episodes_v3(
         places += [f"videos/{camera}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict[str, Any]] = []
     for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
-        rows += _read_table(file, ["episode_index", "length", *places]).to_pylist()
+        rows += read_table(file, ["episode_index", "length", *places]).to_pylist()
     return {int(row["episode_index"]): _episode_v3(path, info, cameras, row) for row in rows}
 
 

@@ -10,7 +10,7 @@ Axis letters: t control step, n window, H action horizon, c camera, s state, e a
 import math
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,51 +18,19 @@ import numpy as np
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.cameras import find_cameras
 from pi0_jax.data.chunk_stats import motion_stats
-from pi0_jax.data.lerobot.files import Layout, first_of, open_layout, read_columns
-from pi0_jax.data.lerobot.pictures import ParquetPictures, Pictures, VideoPictures
+from pi0_jax.data.lerobot.files import Layout, first_of, open_layout
+from pi0_jax.data.lerobot.findings import Finding, refuse
+from pi0_jax.data.lerobot.read import ACTIONS, STATE, read_recordings
+from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.data.normalize import NormStats
-from pi0_jax.data.transforms import Transforms, resize_with_pad
+from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import assemble, chunks
-from pi0_jax.episode import RawObs, digest
+from pi0_jax.episode import digest
 from pi0_jax.errors import InputError
 from pi0_jax.robot import Dimension, Robot, named, numbered
 from pi0_jax.types import Batch
 
-# Names of the columns in openpi's own conversions, and by LeRobot's convention.
-_STATE = ("observation.state", "state")
-_ACTIONS = ("action", "actions")
 _VISUAL = ("image", "video")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One episode, with its pictures still on disk.
-
-    Attributes:
-        prompts: t instructions; nearly always the same one.
-        state: float32[t, s], before each action.
-        actions: float32[t, e].
-        pictures: one reader per camera, c in all.
-    """
-
-    prompts: tuple[str, ...]
-    state: np.ndarray
-    actions: np.ndarray
-    pictures: tuple[Pictures, ...]
-
-    def __len__(self) -> int:
-        """Number of control steps t."""
-        return len(self.actions)
-
-    def observation(self, step: int, size: int) -> RawObs:
-        """What the robot saw before control step `step`; reads its pictures.
-
-        Args:
-            step: from 0.
-            size: side [px] of the network's images; the cameras' own sizes may differ.
-        """
-        images = [resize_with_pad(pictures.read(step), size) for pictures in self.pictures]
-        return RawObs(np.stack(images), self.state[step], self.prompts[step])
 
 
 @dataclass(frozen=True)
@@ -74,12 +42,16 @@ class LeRobotFolder:
         robot: the robot of these data, as the folder describes it; its rate is the folder's fps.
         recordings: at least one episode.
         of_all: number of episodes in the folder, with those of other tasks.
+        instructions: of all tasks that its meta/ lists.
+        findings: what is wrong with episodes that are not among the recordings, and notes.
     """
 
     path: Path
     robot: Robot
     recordings: tuple[Recording, ...]
     of_all: int
+    instructions: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         """One line for the log."""
@@ -188,17 +160,39 @@ def open_lerobot(path: Path, cameras: tuple[str, ...], prompts: Collection[str])
             missing or damaged, it has fewer episodes or steps than its meta/ states, or it has
             none of these tasks.
     """
-    layout = open_layout(path)
-    visual = [name for name, kind in layout.features.items() if kind in _VISUAL]
-    keys = find_cameras(cameras, tuple(visual), str(path))
-    recordings = [r for r in _recordings(layout, keys) if set(r.prompts) <= set(prompts)]
+    folder = read_lerobot(path, cameras)
+    refuse(folder.findings, path)
+    recordings = [r for r in folder.recordings if set(r.prompts) <= set(prompts)]
     if not recordings:
         raise InputError(
-            f"{path}: none of its {len(layout.episodes)} episodes has one of the instructions "
-            f"{sorted(prompts)}; it has {sorted(layout.tasks.values())[:5]} and so on"
+            f"{path}: none of its {folder.of_all} episodes has one of the instructions "
+            f"{sorted(prompts)}; it has {sorted(folder.instructions)[:5]} and so on"
         )
+    return replace(folder, recordings=tuple(recordings))
+
+
+def read_lerobot(path: Path, cameras: tuple[str, ...] | None) -> LeRobotFolder:
+    """Reads a LeRobot folder with all its episodes, and with a list of those that are damaged.
+
+    Args:
+        path: the folder that holds meta/ and data/.
+        cameras: as in `open_lerobot`; None for all that the folder has.
+
+    Raises:
+        InputError: there is no such folder, its version is unknown, a file of its meta/ or a
+            camera is missing, or no episode is whole.
+    """
+    layout = open_layout(path)
+    visual = tuple(name for name, kind in layout.features.items() if kind in _VISUAL)
+    keys = visual if cameras is None else find_cameras(cameras, visual, str(path))
+    recordings, findings = read_recordings(layout, keys)
+    if not recordings:
+        refuse(findings, path)
+        raise InputError(f"{path}: expected at least one episode, it has none")
     robot = _robot(layout, keys, recordings[0])
-    return LeRobotFolder(path, robot, tuple(recordings), len(layout.episodes))
+    tasks = tuple(dict.fromkeys(layout.tasks.values()))
+    count = len(layout.episodes)
+    return LeRobotFolder(path, robot, tuple(recordings), count, tasks, tuple(findings))
 
 
 def _robot(layout: Layout, cameras: tuple[str, ...], recording: Recording) -> Robot:
@@ -212,70 +206,12 @@ def _robot(layout: Layout, cameras: tuple[str, ...], recording: Recording) -> Ro
         usable = len(set(known)) == width
         return named(known, "") if usable else numbered(kind, width)
 
+    names = tuple(name.removeprefix("observation.images.") for name in cameras)
     return Robot(
         name=layout.robot_type,
-        cameras=tuple(name.removeprefix("observation.images.") for name in cameras),
-        state=dimensions(_STATE, "state", recording.state),
-        actions=dimensions(_ACTIONS, "action", recording.actions),
+        # A folder without pictures still has statistics.
+        cameras=names or ("none",),
+        state=dimensions(STATE, "state", recording.state),
+        actions=dimensions(ACTIONS, "action", recording.actions),
         control_hz=layout.fps,
     )
-
-
-def _recordings(layout: Layout, cameras: Sequence[str]) -> list[Recording]:
-    """Every episode of the folder, in order, file by file."""
-    found: dict[int, Recording] = {}
-    # A version 3 file holds many episodes and is read once.
-    for file in dict.fromkeys(episode.data for episode in layout.episodes.values()):
-        found |= _of_file(layout, file, cameras)
-    if missing := sorted(set(layout.episodes) - set(found)):
-        raise InputError(f"{layout.path}: no data of the episodes {missing[:10]}")
-    return [found[index] for index in sorted(found)]
-
-
-def _of_file(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[int, Recording]:
-    """The episodes of one data file by number."""
-    state, actions = (first_of(names, layout.features, layout.path) for names in (_STATE, _ACTIONS))
-    in_table = [camera for camera in cameras if layout.features[camera] == "image"]
-    wanted = (state, actions, "timestamp", "episode_index", "task_index")
-    columns = read_columns(file, wanted, beside=in_table)
-    owner = columns["episode_index"].astype(int)
-    numbers, firsts, lengths = np.unique(owner, return_index=True, return_counts=True)
-    made = {}
-    for number, first, length in zip(numbers.tolist(), firsts, lengths, strict=True):
-        # `_check_rows` refuses a file in which other episodes' rows lie between these.
-        rows = slice(first, first + length)
-        _check_rows(layout, file, number, owner[rows])
-        part = {name: values[rows] for name, values in columns.items()}
-        made[number] = Recording(
-            tuple(layout.task(int(task)) for task in part["task_index"]),
-            part[state].astype(np.float32),
-            part[actions].astype(np.float32),
-            tuple(_pictures(layout, number, int(first), part["timestamp"], c) for c in cameras),
-        )
-    return made
-
-
-def _check_rows(layout: Layout, file: Path, number: int, owner: np.ndarray) -> None:
-    episode = layout.episodes.get(number)
-    expected = "no such episode"
-    if episode is not None:
-        whole = len(owner) == episode.length and (owner == number).all()
-        if whole and episode.data == file:
-            return
-        expected = f"{episode.length} steps in a row in {episode.data.name}"
-    raise InputError(
-        f"{file}: episode {number}: the folder's meta/ says {expected}, this file has "
-        f"{len(owner)}; the folder is incomplete or damaged"
-    )
-
-
-def _pictures(
-    layout: Layout, number: int, first_row: int, timestamps: np.ndarray, camera: str
-) -> Pictures:
-    episode = layout.episodes[number]
-    if layout.features[camera] == "image":
-        return ParquetPictures(episode.data, camera, first_row)
-    video = episode.videos[camera]
-    if not video.path.is_file():
-        raise InputError(f"{video.path}: no such file; the folder is incomplete")
-    return VideoPictures(video.path, video.start + timestamps.astype(float), layout.fps)

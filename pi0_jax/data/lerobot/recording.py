@@ -1,0 +1,51 @@
+"""One episode of a LeRobot folder: its tables in memory, its pictures still on disk.
+
+Axis letters: t control step, c camera, s state, e action dimension.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pi0_jax.data.lerobot.pictures import Pictures
+from pi0_jax.data.transforms import resize_with_pad
+from pi0_jax.episode import RawObs
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode, with its pictures still on disk.
+
+    Attributes:
+        prompts: t instructions; nearly always the same one.
+        state: float32[t, s], before each action.
+        actions: float32[t, e].
+        pictures: one reader per camera, c in all.
+        number: of the episode in its folder.
+        seconds: float64[t], when each step was recorded; empty if it was not read.
+        success: 1.0 if the episode solved its task, else 0.0; None where the folder does not say.
+        advantage: of the episode against others from its initial state; None likewise.
+    """
+
+    prompts: tuple[str, ...]
+    state: np.ndarray
+    actions: np.ndarray
+    pictures: tuple[Pictures, ...]
+    number: int = 0
+    seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    success: float | None = None
+    advantage: float | None = None
+
+    def __len__(self) -> int:
+        """Number of control steps t."""
+        return len(self.actions)
+
+    def observation(self, step: int, size: int) -> RawObs:
+        """What the robot saw before control step `step`; reads its pictures.
+
+        Args:
+            step: from 0.
+            size: side [px] of the network's images; the cameras' own sizes may differ.
+        """
+        images = [resize_with_pad(pictures.read(step), size) for pictures in self.pictures]
+        return RawObs(np.stack(images), self.state[step], self.prompts[step])
