@@ -16,7 +16,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.policy.folder import PolicyFolder
-from pi0_jax.rl import loop
+from pi0_jax.rl import loop, stored_loop
 from pi0_jax.rl.loop import run_ript
 from pi0_jax.rl.metrics import PHASES
 from pi0_jax.rl.stop import Outcome
@@ -118,6 +118,42 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
     a, b = (p / "episodes" / "ript" / "002.npz" for p in (path, unbroken[0]))
     for x, y in zip(load_episodes(a), load_episodes(b), strict=True):
         np.testing.assert_array_equal(x.actions, y.actions)
+
+
+@pytest.mark.parametrize("where", ["rollouts", "updates"])
+def test_a_stop_keeps_the_rollouts_of_its_iteration(
+    unbroken, tmp_path, scripted_pool, base, monkeypatch, where
+):
+    path, seen = tmp_path / "run", []
+    working = session(path, scripted_pool)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def rolling_out(setup, state, on_episodes, ended):
+        seen.append(len(ended))
+        stops = len(seen) == 2 and where == "rollouts"
+        report = (lambda found: stop() if len(found) == 5 else None) if stops else on_episodes
+        return loop.roll_out(setup, state, report, ended)
+
+    def learning(setup, state, rollouts):
+        return stop() if state.iteration == 1 else loop.learn(setup, state, rollouts)
+
+    monkeypatch.setattr(stored_loop, "roll_out", rolling_out)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if where == "updates":
+            patch.setattr(stored_loop, "learn", learning)
+        run(working, base)
+    working.run.metrics.close()
+    parts = list((path / "episodes/ript/002.parts").iterdir())
+    resumed = run(session(path, scripted_pool, resume=True), base)
+    # The rollouts of iteration 1, those of 2 until the stop, and those that were not run again.
+    assert seen[:3] == [0, 0, len(parts)]
+    whole = len(load_episodes(path / "episodes/ript/002.npz"))
+    assert len(parts) == (5 if where == "rollouts" else whole)
+    chex.assert_trees_all_equal(resumed.params, unbroken[1].params)
+    assert lines(path) == lines(unbroken[0])
+    assert not (path / "episodes/ript/002.parts").exists()
 
 
 def test_a_finished_run_is_not_run_again(unbroken, scripted_pool, base):

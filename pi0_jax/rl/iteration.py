@@ -21,7 +21,7 @@ from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
-from pi0_jax.rollout.collect import Report, collect, groups_of, plan_groups
+from pi0_jax.rollout.collect import Ended, Report, collect, groups_of, plan_groups
 from pi0_jax.types import Batch
 
 
@@ -81,6 +81,7 @@ def collect_groups(
     execute_steps: int,
     optimizer_step: int,
     report: Report = lambda episodes: None,
+    ended: Ended | None = None,
 ) -> tuple[CollectedGroups, InitStateSchedule]:
     """Collects groups until enough are accepted, `max_groups` are tried, or all are solved.
 
@@ -93,6 +94,7 @@ def collect_groups(
         execute_steps: actions executed of each chunk.
         optimizer_step: recorded with the episodes, and part of the key of their noise.
         report: called with all episodes so far, for a progress line.
+        ended: as in `rollout.collect.collect`, over all rounds.
 
     Returns:
         The groups, and the plan of initial states after them.
@@ -117,6 +119,7 @@ def collect_groups(
             so_far,
             look_every=look_every,
             noise_level=config.chosen.rollout_noise,
+            ended=ended,
         )
         # Episodes in the order of their plans: a table [group, rollout], read row by row.
         groups = groups_of(fresh, sampling.group_size)

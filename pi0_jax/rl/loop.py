@@ -38,7 +38,7 @@ from pi0_jax.rl.iteration import (
 from pi0_jax.rl.metrics import iteration_metrics, no_update_reason
 from pi0_jax.rl.setup import ROWS, LoopSetup, LoopState, LossOf, create_loop
 from pi0_jax.rl.stop import best_iteration, beyond, drop, drop_line, has_dropped, outcome_of
-from pi0_jax.rollout.collect import Report
+from pi0_jax.rollout.collect import Ended, Report
 from pi0_jax.run.seeds import rng
 from pi0_jax.training.fit import ONE_DEVICE, final_params, fit
 from pi0_jax.training.hardware import Hardware
@@ -178,7 +178,10 @@ def run_iteration(setup: LoopSetup, state: LoopState) -> tuple[LoopState, Iterat
 
 
 def roll_out(
-    setup: LoopSetup, state: LoopState, on_episodes: Report = lambda episodes: None
+    setup: LoopSetup,
+    state: LoopState,
+    on_episodes: Report = lambda episodes: None,
+    ended: Ended | None = None,
 ) -> Rollouts:
     """The first half of an iteration: groups of rollouts of the newest parameters.
 
@@ -186,6 +189,8 @@ def roll_out(
         setup: from `create_loop`.
         state: current state of the loop; it is not changed.
         on_episodes: called with all episodes that have ended, for a progress line.
+        ended: rollouts of this iteration that were interrupted, which are not run again; those
+            that end are put there.
     """
     start, config, training = time.monotonic(), setup.config, state.train_state
     # The arrays of the train state themselves, no copy: they are donated only after the rollouts.
@@ -200,6 +205,7 @@ def roll_out(
         # Part of the key of their noise: a state that comes again meets other noise.
         setup.first_step + int(training.step),
         on_episodes,
+        ended,
     )
     return Rollouts(collected, init_states, time.monotonic() - start)
 

@@ -2,6 +2,7 @@
 
 The training is that of `rl/loop.py` to the bit: this file adds only what a run leaves on disk.
 
+    episodes/<method>/<iteration>.parts/  rollouts of an iteration that was interrupted
     episodes/<method>/<iteration>.npz   what the rollouts did; images uint8[look, c, h, w, 3] while
                                         an iteration to come will train on them
     checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes:
@@ -11,6 +12,7 @@ The training is that of `rl/loop.py` to the bit: this file adds only what a run 
 Axis letters: m window, c camera, h w image, H action horizon, d padded action dimension.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.evaluation import evaluate_every
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
 from pi0_jax.rl.iteration import CollectedGroups
+from pi0_jax.rl.kept_rollouts import keep, kept
 from pi0_jax.rl.loop import (
     IterationReport,
     OnIteration,
@@ -40,7 +43,7 @@ from pi0_jax.rl.loop import (
 )
 from pi0_jax.rl.setup import LoopSetup, LoopState, create_loop
 from pi0_jax.rl.stop import Outcome, best_iteration
-from pi0_jax.rollout.collect import groups_of
+from pi0_jax.rollout.collect import Ended, groups_of
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.session import Session
@@ -79,6 +82,10 @@ class _Stored:
     def episodes(self, iteration: int) -> Path:
         """File of an iteration's episodes."""
         return self.session.run.episodes(f"{self.name}/{iteration:03d}")
+
+    def unfinished(self, iteration: int) -> Path:
+        """Folder of the rollouts of an iteration that was interrupted."""
+        return self.episodes(iteration).with_suffix(".parts")
 
     def message(self, text: str) -> None:
         """One line for the person who watches."""
@@ -146,8 +153,23 @@ def run_stored_ript(
 
 
 def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) -> LoopState:
-    """One RIPT iteration, logged and stored."""
-    rollouts = _roll_out(stored, state)
+    """One RIPT iteration, logged and stored; interrupted, it keeps the rollouts it has made."""
+    unfinished = stored.unfinished(state.iteration + 1)
+    ended = kept(unfinished)
+    try:
+        state = _run_iteration(stored, state, evaluate, ended)
+    except KeyboardInterrupt:
+        keep(unfinished, ended)
+        raise
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return state
+
+
+def _run_iteration(
+    stored: _Stored, state: LoopState, evaluate: OnIteration | None, ended: Ended
+) -> LoopState:
+    """One RIPT iteration, where some rollouts may have ended already."""
+    rollouts = _roll_out(stored, state, ended)
     state, report = learn(stored.setup, state, rollouts)
     # Before anything of this iteration is written.
     check_finite(state.train_state)
@@ -166,7 +188,7 @@ def _iterate(stored: _Stored, state: LoopState, evaluate: OnIteration | None) ->
     return state
 
 
-def _roll_out(stored: _Stored, state: LoopState) -> Rollouts:
+def _roll_out(stored: _Stored, state: LoopState, ended: Ended) -> Rollouts:
     """The rollouts of an iteration, with a progress line."""
     config = stored.setup.config
     label = f"{stored.name} {state.iteration + 1}/{config.iterations}: rollouts"
@@ -177,6 +199,7 @@ def _roll_out(stored: _Stored, state: LoopState) -> Rollouts:
             stored.setup,
             state,
             lambda episodes: progress.update(len(episodes), success_text(episodes)),
+            ended,
         )
 
 

@@ -27,6 +27,12 @@ from pi0_jax.policy.remote import RemotePolicy
 Report = Callable[[Sequence[Episode]], None]
 """Called with all episodes that have ended so far, in the order in which they ended."""
 
+Key = tuple[str, int, int]
+"""Of a planned episode: name of the task, seed of the initial state, number of the rollout."""
+
+Ended = dict[Key, Episode]
+"""Episodes that have ended."""
+
 _POLL_S = 0.005  # from one check whether the policy has its chunks to the next
 _REPLAY_FRAMES = 40  # per job of a replay; rendering them takes LIBERO 8 s in software
 
@@ -62,6 +68,11 @@ class Plan:
     first: ChunkResult | None
     rollout: int = 0
     error: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """Different for all plans of one collection."""
+        return self.task.name, self.seed, self.rollout
 
 
 @dataclass
@@ -178,6 +189,7 @@ def collect(
     keep_images: bool = True,
     look_every: int = 0,
     noise_level: float = 0.0,
+    ended: Ended | None = None,
 ) -> list[Episode]:
     """Runs every plan to its end.
 
@@ -194,6 +206,8 @@ def collect(
             the policy sees. It changes nothing else.
         noise_level: draw the chunks by Flow-SDE with noise of this level, and record their chains;
             0 for the plain flow, which a remote policy has alone.
+        ended: episodes of these plans that an interrupted call has run already, with the same
+            policy and step: they are not run again. Those that end are put there.
 
     Returns:
         One episode per plan, in their order. If a plan's simulator failed in every attempt, its
@@ -205,14 +219,16 @@ def collect(
     """
     _check(policy, plans, execute_steps)
     acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every, noise_level)
-    live = [_Live(plan, plan.first, keep_images) for plan in plans]
-    ended: dict[int, Episode] = {}
+    ended = {} if ended is None else ended
+    live = [_Live(plan, plan.first, keep_images) for plan in plans if plan.key not in ended]
+    found = {plan.key: ended[plan.key] for plan in plans if plan.key in ended}
     for index, error in acting.run(live):
-        ended[index] = live[index].episode(optimizer_step, error)
+        plan = live[index].plan
+        ended[plan.key] = found[plan.key] = live[index].episode(optimizer_step, error)
         # An episode that could not start was not run: no progress to report.
-        if live[index].plan.first is not None:
-            report(list(ended.values()))
-    return [ended[index] for index in range(len(live))]
+        if plan.first is not None:
+            report(list(found.values()))
+    return [found[plan.key] for plan in plans]
 
 
 def _check(policy: Policy | RemotePolicy, plans: Sequence[Plan], execute_steps: int) -> None:

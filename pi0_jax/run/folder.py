@@ -7,6 +7,7 @@ checkpoints/<method>/<step>/   episodes/   videos/   frames/   policy/
 import fcntl
 import io
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -250,6 +251,9 @@ def _go_back(path: Path, step: int) -> list[Path]:
     results = path / "results.json"
     rows = _read(results, "rows", list) if results.exists() else []
     done = {row["method"] for row in rows}
+    # Rollouts that an interruption kept are of parameters that will be others.
+    for kept in (path / "episodes").glob("*/[0-9]*.parts"):
+        shutil.rmtree(kept)
     return go_back(path, step, sft_ended=(path / BASE).exists(), rl_ended=RIPT in done)
 
 

@@ -1,0 +1,38 @@
+"""The rollouts of an iteration that was interrupted: kept on disk, and not run again.
+
+A kill leaves none of them, and then they are run again, with equal bits: only their time is lost.
+"""
+
+from pathlib import Path
+
+from pi0_jax.interruption import deferred
+from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.rollout.collect import Ended
+
+
+def keep(folder: Path, ended: Ended) -> None:
+    """Writes one file per episode, TASK_SEED_ROLLOUT.npz; a stop waits for it.
+
+    Args:
+        folder: of this iteration alone.
+        ended: its episodes so far; one of which the simulator failed is left out.
+    """
+    with deferred():
+        for (task, seed, rollout), episode in ended.items():
+            file = folder / f"{task}_{seed}_{rollout}.npz"
+            if episode.error is None and not file.exists():
+                save_episodes(file, [episode])
+
+
+def kept(folder: Path) -> Ended:
+    """Reads what `keep` wrote; empty without such a folder.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    found: Ended = {}
+    for file in sorted(folder.glob("*.npz")):
+        rollout = int(file.stem.rpartition("_")[2])
+        for episode in load_episodes(file):
+            found[episode.task, episode.seed, rollout] = episode
+    return found
