@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little, and many of them the same: what one has compiled, the other
@@ -54,6 +55,16 @@ def scripted_pool():
     """Two workers for `ScriptedTask`s."""
     with SimulatorPool(2, timeout_s=20) as pool:
         yield pool
+
+
+@pytest.fixture(scope="session")
+def hlo():
+    """The module bench/hlo.py, which reads compiled programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+        import hlo
+
+        yield hlo
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Trains two steps on a mesh and writes what came out: run by test_sharding in fresh processes.
 
+Where one process has several devices it writes the compiled program too: OUT.hlo.
+
 python tests/mesh_worker.py OUT.npz DATA FSDP MICRO_BATCHES [COORDINATOR HOSTS HOST]
 """
 
@@ -10,10 +12,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from pi0_jax.model import mesh
 from pi0_jax.training import sharding
 
 # The tiny model's larger leaves are to be cut.
-sharding.MIN_SIZE = 64
+mesh.MIN_SIZE = 64
 
 
 def main() -> None:
@@ -26,7 +29,12 @@ def main() -> None:
 
     from pi0_jax.rl.objectives.cfg import Cfg
     from pi0_jax.testing import batch, random_params
-    from pi0_jax.training.fit import create_training, fit
+    from pi0_jax.training.fit import (
+        create_training,
+        fit,
+        jit_on_mesh,
+        make_init_and_update,
+    )
     from pi0_jax.training.hardware import Hardware
     from pi0_jax.training.optimizer import OptimizerConfig
 
@@ -54,6 +62,13 @@ def main() -> None:
     found |= {f"leaf{i:02}": leaf for i, leaf in enumerate(jax.tree.leaves(whole))}
     if jax.process_index() == 0:
         np.savez(Path(out), **found)
+    if jax.process_count() == 1 < jax.device_count():
+        _, step = make_init_and_update(params, loss, config, 2, hardware)
+        devices = sharding.make_mesh(hardware)
+        shapes = state, batch(16), key
+        layout = sharding.shardings(state, devices)
+        text = jit_on_mesh(step, layout, devices).lower(*shapes).compile().as_text()
+        Path(out).with_suffix(".hlo").write_text(text)
 
 
 if __name__ == "__main__":

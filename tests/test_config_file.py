@@ -16,7 +16,7 @@ DEMO = load_config("demo")
 def test_a_packaged_config_by_its_name():
     assert packaged() == ["demo", "libero"]
     assert list(load_config("demo:full").baselines) == ["continued_sft", "filtered_bc"]
-    assert load_config("libero:suite=libero_goal,preset=gpu8").hardware.fsdp == 8
+    assert load_config("libero:suite=libero_goal,preset=tpu8").hardware.fsdp == 8
 
 
 def test_a_file_of_python(tmp_path):

@@ -94,14 +94,17 @@ def _trained(preset: str, stage: str) -> str:
 
 
 def _hardware(preset: str, stage: str) -> dict[str, Any]:
+    whole = _trained(preset, stage) == "full" and preset != "tiny"
+    frozen = {} if whole else {"frozen_dtype": "bfloat16"}
     of_preset: dict[str, dict[str, Any]] = {
-        "gpu16": {"micro_batches": 8, "frozen_dtype": "bfloat16"},
+        "gpu16": {"micro_batches": 8, **frozen},
         "gpu80": {},
-        "gpu8": {"fsdp": 8},
-        "tpu8": {"fsdp": 8},
+        # With a frozen VLM a copy fits each GPU, and nothing but the expert's gradient moves.
+        "gpu8": {"fsdp": 8} if whole else {"data": 8, **frozen},
+        # A chip of 16 GB has room for its part alone.
+        "tpu8": {"fsdp": 8, **frozen},
         "tiny": {},
     }
-    whole = _trained(preset, stage) == "full" and preset != "tiny"
     return {"remat": "full" if whole else "none", **of_preset[preset]}
 
 

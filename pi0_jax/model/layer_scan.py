@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from pi0_jax.model.mesh import own_rows
+
 Layer = Callable[[Any, Any], tuple[Any, Any]]
 """(carry, one layer's slice of the stack) -> (carry, output)."""
 
@@ -118,5 +120,12 @@ def _loop(body: Layer, carry: Any, stack: Any, remat: str) -> tuple[Any, Any]:
     policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
     # The barrier (`prevent_cse`) keeps the compiler from merging the second computation with the
     # first, which would keep the values after all. Between two loops it cannot merge anything.
-    body = jax.checkpoint(body, policy=policy, prevent_cse=False)
-    return jax.lax.scan(body, carry, stack)
+    body = jax.checkpoint(partial(_on_own_rows, body), policy=policy, prevent_cse=False)
+    return jax.lax.scan(body, own_rows(carry), stack)
+
+
+def _on_own_rows(body: Layer, carry: Any, sliced: Any) -> tuple[Any, Any]:
+    """One layer, before and after which every device of a mesh has its rows of the batch."""
+    # Also before: the backward pass runs the same constraint on the gradient that leaves the layer.
+    carry, output = body(own_rows(carry), sliced)
+    return own_rows(carry), output

@@ -36,6 +36,7 @@ from pi0_jax.model.config import ExpertConfig, Pi0Config
 from pi0_jax.model.draw import flat_key
 from pi0_jax.model.layer_scan import REMATS, scan_layers
 from pi0_jax.model.linen import apply
+from pi0_jax.model.mesh import gathered
 from pi0_jax.types import Array, Observation, PrefixCache
 
 Params = dict[str, Any]
@@ -117,7 +118,7 @@ class Pi0:
         def full(carry: Any, at: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             """A whole layer over x [b, p, d], and its keys and values."""
             x, positions, valid = carry
-            p = lora.adapt(*at)
+            p = gathered(lora.adapt(*at), self.dtype)
             # The prefix is one row: q [b, 1, p, n, e] over keys [b, p, k, e].
             q, k, v, _ = apply(layer, p, x, positions, method="qkv")
             attended = self._attend(q[:, None], (k, v, valid[:, None]))[:, 0]
@@ -127,7 +128,8 @@ class Pi0:
             """The keys and values of the last layer."""
             # Nothing reads the last layer's output: its queries and MLP are never computed.
             x, positions, _ = carry
-            return carry, apply(layer, lora.adapt(*at), x, positions, method="key_value")
+            p = gathered(lora.adapt(*at), self.dtype)
+            return carry, apply(layer, p, x, positions, method="key_value")
 
         # Positions and mask travel in the carry: bodies may close over no array (`scan_layers`).
         carry, stack = (x, mask.positions(valid), valid), _stack(params, expert=0)
@@ -194,7 +196,7 @@ class Pi0:
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, None]:
             """A layer of the action expert over x [b, r, s, w]."""
             weights, prefix_k, prefix_v = at
-            p = lora.adapt(*weights)
+            p = gathered(lora.adapt(*weights), self.dtype)
             q, k, v, gate = apply(layer, p, x, positions, clock, method="qkv")
             prefix = prefix_k, prefix_v, cache.mask[:, None]  # [b, p, k, e] twice, [b, 1, p]
             attended = self._attend(q, prefix, (k, v, own_mask))  # [b, r, s, n, e]
@@ -280,8 +282,8 @@ def time_embedding(time: jax.Array, width: int) -> jax.Array:
 
 def _dense(layer: Params, x: jax.Array) -> jax.Array:
     """Returns x W + b in float32, for parameters of any dtype."""
-    kernel, bias = layer["kernel"].astype(jnp.float32), layer["bias"].astype(jnp.float32)
-    return x @ kernel + bias
+    whole = gathered(layer, jnp.dtype("float32"))
+    return x @ whole["kernel"].astype(jnp.float32) + whole["bias"].astype(jnp.float32)
 
 
 def _dense_shapes(c: Pi0Config) -> dict[str, tuple[int, int]]:

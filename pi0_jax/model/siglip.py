@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from pi0_jax.model.config import VisionConfig
 from pi0_jax.model.layer_scan import ATTENTION, MLP, save_for_backward, scan_layers
 from pi0_jax.model.linen import apply
+from pi0_jax.model.mesh import gathered
 
 Params = dict[str, Any]
 
@@ -105,26 +106,27 @@ def encode(
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
         """One encoder block over x [b, p, d]."""
-        return apply(block, layer_params, x), None
+        return apply(block, gathered(layer_params, dtype), x), None
 
     x = _embed_patches(params, images).astype(dtype)
     encoder = params["Transformer"]
     x, _ = scan_layers(layer, x, encoder["encoderblock"], config.depth, remat=remat)
     x = apply(nn.LayerNorm(dtype=dtype), encoder["encoder_norm"], x)  # [b, p, d]
-    head = params["head"]
+    head = gathered(params["head"], dtype)
     return x @ head["kernel"].astype(dtype) + head["bias"].astype(dtype)
 
 
 def _embed_patches(params: Params, images: jax.Array) -> jax.Array:
     """float32[b, size, size, 3] to [b, p, d]: a strided convolution is one matrix product."""
-    kernel = params["embedding"]["kernel"].astype(jnp.float32)  # [y, x, c, d]
+    embedding = gathered(params["embedding"], jnp.dtype("float32"))
+    kernel = embedding["kernel"].astype(jnp.float32)  # [y, x, c, d]
     batch, height, width, colours = images.shape
     size = kernel.shape[0]
     # [b, h, y, w, x, c]; swapping y and w brings the pixels of one patch together.
     patches = images.reshape(batch, height // size, size, width // size, size, colours)
     pixels = jnp.swapaxes(patches, 2, 3).reshape(-1, size * size * colours)  # [t, y x c]
     embedded = pixels @ kernel.reshape(pixels.shape[-1], -1)  # [t, d]
-    tokens = embedded.reshape(batch, -1, kernel.shape[-1]) + params["embedding"]["bias"]
+    tokens = embedded.reshape(batch, -1, kernel.shape[-1]) + embedding["bias"]
     return tokens + params["pos_embedding"]
 
 

@@ -103,9 +103,15 @@ def _placing(jitted: Update, place: Callable[[Batch], Batch]) -> Update:
 def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
     """The update compiled for a mesh; the new state lies where the old one lay."""
     replicated = everywhere(mesh)
+
+    def step_on_mesh(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
+        """The update, traced where the network sees the mesh (`model/mesh.py`)."""
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return step(state, batch, rng)
+
     # The same layout in and out: only then can the donated buffers be reused.
     return jax.jit(
-        step,
+        step_on_mesh,
         donate_argnums=0,
         in_shardings=(layout, over_batch(mesh), replicated),
         out_shardings=(layout, replicated),

@@ -16,10 +16,11 @@ from jax.sharding import SingleDeviceSharding
 
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import Pi0Config
+from pi0_jax.model.mesh import FSDP, leaf_spec
 from pi0_jax.training.fit import jit_on_mesh, make_init_and_update
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.optimizer import OptimizerConfig
-from pi0_jax.training.sharding import FSDP, leaf_spec, make_mesh, shardings
+from pi0_jax.training.sharding import make_mesh, shardings
 from pi0_jax.training.step import Loss, SampledLoss, TrainState, merge, split
 from pi0_jax.types import Batch, Observation, path_name
 
@@ -67,7 +68,8 @@ class Budget:
             those that acted in the newest rollouts.
         gradients: gradients of trained leaves; with micro-batches also the running sum.
         activations: values that the forward pass keeps for the backward pass.
-        working: values of one layer while it is computed or differentiated.
+        working: values of one layer while it is computed or differentiated, and its gathered
+            weights and gradient.
     """
 
     trained: int
@@ -163,7 +165,7 @@ def count(job: Job) -> Budget:
         optimizer=_local_bytes((state.opt_state, state.ema, state.acting), hardware.fsdp),
         gradients=sums * _local_bytes(trained, hardware.fsdp),
         activations=kept,
-        working=everything // depth,
+        working=everything // depth + _gathered_bytes(state.params, hardware.fsdp),
     )
 
 
@@ -276,6 +278,12 @@ def _kept_bytes(loss: Loss, trained: Any, frozen: Any, batch: Batch) -> int:
 def _layers(params: Any) -> int:
     # Layers are stacked along axis 0: [l, hidden, width].
     return len(params["PaliGemma"]["llm"]["layers"]["mlp"]["linear"])
+
+
+def _gathered_bytes(params: Any, fsdp: int) -> int:
+    """One layer's weights on all devices, and their gradient: both bfloat16, as float32 once."""
+    layers = jax.tree.leaves(params["PaliGemma"]["llm"]["layers"])
+    return sum(_bytes(leaf) // leaf.shape[0] for leaf in layers) if fsdp > 1 else 0
 
 
 def _local_bytes(tree: Any, fsdp: int) -> int:

@@ -8,8 +8,6 @@ The compiler inserts the collectives, so one update is the same program on one d
 and on several hosts.
 """
 
-import math
-import re
 from typing import Any
 
 import jax
@@ -17,20 +15,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pi0_jax.errors import InputError
+from pi0_jax.model.mesh import DATA, FSDP, ROWS, leaf_spec
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.types import Batch, path_name
-
-DATA, FSDP = "data", "fsdp"
-MIN_SIZE = 2**16
-"""Leaves of fewer elements are copied: gathering them costs more than holding a copy."""
-
-Spec = tuple[str | None, ...]
-SPECS: tuple[tuple[str, Spec], ...] = (
-    # Rows of [vocabulary, width] are looked up by token. Cut along the width, each device looks up
-    # its part without asking the others.
-    (r".*embedder/input_embedding", (None, FSDP)),
-)
-"""(path regex, spec) pairs; the first that matches a whole path decides, else the size does."""
 
 
 def start_host(coordinator: str, hosts: int, host: int) -> None:
@@ -61,32 +48,6 @@ def make_mesh(hardware: Hardware) -> Mesh:
     return jax.make_mesh((hardware.data, hardware.fsdp), (DATA, FSDP), axis_types=kinds)
 
 
-def leaf_spec(path: str, shape: tuple[int, ...], fsdp: int) -> Spec:
-    """Along which axes a parameter, or an optimizer moment of it, is cut.
-
-    Args:
-        path: slash-joined path; it ends with the parameter's own path.
-        shape: shape of the leaf.
-        fsdp: number of devices along the mesh axis `fsdp`.
-
-    Returns:
-        One entry per axis of the leaf, or () for a leaf that every device holds. Without a rule
-        the longest axis that `fsdp` divides is cut, and the last of axes of equal length.
-    """
-    if fsdp == 1 or math.prod(shape) < MIN_SIZE:
-        return ()
-    # A spec has one entry per axis, so it fits only leaves of that rank.
-    for regex, spec in SPECS:
-        if re.fullmatch(regex, path) and len(spec) == len(shape):
-            return spec
-    whole = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
-    if not whole:
-        return ()
-    # One axis is enough: a leaf [w, m] is held as [w, m/fsdp] or as [w/fsdp, m].
-    cut = max(whole, key=lambda axis: (shape[axis], axis))
-    return tuple(FSDP if axis == cut else None for axis in range(len(shape)))
-
-
 def shardings(tree: Any, mesh: Mesh) -> Any:
     """The layout of a whole `TrainState`, as a tree of the same structure.
 
@@ -112,8 +73,7 @@ def everywhere(mesh: Mesh) -> NamedSharding:
 
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The layout of arrays [b, ...], whose rows are shared among all devices."""
-    # Along both axes: devices that hold parts of one copy still compute on different rows.
-    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+    return NamedSharding(mesh, ROWS)
 
 
 def place_batch(batch: Batch, mesh: Mesh) -> Batch:
