@@ -33,7 +33,7 @@ def get_config(arg: str = "task=transfer_cube") -> ConfigDict:
     """
     tasks, preset = _parse(arg)
     config: Any = train_config("+".join(f"aloha_{task}" for task in tasks))
-    # This demonstrator succeeds in about nine of ten episodes; with the default in six.
+    # This demonstrator succeeds in 86 of 100 episodes (docs/aloha.md).
     config.task.demonstrator.offset_sigma = 0.007
     config.pool.timeout_s = 120.0
     config.model = "pi0"
@@ -70,7 +70,7 @@ def _parse(arg: str) -> tuple[list[str], str]:
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     config.task.update({"image_height": 96, "pictures": "coarse"})
-    # This demonstrator succeeds in about six of ten episodes.
+    # This demonstrator succeeds in 62 (transfer) and 72 (insertion) of 100 episodes.
     config.task.demonstrator.update({"offset_sigma": 0.012, "render_every": 8})
     config.model = "tiny"
     config.execute_steps = 16
