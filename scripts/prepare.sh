@@ -78,6 +78,8 @@ install_packages() {
         # On one line with the rest: torch by itself would bring gigabytes of CUDA.
         pip_install ${constraints:+-c "$constraints"} torch==2.13.0 -e '.[dev]'
         install_libero
+        # Our simulator of ALOHA needs its models, and not the dm_control that it requires.
+        pip_install --no-deps gym-aloha==0.1.5
     elif [ "$kind" = libero ]; then
         pip_install ${constraints:+-c "$constraints"} -e '.[libero-lean]'
         # Meshes and textures, 360 MB.

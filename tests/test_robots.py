@@ -12,10 +12,12 @@ from pi0_jax.robots import Defaults, load_robot, load_robot_file, robot_names
 
 
 def test_the_robots_of_the_package() -> None:
-    widths = {name: (len(load_robot(name).state), len(load_robot(name).actions)) for name in
-              robot_names()}  # fmt: skip
+    widths = {
+        name: (len(load_robot(name).state), len(load_robot(name).actions)) for name in robot_names()
+    }
     arms = dict.fromkeys(("so100", "so101", "so101_degrees"), (6, 6))
-    assert widths == {"aloha": (14, 14), "droid": (8, 8), "libero_panda": (8, 7), **arms}
+    two_arms = dict.fromkeys(("aloha", "aloha_sim"), (14, 14))
+    assert widths == {"droid": (8, 8), "libero_panda": (8, 7), **arms, **two_arms}
     assert all(load_robot(name).name == name for name in robot_names())
     # The network sees the order of the cameras alone, so each file says which is which.
     assert all(load_robot(name).views[0] == "base_0_rgb" for name in robot_names())
@@ -71,5 +73,5 @@ def test_a_broken_file_is_one_error(tmp_path: Path, text: str, message: str) -> 
 
 @pytest.mark.parametrize("name", ["ur5", "missing.json", "../aloha"])
 def test_an_unknown_robot_names_the_known_ones(name: str) -> None:
-    with pytest.raises(InputError, match=r"expected aloha, droid, .* or the path"):
+    with pytest.raises(InputError, match=r"expected aloha, aloha_sim, droid, .* or the path"):
         load_robot(name)

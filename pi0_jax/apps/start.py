@@ -105,17 +105,22 @@ def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
 
 
 def fresh_spec(settings: TrainSettings, suite: Suite) -> PolicySpec:
-    """A policy for this suite that is trained from scratch, with room for every prompt."""
-    model = preset(settings.model)
+    """A policy for this suite that is trained from scratch, with room for every prompt.
+
+    It also has room for every state and action: a model that a CPU trains is as narrow as one arm.
+    """
+    model, robot = preset(settings.model), suite.robot
     modes = {ript.branch_mode for ript in (*settings.baselines.values(), settings.rl)}
     said = [branch_prompt(mode, task.instruction, True) for mode in modes for task in suite.tasks]
     # Baselines may have longer prompts than RIPT, and all start from one base policy. A pi0.5 has
     # its state in the prompt, and nowhere else.
-    state = longest_state(len(suite.robot.state)) if model.pi05 else None
+    state = longest_state(len(robot.state)) if model.pi05 else None
     longest = max(len(ByteTokenizer().encode(text, state)) for text in said)
+    width = max(model.action_dim, len(robot.state), len(robot.actions))
+    length = max(model.prompt_length, longest)
     return PolicySpec(
-        model=dataclasses.replace(model, prompt_length=max(model.prompt_length, longest)),
-        robot=suite.robot,
+        model=dataclasses.replace(model, prompt_length=length, action_dim=width),
+        robot=robot,
         execute_steps=settings.execute_steps or model.action_horizon,
         tokenizer="bytes",
         quantile=model.pi05,

@@ -5,12 +5,13 @@ from pi0_jax.robot import VIEWS, Robot
 
 _SCENE, _WRIST, _RIGHT_WRIST = VIEWS
 # Camera name -> view. A name that is not here is a view of its own.
-# openpi `examples/libero/main.py` and `policies/{libero,aloha,droid}_policy.py`; LeRobot's libero
-# data sets.
+# openpi `examples/libero/main.py` and `policies/{libero,aloha,droid}_policy.py`; data sets of
+# LeRobot's libero and aloha_sim.
 _VIEWS = {
     "agentview": _SCENE,
     "image": _SCENE,
     "cam_high": _SCENE,
+    "top": _SCENE,
     "exterior_image_1_left": _SCENE,
     "robot0_eye_in_hand": _WRIST,
     "wrist_image": _WRIST,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pi0_jax.env.aloha.package import assets as aloha_assets
+from pi0_jax.env.aloha.tasks import AlohaTask, Insertion, TransferCube
 from pi0_jax.env.base import Job, Task
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
@@ -31,6 +33,8 @@ def _alone(kind: Callable[..., Task]) -> Callable[..., tuple[Task, ...]]:
 
 
 _SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
+    "aloha_transfer_cube": _alone(TransferCube),
+    "aloha_insertion": _alone(Insertion),
     "lift": _alone(LiftTask),
     "scripted": _alone(ScriptedTask),
     **{name: functools.partial(libero_tasks, name) for name in SUITES},
@@ -115,7 +119,7 @@ def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
             those of its demonstrator are under "demonstrator".
 
     Raises:
-        InputError: unknown name, field or task, or files that are missing.
+        InputError: unknown name, field or task, or files or a package that are missing.
     """
     names, options, known = _names(name), dict(options), task_options(name)
     if strange := sorted(options.keys() - known.keys()):
@@ -126,6 +130,8 @@ def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
     style = build("task.demonstrator", DemonstratorConfig, options.pop("demonstrator", {}))
     try:
         tasks = [task for one in names for task in _SUITES[one](**options)]
+        if any(isinstance(task, AlohaTask) for task in tasks):
+            aloha_assets()
         return _checked(Suite(name, tuple(tasks), style))
     except TypeError as error:
         raise InputError(f"config.task of suite {name!r}: {error}") from error
