@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
+# Far above every index of shards; a bomb would fill the memory.
+_MOST_BYTES = 2**28
 _MOST_DIGITS = 18  # of a whole number; those that fit into 64 bits are never longer
 
 
@@ -15,12 +17,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file; the caller knows what it would have been for.
-        InputError: a folder, a git-lfs pointer, no JSON, no object, nested too deeply, or a name
-            twice, of which Python would keep the last.
+        InputError: a folder, a pipe, a git-lfs pointer, too long, no JSON, no object, nested too
+            deeply, or a name twice, of which Python would keep the last.
     """
     if path.is_dir():
         raise InputError(f"{path}: expected a JSON file, found a folder")
-    refuse_pointer(path)
+    check_file(path, _MOST_BYTES)
     try:
         values = json.loads(path.read_text(), object_pairs_hook=once, parse_int=_whole)
     except RecursionError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
 # What zipfile, its decompressors and NumPy raise on files that are cut, damaged or of another
 # kind. Every flipped bit of a small archive was tried: a flag that says "encrypted" is a
@@ -32,7 +32,7 @@ def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: no such file, a git-lfs pointer, or anything but an archive of plain arrays.
     """
-    refuse_pointer(path)
+    check_file(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         "errors",
-        "lfs",
+        "plain_file",
         "robot",
         "robots",
         "types",
@@ -48,13 +48,13 @@ ALLOWED |= {
     ("robots", "errors"),
     ("robots", "robot"),
     ("robots", "plain_values"),
-    ("lfs", "errors"),
+    ("plain_file", "errors"),
     ("inside", "errors"),
     ("ranges", "errors"),
     ("json_file", "errors"),
-    ("json_file", "lfs"),
+    ("json_file", "plain_file"),
     ("npz_file", "errors"),
-    ("npz_file", "lfs"),
+    ("npz_file", "plain_file"),
     ("robots", "json_file"),
     ("robot", "plain_values"),
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from pi0_jax.errors import InputError, some
 from pi0_jax.inside import file_inside
 from pi0_jax.json_file import read_object
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
 DIGESTS = "digests.json"
 
@@ -62,7 +62,7 @@ def check_digests(folder: Path, *, largest: int | None = None) -> None:
         return
     if changed := differing(folder, largest=largest):
         for name in changed:
-            refuse_pointer(folder / name)
+            check_file(folder / name)
         raise InputError(
             f"{folder}: damaged, or changed since it was written: {some(changed, 3)}; copy it "
             f"again, or, if you made the change, run `python -m pi0_jax.check --renew {folder}`"

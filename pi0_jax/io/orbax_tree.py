@@ -27,7 +27,7 @@ import tensorstore as ts
 
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.tree_check import leaves_by_path
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
 Tree = Any
 
@@ -107,7 +107,7 @@ class TreeReader:
             InputError: no Orbax folder, or one that is damaged.
         """
         self.path = path
-        refuse_pointer(path / "_METADATA")
+        check_file(path / "_METADATA")
         try:
             metadata = json.loads((path / "_METADATA").read_text())
             entries = metadata["tree_metadata"].values()

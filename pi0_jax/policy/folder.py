@@ -191,8 +191,10 @@ def describe(
     config = {"format_version": FORMAT_VERSION, **dataclasses.asdict(spec)}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    # A copy, so that the folder works by itself when it is moved.
-    if tokenizer_from and (tokenizer_from / TOKENIZER_FILE).is_file():
+    # A copy, so that the folder works by itself when it is moved. One that nothing reads may be any
+    # file, as a link that a stranger put there.
+    read = spec.tokenizer == "paligemma"
+    if read and tokenizer_from and (tokenizer_from / TOKENIZER_FILE).is_file():
         shutil.copy(tokenizer_from / TOKENIZER_FILE, folder / TOKENIZER_FILE)
 
 
@@ -206,6 +208,8 @@ def load_policy(path: str | Path) -> PolicyFolder:
     path = Path(path).expanduser()
     spec = load_spec(path)
     check_digests(path)
+    # Before any value is read: a few bytes can declare more than the memory holds.
+    check_shapes(load_shapes(path / PARAMS)["params"], spec.model, path)
     params = load_tree(path / PARAMS)["params"]
     check_params(params, spec.model, path)
     stats = load_norm_stats(path / "assets" / spec.asset_id / "norm_stats.json")

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 from pi0_jax.convert.files import web
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.inside import file_inside
 from pi0_jax.io.atomic import atomic_file, atomic_folder
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
@@ -148,17 +149,16 @@ def _download(source: str, files: dict[str, str], folder: Path) -> None:
         raise InputError(f"{source}: nothing there")
     for i, (name, url) in enumerate(wanted.items(), 1):
         _message(f"fetching {source}: file {i} of {len(wanted)}")
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            raise InputError(f"{source}: a file is called {name!r}, which leaves the folder")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        web.download(url, folder / name)
+        target = file_inside(folder, name, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        web.download(url, target)
 
 
 def _from_fsspec(source: str, folder: Path) -> None:
     """Copies the files of a bucket's path into a folder.
 
     Raises:
-        InputError: there are none, or a library is missing.
+        InputError: there are none, one would lie outside of the folder, or a library is missing.
     """
     package = _PACKAGES.get(source.partition(":")[0], "fsspec")
     fsspec = _library("fsspec", source, package)
@@ -172,7 +172,7 @@ def _from_fsspec(source: str, folder: Path) -> None:
         raise InputError(f"{source}: nothing there")
     for i, (file, inside) in enumerate(found.items(), 1):
         _message(f"fetching {source}: file {i} of {len(found)}")
-        target = folder / (inside or Path(file).name)
+        target = file_inside(folder, inside or Path(file).name, source)
         target.parent.mkdir(parents=True, exist_ok=True)
         files.get_file(file, str(target))
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from pi0_jax.errors import InputError
 from pi0_jax.json_file import once
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
 DTYPES = {
     "F32": np.dtype(np.float32),
@@ -67,7 +67,7 @@ class SafetensorsFile:
         Raises:
             InputError: no safetensors file, or a truncated one.
         """
-        refuse_pointer(path)
+        check_file(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             # Length of the header, a little-endian 64-bit integer. A file that is too short for

@@ -15,7 +15,7 @@ import numpy as np
 
 from pi0_jax.convert.files import containers, safetensors_file
 from pi0_jax.errors import InputError, first_line
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 # What torch.load raises for a file that it cannot read.
@@ -126,7 +126,7 @@ def _unpickle(file: Path) -> containers.Contents:
         import torch
     except ImportError as error:
         raise InputError(f"{file}: reading pickles needs torch: pip install torch") from error
-    refuse_pointer(file)
+    check_file(file)
     # In a file by torch 1.6 or later, which is a zip archive, mmap leaves the values on disk until
     # they are read.
     mmap = zipfile.is_zipfile(file)

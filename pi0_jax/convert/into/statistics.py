@@ -18,7 +18,7 @@ from pi0_jax.convert.settings.stored_stats import (
 )
 from pi0_jax.data.normalize import NormStats, load_norm_stats
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
 
 # lerobot's modes that pi0 has: whether quantiles replace mean and standard deviation.
 _MODES = {"MEAN_STD": False, "QUANTILES": True}
@@ -60,7 +60,7 @@ def from_file(path: Path, asset_id: str | None, config: TorchConfig | None = Non
         inside = sorted(str(file) for file in path.rglob("norm_stats.json"))
         hint = f"; there is {', '.join(inside)}" if inside else ""
         raise InputError(f"{path}: --norm-stats takes a file and this is a folder{hint}")
-    refuse_pointer(path)
+    check_file(path)
     mode = declared_quantile(config, str(path)) if config else None
     return FoundStats(load_norm_stats(path), asset_id or "default", str(path), mode)
 
@@ -83,7 +83,7 @@ def from_assets(
     name = asset_id or next(iter(found))
     if name not in found:
         raise InputError(f"{folder}: no asset id {name!r}; there are {', '.join(found)}")
-    refuse_pointer(found[name])
+    check_file(found[name])
     where = str(found[name])
     mode = declared_quantile(config, where) if config else None
     return FoundStats(load_norm_stats(found[name]), name, where, mode)

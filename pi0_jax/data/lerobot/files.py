@@ -9,6 +9,8 @@ videos/**.mp4            of cameras whose pictures are not in the table
 
 import json
 import math
+import re
+import string
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,11 @@ from typing import Any
 
 from pi0_jax.data.lerobot.tables import read_table
 from pi0_jax.errors import InputError
+from pi0_jax.inside import file_inside
+from pi0_jax.json_file import read_object
+from pi0_jax.plain_file import check_file
 
+_WIDTH = re.compile(r"(0?\d)?d?")
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
 # pandas' name of an index without a name: LeRobot 0.4 keeps the text of a task there.
 _TASK_TEXT = ("task", "__index_level_0__")
@@ -80,7 +86,7 @@ def open_layout(path: Path) -> Layout:
             damaged.
     """
     try:
-        info = json.loads((path / "meta" / "info.json").read_text())
+        info = read_object(path / "meta" / "info.json")
         version = info["codebase_version"]
         if version not in _VERSIONS:
             raise InputError(f"{path}: expected LeRobot {', '.join(_VERSIONS)}, got {version!r}")
@@ -131,7 +137,27 @@ def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
+    check_file(file)
     return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+
+
+def _named(path: Path, info: Mapping[str, Any], key: str, **values: str | int) -> Path:
+    """The file that a template of info.json names.
+
+    Raises:
+        InputError: the template asks for more than a value and its digits, or leaves the folder.
+    """
+    template, where = str(info[key]), f"{path}/meta/info.json: {key}"
+    for _, name, width, conversion in string.Formatter().parse(template):
+        if name is None:
+            continue  # text behind the last field
+        # Anything else could ask for attributes, or for as many letters as the memory holds.
+        if name not in values or conversion or not _WIDTH.fullmatch(width or ""):
+            raise InputError(
+                f"{where}: expected fields such as {{episode_index:06d}} for "
+                f"{', '.join(values)}, got {template!r:.80}"
+            )
+    return file_inside(path, template.format(**values), where)
 
 
 def _tasks_v2(path: Path) -> dict[int, str]:
@@ -155,10 +181,10 @@ def _episodes_v2(
         # A chunk is a folder of at most `chunks_size` episodes.
         names = {"episode_chunk": number // int(info["chunks_size"]), "episode_index": number}
         videos = {
-            camera: Video(path / info["video_path"].format(video_key=camera, **names), 0.0)
+            camera: Video(_named(path, info, "video_path", video_key=camera, **names), 0.0)
             for camera in cameras
         }
-        data = path / info["data_path"].format(**names)
+        data = _named(path, info, "data_path", **names)
         found[number] = EpisodeFiles(int(line["length"]), data, videos)
     return found
 
@@ -179,16 +205,16 @@ def _episodes_v3(
 def _episode_v3(
     path: Path, info: dict[str, Any], cameras: Sequence[str], row: dict[str, Any]
 ) -> EpisodeFiles:
-    def at(template: str, what: str, **names: str) -> Path:
+    def at(key: str, what: str, **names: str) -> Path:
         """The file that the row names for its data or one camera."""
         indices = {x: int(row[f"{what}/{x}"]) for x in ("chunk_index", "file_index")}
-        return path / template.format(**names, **indices)
+        return _named(path, info, key, **names, **indices)
 
     videos = {
         camera: Video(
-            at(info["video_path"], f"videos/{camera}", video_key=camera),
+            at("video_path", f"videos/{camera}", video_key=camera),
             float(row[f"videos/{camera}/from_timestamp"]),
         )
         for camera in cameras
     }
-    return EpisodeFiles(int(row["length"]), at(info["data_path"], "data"), videos)
+    return EpisodeFiles(int(row["length"]), at("data_path", "data"), videos)

@@ -16,6 +16,14 @@ from PIL import Image
 
 from pi0_jax.errors import InputError
 
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_CONTAINERS = {"mp4", "matroska", "avi"}
+_MOST_PIXELS = 2**25  # 5793 squared: a bomb declares more, and unpacks to gigabytes
+_UNREADABLE = (
+    *(OSError, LookupError, TypeError, SyntaxError, ValueError),
+    Image.DecompressionBombError,
+)
+
 
 class Pictures(Protocol):
     """The pictures of one camera in one episode. Several threads may read at once."""
@@ -57,9 +65,9 @@ class ParquetPictures:
                     row, group = row - rows, group + 1
                 table = file.read_row_group(group, columns=[f"{self.column}.bytes"])
             encoded = table.column(0)[row].as_py()["bytes"]
-            return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+            return _decoded(encoded)
         # PIL raises SyntaxError for some damaged PNGs.
-        except (OSError, ArrowException, LookupError, TypeError, SyntaxError) as error:
+        except (*_UNREADABLE, ArrowException) as error:
             raise InputError(
                 f"{self.path}: no image in column {self.column!r} at step {step}: {error}"
             ) from error
@@ -88,7 +96,9 @@ class VideoPictures:
         # Times in a video are rounded to its time base, so half a frame more or less is the same.
         wanted, near = float(self.seconds[step]), 0.5 / self.fps
         try:
-            with av.open(str(self.path)) as container:
+            # A playlist would name further files, or addresses.
+            with av.open(str(self.path), options={"protocol_whitelist": "file"}) as container:
+                _check_video(container, self.path)
                 frame = _first_after(container, wanted - near, wanted - near)
                 if frame is not None and _time(frame) >= wanted + near:
                     # With some encoders the frame comes before the key frame that a seek finds:
@@ -99,6 +109,32 @@ class VideoPictures:
             return frame.to_ndarray(format="rgb24")
         except (OSError, av.error.FFmpegError, IndexError) as error:
             raise InputError(f"{self.path}: cannot be read at {wanted:.3f} s: {error}") from error
+
+
+def _decoded(encoded: bytes) -> np.ndarray:
+    """An encoded picture as uint8[h, w, 3].
+
+    Raises:
+        ValueError: it has more pixels than any camera.
+    """
+    # Of other formats PIL would start other programs, such as Ghostscript.
+    with Image.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
+        if picture.width * picture.height > _MOST_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} pixels")
+        return np.asarray(picture.convert("RGB"))
+
+
+def _check_video(container: Any, path: Path) -> None:
+    """Checks what a video is before a frame is decoded.
+
+    Raises:
+        InputError: it is no video file, or has more pixels than any camera.
+    """
+    name, streams = container.format.name, container.streams.video
+    if not _CONTAINERS & {*name.split(",")} or not streams:
+        raise InputError(f"{path}: expected a video (mp4, mkv or avi), got {name}")
+    if streams[0].width * streams[0].height > _MOST_PIXELS:
+        raise InputError(f"{path}: frames of {streams[0].width} x {streams[0].height} pixels")
 
 
 def _first_after(container: Any, seconds: float, seek: float) -> Any:

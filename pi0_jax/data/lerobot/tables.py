@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import refuse_pointer
+from pi0_jax.plain_file import check_file
+
+# LeRobot begins a new file after 100 MB. Repeated values need no room there, but in memory.
+_MOST_ROWS = 5_000_000
 
 
 def read_table(file: Path, columns: Sequence[str] | None = None, beside: Sequence[str] = ()) -> Any:
@@ -27,12 +30,17 @@ def read_table(file: Path, columns: Sequence[str] | None = None, beside: Sequenc
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise InputError("LeRobot folders need pyarrow: pip install 'pi0_jax[lerobot]'") from error
-    refuse_pointer(file)
+    check_file(file)
     try:
         with ParquetFile(file) as opened:
             present = opened.schema_arrow.names
             if missing := [name for name in (*(columns or ()), *beside) if name not in present]:
                 raise InputError(f"{file}: no column {missing}; it has {present}")
+            if opened.metadata.num_rows > _MOST_ROWS:
+                raise InputError(
+                    f"{file}: expected at most {_MOST_ROWS:,} rows, got "
+                    f"{opened.metadata.num_rows:,}"
+                )
             return opened.read(columns=columns)
     except (OSError, ArrowException) as error:
         raise InputError(f"{file}: expected a parquet file: {error}") from error
