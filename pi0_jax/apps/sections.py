@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from pi0_jax.data.lerobot.findings import check_allowed
 from pi0_jax.errors import check_choices
 from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.config import RiptConfig
@@ -44,20 +45,23 @@ class DemonstrationsConfig:
         first_seed: seed of the first of them; every run seed has its own range.
         std_floor: smallest standard deviation of an action in the statistics.
         lerobot: a LeRobot folder to read instead of scripted ones; "" for none.
+        allow: what may be strange about it (`data/lerobot/findings.py`), such as ("limits",).
     """
 
     episodes: Annotated[int, "[0, 1e9]"] = 0
     first_seed: Annotated[int, "[0, 1e18]"] = 0
     std_floor: Annotated[float, "[0, 100]"] = 0.1
     lerobot: str = ""
+    allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks ranges.
+        """Checks ranges and names.
 
         Raises:
             InputError: named field.
         """
         check_ranges("demonstrations", self)
+        check_allowed("demonstrations.allow", self.allow)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ from typing import Any
 from pi0_jax.apps.sections import OF_DEMONSTRATIONS, RiptSettings
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.data.branches import EMBEDDING, branch_prompt, has_two_prompts
-from pi0_jax.data.lerobot.folder import LeRobotFolder, open_lerobot
+from pi0_jax.data.lerobot.check_folder import check_folder
+from pi0_jax.data.lerobot.findings import refuse
+from pi0_jax.data.lerobot.folder import LeRobotFolder, read_lerobot
 from pi0_jax.data.tokenizer import ByteTokenizer, longest_state
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
@@ -161,15 +163,21 @@ def recorded_demonstrations(settings: TrainSettings, suite: Suite) -> LeRobotFol
     """The episodes of the suite's tasks in a LeRobot folder; None if the config names no folder.
 
     Raises:
-        InputError: as `open_lerobot`, or another robot; before anything is written.
+        InputError: as `open_lerobot`, or the data are of another robot, or of another convention
+            than it; before anything is written.
     """
     if not settings.demonstrations.lerobot:
         return None
     instructions = [task.instruction for task in suite.tasks]
-    path = Path(settings.demonstrations.lerobot)
-    folder = open_lerobot(path, suite.robot.cameras, instructions)
+    path = Path(settings.demonstrations.lerobot).expanduser()
+    folder = read_lerobot(path, suite.robot.cameras)
+    # What is damaged goes before what is missing, and episodes of other tasks are not looked at.
+    refuse(folder.findings, path)
+    folder = folder.only(instructions)
     folder.check_robot(suite.robot)
-    return folder
+    findings = check_folder(folder, suite.robot, instructions)
+    refuse(findings, path, settings.demonstrations.allow)
+    return dataclasses.replace(folder, findings=tuple(findings))
 
 
 def point_at(file: Path, checkpoint: Path) -> None:

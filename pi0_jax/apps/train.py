@@ -54,6 +54,8 @@ def main(arguments: cli.Arguments) -> None:
     with open_session(arguments.workdir, arguments.resume, *parts) as session:
         demos = recorded or demonstrations(session, settings.demonstrations)
         session.run.message(f"demonstrations: {demos}")
+        for finding in recorded.findings if recorded else ():
+            session.run.message(str(finding))
         final = _train(session, settings, methods if settings.rl.iterations else {}, demos)
     run = session.run
     # A given checkpoint that was not trained is not written again.

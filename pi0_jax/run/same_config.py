@@ -15,6 +15,7 @@ FREE = (
     *("hardware.data", "hardware.fsdp", "hardware.micro_batches", "hardware.memory_gb"),
     *("hardware.remat", "hardware.attention"),
     *("compilation_cache", "wandb_project", "verbosity", "checkpoints.keep", "eval.videos"),
+    "demonstrations.allow",
 )
 """Keys that change no result. All are checked like others."""
 

@@ -12,11 +12,11 @@ WIDTHS = "widths"
 """Nor from states and actions of another number of values than the robot's."""
 LIMITS, GRIPPER, UNITS, NAMES, TASKS = "limits", "gripper", "units", "names", "tasks"
 """Data of another convention, most likely; who knows better goes on."""
-STILL, PLACE, RATE = "still", "place", "rate"
+STILL, PLACE, RATE, SPELLING = "still", "place", "rate", "spelling"
 """To know, and no reason to stop."""
 
 WAIVABLE = (LIMITS, GRIPPER, UNITS, NAMES, TASKS)
-NOTES = (STILL, PLACE, RATE)
+NOTES = (STILL, PLACE, RATE, SPELLING)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def refuse(findings: Sequence[Finding], path: Path, allowed: Collection[str] = (
         text += f"; and {len(found) - 1} more, which `python -m pi0_jax.data.check {path}` lists"
     kinds = tuple(dict.fromkeys(one.kind for one in found))
     if all(kind in WAIVABLE for kind in kinds):
-        text += f"; to go on all the same: --config.demonstrations.allow='{kinds!r}'"
+        text += f'; to go on all the same: --config.demonstrations.allow="{kinds!r}"'
     raise InputError(text)
 
 

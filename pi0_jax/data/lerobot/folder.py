@@ -95,6 +95,20 @@ class LeRobotFolder:
                     f"dimensions, as {robot.name} has, got {found[0]} and {found[1]}"
                 )
 
+    def only(self, prompts: Collection[str]) -> "LeRobotFolder":
+        """The folder with the episodes of these instructions alone.
+
+        Raises:
+            InputError: there is none.
+        """
+        recordings = [r for r in self.recordings if set(r.prompts) <= set(prompts)]
+        if not recordings:
+            raise InputError(
+                f"{self.path}: none of its {self.of_all} episodes has one of the instructions "
+                f"{sorted(prompts)}; it has {sorted(self.instructions)[:5]} and so on"
+            )
+        return replace(self, recordings=tuple(recordings))
+
     @property
     def digest(self) -> str:
         """Digest of all states and actions: a run that is resumed must find the same data."""
@@ -162,13 +176,7 @@ def open_lerobot(path: Path, cameras: tuple[str, ...], prompts: Collection[str])
     """
     folder = read_lerobot(path, cameras)
     refuse(folder.findings, path)
-    recordings = [r for r in folder.recordings if set(r.prompts) <= set(prompts)]
-    if not recordings:
-        raise InputError(
-            f"{path}: none of its {folder.of_all} episodes has one of the instructions "
-            f"{sorted(prompts)}; it has {sorted(folder.instructions)[:5]} and so on"
-        )
-    return replace(folder, recordings=tuple(recordings))
+    return folder.only(prompts)
 
 
 def read_lerobot(path: Path, cameras: tuple[str, ...] | None) -> LeRobotFolder:
