@@ -10,6 +10,7 @@ from pi0_jax.errors import InputError
 
 T = TypeVar("T")
 
+_FLOATS_END = 10**308  # beyond, a whole number cannot become a float
 _WANTED = {
     bool: "True or False",
     int: "a whole number",
@@ -130,7 +131,8 @@ def _value(key: str, kind: Any, value: Any) -> Any:
         # What may be of several kinds is checked by the dataclass.
         return value if value is None or len(arms) > 1 else _value(key, arms[0], value)
     if plain is float and type(value) is int:
-        return float(value)
+        # One that no float holds stays as it is, for its range to refuse.
+        return float(value) if abs(value) < _FLOATS_END else value
     if plain is tuple:
         value = tuples(value)
     if plain in _WANTED and not _is(plain, value):

@@ -1,16 +1,19 @@
 """Values have ranges: a config is right, or one line names key, range and value."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Annotated, get_type_hints
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from pi0_jax import ranges
 from pi0_jax.apps.config_file import load_config
-from pi0_jax.apps.settings import train_settings
+from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import dotted_values
@@ -145,3 +148,45 @@ def test_any_value_of_any_key_is_right_or_one_line(key, value):
         return
     numbers = [one for one in dotted_values(asdict(found)).values() if isinstance(one, float)]
     assert all(map(math.isfinite, numbers))
+
+
+def ranged(kind: type, prefix: str = "") -> Iterator[tuple[str, str, bool]]:
+    """Dotted key, interval and whether of whole numbers, of every ranged field below a type."""
+    for name, interval, whole in ranges._intervals(kind):
+        yield f"{prefix}{name}", interval, whole
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from ranged(hint, f"{prefix}{name}.")
+
+
+def outside(interval: str, whole: bool) -> Iterator[object]:
+    """Values that are just not in an interval, and others that no interval has."""
+    low, high = (float(end) for end in interval[1:-1].split(", "))
+    if interval[0] == "[":
+        yield low - 1 if whole else np.nextafter(low, -INF)
+    else:
+        yield low
+    if interval[-1] == "]":
+        yield int(high) + 1 if whole else high * (1 + 1e-9) + 1e-9
+    else:
+        yield high
+    yield from (NAN, INF, -INF, "3", None, True, 10**400)
+    if whole:
+        yield low + 0.5
+
+
+def test_every_ranged_key_is_refused_beyond_its_range():
+    keys = [*ranged(TrainSettings)]
+    cases = [(key, value) for key, *range_ in keys for value in outside(*range_)]
+    assert len(keys) > 40 and len(cases) > 350
+    accepted = []
+    for key, value in cases:
+        try:
+            parsed(**{key: value})
+        except InputError as error:
+            # One line, which names the key.
+            assert "\n" not in str(error)
+            assert key.rpartition(".")[2] in str(error) or key.partition(".")[0] in str(error)
+        else:
+            accepted.append((key, value))
+    assert accepted == []
