@@ -14,7 +14,7 @@ DEMO = load_config("demo")
 
 
 def test_a_packaged_config_by_its_name():
-    assert packaged() == ["demo", "libero"]
+    assert packaged() == ["aloha", "demo", "libero"]
     assert list(load_config("demo:full").baselines) == ["continued_sft", "filtered_bc"]
     assert load_config("libero:suite=libero_goal,preset=tpu8").hardware.fsdp == 8
 
@@ -77,15 +77,22 @@ def test_yaml_without_a_base_starts_from_the_defaults(tmp_path):
         ("none.yaml", None, "--config: no such file: .*none.yaml"),
         ("x.py", "def get_config():\n    return (\n", "x.py"),
         ("x.py", "import nothing_of_that_name\n", "x.py: No module named 'nothing_of_that_name'"),
+        ("x.py", "def get_config():\n    raise RuntimeError('boom')\n", "x.py: RuntimeError: boom"),
+        ("x.py", "raise SystemExit(0)\n", "x.py: SystemExit: 0"),
+        ("x.py", "def get_config(): pass\n", "get_config must return a ConfigDict, got None"),
         ("x.py", "a = 1\n", "x.py.* has no attribute 'get_config'"),
         ("x.json", "{}", "x.json: expected the config.json of a run"),
         ("x.json", "no", "x.json: Expecting value"),
         ("x.yaml", "- 1\n", r"x.yaml: expected keys and values, got \[1\]"),
         ("x.yaml", "a: [\n", "x.yaml"),
         ("x.yaml", "seed: 1\n", "config key suite is missing; set it"),
-        ("x.yaml", "base: nothing\n", "no such file|expected one of demo, libero"),
+        ("x.yaml", "base: nothing\n", "no such file|expected one of aloha, demo, libero"),
         ("x.yaml", "base: demo\nrl: 3\n", "config key 'rl' is a section of several keys"),
-        ("x.toml", "", "expected one of demo, libero, or a file that ends in .py, .yaml or .json"),
+        (
+            "x.toml",
+            "",
+            "expected one of aloha, demo, libero, or a file that ends in .py, .yaml or .json",
+        ),
         ("x.yaml:3", "", "takes no argument, got '3'"),
     ],
 )

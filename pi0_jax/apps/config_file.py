@@ -32,8 +32,9 @@ from pi0_jax.plain_values import replaced, tuples
 
 # Entries of a run's config.json that are no keys: they record what else the run depended on.
 BESIDE = ("checkpoint", "demonstrations_digest")
-# What a wrong config file may raise while it is read.
-_BROKEN = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError)
+# Their words alone say what is wrong.
+_SAID = (AttributeError, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError)
+_SAID += (yaml.YAMLError,)
 
 
 class _Loader(yaml.SafeLoader):
@@ -70,9 +71,11 @@ def load_config(name: str) -> ConfigDict:
         raise
     except FileNotFoundError as error:
         raise InputError(f"--config: no such file: {error.filename}") from error
-    except (*_BROKEN, ValueError, yaml.YAMLError) as error:
+    # A config file is code: it may raise anything, also what would end this process wordlessly.
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())
-        raise InputError(said if file in said else f"--config {file}: {said}") from error
+        kind = "" if isinstance(error, _SAID) else f"{type(error).__name__}: "
+        raise InputError(said if file in said else f"--config {file}: {kind}{said}") from error
 
 
 def packaged() -> list[str]:
@@ -83,7 +86,12 @@ def packaged() -> list[str]:
 
 
 def _called(module: ModuleType, argument: str) -> ConfigDict:
-    return module.get_config(*([argument] if argument else []))
+    found = module.get_config(*([argument] if argument else []))
+    if not isinstance(found, ConfigDict):
+        raise InputError(
+            f"--config {module.__name__}: get_config must return a ConfigDict, got {found!r:.40}"
+        )
+    return found
 
 
 def _from_python(path: Path, argument: str) -> ConfigDict:

@@ -23,10 +23,15 @@ from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_robot, load_po
 from pi0_jax.training.sharding import make_mesh
 
 
-def check_start(settings: TrainSettings, suite: Suite, methods: Mapping[str, RiptSettings]) -> None:
+def check_start(
+    settings: TrainSettings, suite: Suite, methods: Mapping[str, RiptSettings]
+) -> PolicySpec:
     """Checks that the start of training exists and fits the task, and that devices fit the batches.
 
     Of a given checkpoint no weights are read.
+
+    Returns:
+        What will be trained, but for the branch mode.
 
     Raises:
         InputError: a check fails; nothing is written before that.
@@ -50,6 +55,7 @@ def check_start(settings: TrainSettings, suite: Suite, methods: Mapping[str, Rip
     # Makes the mesh only for its check; the training makes its own.
     if settings.hardware.devices > 1:
         make_mesh(settings.hardware)
+    return spec
 
 
 def check_sources(settings: TrainSettings) -> None:

@@ -15,6 +15,7 @@ from pi0_jax.apps.sections import RiptSettings
 from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
 from pi0_jax.apps.start import check_start, fingerprint, recorded_demonstrations
+from pi0_jax.apps.start_updates import check_updates
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.env.suite import make_suite
 from pi0_jax.plain_values import defaults
@@ -44,7 +45,7 @@ def main(arguments: cli.Arguments) -> None:
     # All checks before `open_session`, which makes the run folder: a wrong input leaves nothing.
     check_reference_settings(settings)
     recorded = recorded_demonstrations(settings, suite)
-    check_start(settings, suite, methods)
+    check_updates(settings, check_start(settings, suite, methods), methods)
     # Stored with the config, so that --resume refuses other demonstrations in the same place.
     stored = {"demonstrations_digest": recorded.digest} if recorded else {}
     if settings.init.checkpoint:

@@ -72,6 +72,9 @@ class EvalConfig:
         check_ranges("eval", self)
         if not self.guidance:
             raise InputError("eval.guidance must have at least one scale, such as (1.0,), got none")
+        # Scales name files, with six digits.
+        if len({f"{scale:g}" for scale in self.guidance}) < len(set(self.guidance)):
+            raise InputError(f"eval.guidance: scales that are almost equal: {self.guidance!r}")
         self._check_reference()
 
     def _check_reference(self) -> None:

@@ -169,7 +169,10 @@ class RunFolder:
 
 def is_run(path: Path) -> bool:
     """Whether a run has begun in a folder, so that it can be resumed."""
-    return (path / "config.json").exists() or (path / _LOCK).exists()
+    try:
+        return (path / "config.json").exists() or (path / _LOCK).exists()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
 
 
 def success_text(episodes: Sequence[Episode]) -> str:

@@ -201,7 +201,7 @@ def check(job: Job) -> Budget:
     Raises:
         InputError: too large; the message has the budget and the smallest change that would fit.
     """
-    budget, limit = count(job), _limit(job.hardware)
+    budget, limit = count(job), limit_of(job.hardware)
     if limit is None or budget.total <= limit:
         return budget
     raise InputError(f"{budget}, but a device has {limit / GB:.2f} GB: {_advice(job, limit)}")
@@ -240,7 +240,8 @@ def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:
     return changes + [(f"optimizer.preset={name}", preset(name)) for name in less]
 
 
-def _limit(hardware: Hardware) -> int | None:
+def limit_of(hardware: Hardware) -> int | None:
+    """Bytes of memory of one device: as set, or as the device says; None where it says nothing."""
     if hardware.memory_gb:
         return int(hardware.memory_gb * GB)
     # A CPU gives None: its memory is that of the host, which other programs share.
