@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
+from pi0_jax.model.use_dtype import is_cast
 from pi0_jax.types import path_name
 
 DATA, FSDP = "data", "fsdp"
@@ -88,11 +89,6 @@ def gathered(weights: Any, dtype: Any) -> Any:
         return _constrained(used, PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(gather, weights)
-
-
-def is_cast(path: str) -> bool:
-    """Whether a layer casts this leaf to its compute dtype; norms scale and shift in float32."""
-    return not path.endswith("scale") and "LayerNorm" not in path
 
 
 def own_rows(tree: Any) -> Any:

@@ -21,6 +21,7 @@ from pi0_jax.model import flow_sde
 from pi0_jax.model.pi0 import POSITIVE, Pi0
 from pi0_jax.policy.inputs import check_noise, check_observations
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.replicas import Weights
 from pi0_jax.types import Observation
 
 
@@ -94,9 +95,11 @@ def act_in_chains(
     check_noise(noise, (len(observations), *chain_shape(policy)))
     two_prompts = has_two_prompts(policy.transforms.branch_mode)
 
-    def sampler(obs: Observation, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def sampler(
+        weights: Weights, obs: Observation, noise: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """Chains [rows, K + 1, H, d] and log densities [rows, K, H, d]."""
-        return sample_chains(policy.model, policy.params, obs, noise, level, two_prompts)
+        return sample_chains(policy.model, weights.params, obs, noise, level, two_prompts)
 
     parts = [
         (policy.robot_actions(chain[:, -1], some), chain, log_prob)

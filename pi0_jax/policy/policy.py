@@ -4,6 +4,7 @@ Axis letters: b batch, t prompt token, r suffix row, s state dimension, H action
 d padded action dimension, e robot's action dimension.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,11 +30,11 @@ from pi0_jax.policy.reference import (
     BASE,
     Reference,
     kind_of,
-    placed_base,
     sample_from_base,
     shares_prefix,
 )
 from pi0_jax.policy.reference_fit import load_with_reference
+from pi0_jax.policy.replicas import Replicas, Weights
 from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
@@ -124,9 +125,12 @@ def chunk_noise(seed: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-Sampler = Callable[[Observation, Any], Any]
-"""(observations [rows, ...], their noise and what else is theirs, a tree of [rows, ...]) -> what is
-drawn, a tree of [rows, ...]."""
+Sampler = Callable[[Weights, Observation, Any], Any]
+"""(weights, observations [rows, ...], their noise and what else is theirs, a tree of [rows, ...])
+-> what is drawn, a tree of [rows, ...]; all of them on one device."""
+
+_IN_FLIGHT = 2
+"""Calls per device that are dispatched and not read: the next waits while one is computed."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ class Policy:
 
     Attributes:
         model: the network.
-        params: parameter tree on the device.
+        params: parameter tree, on the host or where training holds it.
         transforms: conversion of inputs and outputs.
         guidance: scale s of v_ref + s (v - v_ref).
         num_flow_steps: Euler steps per action chunk.
@@ -146,6 +150,8 @@ class Policy:
             not depend on the batch it was in. Programs for other numbers of rows round
             differently.
         reference: what guidance leads away from; it is not run at scale 1.
+        replicas: the same parameters where it acts: every device of this host has its own, and
+            computes every n-th call. Made from `params` and `reference`; another value is ignored.
     """
 
     model: Pi0
@@ -156,9 +162,10 @@ class Policy:
     num_flow_steps: Annotated[int, "[1, 1e5]"] = 10
     rows: Annotated[int, "[1, 1e5]"] = 1
     reference: Reference = field(default_factory=Reference)
+    replicas: Replicas | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Checks ranges.
+        """Checks ranges, and keeps the replicas of a policy that this one differs little from.
 
         Raises:
             InputError: a value is out of range; the message names it. Or the scale needs a
@@ -166,6 +173,11 @@ class Policy:
         """
         check_ranges("policy", self)
         self.reference.check_scale(self.guidance)
+        weights = Weights(self.params, self.reference.params)
+        # Of a copy with another scale, for example: it shall not copy gigabytes again.
+        if self.replicas is None or not self.replicas.are_of(weights):
+            fresh = Replicas(weights, self.model.config.compute_dtype)
+            object.__setattr__(self, "replicas", fresh)
 
     @classmethod
     def load(
@@ -176,7 +188,7 @@ class Policy:
         rows: int = 1,
         reference: str | Path = Reference.kind,
     ) -> "Policy":
-        """Reads a policy folder and puts its parameters on the default device.
+        """Reads a policy folder; its parameters go to a device when it first acts.
 
         Args:
             path: the folder, as the converters or train.py wrote it.
@@ -209,14 +221,9 @@ class Policy:
                 f"reference {BASE!r}: {folder.path or 'the policy'} carries none; name the folder "
                 "of the base instead"
             )
-        params = jax.device_put(folder.params)
-        placed = (
-            placed_base(folder.params, params, folder.reference)
-            if reference == BASE
-            else Reference(reference)
-        )
-        model = Pi0(folder.spec.model)
-        return cls(model, params, folder.transforms, guidance, num_flow_steps, rows, placed)
+        led = Reference(reference, folder.reference if reference == BASE else None)
+        model, params = Pi0(folder.spec.model), folder.params
+        return cls(model, params, folder.transforms, guidance, num_flow_steps, rows, led)
 
     @property
     def robot(self) -> Robot:
@@ -303,17 +310,30 @@ class Policy:
         Yields:
             b' <= rows observations, and what the sampler drew for them: a host tree of [b', ...].
         """
-        branch_ids = self._branch_ids
-        for first in range(0, len(observations), self.rows):
-            part = slice(first, first + self.rows)
+        # The generator of calls runs ahead of the reader: while a device computes, the host makes
+        # the pictures of the next call, and sends it to the next device.
+        waiting: deque[tuple[Sequence[RawObs], Any]] = deque()
+        for call in self._dispatched(sampler, observations, noise):
+            waiting.append(call)
+            if len(waiting) > _IN_FLIGHT * len(self._replicas.devices):
+                yield _read(*waiting.popleft())
+        yield from (_read(*call) for call in waiting)
+
+    def _dispatched(
+        self, sampler: Sampler, observations: Sequence[RawObs], noise: Any
+    ) -> Iterator[tuple[Sequence[RawObs], Any]]:
+        """The calls of `calls`, one after the other on the next device; none is waited for."""
+        branch_ids, devices = self._branch_ids, self._replicas.devices
+        for number, first in enumerate(range(0, len(observations), self.rows)):
+            part, device = slice(first, first + self.rows), devices[number % len(devices)]
             some = observations[part]
             drawn = jax.tree.map(lambda x, part=part: np.asarray(x[part], np.float32), noise)
             # Leading axis to `rows`; rows of a batch do not read each other: padding is harmless.
             obs, drawn = self._padded((self.transforms.observe(some), drawn), len(some))
             if has_two_prompts(self.transforms.branch_mode):
                 obs = self._in_branches(obs, some, branch_ids)
-            found = jax.device_get(sampler(*jax.device_put((obs, drawn))))
-            yield some, jax.tree.map(itemgetter(slice(len(some))), found)
+            given = jax.device_put((obs, drawn), device)
+            yield some, sampler(self._replicas.on(device), *given)
 
     def robot_actions(self, chunks: np.ndarray, observations: Sequence[RawObs]) -> np.ndarray:
         """Normalised chunks float32[b, H, d] in the robot's units and limits: float32[b, H, e].
@@ -338,14 +358,22 @@ class Policy:
         return actions
 
     @property
+    def _replicas(self) -> Replicas:
+        """`replicas`, which are there since `__post_init__`."""
+        assert self.replicas is not None
+        return self.replicas
+
+    @property
     def _branch_ids(self) -> tuple[int, ...]:
         """The branches to run: a base takes the place of the other one, and both are positive."""
         return (POSITIVE,) if self.reference.kind == BASE else branches(self.guidance)
 
-    def _sample(self, obs: Observation, drawn: tuple[jax.Array, OldChunk | None]) -> jax.Array:
-        """Normalised action chunks [rows, H, d] of observations on the device."""
+    def _sample(
+        self, weights: Weights, obs: Observation, drawn: tuple[jax.Array, OldChunk | None]
+    ) -> jax.Array:
+        """Normalised action chunks [rows, H, d]; all arguments are on one device."""
         noise, old = drawn
-        params, base, scale = self.params, self.reference.params, self.guidance
+        (params, base), scale = weights, self.guidance
         two_prompts = has_two_prompts(self.transforms.branch_mode)
         rest = obs, noise, self.num_flow_steps, scale, old
         if base is not None and scale not in (0.0, 1.0):
@@ -372,3 +400,8 @@ class Policy:
         """Arrays [count, ...] with their last row repeated: [rows, ...]."""
         missing = self.rows - count
         return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), tree)
+
+
+def _read(observations: Sequence[RawObs], drawn: Any) -> tuple[Sequence[RawObs], Any]:
+    """What a call has drawn, on the host and without its padding: a tree of [b', ...]."""
+    return observations, jax.tree.map(itemgetter(slice(len(observations))), jax.device_get(drawn))

@@ -33,8 +33,8 @@ class Reference:
 
     Attributes:
         kind: one of `KINDS`.
-        params: for "base", the base's parameter tree on the device; leaves that it has in common
-            with the policy are the policy's own arrays. None for the others.
+        params: for "base", the base's parameter tree; leaves that it has in common with the
+            policy are the policy's own arrays. None for the others.
     """
 
     kind: str = UNCONDITIONAL
@@ -72,24 +72,6 @@ def kinds_of(reference: str) -> tuple[str, ...]:
     """The kinds that words with a plus between them name, each once; of a path, "base"."""
     words = tuple(dict.fromkeys(reference.split("+")))
     return words if all(word in KINDS for word in words) else (BASE,)
-
-
-def placed_base(params: Any, on_device: Any, base: Any) -> Reference:
-    """A base on the device, where leaves that are the policy's lie once.
-
-    Args:
-        params: the policy's parameter tree on the host.
-        on_device: the same on the device.
-        base: the base's tree on the host; common leaves are the same arrays as in `params`.
-    """
-    # By identity: values were compared once, when the two were put together.
-    both = zip(jax.tree.leaves(params), jax.tree.leaves(on_device), strict=True)
-    there = {id(host): placed for host, placed in both}
-
-    def place(leaf: Any) -> jax.Array:
-        return there[id(leaf)] if id(leaf) in there else jax.device_put(leaf)
-
-    return Reference(BASE, jax.tree.map(place, base))
 
 
 def shares_prefix(params: Any, base: Any) -> bool:
