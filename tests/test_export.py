@@ -62,6 +62,11 @@ def test_demonstrations_show_the_newest_picture_there_is(tmp_path, run, episodes
         for step in range(len(recording)):
             seen = [pictures.read(step) for pictures in recording.pictures]
             np.testing.assert_array_equal(seen, episode.images[step // 4])
+    # Windows start where a picture is a step's own, so what is learnt is what the run learnt.
+    assert (
+        folder.recordings[0].starts(4, skip_short=False).tolist()
+        == episodes[0].image_steps.tolist()
+    )
 
 
 def test_with_full_pictures_the_simulator_shows_every_step(tmp_path, run, episodes):
