@@ -19,7 +19,7 @@ from pi0_jax.data.lerobot.findings import PICTURES, TIMES, Finding
 from pi0_jax.data.lerobot.pictures import ParquetPictures, Pictures, VideoPictures
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.errors import InputError
-from pi0_jax.lfs import is_pointer
+from pi0_jax.plain_file import is_pointer
 
 
 def check_pictures(recordings: Sequence[Recording], fps: float) -> list[Finding]:
