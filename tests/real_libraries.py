@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from skips import NO_PYTHON_312, NO_REGISTRY, NOT_ASKED_FOR
 
-WANTED = "lerobot[pi]"
+WANTED = "lerobot[dataset,pi]"
 _PYTHONS = ("python3.12", "python3.13")
 
 

@@ -71,6 +71,7 @@ KEEPERS = {
     "msgpack": ("pi0_jax/serve/wire.py", "tests/"),
     "prometheus_client": ("pi0_jax/serve/metrics.py", "tests/"),
 }
+COMMANDS = ("pi0_jax.data.export",)
 SCRIPTS = ("train.py", "eval.py", "serve.py")
 FILES = [
     path.relative_to(ROOT)
@@ -112,6 +113,8 @@ def room(module: str) -> str:
     """Where a module lives: "rl" for pi0_jax.rl.iteration, "train.py" for that file."""
     if f"{module}.py" in SCRIPTS:  # serve.py is not in the room pi0_jax/serve
         return f"{module}.py"
+    if module in COMMANDS:  # such as pi0_jax.data.export: only its name is in the room of data
+        return "commands"
     parts = module.removeprefix("pi0_jax.").split(".")
     return parts[0]
 

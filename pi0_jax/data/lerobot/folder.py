@@ -61,17 +61,16 @@ class LeRobotFolder:
     def windows(
         self, transforms: Transforms, horizon: int, weight: float = 0.0, skip_short: bool = False
     ) -> "LeRobotWindows":
-        """One window per control step; arguments as in `Demonstrations`.
+        """One window per control step that has a picture; arguments as in `Demonstrations`.
 
         Raises:
             InputError: no episode has a whole window and `skip_short` leaves out the others.
         """
-        # A window that starts in the last H - 1 steps reaches past the end.
-        cut = horizon - 1 if skip_short else 0
-        lengths = np.array([max(0, len(recording) - cut) for recording in self.recordings])
-        if not lengths.sum():
+        starts = [one.starts(horizon, skip_short=skip_short) for one in self.recordings]
+        ends, steps = np.cumsum([len(some) for some in starts]), np.concatenate(starts)
+        if not len(steps):
             raise InputError(f"{self.path}: no episode has a whole window of {horizon} steps")
-        return LeRobotWindows(self.recordings, np.cumsum(lengths), transforms, horizon, weight)
+        return LeRobotWindows(self.recordings, ends, steps, transforms, horizon, weight)
 
     def stats(self, space: ActionSpace, horizon: int, std_floor: float) -> NormStats:
         """Statistics over every step."""
@@ -122,6 +121,7 @@ class LeRobotWindows:
     Attributes:
         recordings: the episodes.
         ends: int[episode], number of windows up to the end of each.
+        steps: int[n], the step of its episode at which each window starts.
         transforms: transforms of the policy that is trained.
         horizon: number of actions H per window.
         weight: weight of every window in the conditional branch.
@@ -129,6 +129,7 @@ class LeRobotWindows:
 
     recordings: Sequence[Recording]
     ends: np.ndarray
+    steps: np.ndarray
     transforms: Transforms
     horizon: int
     weight: float
@@ -144,9 +145,8 @@ class LeRobotWindows:
             InputError: a picture cannot be read.
         """
         # The episode of each window, and the control step in it: int[m] each.
-        owners = np.searchsorted(self.ends, indices, side="right")
+        owners, steps = np.searchsorted(self.ends, indices, side="right"), self.steps[indices]
         found = [self.recordings[owner] for owner in owners]
-        steps = indices - np.concatenate([[0], self.ends[:-1]])[owners]
         # Threads are enough: decoding a picture does not hold the GIL.
         with ThreadPoolExecutor() as pool:
             sizes = [self.transforms.image_size] * len(found)

@@ -24,6 +24,8 @@ ACTIONS = ("action", "actions")
 # What rollouts have besides; lerobot itself writes `next.success`.
 SUCCESS = ("success", "next.success")
 ADVANTAGE = ("advantages", "advantage")
+# False where a row repeats an older picture: our own exports without --full-pictures.
+PICTURE_IS_NEW = ("picture_is_new",)
 
 _SCALARS = ("timestamp", "episode_index", "task_index")
 Found = dict[int, list[tuple[Path, Recording]]]
@@ -134,7 +136,8 @@ def _columns(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[str, np
         "state": first_of(STATE, layout.features, layout.path),
         "actions": first_of(ACTIONS, layout.features, layout.path),
     } | {name: name for name in _SCALARS}
-    for what, known in (("success", SUCCESS), ("advantage", ADVANTAGE)):
+    optional = (("success", SUCCESS), ("advantage", ADVANTAGE), ("picture_is_new", PICTURE_IS_NEW))
+    for what, known in optional:
         if present := [name for name in known if name in layout.features]:
             names[what] = present[0]
     in_table = [camera for camera in cameras if layout.features[camera] == "image"]
@@ -167,6 +170,7 @@ def _recording(
         # LeRobot marks the last step alone; an episode that ends in success has one such step.
         success=float(part["success"].max() > 0) if "success" in part else None,
         advantage=float(part["advantage"][0]) if "advantage" in part else None,
+        picture_is_new=part["picture_is_new"] > 0 if "picture_is_new" in part else None,
     )
 
 

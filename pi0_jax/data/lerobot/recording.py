@@ -25,6 +25,8 @@ class Recording:
         seconds: float64[t], when each step was recorded; empty if it was not read.
         success: 1.0 if the episode solved its task, else 0.0; None where the folder does not say.
         advantage: of the episode against others from its initial state; None likewise.
+        picture_is_new: bool[t], False where the pictures are those of an earlier step; None where
+            every step has its own.
     """
 
     prompts: tuple[str, ...]
@@ -35,10 +37,21 @@ class Recording:
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     success: float | None = None
     advantage: float | None = None
+    picture_is_new: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of control steps t."""
         return len(self.actions)
+
+    def starts(self, horizon: int, *, skip_short: bool) -> np.ndarray:
+        """The steps at which windows of H steps may start, int[n], ascending: those with a picture.
+
+        Args:
+            horizon: number of actions H per window.
+            skip_short: leave out windows that reach past the end of the episode.
+        """
+        steps = np.arange(max(0, len(self) - (horizon - 1 if skip_short else 0)))
+        return steps if self.picture_is_new is None else steps[self.picture_is_new[: len(steps)]]
 
     def observation(self, step: int, size: int) -> RawObs:
         """What the robot saw before control step `step`; reads its pictures.

@@ -13,6 +13,20 @@ from pi0_jax.plain_file import check_file
 _MOST_ROWS = 5_000_000
 
 
+def pyarrow() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet, imported when a table is touched.
+
+    Raises:
+        InputError: pyarrow, an optional dependency, is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError("LeRobot folders need pyarrow: pip install 'pi0_jax[lerobot]'") from error
+    return pa, parquet
+
+
 def read_table(file: Path, columns: Sequence[str] | None = None, beside: Sequence[str] = ()) -> Any:
     """Reads a parquet file.
 
@@ -24,15 +38,10 @@ def read_table(file: Path, columns: Sequence[str] | None = None, beside: Sequenc
     Raises:
         InputError: there is no such file or column.
     """
-    # Imported here: pyarrow is an optional dependency.
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise InputError("LeRobot folders need pyarrow: pip install 'pi0_jax[lerobot]'") from error
+    pa, parquet = pyarrow()
     check_file(file)
     try:
-        with ParquetFile(file) as opened:
+        with parquet.ParquetFile(file) as opened:
             present = opened.schema_arrow.names
             if missing := [name for name in (*(columns or ()), *beside) if name not in present]:
                 raise InputError(f"{file}: no column {missing}; it has {present}")
@@ -42,7 +51,7 @@ def read_table(file: Path, columns: Sequence[str] | None = None, beside: Sequenc
                     f"{opened.metadata.num_rows:,}"
                 )
             return opened.read(columns=columns)
-    except (OSError, ArrowException) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file}: expected a parquet file: {error}") from error
 
 
