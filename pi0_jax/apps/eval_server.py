@@ -8,9 +8,10 @@ import os
 from typing import TYPE_CHECKING
 
 from pi0_jax.apps import cli
-from pi0_jax.apps.settings import EvalSettings
+from pi0_jax.apps.settings import EvalSettings, TrainSettings
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.errors import InputError
+from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.rollout.evaluate import evaluate_points
 from pi0_jax.rollout.guidance import Guidance
@@ -45,7 +46,8 @@ def through_server(arguments: cli.Arguments, settings: EvalSettings, method: str
             acting(point)  # what the server does not allow shows before anything is written
         # Stored with the config, so that --resume refuses to mix results of two policies.
         stored = {"served_policy": served.facts["policy"], **arguments.config.to_dict()}
-        with open_session(arguments.workdir, arguments.resume, settings, suite, stored) as session:
+        parts = (settings, suite, stored, defaults(TrainSettings))
+        with open_session(arguments.workdir, arguments.resume, *parts) as session:
             session.run.protocol["server"] = {k: v for k, v in served.facts.items() if k != "robot"}
             evaluate_points(session, evaluation, "eval", method, steps, acting, evaluation.sweep)
             record_videos(session, [Acting(method, evaluation.sweep[0])], evaluation.videos)

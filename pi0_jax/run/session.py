@@ -1,11 +1,12 @@
 """What every stage of a run needs: run folder, tasks, simulators and random streams."""
 
 import contextlib
+import hashlib
+import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 import jax
@@ -114,6 +115,17 @@ class Session:
         return {"env_steps_per_s": steps_per_s, "episodes_per_min": per_minute}
 
 
+def _digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """What results were made of, by digest: the config, and the policies and data that it names.
+
+    That of a policy folder covers its weights, statistics and tokenizer (`digests.json`).
+    """
+    ending = "_digest"
+    named = {k.removesuffix(ending): str(v) for k, v in config.items() if k.endswith(ending)}
+    text = json.dumps(config, sort_keys=True, default=repr)
+    return {**named, "config": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def method_number(method: str) -> int:
     """What a method's name adds to random keys; 0 for the base policy, which all start from.
 
@@ -130,7 +142,7 @@ def open_session(
     settings: RunSettings,
     suite: Suite,
     config: Mapping[str, Any],
-    defaults: Mapping[str, Any] = MappingProxyType({}),
+    defaults: Mapping[str, Any],
     from_step: int | None = None,
 ) -> Iterator[Session]:
     """Opens the run folder and starts the simulators, which end with the session.
@@ -152,7 +164,8 @@ def open_session(
     told = (settings.wandb_project, settings.verbosity)
     run = RunFolder(workdir, dict(config), resume, *told, defaults, from_step)
     # Before any rollout: a resumed run on another renderer would mix two kinds of images.
-    run.set_protocol({**protocol(suite, renderer), "rows": settings.rows})
+    used = {"rows": settings.rows, "digests": _digests(config)}
+    run.set_protocol({**protocol(suite, renderer), **used})
     run.message(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
     with SimulatorPool(workers, settings.pool.timeout_s, renderer=renderer) as pool:
         yield Session(run, suite, pool, settings.seed, settings.rows)
