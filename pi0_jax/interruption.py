@@ -11,31 +11,35 @@ from dataclasses import dataclass
 
 @dataclass
 class _Wish:
-    deferred: bool = False
+    until: str = ""
     made: bool = False
 
 
 _wish = _Wish()
 
 
-def ask() -> bool:
+def ask() -> str:
     """Asks the work to stop.
 
     Returns:
-        True: it stops at the end of the `deferred` block that it is in.
+        Until when it goes on, such as "the end of one update and one save": it is in a `deferred`
+        block.
 
     Raises:
         KeyboardInterrupt: it is in none, so it stops here.
     """
-    if not _wish.deferred:
+    if not _wish.until:
         raise KeyboardInterrupt
     _wish.made = True
-    return True
+    return _wish.until
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Callable[[], bool]]:
+def deferred(until: str) -> Iterator[Callable[[], bool]]:
     """A block that is not interrupted, but can ask whether it should come to its end.
+
+    Args:
+        until: what a person who asks waits for, such as "the end of one update and one save".
 
     Yields:
         A function that says whether a stop was asked for since the block began.
@@ -44,11 +48,11 @@ def deferred() -> Iterator[Callable[[], bool]]:
         KeyboardInterrupt: at the end of the block, if so.
     """
     # In a block of this kind already: the outer one ends the work.
-    outer, _wish.deferred = _wish.deferred, True
+    outer, _wish.until = _wish.until, _wish.until or until
     try:
         yield lambda: _wish.made
     finally:
-        _wish.deferred = outer
+        _wish.until = outer
     if _wish.made and not outer:
         _wish.made = False
         raise KeyboardInterrupt

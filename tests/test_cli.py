@@ -249,7 +249,7 @@ from pi0_jax import interruption
 from pi0_jax.apps import cli
 
 def main(given):
-    with interruption.deferred() as asked:
+    with interruption.deferred("the end of a test") as asked:
         for number in sys.argv[1:]:
             os.kill(os.getpid(), int(number))
             time.sleep(0.01)
@@ -265,7 +265,9 @@ cli.launch(main, "")
 def test_a_signal_waits_for_the_end_of_what_must_not_be_lost(number):
     done = stopped(number)
     assert (done.returncode, done.stdout) == (130, "asked True\n")
-    assert done.stderr.splitlines()[1].startswith("stopping: after the present update")
+    assert done.stderr.splitlines()[1].startswith(
+        "stopping: within 30 s, or later at the end of a test; a"
+    )
     assert done.stderr.endswith(SAYS_AGAIN)
 
 

@@ -12,27 +12,27 @@ def test_outside_of_a_block_the_work_stops_at_once() -> None:
 
 def test_a_block_comes_to_its_end() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), deferred() as asked:
+    with pytest.raises(KeyboardInterrupt), deferred("the end") as asked:
         done.append(asked())
-        assert ask()
+        assert ask() == "the end"
         done.append(asked())
     assert done == [False, True]
-    with deferred() as asked:  # the wish was granted
+    with deferred("the end") as asked:  # the wish was granted
         assert not asked()
 
 
 def test_the_outer_of_two_blocks_ends_the_work() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), deferred() as asked:
-        with deferred():
-            ask()
+    with pytest.raises(KeyboardInterrupt), deferred("the end") as asked:
+        with deferred("another end"):
+            assert ask() == "the end"
         done.append(asked())
     assert done == [True]
 
 
 def test_an_error_in_a_block_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), deferred():
+    with pytest.raises(ZeroDivisionError), deferred("the end"):
         ask()
         1 / 0  # noqa: B018
-    with pytest.raises(KeyboardInterrupt), deferred():
+    with pytest.raises(KeyboardInterrupt), deferred("the end"):
         pass

@@ -29,6 +29,7 @@ from pi0_jax.run.folder import is_run
 
 # Ctrl-C, what schedulers send first, and SLURM's warning (--signal=USR1).
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SECONDS = 30  # that a scheduler gives between its signal and the kill, at least
 _MOMENT_S = 0.05  # longer than any callback of the garbage collector
 
 
@@ -118,11 +119,11 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     sys.unraisablehook = _after_interruption
     for number in _STOP:
         signal.signal(number, _end)
-    if interruption.ask():
-        sys.stderr.write(
-            "\nstopping: after the present update and the time of one save; a second signal ends "
-            "at once, and loses what came after the last checkpoint\n"
-        )
+    until = interruption.ask()
+    sys.stderr.write(
+        f"\nstopping: within {_SECONDS} s, or later at {until}; a second signal ends at once, and "
+        "loses what came after the last checkpoint\n"
+    )
 
 
 def _end(signal_number: int, frame: FrameType | None) -> None:

@@ -47,6 +47,9 @@ from pi0_jax.training.supervised import augmented, flow_matching_loss
 from pi0_jax.types import Batch
 from pi0_jax.versions import versions
 
+# Of supervised training, for whoever stops it.
+_UNTIL = "the end of one update and one save"
+
 
 def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
     """Scripted episodes, failures included; made once and stored."""
@@ -180,7 +183,7 @@ def supervise(
             # Multiples, so that a run that was interrupted saves where an unbroken one does.
             until = min(step - step % config.save_every + config.save_every, config.steps)
             # Whoever stops the run waits for one update and one save, and loses nothing.
-            with deferred() as asked, told_where_to_go_back(folder):
+            with deferred(_UNTIL) as asked, told_where_to_go_back(folder):
                 state = fit(
                     state, update, batch_of, until, noise_key, config.log_every, log, stop=asked
                 )

@@ -17,7 +17,7 @@ def keep(folder: Path, ended: Ended) -> None:
         folder: of this iteration alone.
         ended: its episodes so far; one of which the simulator failed is left out.
     """
-    with deferred():
+    with deferred("the rollouts of this iteration are stored"):
         for (task, seed, rollout), episode in ended.items():
             file = folder / f"{task}_{seed}_{rollout}.npz"
             if episode.error is None and not file.exists():

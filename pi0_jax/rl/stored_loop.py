@@ -241,7 +241,7 @@ def _save_iteration(stored: _Stored, state: LoopState, report: IterationReport) 
     best = best_steps(state.outcomes, stored.setup.first_step, lines, stored.name)
     step, keep = report.optimizer_step, stored.keep
     # Whoever stops the run waits for a save that is under way.
-    with deferred():
+    with deferred("the end of the save that is under way"):
         checkpoint.save(stored.checkpoints, step, state.train_state, host, keep, best)
 
 
