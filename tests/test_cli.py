@@ -265,9 +265,8 @@ cli.launch(main, "")
 def test_a_signal_waits_for_the_end_of_what_must_not_be_lost(number):
     done = stopped(number)
     assert (done.returncode, done.stdout) == (130, "asked True\n")
-    assert done.stderr.splitlines()[1].startswith(
-        "stopping: within 30 s, or later at the end of a test; a"
-    )
+    said = done.stderr.splitlines()[1]
+    assert said.startswith("stopping: within 30 s, or later at the end of a test; a second")
     assert done.stderr.endswith(SAYS_AGAIN)
 
 
