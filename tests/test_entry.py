@@ -1,5 +1,6 @@
 """Console scripts: a stop while the program is being loaded is one line."""
 
+import inspect
 import re
 import signal
 import subprocess
@@ -44,7 +45,6 @@ def test_every_script_has_its_program():
     for name, target in scripts.items():
         function = target.removeprefix("pi0_jax.apps.entry:")
         assert callable(getattr(entry, function)), name
-        program = re.search(
-            r'_run\("(\w+)"\)', Path(entry.__file__).read_text().split(f"def {function}(")[1]
-        )
+        source = inspect.getsource(getattr(entry, function))
+        program = re.search(r'_run\("(\w+)"\)', source)
         assert program and (ROOT / f"pi0_jax/apps/{program[1]}.py").is_file()

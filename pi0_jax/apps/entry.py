@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -49,4 +50,5 @@ def _run(name: str) -> NoReturn:
     # Each program handles signals in its own way.
     for number, handler in before.items():
         signal.signal(number, handler)
-    program.command()
+    command: Callable[[], NoReturn] = program.command
+    command()
