@@ -16,6 +16,7 @@ FLOORS = (
         "robots",
         "types",
         "episode",
+        "pictures",
         "versions",
         "plain_values",
         "json_file",

@@ -69,6 +69,9 @@ def test_mixed_groups_are_collected_until_there_are_enough(scripted_pool):
     for group in found.groups:
         assert 0 < group.rewards.sum() < 3
         assert len({e.init_hash for e in group.episodes}) == 1
+    # Pictures take gigabytes: those of rejected groups are freed at once.
+    with_images = {(e.seed, id(e)) for e in found.episodes if e.images.size}
+    assert with_images == {(e.seed, id(e)) for group in found.groups for e in group.episodes}
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.normalize import NormStats, Stats, load_norm_stats
 from pi0_jax.data.tokenizer import ByteTokenizer
-from pi0_jax.data.transforms import Transforms, resize_with_pad
+from pi0_jax.data.transforms import Transforms
 from pi0_jax.env.robosuite.panda_robot import PANDA
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
+from pi0_jax.pictures import resize_with_pad
 
 FOLDERS = {"native": "tiny_pi0", "padded32": "tiny_pi0_released"}
 CASES = [(s, d, q) for s in FOLDERS for d in (0, 1) for q in (0, 1)]

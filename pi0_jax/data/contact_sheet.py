@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pi0_jax.data.lerobot.recording import Recording
-from pi0_jax.data.transforms import resize_with_pad
 from pi0_jax.errors import InputError
+from pi0_jax.pictures import resize_with_pad
 
 _SIDE = 128  # px of a picture
 _GAP, _TEXT = 4, 14

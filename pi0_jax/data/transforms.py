@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from pi0_jax.data import normalize
 from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
@@ -19,6 +18,7 @@ from pi0_jax.data.branches import EMBEDDING, branch_prompt
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.data.tokenizer import Tokenizer, longest_state, pad_prompt, state_bins
 from pi0_jax.episode import RawObs
+from pi0_jax.pictures import resize_with_pad
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
@@ -140,29 +140,3 @@ class Transforms:
 def _camera_mask(obs: RawObs) -> np.ndarray:
     """bool[c]: False for a camera that the policy must not see."""
     return np.ones(len(obs.images), bool) if obs.camera_mask is None else obs.camera_mask
-
-
-def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes without changing the aspect ratio and centres the result on black.
-
-    If the padding is odd, its extra pixel is at the bottom or right.
-
-    Args:
-        image: uint8[h, w, 3].
-        size: side of the result [px].
-
-    Returns:
-        uint8[size, size, 3], bilinear with antialiasing (PIL, as openpi's client).
-    """
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    # Truncated, not rounded, as in openpi: another size would shift every pixel.
-    ratio = max(height, width) / size
-    new_height, new_width = int(height / ratio), int(width / ratio)
-    resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
-    padded = np.zeros((size, size, 3), np.uint8)
-    top, left = (size - new_height) // 2, (size - new_width) // 2
-    # Black, as openpi pads; the network was trained with these borders.
-    padded[top : top + new_height, left : left + new_width] = np.asarray(resized)
-    return padded

@@ -16,12 +16,12 @@ from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, window_starts
 from pi0_jax.env.base import Engine, Task
-from pi0_jax.episode import Episode, Group, success_by_task, success_rate
+from pi0_jax.episode import Episode, Group, success_by_task, success_rate, without_images
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
-from pi0_jax.rollout.collect import Ended, Report, collect, groups_of, plan_groups
+from pi0_jax.rollout.collect import Ended, Plan, Report, collect, groups_of, plan_groups
 from pi0_jax.types import Batch
 
 
@@ -124,6 +124,7 @@ def collect_groups(
         # Episodes in the order of their plans: a table [group, rollout], read row by row.
         groups = groups_of(fresh, sampling.group_size)
         kept = informative_groups(groups, sampling.dynamic_sampling)
+        fresh = _with_images_of(kept, plans, fresh, {} if ended is None else ended)
         # Rejected groups too: a group that always succeeds is how a state counts as solved.
         init_states = init_states.record(groups, len(kept), sampling)
         found = CollectedGroups(
@@ -226,6 +227,23 @@ def _draw_by_task(rollouts: Sequence[Batch], size: int, rng: np.random.Generator
     return np.array(
         [members[i][int(f * len(members[i]))] for i, f in zip(owner, which, strict=True)]
     )
+
+
+def _with_images_of(
+    kept: Sequence[Group], plans: Sequence[Plan], episodes: Sequence[Episode], ended: Ended
+) -> list[Episode]:
+    """The episodes, without images where no window will be cut: gigabytes per round.
+
+    Args:
+        kept: accepted groups.
+        plans: plans of all episodes.
+        episodes: n episodes, in the order of their plans.
+        ended: the same episodes by their keys; it is changed.
+    """
+    needed = {id(episode) for group in kept for episode in group.episodes}
+    found = [e if id(e) in needed else without_images(e) for e in episodes]
+    ended.update({plan.key: episode for plan, episode in zip(plans, found, strict=True)})
+    return found
 
 
 def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:

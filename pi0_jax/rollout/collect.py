@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
+from pi0_jax.env.seen import run_seen, seen
 from pi0_jax.episode import Episode, Group, RawObs
 from pi0_jax.policy.chains import act_in_chains, chain_shape
 from pi0_jax.policy.folder import check_execute_steps, check_robot
@@ -83,7 +84,7 @@ class _Live:
         plan: the planned episode.
         at: result of the last chunk; None if the episode could not start.
         keep_images: whether images are recorded.
-        images: r images uint8[c, h, w, 3].
+        images: r images uint8[c, h, w, 3], as the policy saw them.
         image_steps: the r control steps before which they were rendered.
         chunk_starts: control steps at which the policy was called.
         parts: results of the chunks, without their images.
@@ -220,7 +221,10 @@ def collect(
     _check(policy, plans, execute_steps)
     acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every, noise_level)
     ended = {} if ended is None else ended
-    live = [_Live(plan, plan.first, keep_images) for plan in plans if plan.key not in ended]
+    firsts = acting.firsts(plans)
+    live = [
+        _Live(plan, firsts[id(plan.first)], keep_images) for plan in plans if plan.key not in ended
+    ]
     found = {plan.key: ended[plan.key] for plan in plans if plan.key in ended}
     for index, error in acting.run(live):
         plan = live[index].plan
@@ -325,6 +329,19 @@ class _Acting:
                     else:
                         yield index, done.error
 
+    @property
+    def side(self) -> int:
+        """Height and width [px] of the policy's pictures; 0 for a remote one, which resizes."""
+        policy = self.policy
+        return 0 if isinstance(policy, RemotePolicy) else policy.model.config.vision.image_size
+
+    def firsts(self, plans: Sequence[Plan]) -> dict[int, ChunkResult | None]:
+        """The first results of plans as the policy sees them, by the `id` of the plan's own."""
+        # Once per initial state: the rollouts of a group share it.
+        own = {id(plan.first): plan.first for plan in plans}
+        side = self.side
+        return {i: seen(first, side) if first and side else first for i, first in own.items()}
+
     def next_jobs(self, ready: list[_Live]) -> list[Job]:
         """Calls the policy once for a batch of episodes: the job of each one's next chunk."""
         for episode in ready:
@@ -363,7 +380,9 @@ class _Acting:
         # The last chunk of an episode may be cut by the step limit.
         steps = min(self.execute_steps, task.max_steps - episode.steps)
         looks = (0, self.look_every, episode.steps) if self.look_every else ()
-        return Job(task, run, (at.state, chunk[:steps], *looks))
+        chunk_of = (at.state, chunk[:steps], *looks)
+        side = self.side
+        return Job(task, run_seen, (side, *chunk_of)) if side else Job(task, run, chunk_of)
 
 
 def _chunk_shape(policy: Policy) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pi0_jax.data.transforms import resize_with_pad
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
+from pi0_jax.pictures import resize_with_pad
 from pi0_jax.plain_values import nearest
 from pi0_jax.policy.inputs import check_observations
 from pi0_jax.policy.ongoing import Ongoing

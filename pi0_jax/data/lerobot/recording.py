@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pi0_jax.data.lerobot.pictures import Pictures
-from pi0_jax.data.transforms import resize_with_pad
 from pi0_jax.episode import RawObs
+from pi0_jax.pictures import resize_with_pad
 
 
 @dataclass(frozen=True)
