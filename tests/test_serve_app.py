@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from servers import Client, observation, panda_folder
 
+from pi0_jax.apps import serve
 from pi0_jax.apps.serve import status
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import save_policy
@@ -103,6 +105,15 @@ def test_a_short_key(folder, capsys, monkeypatch, tmp_path):
     (tmp_path / "key").write_text("\n")
     assert status(["--checkpoint", str(folder), "--api-key-file", str(tmp_path / "key")]) == 2
     assert "the file is empty" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_shows_before_the_weights_are_read(folder, capsys, monkeypatch):
+    monkeypatch.setattr(serve, "load_with_reference", lambda *_: pytest.fail("reads the weights"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert status([f"--checkpoint={folder}", f"--port={port}"]) == 1
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"error: cannot listen on 127.0.0.1:{port}: .*; choose another.*\n", said)
 
 
 def test_no_policy_folder(tmp_path, capsys):

@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 
 from pi0_jax.apps.serve_flags import parser
 from pi0_jax.apps.start import fingerprint
-from pi0_jax.errors import InputError, exit_status
+from pi0_jax.errors import InputError, exit_status, first_line
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import kind_of
 from pi0_jax.policy.reference_fit import load_with_reference
@@ -53,6 +54,7 @@ def main(argv: Sequence[str]) -> None:
     # What costs nothing comes before the weights are read.
     listening, limits = _listening(given), _limits(given)
     _check_packages()
+    _check_port(listening)
     folder = load_with_reference(given.checkpoint, given.reference)
     policy = Policy.from_folder(
         folder, given.guidance, given.num_flow_steps, given.rows, kind_of(given.reference)
@@ -125,6 +127,22 @@ def _listening(given: argparse.Namespace) -> Listening:
 
 def _limits(given: argparse.Namespace) -> Limits:
     return Limits(given.max_message_mib * 2**20, given.max_clients, given.max_queue)
+
+
+def _check_port(listening: Listening) -> None:
+    """Checks that the port is free, before minutes of loading and compiling.
+
+    Raises:
+        OSError: it is taken, or the host is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        socket.create_server((listening.host, listening.port), family=family).close()
+    except OSError as error:
+        place = f"{listening.host}:{listening.port}"
+        raise OSError(
+            f"cannot listen on {place}: {first_line(error)}; choose another --port"
+        ) from error
 
 
 def _check_packages() -> None:
