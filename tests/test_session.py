@@ -13,6 +13,7 @@ from pi0_jax.run.session import (
     PoolConfig,
     RunSettings,
     Session,
+    SimulatedSettings,
     _digests,
     method_number,
     open_session,
@@ -21,7 +22,7 @@ from pi0_jax.run.session import (
 SUITE = make_suite("scripted", {})
 
 
-SETTINGS = RunSettings(seed=3, pool=PoolConfig(workers=2, timeout_s=20.0))
+SETTINGS = SimulatedSettings(seed=3, pool=PoolConfig(workers=2, timeout_s=20.0))
 
 
 def test_random_numbers_belong_to_seed_and_key():

@@ -26,12 +26,14 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
+from pi0_jax.apps.finetune_settings import fine_tune_config, is_fine_tuning
 from pi0_jax.apps.settings import train_config
 from pi0_jax.errors import InputError
 from pi0_jax.plain_values import replaced, tuples
 
 # Entries of a run's config.json that are no keys: they record what else the run depended on.
-BESIDE = ("checkpoint", "demonstrations_digest")
+BESIDE = ("checkpoint", "checkpoint_digest", "reference", "reference_digest")
+BESIDE += ("demonstrations_digest", "init_digest")
 # Their words alone say what is wrong.
 _SAID = (AttributeError, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError)
 _SAID += (yaml.YAMLError,)
@@ -145,7 +147,9 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _completed(values: Mapping[str, Any]) -> ConfigDict:
-    """The values, with the defaults of their suite for all other keys."""
+    """The values, with the defaults of their suite, or of a fine-tuning, for all other keys."""
+    if is_fine_tuning(values):
+        return ConfigDict(_changed(fine_tune_config(values["robot"]).to_dict(), values))
     # The options of `task` depend on the suite, so without it there are no defaults.
     if "suite" not in values:
         raise InputError("config key suite is missing; set it")

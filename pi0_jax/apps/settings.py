@@ -26,13 +26,13 @@ from pi0_jax.rl.config import check_unused_objectives
 from pi0_jax.rl.init_states import FRESH, VALIDATION
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import BASE, RIPT
-from pi0_jax.run.session import RunSettings
+from pi0_jax.run.session import SimulatedSettings
 from pi0_jax.training.checkpoint import CheckpointsConfig
 from pi0_jax.training.hardware import Hardware
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalSettings(RunSettings):
+class EvalSettings(SimulatedSettings):
     """The part of a config that an evaluation needs.
 
     Attributes:

@@ -3,7 +3,9 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Protocol
 
 from pi0_jax.apps.sections import (
     OF_CHECKPOINT,
@@ -13,6 +15,7 @@ from pi0_jax.apps.sections import (
 )
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.normalize import NormStats
@@ -33,7 +36,7 @@ from pi0_jax.policy.folder import (
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.rollout.episode_log import EpisodeLog, Key
 from pi0_jax.run.folder import BASE, RunFolder, success_text
-from pi0_jax.run.session import Session, method_number
+from pi0_jax.run.session import Session, Work, method_number
 from pi0_jax.training import checkpoint
 from pi0_jax.training.finite import check_finite, told_where_to_go_back
 from pi0_jax.training.fit import final_params, fit
@@ -42,7 +45,7 @@ from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.recovery import recover
 from pi0_jax.training.setup import set_up_training
 from pi0_jax.training.sharding import gather
-from pi0_jax.training.step import SampledLoss
+from pi0_jax.training.step import SampledLoss, TrainState
 from pi0_jax.training.supervised import augmented, flow_matching_loss
 from pi0_jax.types import Batch
 from pi0_jax.versions import versions
@@ -144,20 +147,53 @@ def train_method(
     return supervise(session, name, base, demos, sft, hardware, keep)
 
 
+class Judge(Protocol):
+    """Looks at a policy while it is trained, on what it does not learn from."""
+
+    def begin(self, state: TrainState) -> None:
+        """Before the first update, or when a run goes on from a checkpoint."""
+        ...
+
+    def judge(self, state: TrainState) -> Collection[int]:
+        """Before a checkpoint is stored; returns as `best`."""
+        ...
+
+    def best(self) -> Collection[int]:
+        """The optimizer step of the best policy so far; nothing before the first was judged."""
+        ...
+
+
 def supervise(
-    session: Session,
+    session: Session | Work,
     method: str,
     start: PolicyFolder,
     demos: Demonstrations,
     config: SupervisedSettings,
     hardware: Hardware,
     keep: int = checkpoint.KEEP,
+    loss: Callable[[Pi0], SampledLoss] | None = None,
+    judge: Judge | None = None,
 ) -> PolicyFolder:
-    """Flow matching on the demonstrations' windows; continues from the newest checkpoint."""
+    """Supervised training on the demonstrations' windows; continues from the newest checkpoint.
+
+    Args:
+        session: the run.
+        method: names the checkpoints, and decides which windows and noise are drawn.
+        start: the policy to train.
+        demos: what it imitates.
+        config: how long and on what batches.
+        hardware: layout of an update.
+        keep: how many checkpoints stay.
+        loss: network -> loss; None for flow matching.
+        judge: looks at the policy at every checkpoint; the result is then the best, which stays.
+    """
     run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
-    batch = abstract_batch(model, len(start.spec.robot.cameras), config.batch_size)
+    two_prompts = has_two_prompts(start.spec.branch_mode)
+    cameras = len(start.spec.robot.cameras)
+    batch = abstract_batch(model, cameras, config.batch_size, two_prompts=two_prompts)
+    loss = _seen(loss or partial(_flow_matching, config), config, start)
     state, update, budget = set_up_training(
-        start.params, model, _loss(config, start), config.optimizer, config.steps, batch, hardware
+        start.params, model, loss, config.optimizer, config.steps, batch, hardware
     )
     run.message(f"{method}: {budget}")
     # Before the first update: a full disk must not show after hours.
@@ -167,6 +203,8 @@ def supervise(
         state = checkpoint.restore(folder, state)
     # Lines of steps after the checkpoint are written again by the updates that are repeated.
     run.rewind("sft", method, int(state.step))
+    if judge:
+        judge.begin(state)
     batch_of = _batches(session, method, start, demos, config.batch_size)
     clock = [time.monotonic()]
     with run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress:
@@ -189,21 +227,32 @@ def supervise(
                 )
                 if int(state.step) > step:
                     check_finite(state)
-                    checkpoint.save(folder, int(state.step), state, {"phase": "sft"}, keep)
+                    best = judge.judge(state) if judge else ()
+                    checkpoint.save(folder, int(state.step), state, {"phase": "sft"}, keep, best)
+    if judge and (best := judge.best()) and int(state.step) not in best:
+        state = checkpoint.restore(folder, state, min(best))
     return dataclasses.replace(start, params=gather(final_params(state)))
 
 
-def _loss(config: SupervisedSettings, start: PolicyFolder) -> Callable[[Pi0], SampledLoss]:
-    def loss(model: Pi0) -> SampledLoss:
-        """The flow-matching loss, with augmented images if the config says so."""
-        plain = flow_matching_loss(model, config.time_samples)
+def _flow_matching(config: SupervisedSettings, model: Pi0) -> SampledLoss:
+    return flow_matching_loss(model, config.time_samples)
+
+
+def _seen(
+    loss: Callable[[Pi0], SampledLoss], config: SupervisedSettings, start: PolicyFolder
+) -> Callable[[Pi0], SampledLoss]:
+    """The loss, with augmented images if the config says so."""
+
+    def of(model: Pi0) -> SampledLoss:
+        """The loss of a network."""
+        plain = loss(model)
         return augmented(plain, views_of(start.spec.robot)) if config.augment else plain
 
-    return loss
+    return of
 
 
 def _batches(
-    session: Session, method: str, start: PolicyFolder, demos: Demonstrations, size: int
+    session: Session | Work, method: str, start: PolicyFolder, demos: Demonstrations, size: int
 ) -> Callable[[int], Batch]:
     windows = demos.windows(start.transforms, start.spec.model.action_horizon)
 
@@ -211,7 +260,7 @@ def _batches(
         """Windows, drawn as a function of the step alone: a resumed run draws the same."""
         # 1 is the stream of supervised windows; those of RL are another (`rl/loop.py`).
         rng = session.rng(1, step, method_number(method))
-        return windows.take(rng.integers(len(windows), size=size))
+        return windows.take(windows.draw(rng, size))
 
     return batch_of
 

@@ -2,15 +2,17 @@
 
 pi0-train --config CONFIG --workdir RUN [--resume [--from STEP]] [--config.KEY=VALUE ...]
 
-CONFIG: demo, demo:full, libero:suite=NAME[,preset=NAME][,stage=NAME]; a config file (.py, .yaml);
-or the config.json of an earlier run. In a clone, `python train.py` is the same command.
+CONFIG: demo, demo:full, libero:suite=NAME[,preset=NAME][,stage=NAME],
+finetune:robot=NAME[,preset=NAME] (LeRobot folders of any robot, no simulator); a config file (.py,
+.yaml); or the config.json of an earlier run. In a clone, `python train.py` is the same command.
 """
 
 from pathlib import Path
 from typing import NoReturn
 
-from pi0_jax.apps import cli
+from pi0_jax.apps import cli, finetune
 from pi0_jax.apps.eval_reference import check_reference_settings, with_base
+from pi0_jax.apps.finetune_settings import is_fine_tuning
 from pi0_jax.apps.sections import RiptSettings
 from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
@@ -38,6 +40,9 @@ def command() -> NoReturn:
 
 def main(arguments: cli.Arguments) -> None:
     """Runs every stage that the run folder does not hold yet."""
+    if is_fine_tuning(arguments.config):
+        finetune.main(arguments)
+        return
     settings = train_settings(arguments.config)
     cache_programs(settings.compilation_cache)
     suite = make_suite(settings.suite, settings.task)

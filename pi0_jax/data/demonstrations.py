@@ -25,6 +25,10 @@ class WindowSource(Protocol):
         """Number of windows."""
         ...
 
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Numbers of windows for a batch, int[size], with repetition."""
+        ...
+
     def take(self, indices: np.ndarray) -> Batch:
         """The windows at int[m] `indices`, as host arrays."""
         ...
@@ -60,6 +64,10 @@ class InMemory:
     def __len__(self) -> int:
         """Number of windows."""
         return count(self.batch)
+
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Numbers of windows, int[size]: each equally likely."""
+        return rng.integers(len(self), size=size)
 
     def take(self, indices: np.ndarray) -> Batch:
         """The windows at int[m] `indices`."""

@@ -42,6 +42,8 @@ _CURVES = (
     Curve("Success on evaluation states", "rl", {"eval_success": ""}, "success", "iteration", True),
     Curve("Groups with mixed outcomes", "rl", _GROUPS, "groups", "iteration"),
     Curve("Loss, reinforcement", "rl", _LOSSES, "flow-matching loss"),
+    Curve("Action error, held out", "held_out", {"error": ""}, "standard deviations"),
+    Curve("Loss, held out", "held_out", {"loss": ""}, "flow-matching loss"),
     Curve("Loss, supervised", "sft", {"loss": ""}, "flow-matching loss"),
     Curve("Guidance gap", "rl", {"guidance_gap": ""}, "|v cond - v uncond|"),
     Curve("Drift from the acting policy", "rl", {"drift": ""}, "|v - v_old| / |v_old|"),

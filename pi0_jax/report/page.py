@@ -20,6 +20,7 @@ from pi0_jax.io.metrics_writer import duration
 from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.cost import cost_table
 from pi0_jax.report.curves import learning_curves, success_curves
+from pi0_jax.report.held_out import error_table, held_out_outcome, predictions
 from pi0_jax.report.run_data import RunData, method_name, outcome, read_run
 from pi0_jax.report.styles import Style, method_styles
 from pi0_jax.report.success import guidance_chart, paired_table, success_table
@@ -47,6 +48,8 @@ def write_report(run_dir: Path) -> Path:
     styles = method_styles(run.methods)
     # The result comes first and the settings last, as a reader asks for them.
     sections = [
+        _held_out(run),
+        _predictions(run),
         _results(run.rows, styles),
         _tasks(run),
         _guidance(run, styles),
@@ -61,7 +64,7 @@ def write_report(run_dir: Path) -> Path:
         name=escape(_name(run)),
         style=(_HERE / "page.css").read_text(),
         eyebrow=escape(_eyebrow(run)),
-        outcome=_emphasised(outcome(run.rows)),
+        outcome=_emphasised(held_out_outcome(run.held_out) if run.held_out else outcome(run.rows)),
         missing=_missing(run.missing),
         sections="\n".join(filter(None, sections)),
         footer=f"Written by pi0_jax from {escape(str(run_dir.resolve()))}",
@@ -114,6 +117,26 @@ def _section(title: str, body: str, note: str = "") -> str:
         return ""
     intro = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<section><h2>{escape(title)}</h2>{intro}{body}</section>"
+
+
+def _held_out(run: RunData) -> str:
+    """The error table of a fine-tuning."""
+    note = (
+        "Mean distance between the predicted and the recorded action at some steps of a chunk, on "
+        "episodes that were not learnt, in the robot's units; in brackets before the first step."
+    )
+    body = error_table(run.held_out, run.predictions)
+    return _section("Action error on held-out episodes", body, note)
+
+
+def _predictions(run: RunData) -> str:
+    """Pictures and curves of held-out episodes."""
+    note = (
+        "Grey: what was recorded. Blue: the chunks that the policy predicts, each from the picture "
+        "and the state recorded at its start (the vertical lines); the horizontal axis is time"
+    )
+    note += " [s]." if run.predictions.get("control_hz") else " in steps."
+    return _section("Predicted against recorded", predictions(run.predictions), note)
 
 
 def _results(rows: Sequence[Row], styles: Mapping[str, Style]) -> str:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pi0_jax.errors import InputError
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.report.held_out import HELD_OUT_FOLDER, held_out_lines
 from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 
@@ -32,6 +33,8 @@ class RunData:
             whose file exists; those of one state are shown side by side.
         frames: the same of rows of pictures.
         missing: names of the parts that do not exist yet.
+        held_out: lines of metrics.jsonl about held-out episodes; a fine-tuning has them.
+        predictions: content of held_out/episodes.json.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class RunData:
     videos: Sequence[Mapping[str, Any]]
     frames: Sequence[Mapping[str, Any]]
     missing: Sequence[str]
+    held_out: Sequence[Mapping[str, Any]] = ()
+    predictions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -68,6 +73,10 @@ def read_run(run_dir: Path) -> RunData:
         "videos (videos/*.mp4)": _media(run_dir / "videos", "*.mp4"),
     }
     config, metrics, rows, videos = parts.values()
+    predicted = _read_json(run_dir / HELD_OUT_FOLDER / "episodes.json", {})
+    held_out = held_out_lines(metrics)
+    # A fine-tuning has neither successes nor videos.
+    expected = [*parts][:2] if held_out else [*parts]
     return RunData(
         path=run_dir,
         config=config,
@@ -77,7 +86,9 @@ def read_run(run_dir: Path) -> RunData:
         paired=[paired_from_dict(entry) for entry in results.get("paired", [])],
         videos=videos,
         frames=_media(run_dir / "frames", "*.png"),
-        missing=[name for name, part in parts.items() if not part],
+        missing=[name for name in expected if not parts[name]],
+        held_out=held_out,
+        predictions=predicted,
     )
 
 

@@ -52,7 +52,6 @@ class RunSettings:
         seed: seed of the whole run.
         rows: observations per call of a policy, in rollouts and evaluation; results depend on it,
             as rounding does.
-        pool: where the simulators run.
         wandb_project: also send the metrics to this W&B project; "" for not.
         verbosity: what is written to standard error: 0, results and errors; 1, messages too; 2,
             progress too.
@@ -60,7 +59,6 @@ class RunSettings:
 
     seed: Annotated[int, "[0, 1e11]"] = 0
     rows: Annotated[int, "[1, 1e5]"] = 8
-    pool: PoolConfig = field(default_factory=PoolConfig)
     wandb_project: str = ""
     verbosity: Annotated[int, "[0, 2]"] = PROGRESS
 
@@ -73,8 +71,50 @@ class RunSettings:
         check_ranges("config", self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimulatedSettings(RunSettings):
+    """Those of a run with simulators.
+
+    Attributes:
+        pool: where the simulators run.
+    """
+
+    pool: PoolConfig = field(default_factory=PoolConfig)
+
+
+class Streams:
+    """The random streams of a run; a mixin of what has a seed.
+
+    Attributes:
+        seed: seed of the whole run.
+    """
+
+    seed: int
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """A generator of the run's seed and `key` alone: a resumed run draws the same."""
+        return seeds.rng(self.seed, *key)
+
+    def noise_key(self, method: str) -> jax.Array:
+        """Key of the noise and times of a method's supervised updates."""
+        return jax.random.key(self.seed ^ method_number(method))
+
+
 @dataclass(frozen=True)
-class Session:
+class Work(Streams):
+    """A running job without simulators.
+
+    Attributes:
+        run: where everything is written.
+        seed: seed of the whole run.
+    """
+
+    run: RunFolder
+    seed: int
+
+
+@dataclass(frozen=True)
+class Session(Streams):
     """A running job.
 
     Attributes:
@@ -90,14 +130,6 @@ class Session:
     pool: Engine
     seed: int
     rows: int
-
-    def rng(self, *key: int) -> np.random.Generator:
-        """A generator of the run's seed and `key` alone: a resumed run draws the same."""
-        return seeds.rng(self.seed, *key)
-
-    def noise_key(self, method: str) -> jax.Array:
-        """Key of the noise and times of a method's supervised updates."""
-        return jax.random.key(self.seed ^ method_number(method))
 
     def first_state(self, first_seed: int) -> int:
         """Seed of the first initial state of a training stream: every run seed has its own."""
@@ -139,7 +171,7 @@ def method_number(method: str) -> int:
 def open_session(
     workdir: Path,
     resume: bool,
-    settings: RunSettings,
+    settings: SimulatedSettings,
     suite: Suite,
     config: Mapping[str, Any],
     defaults: Mapping[str, Any],

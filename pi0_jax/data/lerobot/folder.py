@@ -138,6 +138,10 @@ class LeRobotWindows:
         """Number of windows."""
         return int(self.ends[-1])
 
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Numbers of windows, int[size]: each equally likely."""
+        return rng.integers(len(self), size=size)
+
     def take(self, indices: np.ndarray) -> Batch:
         """The windows at int[m] `indices`; several threads read the pictures.
 
