@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lerobot_folders import FPS, LEROBOT, Data
+from lerobot_folders import FPS, LEROBOT, Sound
 from PIL import Image
 
 from pi0_jax.data.check import main
@@ -31,16 +31,7 @@ SCENE, WRIST = LEROBOT["scene"], LEROBOT["wrist"]
 PANDA = load_robot("libero_panda")
 
 
-class Sound(Data):
-    """Episodes with which nothing is wrong: the gripper shows both signs."""
-
-    def __init__(self) -> None:
-        super().__init__(["lift", "stack", "lift"], [6, 5, 6])
-        for actions in self.actions:
-            actions[:, 6] = np.where(np.arange(len(actions)) % 2, 1.0, -1.0)
-
-
-DATA = Sound()
+DATA = Sound(["lift", "stack", "lift"], [6, 5, 6])
 
 
 @pytest.fixture(scope="module")
