@@ -14,7 +14,7 @@ DEMO = load_config("demo")
 
 
 def test_a_packaged_config_by_its_name():
-    assert packaged() == ["aloha", "demo", "libero"]
+    assert packaged() == ["aloha", "demo", "finetune", "libero"]
     assert list(load_config("demo:full").baselines) == ["continued_sft", "filtered_bc"]
     assert load_config("libero:suite=libero_goal,preset=tpu8").hardware.fsdp == 8
 
@@ -86,12 +86,12 @@ def test_yaml_without_a_base_starts_from_the_defaults(tmp_path):
         ("x.yaml", "- 1\n", r"x.yaml: expected keys and values, got \[1\]"),
         ("x.yaml", "a: [\n", "x.yaml"),
         ("x.yaml", "seed: 1\n", "config key suite is missing; set it"),
-        ("x.yaml", "base: nothing\n", "no such file|expected one of aloha, demo, libero"),
+        ("x.yaml", "base: nothing\n", "no such file|expected one of aloha, demo, finetune, libero"),
         ("x.yaml", "base: demo\nrl: 3\n", "config key 'rl' is a section of several keys"),
         (
             "x.toml",
             "",
-            "expected one of aloha, demo, libero, or a file that ends in .py, .yaml or .json",
+            "demo, finetune, libero, or a file that ends in .py, .yaml or .json",
         ),
         ("x.yaml:3", "", "takes no argument, got '3'"),
     ],

@@ -19,11 +19,13 @@ import pytest
 from skips import HAS_ALOHA, HAS_LIBERO, HAS_PRO, NO_ALOHA, NO_LIBERO, NO_PRO
 
 import pi0_jax.apps
+from pi0_jax.apps.finetune_settings import FineTuneSettings, fine_tune_settings
 from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.start import fresh_spec
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.env.robosuite.libero_suites import SUITES
 from pi0_jax.env.suite import make_suite, task_options
+from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import branches, sample
 from pi0_jax.rl.objectives.base import Objective
@@ -54,6 +56,8 @@ CASES = [
     if path.name != "__init__.py"
     for argument in documented(path)
 ]
+FINE_TUNING = "finetune"
+WITH_SUITE = [case for case in CASES if case.values[0].stem != FINE_TUNING]
 
 
 def test_there_are_configs_and_each_says_how_to_launch_it():
@@ -135,7 +139,20 @@ def check_update(
     assert metrics["loss"].shape == ()
 
 
-@pytest.mark.parametrize(("path", "argument"), CASES)
+@pytest.mark.parametrize("argument", documented(FOLDER / f"{FINE_TUNING}.py"))
+def test_a_fine_tuning_builds(argument):
+    config = load(FOLDER / f"{FINE_TUNING}.py").get_config(argument)
+    config.lock()
+    assert keys(config.to_dict()) == fields(FineTuneSettings)
+    config.demonstrations.lerobot = "data"
+    settings = fine_tune_settings(config)
+    model, sft = Pi0(preset(settings.model)), settings.sft
+    settings.hardware.check_batch(sft.batch_size)
+    loss = Learning(None, sft.time_samples, "embedding")
+    check_update(model, 2, sft.batch_size, loss, sft.optimizer, sft.steps)
+
+
+@pytest.mark.parametrize(("path", "argument"), WITH_SUITE)
 def test_a_config_builds(path, argument):
     config = load(path).get_config(*filter(None, [argument]))
     config.lock()
@@ -190,7 +207,7 @@ def keys(values: dict, prefix: str = "") -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("path", "argument"), CASES)
+@pytest.mark.parametrize(("path", "argument"), WITH_SUITE)
 def test_the_keys_of_a_config_are_the_fields(path, argument):
     values = load(path).get_config(*filter(None, [argument])).to_dict()
     task, _ = values.pop("task"), values.pop("baselines")
@@ -204,7 +221,7 @@ def test_the_shorthand_in_configs_is_the_packaged_config(name):
     assert short["get_config"] is load(Path(f"{name}.py")).get_config
 
 
-@pytest.mark.parametrize(("path", "argument"), CASES)
+@pytest.mark.parametrize(("path", "argument"), WITH_SUITE)
 def test_initial_states_never_meet(path, argument):
     """Demonstrations, training and evaluation start from seeds of their own."""
     config = load(path).get_config(*filter(None, [argument]))
