@@ -25,8 +25,14 @@ class WindowSource(Protocol):
         """Number of windows."""
         ...
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`, as host arrays."""
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`, as host arrays.
+
+        Args:
+            indices: numbers of windows.
+            seen: bool[m], the windows whose pictures this host needs, one of several that share a
+                batch; the pictures of others may be black. None for all.
+        """
         ...
 
 
@@ -61,8 +67,9 @@ class InMemory:
         """Number of windows."""
         return count(self.batch)
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`."""
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`, all with their pictures."""
+        del seen
         return take(self.batch, indices)
 
 

@@ -28,7 +28,7 @@ from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import assemble, chunks
-from pi0_jax.episode import digest
+from pi0_jax.episode import RawObs, digest
 from pi0_jax.errors import InputError
 from pi0_jax.robot import Dimension, Robot, named, numbered
 from pi0_jax.types import Batch
@@ -147,6 +147,14 @@ class LeRobotFolder:
         return digest([x for r in self.recordings for x in (r.state, r.actions)])
 
 
+def _observation(recording: Recording, step: int, size: int, seen: bool) -> RawObs:
+    """What the robot saw; black pictures where only the rest is needed."""
+    if seen:
+        return recording.observation(step, size)
+    black = np.zeros((len(recording.pictures), size, size, 3), np.uint8)
+    return RawObs(black, recording.state[step], recording.prompts[step])
+
+
 def _readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pictures")
 
@@ -178,8 +186,8 @@ class LeRobotWindows:
         """Number of windows."""
         return int(self.ends[-1])
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`; several threads read the pictures.
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`; several threads read the pictures of those `seen`.
 
         Raises:
             InputError: a picture cannot be read.
@@ -188,7 +196,8 @@ class LeRobotWindows:
         owners, steps = np.searchsorted(self.ends, indices, side="right"), self.steps[indices]
         found = [self.recordings[owner] for owner in owners]
         sizes = [self.transforms.image_size] * len(found)
-        observations = list(self.readers.map(Recording.observation, found, steps.tolist(), sizes))
+        shown = [True] * len(found) if seen is None else seen.tolist()
+        observations = list(self.readers.map(_observation, found, steps.tolist(), sizes, shown))
         cut = [
             chunks(recording.actions, step, self.horizon)
             for recording, step in zip(found, steps[:, None], strict=True)
