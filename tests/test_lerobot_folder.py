@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import av
+import chex
 import lerobot_folders
 import numpy as np
 import pyarrow as pa
@@ -338,3 +339,37 @@ def test_a_folder_that_lerobot_itself_wrote():
             np.testing.assert_allclose(recording.actions[step], -episode - step / 10, rtol=1e-6)
             greys = seen.images.mean((1, 2, 3)) - [0, 100]
             np.testing.assert_allclose(greys, 40 * episode + 5 * step, atol=2.5)
+
+
+@pytest.mark.parametrize("video", [False, True], ids=["images", "videos"])
+def test_kept_frames_are_those_that_are_decoded(tmp_path, video):
+    data = Data(["a", "b"], [5, 4], size=48)
+    path = lerobot_folders.write(tmp_path / "data", "v3.0", data, lerobot_folders.LEROBOT, video)
+    folder = read_lerobot(path, None)
+    plain = folder.windows(transforms(), 3)
+    cached = folder.cached(tmp_path / "cache", 10**9).windows(transforms(), 3)
+    order = np.array([8, 0, 4, 5, 0])
+    for _ in range(2):
+        chex.assert_trees_all_equal(cached.take(order), plain.take(order))
+    # A folder with fewer episodes has frames of its own: numbers mean others there.
+    fewer = folder.only(["b"]).cached(tmp_path / "cache", 10**9)
+    one = fewer.windows(transforms(), 3).take(np.array([0]))
+    np.testing.assert_array_equal(one.obs.images[0], plain.take(np.array([5])).obs.images[0])
+    assert len(list((tmp_path / "cache").glob("*.frames"))) == 2
+
+
+def test_hosts_read_their_rows_of_the_batch_of_a_single_process(tmp_path):
+    data = Data(["a"], [6], size=48)
+    path = lerobot_folders.write(tmp_path / "data", "v3.0", data, lerobot_folders.LEROBOT)
+    windows = read_lerobot(path, None).windows(transforms(), 3)
+    indices = np.array([5, 2, 0, 3])
+    whole = windows.take(indices)
+    first = np.array([True, True, False, False])
+    parts = [windows.take(indices, seen) for seen in (first, ~first)]
+    for part, rows in zip(parts, (slice(0, 2), slice(2, 4)), strict=True):
+        # All but the pictures is there on every host: prompts are cut to one length.
+        chex.assert_trees_all_equal(
+            part.replace(obs=part.obs.replace(images=whole.obs.images)), whole
+        )
+        np.testing.assert_array_equal(part.obs.images[rows], whole.obs.images[rows])
+    assert not parts[0].obs.images[2:].any()

@@ -189,15 +189,14 @@ def test_supervised_training_that_is_stopped_saves_and_goes_on(tmp_path, config)
     def trained(path, asks=False):
         run = RunFolder(path, {}, resume=(path / "config.json").exists(), verbosity=0)
         session = Session(run, SUITE, None, seed=0, rows=8)
-        take = stages._batches
 
-        def asking(*arguments):
-            batch_of = take(*arguments)
-            return lambda step: (step == 1 and ask(), batch_of(step))[1]
+        class Asking(stages.Ahead):
+            def __call__(self, step):
+                return (step == 1 and ask(), super().__call__(step))[1]
 
         with pytest.MonkeyPatch.context() as patch:
             if asks:
-                patch.setattr(stages, "_batches", asking)
+                patch.setattr(stages, "Ahead", Asking)
             return supervise(session, "base", policy, demos, settings.sft, settings.hardware)
 
     with pytest.raises(KeyboardInterrupt):

@@ -46,6 +46,8 @@ class DemonstrationsConfig:
         std_floor: smallest standard deviation of an action in the statistics.
         lerobot: a LeRobot folder to read instead of scripted ones; "" for none.
         allow: what may be strange about it (`data/lerobot/findings.py`), such as ("limits",).
+        cache: a folder that keeps decoded frames for this run and later ones; "" keeps none.
+        cache_gb: room [GB] that the frames of a data set may take there.
     """
 
     episodes: Annotated[int, "[0, 1e9]"] = 0
@@ -53,6 +55,8 @@ class DemonstrationsConfig:
     std_floor: Annotated[float, "[0, 100]"] = 0.1
     lerobot: str = ""
     allow: tuple[str, ...] = ()
+    cache: str = ""
+    cache_gb: Annotated[float, "[0.001, 1e6]"] = 100.0
 
     def __post_init__(self) -> None:
         """Checks ranges and names.

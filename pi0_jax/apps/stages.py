@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from pi0_jax.apps.sections import (
     OF_CHECKPOINT,
     DemonstrationsConfig,
@@ -15,6 +17,7 @@ from pi0_jax.apps.sections import (
 )
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
+from pi0_jax.data.ahead import Ahead
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
@@ -44,7 +47,7 @@ from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.recovery import recover
 from pi0_jax.training.setup import set_up_training
-from pi0_jax.training.sharding import gather
+from pi0_jax.training.sharding import gather, make_mesh, rows_here
 from pi0_jax.training.step import SampledLoss, TrainState
 from pi0_jax.training.supervised import augmented, flow_matching_loss
 from pi0_jax.types import Batch
@@ -205,9 +208,15 @@ def supervise(
     run.rewind("sft", method, int(state.step))
     if judge:
         judge.begin(state)
-    batch_of = _batches(session, method, start, demos, config.batch_size)
+    # Several hosts draw the same batch, and each decodes the pictures of its own rows.
+    seen = rows_here(make_mesh(hardware), config.batch_size) if hardware.devices > 1 else None
+    batch_of = _batches(session, method, start, demos, config.batch_size, seen)
     clock = [time.monotonic()]
-    with run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress:
+    with (
+        # The device works on one batch while the host reads the next ones.
+        Ahead(batch_of, config.steps) as ahead,
+        run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress,
+    ):
 
         def log(step: int, metrics: dict[str, float]) -> None:
             clock.append(time.monotonic())
@@ -223,7 +232,7 @@ def supervise(
             # Whoever stops the run waits for one update and one save, and loses nothing.
             with deferred(_UNTIL) as asked, told_where_to_go_back(folder):
                 state = fit(
-                    state, update, batch_of, until, noise_key, config.log_every, log, stop=asked
+                    state, update, ahead, until, noise_key, config.log_every, log, stop=asked
                 )
                 if int(state.step) > step:
                     check_finite(state)
@@ -252,7 +261,12 @@ def _seen(
 
 
 def _batches(
-    session: Session | Work, method: str, start: PolicyFolder, demos: Demonstrations, size: int
+    session: Session | Work,
+    method: str,
+    start: PolicyFolder,
+    demos: Demonstrations,
+    size: int,
+    seen: np.ndarray | None,
 ) -> Callable[[int], Batch]:
     windows = demos.windows(start.transforms, start.spec.model.action_horizon)
 
@@ -260,7 +274,7 @@ def _batches(
         """Windows, drawn as a function of the step alone: a resumed run draws the same."""
         # 1 is the stream of supervised windows; those of RL are another (`rl/loop.py`).
         rng = session.rng(1, step, method_number(method))
-        return windows.take(windows.draw(rng, size))
+        return windows.take(windows.draw(rng, size), seen)
 
     return batch_of
 

@@ -29,8 +29,14 @@ class WindowSource(Protocol):
         """Numbers of windows for a batch, int[size], with repetition."""
         ...
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`, as host arrays."""
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`, as host arrays.
+
+        Args:
+            indices: numbers of windows.
+            seen: bool[m], the windows whose pictures this host needs, one of several that share a
+                batch; the pictures of others may be black. None for all.
+        """
         ...
 
 
@@ -69,8 +75,9 @@ class InMemory:
         """Numbers of windows, int[size]: each equally likely."""
         return rng.integers(len(self), size=size)
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`."""
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`, all with their pictures."""
+        del seen
         return take(self.batch, indices)
 
 

@@ -147,10 +147,10 @@ class MixedWindows:
         first = np.concatenate([[0], self.windows.ends[:-1]])[owners]
         return first + (rng.random(size) * (last - first)).astype(np.int64)
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`."""
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`; of those `seen`, the pictures."""
         owners = np.searchsorted(self.windows.ends, indices, side="right")
-        return replace(self.windows.take(indices), weight=self.worths[owners])
+        return replace(self.windows.take(indices, seen), weight=self.worths[owners])
 
 
 def _balanced(lengths: np.ndarray, tasks: Sequence[str]) -> np.ndarray:

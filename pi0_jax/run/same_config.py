@@ -15,7 +15,7 @@ FREE = (
     *("hardware.data", "hardware.fsdp", "hardware.micro_batches", "hardware.memory_gb"),
     *("hardware.remat", "hardware.attention"),
     *("compilation_cache", "wandb_project", "verbosity", "checkpoints.keep", "eval.videos"),
-    "demonstrations.allow",
+    *("demonstrations.allow", "demonstrations.cache", "demonstrations.cache_gb"),
 )
 """Keys that change no result. All are checked like others."""
 

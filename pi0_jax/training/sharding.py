@@ -94,6 +94,21 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
     return jax.tree.map(place, batch)
 
 
+def rows_here(mesh: Mesh, rows: int) -> np.ndarray | None:
+    """Which rows of a batch lie on devices of this host, bool[rows]; None where all do.
+
+    Args:
+        mesh: mesh from `make_mesh`.
+        rows: of the whole batch.
+    """
+    if jax.process_count() == 1:
+        return None
+    here = np.zeros(rows, bool)
+    for part in over_batch(mesh).addressable_devices_indices_map((rows,)).values():
+        here[part or ()] = True
+    return here
+
+
 def gather(tree: Any) -> Any:
     """A tree of arrays that may lie on several hosts, as whole host arrays; all hosts call it."""
     if jax.process_count() == 1:

@@ -7,10 +7,12 @@ are found by the names that openpi and LeRobot use. Needs pyarrow:
 Axis letters: t control step, n window, H action horizon, c camera, s state, e action dimension.
 """
 
+import hashlib
 import math
+import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +22,19 @@ from pi0_jax.data.cameras import find_cameras
 from pi0_jax.data.chunk_stats import motion_stats
 from pi0_jax.data.lerobot.files import Layout, first_of, open_layout
 from pi0_jax.data.lerobot.findings import Finding, refuse
+from pi0_jax.data.lerobot.frame_cache import FrameCache
 from pi0_jax.data.lerobot.read import ACTIONS, STATE, read_recordings
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import assemble, chunks
-from pi0_jax.episode import digest
+from pi0_jax.episode import RawObs, digest
 from pi0_jax.errors import InputError
 from pi0_jax.robot import Dimension, Robot, named, numbered
 from pi0_jax.types import Batch
 
 _VISUAL = ("image", "video")
+_FRAMES_VERSION = 1  # of how pictures are decoded and resized: kept frames of another are not used
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,51 @@ class LeRobotFolder:
             )
         return replace(self, recordings=tuple(recordings))
 
+    def cached(self, folder: Path, most_bytes: int) -> "LeRobotFolder":
+        """The same data, whose decoded frames are kept on disk for this run and later ones.
+
+        Args:
+            folder: where the frames are kept, for any number of data sets.
+            most_bytes: room that those of this one may take.
+        """
+        lengths = [len(recording) for recording in self.recordings]
+        firsts = np.cumsum([0, *lengths[:-1]]).tolist()
+        cache = FrameCache(
+            folder, self._frames_key(), sum(lengths), len(self.robot.cameras), most_bytes
+        )
+        recordings = [
+            replace(recording, cache=cache, first_frame=first)
+            for recording, first in zip(self.recordings, firsts, strict=True)
+        ]
+        return replace(self, recordings=tuple(recordings))
+
+    def _frames_key(self) -> str:
+        """Names the frames: which episodes, of which files as they now are, by which cameras."""
+        episodes = [(recording.number, len(recording)) for recording in self.recordings]
+        files = [
+            (str(path.relative_to(self.path)), path.stat().st_size, path.stat().st_mtime_ns)
+            for part in ("data", "videos")
+            for path in sorted((self.path / part).rglob("*.*"))
+        ]
+        said = repr((_FRAMES_VERSION, episodes, files, self.robot.cameras))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
     @property
     def digest(self) -> str:
         """Digest of all states and actions: a run that is resumed must find the same data."""
         return digest([x for r in self.recordings for x in (r.state, r.actions)])
+
+
+def _observation(recording: Recording, step: int, size: int, seen: bool) -> RawObs:
+    """What the robot saw; black pictures where only the rest is needed."""
+    if seen:
+        return recording.observation(step, size)
+    black = np.zeros((len(recording.pictures), size, size, 3), np.uint8)
+    return RawObs(black, recording.state[step], recording.prompts[step])
+
+
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pictures")
 
 
 @dataclass(frozen=True)
@@ -125,6 +170,8 @@ class LeRobotWindows:
         transforms: transforms of the policy that is trained.
         horizon: number of actions H per window.
         weight: weight of every window in the conditional branch.
+        readers: threads that read and decode; one per core is enough, because decoding a picture
+            does not hold the GIL. They keep their videos open.
     """
 
     recordings: Sequence[Recording]
@@ -133,6 +180,7 @@ class LeRobotWindows:
     transforms: Transforms
     horizon: int
     weight: float
+    readers: ThreadPoolExecutor = field(default_factory=_readers)
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -142,8 +190,8 @@ class LeRobotWindows:
         """Numbers of windows, int[size]: each equally likely."""
         return rng.integers(len(self), size=size)
 
-    def take(self, indices: np.ndarray) -> Batch:
-        """The windows at int[m] `indices`; several threads read the pictures.
+    def take(self, indices: np.ndarray, seen: np.ndarray | None = None) -> Batch:
+        """The windows at int[m] `indices`; several threads read the pictures of those `seen`.
 
         Raises:
             InputError: a picture cannot be read.
@@ -151,10 +199,9 @@ class LeRobotWindows:
         # The episode of each window, and the control step in it: int[m] each.
         owners, steps = np.searchsorted(self.ends, indices, side="right"), self.steps[indices]
         found = [self.recordings[owner] for owner in owners]
-        # Threads are enough: decoding a picture does not hold the GIL.
-        with ThreadPoolExecutor() as pool:
-            sizes = [self.transforms.image_size] * len(found)
-            observations = list(pool.map(Recording.observation, found, steps.tolist(), sizes))
+        sizes = [self.transforms.image_size] * len(found)
+        shown = [True] * len(found) if seen is None else seen.tolist()
+        observations = list(self.readers.map(_observation, found, steps.tolist(), sizes, shown))
         cut = [
             chunks(recording.actions, step, self.horizon)
             for recording, step in zip(found, steps[:, None], strict=True)

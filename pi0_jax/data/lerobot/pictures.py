@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import av
 import av.error
 import numpy as np
 from PIL import Image
 
+from pi0_jax.data.lerobot.image_column import ImageColumn
+from pi0_jax.data.lerobot.open_videos import close_video, open_video
+from pi0_jax.data.lerobot.tables import pyarrow
 from pi0_jax.errors import InputError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -38,36 +40,34 @@ class ParquetPictures:
     """Encoded images (PNG or JPEG) in a column of a parquet file.
 
     Attributes:
-        path: the parquet file.
-        column: name of the column; its format is Hugging Face's, {"bytes", "path"}.
+        table: reads single pictures out of the column; the episodes of a file share it.
         first_row: row of the episode's first step in the file.
     """
 
-    path: Path
-    column: str
+    table: ImageColumn
     first_row: int
 
+    @property
+    def path(self) -> Path:
+        """The parquet file."""
+        return self.table.path
+
+    @property
+    def column(self) -> str:
+        """Name of the column."""
+        return self.table.column
+
     def read(self, step: int) -> np.ndarray:
-        """Reads the row group that holds the picture, and decodes that one.
+        """Reads and decodes the picture, without unpacking others.
 
         Raises:
             InputError: the file lacks the picture.
         """
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-
-        row = self.first_row + step
+        pa, _ = pyarrow()
         try:
-            with ParquetFile(self.path, memory_map=True) as file:
-                # Row groups may have different sizes: count down to the one that holds the row.
-                group = 0
-                while row >= (rows := file.metadata.row_group(group).num_rows):
-                    row, group = row - rows, group + 1
-                table = file.read_row_group(group, columns=[f"{self.column}.bytes"])
-            encoded = table.column(0)[row].as_py()["bytes"]
-            return _decoded(encoded)
+            return _decoded(self.table.read(self.first_row + step))
         # PIL raises SyntaxError for some damaged PNGs.
-        except (*_UNREADABLE, ArrowException) as error:
+        except (*_UNREADABLE, pa.ArrowException) as error:
             raise InputError(
                 f"{self.path}: no image in column {self.column!r} at step {step}: {error}"
             ) from error
@@ -96,18 +96,22 @@ class VideoPictures:
         # Times in a video are rounded to its time base, so half a frame more or less is the same.
         wanted, near = float(self.seconds[step]), 0.5 / self.fps
         try:
-            # A playlist would name further files, or addresses.
-            with av.open(str(self.path), options={"protocol_whitelist": "file"}) as container:
+            container, new = open_video(self.path)
+            if new:
                 _check_video(container, self.path)
-                frame = _first_after(container, wanted - near, wanted - near)
-                if frame is not None and _time(frame) >= wanted + near:
-                    # With some encoders the frame comes before the key frame that a seek finds:
-                    # decode from the start of the file.
-                    frame = _first_after(container, wanted - near, 0.0)
-                if frame is None or _time(frame) >= wanted + near:
-                    raise InputError(f"{self.path}: no frame at {wanted:.3f} s")
+            frame = _first_after(container, wanted - near, wanted - near)
+            if frame is not None and _time(frame) >= wanted + near:
+                # With some encoders the frame comes before the key frame that a seek finds:
+                # decode from the start of the file.
+                frame = _first_after(container, wanted - near, 0.0)
+            if frame is None or _time(frame) >= wanted + near:
+                raise InputError(f"{self.path}: no frame at {wanted:.3f} s")
             return frame.to_ndarray(format="rgb24")
+        except InputError:
+            close_video(self.path)
+            raise
         except (OSError, av.error.FFmpegError, IndexError) as error:
+            close_video(self.path)
             raise InputError(f"{self.path}: cannot be read at {wanted:.3f} s: {error}") from error
 
 

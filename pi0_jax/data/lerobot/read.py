@@ -5,7 +5,7 @@ where its rows are found, once and whole: lerobot's own converter lists some in 
 theirs (lerobot#2401).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from pi0_jax.data.lerobot.files import Layout, first_of
 from pi0_jax.data.lerobot.findings import PLACE, ROWS, Finding
+from pi0_jax.data.lerobot.image_column import ImageColumn
 from pi0_jax.data.lerobot.pictures import ParquetPictures, Pictures, VideoPictures
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.data.lerobot.tables import read_columns, scalars
@@ -115,6 +116,8 @@ def _of_file(
     """
     columns = _columns(layout, file, cameras)
     owner = columns["episode_index"].astype(int)
+    # One per file and camera: its episodes share what is known of the file.
+    tables = {camera: ImageColumn(file, camera) for camera in cameras}
     recordings, findings = [], []
     numbers, firsts, lengths = np.unique(owner, return_index=True, return_counts=True)
     for number, first, length in zip(
@@ -124,7 +127,7 @@ def _of_file(
         try:
             _check_rows(layout, file, number, owner[rows], length)
             part = {name: values[rows] for name, values in columns.items()}
-            recordings.append(_recording(layout, file, number, first, part, cameras))
+            recordings.append(_recording(layout, tables, number, first, part))
         except InputError as error:
             findings.append(Finding(ROWS, str(error)))
     return recordings, findings
@@ -152,11 +155,10 @@ def _columns(layout: Layout, file: Path, cameras: Sequence[str]) -> dict[str, np
 
 def _recording(
     layout: Layout,
-    file: Path,
+    tables: Mapping[str, ImageColumn],
     number: int,
     first: int,
     part: dict[str, np.ndarray],
-    cameras: Sequence[str],
 ) -> Recording:
     tasks = {int(task): layout.task(int(task)) for task in np.unique(part["task_index"])}
     seconds = part["timestamp"]
@@ -164,7 +166,9 @@ def _recording(
         prompts=tuple(tasks[int(task)] for task in part["task_index"]),
         state=part["state"].astype(np.float32),
         actions=part["actions"].astype(np.float32),
-        pictures=tuple(_pictures(layout, file, number, first, seconds, c) for c in cameras),
+        pictures=tuple(
+            _pictures(layout, table, number, first, seconds) for table in tables.values()
+        ),
         number=number,
         seconds=seconds,
         # LeRobot marks the last step alone; an episode that ends in success has one such step.
@@ -189,11 +193,11 @@ def _check_rows(layout: Layout, file: Path, number: int, owner: np.ndarray, leng
 
 
 def _pictures(
-    layout: Layout, file: Path, number: int, first_row: int, seconds: np.ndarray, camera: str
+    layout: Layout, table: ImageColumn, number: int, first_row: int, seconds: np.ndarray
 ) -> Pictures:
-    if layout.features[camera] == "image":
-        return ParquetPictures(file, camera, first_row)
-    video = layout.episodes[number].videos[camera]
+    if layout.features[table.column] == "image":
+        return ParquetPictures(table, first_row)
+    video = layout.episodes[number].videos[table.column]
     if not video.path.is_file():
         raise InputError(f"{video.path}: no such file; the folder is incomplete")
     return VideoPictures(video.path, video.start + seconds, layout.fps)

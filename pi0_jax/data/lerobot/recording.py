@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pi0_jax.data.lerobot.frame_cache import FrameCache
 from pi0_jax.data.lerobot.pictures import Pictures
 from pi0_jax.episode import RawObs
 from pi0_jax.pictures import resize_with_pad
@@ -27,6 +28,8 @@ class Recording:
         advantage: of the episode against others from its initial state; None likewise.
         picture_is_new: bool[t], False where the pictures are those of an earlier step; None where
             every step has its own.
+        cache: keeps decoded frames; None for none.
+        first_frame: the number of the first step's frame there.
     """
 
     prompts: tuple[str, ...]
@@ -38,6 +41,8 @@ class Recording:
     success: float | None = None
     advantage: float | None = None
     picture_is_new: np.ndarray | None = None
+    cache: FrameCache | None = None
+    first_frame: int = 0
 
     def __len__(self) -> int:
         """Number of control steps t."""
@@ -60,5 +65,11 @@ class Recording:
             step: from 0.
             size: side [px] of the network's images; the cameras' own sizes may differ.
         """
-        images = [resize_with_pad(pictures.read(step), size) for pictures in self.pictures]
-        return RawObs(np.stack(images), self.state[step], self.prompts[step])
+
+        def decode() -> np.ndarray:
+            """The pictures of all cameras, uint8[c, size, size, 3]."""
+            return np.stack([resize_with_pad(one.read(step), size) for one in self.pictures])
+
+        number = self.first_frame + step
+        images = decode() if self.cache is None else self.cache.get(number, size, decode)
+        return RawObs(images, self.state[step], self.prompts[step])
