@@ -120,3 +120,10 @@ def test_judged_steps_lie_evenly_over_all_episodes():
     assert steps.mask.sum(1).tolist() == [4, 4, 3, 1, 3, 1]
     assert steps.observations[4].images[0, 0, 0, 0] == 9
     assert len(judged_steps([recording(5, 3)], 4, 6, 16).observations) == 3
+
+
+def test_nothing_is_judged_where_the_picture_is_an_earlier_one():
+    one = replace(recording(5, 4), picture_is_new=np.array([True, False, False, True]))
+    one.actions[:, 0] = [0, 1, 2, 3]
+    steps = judged_steps([one], 2, 9, 16)
+    assert steps.actions[:, 0, 0].tolist() == [0, 3]

@@ -49,13 +49,15 @@ def write_predictions(run_dir: Path, policy: Policy, recordings: Sequence[Record
 
 def _episode(folder: Path, policy: Policy, recording: Recording) -> dict[str, Any]:
     horizon = policy.model.config.action_horizon
-    starts = list(range(0, len(recording), horizon))
+    allowed = recording.starts(horizon, skip_short=False)
+    starts = _tiled(allowed.tolist(), horizon)
     size = policy.transforms.image_size
     observations = [recording.observation(start, size) for start in starts]
     chunks = policy.act_seeded(observations, [(start,) for start in starts])  # [n, H, e]
-    # The last chunk ends with the episode.
+    # A chunk ends where the next one begins, and the last one with the episode.
+    ends = [*starts[1:], len(recording)]
     predicted = [
-        chunk[: len(recording) - start] for start, chunk in zip(starts, chunks, strict=True)
+        chunk[: end - start] for start, end, chunk in zip(starts, ends, chunks, strict=True)
     ]
     shown = starts[:: -(-len(starts) // _PICTURES)]
     return {
@@ -68,6 +70,15 @@ def _episode(folder: Path, policy: Policy, recording: Recording) -> dict[str, An
         ],
         "pictures": [{"step": s, "file": _picture(folder, recording, s)} for s in shown],
     }
+
+
+def _tiled(allowed: Sequence[int], horizon: int) -> list[int]:
+    """Steps at which chunks begin: the first with a picture, and the first behind each chunk."""
+    starts: list[int] = []
+    for step in allowed:
+        if not starts or step >= starts[-1] + horizon:
+            starts.append(step)
+    return starts
 
 
 def _picture(folder: Path, recording: Recording, step: int) -> str:

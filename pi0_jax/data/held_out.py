@@ -97,11 +97,14 @@ def judged_steps(
     Raises:
         InputError: a picture cannot be read.
     """
-    ends = np.cumsum([len(one) for one in recordings])
+    # Where the pictures are an earlier step's, nothing can be predicted.
+    allowed = [one.starts(horizon, skip_short=False) for one in recordings]
+    ends = np.cumsum([len(one) for one in allowed])
     # The middle of each of n equal parts: neither only beginnings nor only ends of episodes.
     places = (np.arange(min(count, ends[-1])) + 0.5) * (ends[-1] / min(count, ends[-1]))
     owners = np.searchsorted(ends, places.astype(int), side="right")
-    steps = places.astype(int) - np.concatenate([[0], ends[:-1]])[owners]
+    within = places.astype(int) - np.concatenate([[0], ends[:-1]])[owners]
+    steps = np.array([allowed[o][i] for o, i in zip(owners, within, strict=True)])
     found = [recordings[owner] for owner in owners]
     pairs = zip(found, steps.tolist(), strict=True)
     cut = [chunks(one.actions, np.array([step]), horizon) for one, step in pairs]
