@@ -204,6 +204,22 @@ def test_cameras_by_their_names_in_the_folder(given):
         start_of(given, lambda c: c.demonstrations.update({"cameras": ("image",)}))
 
 
+def test_outcomes_are_told_and_need_a_branch_to_train(given, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(given["data"], data)
+    add_outcomes(data, success=[1, 0, 1, 1])
+    use = lambda c: c.demonstrations.update({"lerobot": str(data)})  # noqa: E731
+    notes = [str(one) for one in start_of(given, use).findings]
+    assert any("1 of 4 episodes failed and are imitated like the others" in one for one in notes)
+    weigh = lambda c: c.demonstrations.update({"weights": "success"})  # noqa: E731
+    with pytest.raises(InputError, match="rules freeze cond_embed, which tells the branches apart"):
+        start_of(given, use, weigh)
+    train = lambda c: c.sft.optimizer.update({"rules": (("cond_embed", 20.0),)})  # noqa: E731
+    start = start_of(given, use, weigh, train)
+    assert not any("failed" in str(one) for one in start.findings)
+    assert sorted(start.everything.worths()) == [0, 1, 1, 1]
+
+
 BAD = {
     "data of another robot": ({"robot": "aloha"}, "expected one camera 'cam_right_wrist', got"),
     "no such policy": ({"init.checkpoint": "/no"}, "expected a policy folder, found none at /no"),

@@ -8,10 +8,11 @@ from typing import Any
 
 from pi0_jax.apps.finetune_settings import FineTuneSettings
 from pi0_jax.apps.sections import OF_CHECKPOINT, OF_DEMONSTRATIONS
+from pi0_jax.data.branches import EMBEDDING
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.held_out import split
 from pi0_jax.data.lerobot.check_folder import check_folder
-from pi0_jax.data.lerobot.findings import Finding, refuse
+from pi0_jax.data.lerobot.findings import OUTCOME, Finding, refuse
 from pi0_jax.data.lerobot.folder import LeRobotFolder, read_lerobot
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.data.mixture import ALIKE, Mixture
@@ -21,10 +22,12 @@ from pi0_jax.data.stats import action_space
 from pi0_jax.data.tokenizer import ByteTokenizer, longest_state
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import preset
+from pi0_jax.model.pi0 import COND_EMBED
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, load_policy, open_policy
 from pi0_jax.robot import VIEWS, Robot
 from pi0_jax.robots import AS_THE_FOLDER_SAYS, Defaults, RobotFile, load_robot_file
 from pi0_jax.run import seeds
+from pi0_jax.training.optimizer import multiplier
 from pi0_jax.training.sharding import make_mesh
 
 _SPLIT = 4  # stream of the episodes that are held out
@@ -70,7 +73,9 @@ def find_start(settings: FineTuneSettings) -> FineTuneStart:
     config = settings.demonstrations
     mixture = Mixture(folders, shares, config.balance_tasks, config.weights)
     mixture.worths()
+    findings += _failures(mixture)
     spec = _spec(settings, given, file, mixture.recordings)
+    _check_branches(settings, spec)
     stats = _stats(settings, given, spec, mixture)
     policy = PolicyFolder(spec, {}, stats, given.path if given else None)
     for prompt in sorted({prompt for one in mixture.recordings for prompt in one.prompts}):
@@ -236,6 +241,33 @@ def _stats(
     # The floor of the file counts: that key has no effect here.
     stats.origin.check(dataclasses.replace(wanted, std_floor=stats.origin.std_floor), path)
     return stats
+
+
+def _failures(mixture: Mixture) -> tuple[Finding, ...]:
+    """A note where failures are imitated as successes are."""
+    failed = sum(one.success == 0 for one in mixture.recordings)
+    if not failed or mixture.worth != ALIKE:
+        return ()
+    text = (
+        f"{failed} of {len(mixture.recordings)} episodes failed and are imitated like the others; "
+        "config.demonstrations.weights='success' tells them apart"
+    )
+    return (Finding(OUTCOME, text),)
+
+
+def _check_branches(settings: FineTuneSettings, spec: PolicySpec) -> None:
+    """Checks that what tells the branches apart is trained where outcomes weigh the episodes.
+
+    Raises:
+        InputError: it is frozen, so that both branches would stay the same.
+    """
+    by_embedding = has_outcomes(settings) and spec.branch_mode == EMBEDDING
+    if by_embedding and not multiplier(COND_EMBED, settings.sft.optimizer.all_rules):
+        raise InputError(
+            f"config.demonstrations.weights is {settings.demonstrations.weights!r}, but "
+            f"config.sft.optimizer.rules freeze {COND_EMBED}, which tells the branches apart; set "
+            f"--config.sft.optimizer.rules='((\"{COND_EMBED}\",20.0),)'"
+        )
 
 
 def has_outcomes(settings: FineTuneSettings) -> bool:

@@ -12,11 +12,11 @@ WIDTHS = "widths"
 """Nor from states and actions of another number of values than the robot's."""
 LIMITS, GRIPPER, UNITS, NAMES, TASKS = "limits", "gripper", "units", "names", "tasks"
 """Data of another convention, most likely; who knows better goes on."""
-STILL, PLACE, RATE, SPELLING = "still", "place", "rate", "spelling"
+STILL, PLACE, RATE, SPELLING, OUTCOME = "still", "place", "rate", "spelling", "outcome"
 """To know, and no reason to stop."""
 
 WAIVABLE = (LIMITS, GRIPPER, UNITS, NAMES, TASKS)
-NOTES = (STILL, PLACE, RATE, SPELLING)
+NOTES = (STILL, PLACE, RATE, SPELLING, OUTCOME)
 
 
 @dataclass(frozen=True)
