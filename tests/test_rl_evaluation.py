@@ -12,6 +12,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.evaluation import evaluate_every, success_values
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_states
+from pi0_jax.rollout.policy_use import USE
 from pi0_jax.training.step import TrainState
 
 
@@ -37,6 +38,7 @@ def test_every_nth_iteration_is_evaluated(scripted_pool, params):
     found = evaluated(scripted_pool, params, 2, [EASY], 5)
     assert [iteration for iteration, _ in found] == [2, 4]
     assert found[0][1].pop("seconds_eval") > 0
+    assert all(found[0][1].pop(name) >= 0 for name in USE)
     assert found[0][1] == {
         "eval_success": 1.0, "eval_success/scripted": 1.0, "eval_episodes": 2, "eval_errors": 0,
     }  # fmt: skip

@@ -21,6 +21,7 @@ from pi0_jax.report.bars import stacked_bar
 from pi0_jax.report.cost import cost_table
 from pi0_jax.report.curves import learning_curves, success_curves
 from pi0_jax.report.held_out import error_table, held_out_outcome, predictions
+from pi0_jax.report.machine import machine_table
 from pi0_jax.report.run_data import RunData, method_name, outcome, read_run
 from pi0_jax.report.styles import Style, method_styles
 from pi0_jax.report.success import guidance_chart, paired_table, success_table
@@ -30,6 +31,7 @@ from pi0_jax.run.success import Row
 _HERE = Path(__file__).parent
 # Keys of metrics.jsonl that hold seconds, and the work that they measure.
 _WORK = {"seconds_rollout": "rollouts", "seconds_train": "training", "seconds_eval": "evaluation"}
+_WORK |= {"seconds_checkpoint": "checkpoints"}
 # In the order of a run.
 _PHASES = {"demonstrations": "Demonstrations", "sft": "Supervised training"}
 _PHASES |= {"rl": "Reinforcement learning", "eval": "Evaluation"}
@@ -56,6 +58,7 @@ def write_report(run_dir: Path) -> Path:
         _curves(run, styles),
         _cost(run.metrics),
         _time(run.metrics),
+        _machine(run.metrics),
         _frames(run),
         _videos(run),
         _settings(run),
@@ -218,6 +221,14 @@ def _time(lines: Sequence[Mapping[str, Any]]) -> str:
         bars.append(f"<span>{escape(label)}</span>{stacked_bar(words, longest)}")
         bars.append(f"<small>{legend}</small>")
     return _section("Time", f'<div class="time">{"".join(bars)}</div>' if bars else "")
+
+
+def _machine(lines: Sequence[Mapping[str, Any]]) -> str:
+    note = (
+        "Of rollouts: how long the policy took while simulators ran, how many observations it "
+        "got at a time, and the share of rows that were padding. Memory is the highest so far."
+    )
+    return _section("Use of the machine", machine_table(lines), note)
 
 
 def _frames(run: RunData) -> str:

@@ -11,6 +11,7 @@ from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.loop import IterationReport, OnIteration
 from pi0_jax.rl.setup import LoopState
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_states
+from pi0_jax.rollout.policy_use import PolicyUse
 from pi0_jax.training.fit import final_params
 
 _GUIDANCE = 1.0  # one scale: a curve needs no more, and every scale costs all episodes again
@@ -38,7 +39,7 @@ def evaluate_every(
         engine: runs the simulators; nothing else is under way between two iterations.
         rows: observations per call of the policy.
         log: called with the iteration's report and the values of `success_values`, together with
-            "seconds_eval".
+            "seconds_eval" and how the policy was used.
 
     Raises:
         InputError: more actions are to be executed than a chunk has.
@@ -58,8 +59,11 @@ def evaluate_every(
         # What `improved_policy` would give now: averaged, adapters merged.
         policy = idle.with_params(final_params(state.train_state))
         # No random stream of the training is read, and simulators start from the states' seeds.
-        episodes = evaluate_states(policy, engine, config.states(tasks), execute_steps)
-        log(report, {**success_values(episodes), "seconds_eval": time.monotonic() - start})
+        use = PolicyUse()
+        states = config.states(tasks)
+        episodes = evaluate_states(policy, engine, states, execute_steps, use=use)
+        took = {"seconds_eval": time.monotonic() - start, **use.metrics()}
+        log(report, {**success_values(episodes), **took})
 
     return evaluate
 

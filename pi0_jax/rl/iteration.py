@@ -7,7 +7,7 @@ Axis letters: n episode, m window, c camera, H action horizon, d padded action d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -22,6 +22,7 @@ from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
 from pi0_jax.rollout.collect import Ended, Plan, Report, collect, groups_of, plan_groups
+from pi0_jax.rollout.policy_use import PolicyUse
 from pi0_jax.types import Batch
 
 
@@ -34,12 +35,14 @@ class CollectedGroups:
         groups: the accepted groups.
         tried: groups tried.
         skipped: groups of the plan that were not tried because their states are solved.
+        use: calls of the policy.
     """
 
     episodes: tuple[Episode, ...] = ()
     groups: tuple[Group, ...] = ()
     tried: int = 0
     skipped: int = 0
+    use: PolicyUse = field(default_factory=PolicyUse)
 
     @property
     def success_rate(self) -> float:
@@ -120,6 +123,7 @@ def collect_groups(
             look_every=look_every,
             noise_level=config.chosen.rollout_noise,
             ended=ended,
+            use=found.use,
         )
         # Episodes in the order of their plans: a table [group, rollout], read row by row.
         groups = groups_of(fresh, sampling.group_size)
@@ -132,6 +136,7 @@ def collect_groups(
             (*found.groups, *kept),
             found.tried + len(starts),
             found.skipped + skipped,
+            found.use,
         )
         # Every state is solved: another round would find none either.
         if not starts:

@@ -38,6 +38,7 @@ def iteration_metrics(
         "windows": len(weights),
         "positive_share": len(positive) / max(1, len(weights)),
         "positive_weight_mean": float(np.mean(positive)) if len(positive) else 0.0,
+        **collected.use.metrics(),
         **dict(zip(PHASES, map(float, seconds), strict=True)),
     }
 

@@ -7,12 +7,14 @@ The training is that of `rl/loop.py` to the bit: this file adds only what a run 
                                         an iteration to come will train on them
     checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes:
                                         the newest, and the best (`rl/best.py`)
-    metrics.jsonl                       one line per iteration, one more per evaluation
+    metrics.jsonl                       one line per iteration, one more per evaluation, and one
+                                        with the seconds of the checkpoint
 
 Axis letters: m window, c camera, h w image, H action horizon, d padded action dimension.
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -46,6 +48,7 @@ from pi0_jax.rl.stop import Outcome, best_iteration
 from pi0_jax.rollout.collect import Ended, groups_of
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import success_text
+from pi0_jax.run.memory_used import memory_used
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
 from pi0_jax.training.finite import check_finite, told_where_to_go_back
@@ -180,11 +183,14 @@ def _run_iteration(
     if episodes := report.collected.episodes:
         label = f"{stored.name} {report.iteration}: rollouts"
         speed = stored.session.log_speed(label, episodes, rollouts.seconds)
-    _log(stored, report, {**report.metrics, **speed})
+    _log(stored, report, {**report.metrics, **speed, **memory_used()})
     # Before the checkpoint: an evaluation that is interrupted is then run again on --resume.
     if evaluate:
         evaluate(state, report)
+    start = time.monotonic()
     _save_iteration(stored, state, report)
+    saved = {"seconds_checkpoint": time.monotonic() - start}
+    _log(stored, report, {"iteration": report.iteration, **saved})
     return state
 
 

@@ -10,6 +10,7 @@ dimension, s state dimension, r rendered step, f video frame, c camera, h height
 K flow step, n policy call.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from pi0_jax.policy.chains import act_in_chains, chain_shape
 from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.policy.policy import Policy, chunk_noise
 from pi0_jax.policy.remote import RemotePolicy
+from pi0_jax.rollout.policy_use import PolicyUse
 
 Report = Callable[[Sequence[Episode]], None]
 """Called with all episodes that have ended so far, in the order in which they ended."""
@@ -191,6 +193,7 @@ def collect(
     look_every: int = 0,
     noise_level: float = 0.0,
     ended: Ended | None = None,
+    use: PolicyUse | None = None,
 ) -> list[Episode]:
     """Runs every plan to its end.
 
@@ -209,6 +212,7 @@ def collect(
             0 for the plain flow, which a remote policy has alone.
         ended: episodes of these plans that an interrupted call has run already, with the same
             policy and step: they are not run again. Those that end are put there.
+        use: counts the calls of the policy.
 
     Returns:
         One episode per plan, in their order. If a plan's simulator failed in every attempt, its
@@ -219,7 +223,8 @@ def collect(
             policy's chunks.
     """
     _check(policy, plans, execute_steps)
-    acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every, noise_level)
+    used = use or PolicyUse()
+    acting = _Acting(policy, pool, execute_steps, optimizer_step, look_every, noise_level, used)
     ended = {} if ended is None else ended
     firsts = acting.firsts(plans)
     live = [
@@ -286,6 +291,7 @@ class _Acting:
     optimizer_step: int
     look_every: int
     noise_level: float
+    use: PolicyUse
 
     def run(self, live: list[_Live]) -> Iterator[tuple[int, str | None]]:
         """Yields the index of each episode that ends, with its error or None.
@@ -347,7 +353,10 @@ class _Acting:
         for episode in ready:
             episode.look()
         boundaries = [at for at in (episode.at for episode in ready) if at is not None]
+        start = time.monotonic()
         chunks = self.chunks(ready, [at.obs for at in boundaries if at.obs is not None])
+        rows = getattr(self.policy, "rows", 0)  # of a remote policy nobody knows
+        self.use.add(time.monotonic() - start, len(ready), rows)
         return [self.job(*one) for one in zip(ready, boundaries, chunks, strict=True)]
 
     def chunks(self, ready: list[_Live], observations: Sequence[RawObs]) -> np.ndarray:

@@ -24,7 +24,9 @@ from pi0_jax.ranges import check_ranges
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.rollout.guidance import Guidance, sweep
+from pi0_jax.rollout.policy_use import PolicyUse
 from pi0_jax.run.folder import success_text
+from pi0_jax.run.memory_used import memory_used
 from pi0_jax.run.paired import against_one
 from pi0_jax.run.session import Session
 from pi0_jax.run.success import Phase, Row
@@ -202,6 +204,7 @@ def evaluate_states(
     states: Sequence[State],
     execute_steps: int,
     report: Report = lambda episodes: None,
+    use: PolicyUse | None = None,
 ) -> list[Episode]:
     """Runs one episode from each state; nothing is stored, and no images are kept.
 
@@ -212,6 +215,7 @@ def evaluate_states(
         execute_steps: actions executed of each chunk.
         report: called with the episodes of the running block that have ended so far, and once
             with all of a block.
+        use: counts the calls of the policy.
 
     Returns:
         One episode per state, in their order.
@@ -221,7 +225,7 @@ def evaluate_states(
         plans = plan_states(engine, block)
         # Optimizer step 0 in the key of the noise, for any training: all policies get the
         # same noise, so that differences between them are paired.
-        ended = collect(policy, engine, plans, execute_steps, 0, report, keep_images=False)
+        ended = collect(policy, engine, plans, execute_steps, 0, report, False, use=use)
         # Again, because an episode that could not start is not reported on the way.
         report(ended)
         episodes += ended
@@ -290,6 +294,7 @@ def _evaluate(
 ) -> dict[Key, Episode]:
     """Runs and logs the episodes of `states`; `known` are those that were stored before."""
     new: dict[Key, Episode] = {}
+    use = PolicyUse()
     label, start = f"{method}: evaluation at {point}", time.monotonic()
     with session.run.progress(label, len(known) + len(states), len(known)) as progress:
 
@@ -299,10 +304,10 @@ def _evaluate(
             text = success_text([*known.values(), *new.values()])
             progress.update(len(known) + len(new), text)
 
-        evaluate_states(policy, session.pool, states, execute_steps, note)
+        evaluate_states(policy, session.pool, states, execute_steps, note, use)
     seconds = time.monotonic() - start
     speed = session.log_speed(label, list(new.values()), seconds)
     values = {"guidance": point.scale, "reference": point.reference, "episodes": len(new)}
     values["seconds_eval"] = seconds
-    session.run.log(0, "eval", method, **values, **speed)
+    session.run.log(0, "eval", method, **values, **speed, **use.metrics(), **memory_used())
     return new
