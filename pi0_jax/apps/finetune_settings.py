@@ -7,7 +7,12 @@ from typing import Annotated, Any
 from ml_collections import ConfigDict
 
 from pi0_jax.apps.old_keys import check_old_keys
-from pi0_jax.apps.sections import OF_CHECKPOINT, OF_DEMONSTRATIONS, SupervisedSettings
+from pi0_jax.apps.sections import (
+    OF_CHECKPOINT,
+    OF_DEMONSTRATIONS,
+    KeptFrames,
+    SupervisedSettings,
+)
 from pi0_jax.data.held_out import HeldOutConfig
 from pi0_jax.data.lerobot.findings import check_allowed
 from pi0_jax.data.mixture import ALIKE, WORTHS
@@ -51,9 +56,9 @@ class FineTuneInit:
             raise InputError("init.statistics is 'checkpoint', and init.checkpoint names none")
 
 
-@dataclass(frozen=True)
-class FoldersConfig:
-    """The LeRobot folders to learn from.
+@dataclass(frozen=True, kw_only=True)
+class FoldersConfig(KeptFrames):
+    """The LeRobot folders to learn from; besides, what `KeptFrames` says.
 
     Attributes:
         lerobot: one folder.

@@ -126,7 +126,7 @@ def _folders(
         expected = robot or (folders[0].robot if folders else None)
         findings = check_folder(folder, expected)
         refuse(findings, path, config.allow)
-        folders.append(folder)
+        folders.append(config.kept(folder))
         notes += findings
     return tuple(folders), tuple(notes)
 

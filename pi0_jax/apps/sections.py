@@ -1,9 +1,11 @@
 """Sections of a config that only the programs know, or that join the settings of two packages."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pi0_jax.data.lerobot.findings import check_allowed
+from pi0_jax.data.lerobot.folder import LeRobotFolder
 from pi0_jax.errors import check_choices
 from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.config import RiptConfig
@@ -36,9 +38,28 @@ class InitConfig:
         check_choices("init", self, {"statistics": (OF_CHECKPOINT, OF_DEMONSTRATIONS)})
 
 
-@dataclass(frozen=True)
-class DemonstrationsConfig:
-    """Demonstrations to imitate.
+@dataclass(frozen=True, kw_only=True)
+class KeptFrames:
+    """Whether decoded frames of LeRobot folders are kept on disk.
+
+    Attributes:
+        cache: a folder that keeps decoded frames for this run and later ones; "" keeps none.
+        cache_gb: room [GB] that the frames of a data set may take there.
+    """
+
+    cache: str = ""
+    cache_gb: Annotated[float, "[0.001, 1e6]"] = 100.0
+
+    def kept(self, folder: LeRobotFolder) -> LeRobotFolder:
+        """The folder, with its decoded frames kept if the config says so."""
+        if not self.cache:
+            return folder
+        return folder.cached(Path(self.cache).expanduser(), int(self.cache_gb * 1e9))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemonstrationsConfig(KeptFrames):
+    """Demonstrations to imitate; besides, what `KeptFrames` says.
 
     Attributes:
         episodes: total number of scripted demonstrations to make; 0 for none.
@@ -46,8 +67,6 @@ class DemonstrationsConfig:
         std_floor: smallest standard deviation of an action in the statistics.
         lerobot: a LeRobot folder to read instead of scripted ones; "" for none.
         allow: what may be strange about it (`data/lerobot/findings.py`), such as ("limits",).
-        cache: a folder that keeps decoded frames for this run and later ones; "" keeps none.
-        cache_gb: room [GB] that the frames of a data set may take there.
     """
 
     episodes: Annotated[int, "[0, 1e9]"] = 0
@@ -55,8 +74,6 @@ class DemonstrationsConfig:
     std_floor: Annotated[float, "[0, 100]"] = 0.1
     lerobot: str = ""
     allow: tuple[str, ...] = ()
-    cache: str = ""
-    cache_gb: Annotated[float, "[0.001, 1e6]"] = 100.0
 
     def __post_init__(self) -> None:
         """Checks ranges and names.

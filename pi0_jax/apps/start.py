@@ -183,11 +183,7 @@ def recorded_demonstrations(settings: TrainSettings, suite: Suite) -> LeRobotFol
     folder.check_robot(suite.robot)
     findings = check_folder(folder, suite.robot, instructions)
     refuse(findings, path, settings.demonstrations.allow)
-    folder = dataclasses.replace(folder, findings=tuple(findings))
-    config = settings.demonstrations
-    if not config.cache:
-        return folder
-    return folder.cached(Path(config.cache).expanduser(), int(config.cache_gb * 1e9))
+    return settings.demonstrations.kept(dataclasses.replace(folder, findings=tuple(findings)))
 
 
 def point_at(file: Path, checkpoint: Path) -> None:
