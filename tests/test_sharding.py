@@ -11,6 +11,7 @@ import pytest
 from tiny import CONFIG
 
 from pi0_jax.errors import InputError
+from pi0_jax.training import sharding
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.sharding import make_mesh
 
@@ -92,3 +93,18 @@ def check_parts(runs) -> None:
 def test_a_mesh_of_other_than_all_devices_is_refused():
     with pytest.raises(InputError, match=r"got 2 \* 4 = 8 and \d+ devices"):
         make_mesh(Hardware(data=2, fsdp=4))
+
+
+def test_a_host_needs_the_rows_of_its_own_devices(monkeypatch):
+    """Of a batch of 8 on four devices, those of the second of two hosts."""
+
+    class SecondHost:
+        def addressable_devices_indices_map(self, shape):
+            assert shape == (8,)
+            return {"device 2": (slice(4, 6),), "device 3": (slice(6, 8),)}
+
+    mesh = make_mesh(Hardware())
+    assert sharding.rows_here(mesh, 8) is None  # one host: all of them
+    monkeypatch.setattr(sharding.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(sharding, "over_batch", lambda mesh: SecondHost())
+    assert sharding.rows_here(mesh, 8).tolist() == [False] * 4 + [True] * 4

@@ -156,7 +156,10 @@ def _observation(recording: Recording, step: int, size: int, seen: bool) -> RawO
 
 
 def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pictures")
+    # A container or a scheduler may have given this process fewer cores than there are.
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    return ThreadPoolExecutor(cores, thread_name_prefix="pictures")
 
 
 @dataclass(frozen=True)
