@@ -34,7 +34,9 @@ class Decoder:
 
 
 def cache(folder: Path, key: str = "data", most: int = 10**9) -> Decoder:
-    return Decoder(FrameCache(folder, key, 20, CAMERAS, most))
+    found = FrameCache(folder, key, 20, CAMERAS, most)
+    found.keep(SIZE)
+    return Decoder(found)
 
 
 def test_every_frame_is_decoded_once_in_this_run_and_the_next(tmp_path):
@@ -49,6 +51,14 @@ def test_every_frame_is_decoded_once_in_this_run_and_the_next(tmp_path):
     other = cache(tmp_path, key="other")
     other(3)
     assert other.decoded == [3]  # other data
+
+
+def test_frames_of_another_size_are_not_kept(tmp_path):
+    """Those of a report, which are few."""
+    store = cache(tmp_path).cache
+    large = np.zeros((CAMERAS, 16, 16, 3), np.uint8)
+    assert store.get(3, 16, lambda: large) is large
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_room_is_bounded(tmp_path):

@@ -70,6 +70,9 @@ class LeRobotFolder:
         Raises:
             InputError: no episode has a whole window and `skip_short` leaves out the others.
         """
+        for recording in self.recordings:
+            if recording.cache is not None:
+                recording.cache.keep(transforms.image_size)
         starts = [one.starts(horizon, skip_short=skip_short) for one in self.recordings]
         ends, steps = np.cumsum([len(some) for some in starts]), np.concatenate(starts)
         if not len(steps):

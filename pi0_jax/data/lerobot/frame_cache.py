@@ -42,8 +42,13 @@ class FrameCache:
     frames: int
     cameras: int
     most_bytes: int
+    _kept: set[int] = field(default_factory=set)
     _files: dict[int, tuple[int, int]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def keep(self, size: int) -> None:
+        """Keeps frames of this height and width [px]; those of a report, say, are not worth it."""
+        self._kept.add(size)
 
     def get(self, number: int, size: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """The frame `number`, uint8[c, size, size, 3].
@@ -51,14 +56,14 @@ class FrameCache:
         Args:
             number: below `frames`.
             size: height and width [px].
-            decode: makes the frame; called where it is not stored.
+            decode: makes the frame; called where it is not stored, or of a size not to keep.
 
         Raises:
             InputError: there is no room on the disk for the files.
             OSError: they cannot be written.
         """
         room = self.cameras * size * size * 3
-        if number >= min(self.frames, self.most_bytes // room):
+        if size not in self._kept or number >= min(self.frames, self.most_bytes // room):
             return decode()
         frames, sums = self._open(size, room)
         stored = int.from_bytes(os.pread(sums, _SUM.itemsize, number * _SUM.itemsize), "little")
