@@ -220,6 +220,15 @@ def test_outcomes_are_told_and_need_a_branch_to_train(given, tmp_path):
     assert sorted(start.everything.worths()) == [0, 1, 1, 1]
 
 
+def test_frames_may_be_kept(given, tmp_path):
+    keep = lambda c: c.demonstrations.update({"cache": str(tmp_path / "frames")})  # noqa: E731
+    start = start_of(given, keep)
+    one, plain = (x.everything.recordings[0].observation(1, 16) for x in (start, start_of(given)))
+    np.testing.assert_array_equal(one.images, plain.images)
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+    assert all(recording.cache for recording in start.learnt.recordings)
+
+
 BAD = {
     "data of another robot": ({"robot": "aloha"}, "expected one camera 'cam_right_wrist', got"),
     "no such policy": ({"init.checkpoint": "/no"}, "expected a policy folder, found none at /no"),

@@ -8,6 +8,7 @@ Axis letters: t control step, n chunk, H action horizon, e action dimension, c c
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def _tiled(allowed: Sequence[int], horizon: int) -> list[int]:
 
 def _picture(folder: Path, recording: Recording, step: int) -> str:
     """Writes what all cameras saw, side by side; returns the name of the file."""
-    images = recording.observation(step, _SIDE).images  # [c, h, w, 3]
+    # Of another size than the network's, so kept frames are of no use, and none is to be kept.
+    images = replace(recording, cache=None).observation(step, _SIDE).images  # [c, h, w, 3]
     name = f"{recording.number:06d}_{step:05d}.png"
     Image.fromarray(np.concatenate(list(images), axis=1)).save(folder / name)
     return name
