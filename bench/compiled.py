@@ -4,7 +4,9 @@ python bench/compiled.py --machine h100|h100x8|v5e-8 [--cases NAME ...] [--uncas
 
 One row per program: memory of a device, kernels, bytes, collectives and the bound of `hlo_cost.py`;
 beside them the ideal of `compiled_programs.py`. It needs no weights and no accelerator; what it
-needs is in `machines.py`. `--uncast` samples with float32 weights, as policies acted before 0.2.
+needs is in `machines.py`. Of a TPU's program not all collectives are found, and no products: its
+compiler hides them in fusions of its own, and what counts there is the memory. `--uncast` samples
+with float32 weights, as policies acted before 0.2.
 """
 
 import argparse

@@ -129,17 +129,33 @@ def collective(operation: Operation) -> str | None:
 
 def collective_bytes(program: Program, unknown_trips: int = 1) -> dict[str, float]:
     """Bytes of collectives on one device by kind: of the larger of what goes in and comes out."""
-    found: dict[str, float] = {}
+    of_channel: dict[str, tuple[str, float]] = {}
     for run in runs(program, unknown_trips):
-        if kind := collective(run.operation):
-            read = [run.computation.get(name) for name in run.operation.operands]
-            given = sum(size(x.type) for x in read if x)
-            out = size(run.operation.type)
-            # The result of a start holds its operands as well.
-            if run.operation.kind.endswith("-start") and run.operation.type.startswith("("):
-                out -= given
-            found[kind] = found.get(kind, 0.0) + run.times * max(given, out)
+        for operation, computation in _with_fused(program, run):
+            if kind := collective(operation):
+                read = [computation.get(name) for name in operation.operands]
+                given = sum(size(x.type) for x in read if x)
+                out = size(operation.type)
+                # The result of a start holds its operands as well.
+                if operation.kind.endswith("-start") and operation.type.startswith("("):
+                    out -= given
+                # A TPU's compiler spreads one collective over several fusions, all of one channel.
+                channel = operation.attribute(r"channel_id=(\d+)") or f"{id(operation)}"
+                _, known = of_channel.get(channel, ("", 0.0))
+                of_channel[channel] = kind, max(known, run.times * max(given, out))
+    found: dict[str, float] = {}
+    for kind, moved in of_channel.values():
+        found[kind] = found.get(kind, 0.0) + moved
     return found
+
+
+def _with_fused(program: Program, run: Run) -> Iterator[tuple[Operation, Computation]]:
+    """An operation, and those inside it if it is a fusion, each with its computation."""
+    yield run.operation, run.computation
+    if run.operation.kind == "fusion":
+        for name in run.operation.called():
+            body = program.computations[name]
+            yield from ((inner, body) for inner in body.values())
 
 
 def _runs(program: Program, name: str, times: float, trips: int, unknown: int) -> Iterator[Run]:

@@ -16,7 +16,7 @@ ITERATION = {
 LINES = [
     ITERATION,
     ITERATION | {"observations_per_call": 10.0, "padding_share": 0.75, "host_peak_gb": 4.0},
-    {"phase": "rl", "method": "ript", "seconds_checkpoint": 30.0},
+    {"phase": "checkpoint", "method": "ript", "seconds_checkpoint": 30.0},
     {"phase": "rl", "method": "ript", "seconds_policy": 900.0, "eval_success": 0.5},
 ]
 

@@ -23,7 +23,8 @@ def machine_table(lines: Lines) -> str:
     """
     of_method: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        if line.get("phase") == "rl" and ("seconds_policy" in line or "seconds_checkpoint" in line):
+        told = "seconds_policy" in line or "seconds_checkpoint" in line
+        if line.get("phase") in ("rl", "checkpoint") and told:
             of_method.setdefault(str(line.get("method") or ""), []).append(line)
     if not of_method:
         return ""

@@ -204,7 +204,9 @@ def _time(lines: Sequence[Mapping[str, Any]]) -> str:
     sums: dict[str, dict[str, float]] = {}
     for line in lines:
         method = f", {method_name(str(line['method']))}" if line.get("method") else ""
-        label = f"{_PHASES.get(str(line.get('phase')), line.get('phase'))}{method}"
+        # A checkpoint is part of the training that it stores.
+        phase = str(line.get("phase")).replace("checkpoint", "rl")
+        label = f"{_PHASES.get(phase, phase)}{method}"
         for key in _WORK:
             if isinstance(line.get(key), int | float):
                 of_label = sums.setdefault(label, dict.fromkeys(_WORK, 0.0))

@@ -60,6 +60,9 @@ from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import Params
 from pi0_jax.types import Batch
 
+_SAVED = "checkpoint"
+"""Phase of the lines that say how long a checkpoint took."""
+
 
 @dataclass(frozen=True)
 class _Stored:
@@ -148,7 +151,8 @@ def run_stored_ript(
     state = _resumed(stored, fresh)
     # Lines of an iteration that was logged, but lost before its checkpoint, are written again.
     # By iteration: one without an update has the step of the iteration before.
-    session.run.rewind("rl", name, state.iteration, key="iteration")
+    for phase in ("rl", _SAVED):
+        session.run.rewind(phase, name, state.iteration, key="iteration")
     while not is_finished(config, state):
         with told_where_to_go_back(stored.checkpoints):
             state = _iterate(stored, state, evaluate)
@@ -189,8 +193,9 @@ def _run_iteration(
         evaluate(state, report)
     start = time.monotonic()
     _save_iteration(stored, state, report)
-    saved = {"seconds_checkpoint": time.monotonic() - start}
-    _log(stored, report, {"iteration": report.iteration, **saved})
+    took = {"iteration": report.iteration, "seconds_checkpoint": time.monotonic() - start}
+    # A phase of its own: an iteration is one line, and is logged before it is stored.
+    stored.session.run.log(report.optimizer_step, _SAVED, stored.name, **took)
     return state
 
 
