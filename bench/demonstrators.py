@@ -13,7 +13,8 @@ from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.libero import DEMONSTRATED, LiberoTask, libero_tasks
-from pi0_jax.env.workers.pool import SimulatorPool, cores
+from pi0_jax.env.workers.cores import cores
+from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import Episode
 from pi0_jax.run.success import wilson
 

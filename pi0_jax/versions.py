@@ -17,10 +17,11 @@ def versions() -> dict[str, str]:
 
     Python is among them; a package that is missing is "not installed".
     """
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of a package; "not installed" if it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -19,8 +19,8 @@ _OTHERS = {
     "bench/": "Scripts that print what they compare, side by side in one run",
     "examples/": "The library in scripts of at most 25 lines, and a notebook with its outputs",
     "tests/": "One file per module, and test_floors, test_parity, test_walks, test_demo; goldens/",
-    "docs/": "Design, glossary, objectives, results, checkpoints, libero, serve, performance, "
-    "troubleshooting, log",
+    "docs/": "Design, glossary, objectives, results, checkpoints, libero, serve, cluster, "
+    "performance, troubleshooting, log",
 }
 _WIDTH = 26
 _SKIPPED = ("__init__.py",)

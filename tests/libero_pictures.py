@@ -20,7 +20,8 @@ from pi0_jax.env.base import Job
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.libero_suites import SUITES
-from pi0_jax.env.workers.pool import SimulatorPool, cores
+from pi0_jax.env.workers.cores import cores
+from pi0_jax.env.workers.pool import SimulatorPool
 
 FILE = Path(__file__).with_suffix(".jsonl")
 STEPS = 5

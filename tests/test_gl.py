@@ -45,3 +45,40 @@ def test_a_missing_library_leads_to_what_to_install(monkeypatch):
     message = str(caught.value)
     assert "apt-get install -y libosmesa6 libgl1 libglib2.0-0" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("cards", "visible", "expected"),
+    [
+        (0, None, [None, None, None]),
+        (1, None, ["0", "0", "0"]),
+        (2, None, ["0", "1", "0"]),
+        (2, "", ["0", "1", "0"]),
+        # robosuite refuses others than these.
+        (8, "5,7", ["5", "7", "5"]),
+        # Of such names nobody knows the number.
+        (8, "GPU-8932f937", [None, None, None]),
+        (8, "-1", [None, None, None]),
+    ],
+)
+def test_simulators_draw_on_the_gpus_in_turn(monkeypatch, tmp_path, cards, visible, expected):
+    for card in range(cards):
+        (tmp_path / f"nvidia{card}").touch()
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(gl, "_NVIDIA", str(tmp_path / "nvidia[0-9]*"))
+    monkeypatch.delenv("MUJOCO_EGL_DEVICE_ID", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gl.egl_device(number) for number in range(3)] == expected
+
+
+def test_a_device_that_is_set_stays(monkeypatch):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert gl.egl_device(0) is None
+
+
+def test_a_machine_that_cannot_render_has_no_picture():
+    with pytest.raises(InputError, match=r"cannot render \(nonsense: RuntimeError: invalid value"):
+        gl.picture("nonsense")

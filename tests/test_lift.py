@@ -140,7 +140,7 @@ def test_a_worker_killed_or_stopped_loses_nothing(pools, how: int):
         assert_same(call(pool, run, state, actions), expected)
         pool.submit(Job(TASK, run, (state, np.tile(actions, (40, 1)))))
         assert pool.gather(0.05) == [], "the job must still be running"
-        os.kill(pool._seats[0].process.pid, how)
+        os.kill(pool._seats[0].worker.pid, how)
         (done,) = pool.gather()
         assert done.error is None
         whole = call(pools[1], run, state, np.tile(actions, (40, 1)))

@@ -15,9 +15,9 @@ import pytest
 
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
-from pi0_jax.env.workers import pool as pool_module
 from pi0_jax.env.workers import process as process_module
-from pi0_jax.env.workers.pool import SimulatorPool, cores
+from pi0_jax.env.workers import seat as seat_module
+from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.env.workers.worker import _is_fatal
 from pi0_jax.errors import InputError
 
@@ -27,7 +27,7 @@ TASK = ScriptedTask()
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Building the scripted task takes no time; hanging tests should not wait for it."""
-    monkeypatch.setattr(pool_module, "BUILD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(seat_module, "BUILD_TIMEOUT_S", 1.0)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_worker_killed_or_stopped_is_replaced(how):
     with SimulatorPool(2, timeout_s=1.0) as pool:
         pool.map([Job(TASK, who)] * 4)
         tickets = [pool.submit(Job(TASK, slow_start, (seed, 0.2))) for seed in range(4)]
-        victim = pool._seats[0].process.pid
+        victim = pool._seats[0].worker.pid
         os.kill(victim, how)
         done = {}
         while len(done) < 4:
@@ -234,7 +234,7 @@ def test_a_worker_killed_or_stopped_is_replaced(how):
 def test_an_idle_worker_that_dies_is_replaced(pool):
     processes = {process for process, _ in pool.map([Job(TASK, who)] * 8)}
     for seat in pool._seats:
-        os.kill(seat.process.pid, signal.SIGKILL)
+        os.kill(seat.worker.pid, signal.SIGKILL)
     again = {process for process, _ in pool.map([Job(TASK, who)] * 8)}
     assert not processes & again
 
@@ -300,7 +300,7 @@ import test_pool as t
 with t.SimulatorPool(2, 60) as pool:
     pool.map([t.Job(t.TASK, t.who)] * 4)
     pool.submit(t.Job(t.TASK, t.slow_start, (0, 60.0)))
-    print(*[seat.process.pid for seat in pool._seats], flush=True)
+    print(*[seat.worker.pid for seat in pool._seats], flush=True)
     pool.gather()
 """
 
@@ -332,20 +332,10 @@ def test_results_do_not_depend_on_the_number_of_workers():
     assert hashes(1) == hashes(3)
 
 
-def test_cores_are_those_that_this_process_may_use():
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert cores() == len(allowed)
-
-
 STOPPED = """
 import os, signal, sys
 from pi0_jax.env.workers.process import WorkerProcess
-worker = WorkerProcess("osmesa")
+worker = WorkerProcess("osmesa", 0)
 worker.receive()
 os.kill(worker.pid, signal.SIGSTOP)
 print(worker.pid, flush=True)

@@ -8,9 +8,9 @@ from tiny import episode
 
 from pi0_jax.env.suite import make_suite
 from pi0_jax.errors import InputError
+from pi0_jax.run.engines import PoolConfig
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import (
-    PoolConfig,
     RunSettings,
     Session,
     SimulatedSettings,
@@ -57,8 +57,6 @@ def test_speed_is_told(tmp_path, scripted_pool, capsys):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PoolConfig(workers=-1), "pool.workers must be a"),
-        (lambda: PoolConfig(timeout_s=0.5), "pool.timeout_s must be a"),
         (lambda: RunSettings(seed=-1), "config.seed must be a"),
         (lambda: RunSettings(rows=0), "config.rows must be a"),
     ],

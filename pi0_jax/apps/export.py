@@ -26,12 +26,12 @@ from pi0_jax.data.lerobot.write import KINDS, FolderWriter
 from pi0_jax.data.libero_hdf5 import read_libero_hdf5
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import make_suite
-from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, exit_status
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.rollout.looks import replay_looks
+from pi0_jax.run import engines
 
 _HDF5 = (".hdf5", ".h5")
 _DEMONSTRATIONS, _EVALUATIONS = "demonstrations", "eval"
@@ -133,12 +133,15 @@ def _replayed(run: Path, files: Sequence[Path]) -> _Weighed:
     settings = eval_settings(load_config(str(run / "config.json")))
     suite = make_suite(settings.suite, settings.task)
     tasks = {task.name: task for task in suite.tasks}
-    workers = settings.pool.workers or cores()
-    with SimulatorPool(workers, settings.pool.timeout_s, renderer=choose_renderer()) as pool:
+    with (
+        engines.reached(settings.pool),
+        engines.started(settings.pool, choose_renderer(), suite.asset_folders) as pool,
+    ):
         for file in files:
             episodes = _usable(file)
-            for first in range(0, len(episodes), workers):
-                block = episodes[first : first + workers]
+            at_once = pool.workers
+            for first in range(0, len(episodes), at_once):
+                block = episodes[first : first + at_once]
                 looks = replay_looks(pool, [(tasks[one.task], one) for one, _ in block])
                 for (one, advantage), images in zip(block, looks, strict=True):
                     steps = np.arange(len(one), dtype=np.int32)

@@ -63,8 +63,13 @@ class Suite:
     @property
     def assets(self) -> str:
         """Whose meshes and textures the tasks show; "" where the simulator has its own."""
-        folders = {Path(task.assets) for task in self.tasks if isinstance(task, LiberoTask)}
-        return ", ".join(described(folder) for folder in folders)
+        return ", ".join(described(Path(folder)) for folder in self.asset_folders)
+
+    @property
+    def asset_folders(self) -> tuple[str, ...]:
+        """The folders of these, which every machine with a simulator must have."""
+        named = [task.assets for task in self.tasks if isinstance(task, LiberoTask)]
+        return tuple(dict.fromkeys(named))
 
     def check_states(self, seeds: Sequence[int]) -> None:
         """Checks that every task has initial states of these numbers.

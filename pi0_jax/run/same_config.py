@@ -11,7 +11,7 @@ from typing import Any
 from pi0_jax.plain_values import dotted_values
 
 FREE = (
-    *("pool.workers", "pool.timeout_s"),
+    *("pool.engine", "pool.address", "pool.workers", "pool.timeout_s"),
     *("hardware.data", "hardware.fsdp", "hardware.micro_batches", "hardware.memory_gb"),
     *("hardware.remat", "hardware.attention"),
     *("compilation_cache", "wandb_project", "verbosity", "checkpoints.keep", "eval.videos"),

@@ -15,33 +15,12 @@ import numpy as np
 from pi0_jax.env.base import Engine
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import Suite
-from pi0_jax.env.workers.pool import SimulatorPool, cores
 from pi0_jax.episode import Episode
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.ranges import check_ranges
-from pi0_jax.run import seeds
+from pi0_jax.run import engines, seeds
+from pi0_jax.run.engines import PoolConfig
 from pi0_jax.run.folder import BASE, PROGRESS, RunFolder, protocol
-
-
-@dataclass(frozen=True)
-class PoolConfig:
-    """Where the simulators run.
-
-    Attributes:
-        workers: simulators, each a process; 0 for one per core. LIBERO's need about 1 GB each.
-        timeout_s: seconds after which a simulator that does not answer is replaced.
-    """
-
-    workers: Annotated[int, "[0, 4096]"] = 0
-    timeout_s: Annotated[float, "[1, 1e6]"] = 60.0
-
-    def __post_init__(self) -> None:
-        """Checks ranges.
-
-        Raises:
-            InputError: named field.
-        """
-        check_ranges("pool", self)
 
 
 @dataclass(frozen=True)
@@ -189,15 +168,17 @@ def open_session(
         from_step: checkpoint to go on from, instead of the newest.
 
     Raises:
-        InputError: as `RunFolder`, or nothing can render here.
+        InputError: as `RunFolder`, nothing can render here, or there is no such cluster.
     """
-    # A renderer first: without one nothing is written.
-    workers, renderer = settings.pool.workers or cores(), choose_renderer()
-    told = (settings.wandb_project, settings.verbosity)
-    run = RunFolder(workdir, dict(config), resume, *told, defaults, from_step)
-    # Before any rollout: a resumed run on another renderer would mix two kinds of images.
-    used = {"rows": settings.rows, "digests": _digests(config)}
-    run.set_protocol({**protocol(suite, renderer), **used})
-    run.message(f"{suite.name}: {workers} simulators, {renderer} rendering, {jax.devices()[0]}")
-    with SimulatorPool(workers, settings.pool.timeout_s, renderer=renderer) as pool:
-        yield Session(run, suite, pool, settings.seed, settings.rows)
+    # A renderer and the cluster first: without them nothing is written.
+    renderer, told = choose_renderer(), (settings.wandb_project, settings.verbosity)
+    with engines.reached(settings.pool):
+        run = RunFolder(workdir, dict(config), resume, *told, defaults, from_step)
+        # Before any rollout: a resumed run on another renderer would mix two kinds of images.
+        used = {"rows": settings.rows, "digests": _digests(config)}
+        run.set_protocol({**protocol(suite, renderer), **used})
+        with engines.started(settings.pool, renderer, suite.asset_folders) as pool:
+            run.message(
+                f"{suite.name}: {pool.workers} simulators, {renderer} rendering, {jax.devices()[0]}"
+            )
+            yield Session(run, suite, pool, settings.seed, settings.rows)

@@ -17,14 +17,33 @@ INSTALL = (
     "`libegl1 libgl1-mesa-dri libopengl0 libgl1 libglib2.0-0`)"
 )
 _TIMEOUT_S = 60
-_CARDS = ("/dev/nvidia[0-9]*", "/dev/dri/renderD*")
+_NVIDIA = "/dev/nvidia[0-9]*"
+_CARDS = (_NVIDIA, "/dev/dri/renderD*")
 # robosuite imports OpenCV, whose wheel needs libGL and libglib even if nothing is drawn.
 _PROBE = """
+import hashlib, sys
 import cv2, mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco/>")
-renderer = mujoco.Renderer(model, 8, 8)
-renderer.update_scene(mujoco.MjData(model))
-assert renderer.render().shape == (8, 8, 3)
+model = mujoco.MjModel.from_xml_string(sys.argv[1])
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+renderer = mujoco.Renderer(model, 64, 96)
+renderer.update_scene(data)
+picture = renderer.render()
+assert picture.shape == (64, 96, 3)
+print(hashlib.sha256(picture.tobytes()).hexdigest()[:12])
+"""
+# Light, shadow, a texture, a reflection and edges at an angle: what drivers draw differently.
+_SCENE = """
+<mujoco><asset>
+<texture name="squares" type="2d" builtin="checker" rgb1=".1 .2 .3" rgb2=".7 .8 .9"
+  width="64" height="64"/>
+<material name="floor" texture="squares" texrepeat="7 7" reflectance=".3"/>
+</asset><worldbody>
+<light pos="1 -2 3" dir="-.3 .6 -1"/>
+<geom type="plane" size="1 1 .1" material="floor"/>
+<geom type="box" size=".2 .3 .2" pos="-.3 0 .3" euler="20 30 40" rgba=".9 .3 .1 1"/>
+<geom type="sphere" size=".25" pos=".4 .2 .4" rgba=".2 .8 .3 .7"/>
+</worldbody></mujoco>
 """
 
 
@@ -48,15 +67,56 @@ def choose_renderer() -> str:
     raise InputError(f"MuJoCo cannot render ({'; '.join(causes)}): {INSTALL}")
 
 
-def _cause_of_failure(name: str) -> str | None:
-    """Renders once with MUJOCO_GL=name in another process; None if that works."""
+@functools.cache
+def picture(renderer: str) -> str:
+    """Digest of a small picture that this machine renders with MUJOCO_GL=`renderer`.
+
+    Machines with other digests draw other bits: another driver, Mesa, or GPU. Equal ones may still
+    differ in what the picture does not show.
+
+    Raises:
+        InputError: it cannot render so.
+    """
+    probe = _probe(renderer)
+    if probe is None or probe.returncode != 0:
+        raise InputError(f"MuJoCo cannot render ({renderer}: {_cause_of_failure(renderer)})")
+    return probe.stdout.strip()
+
+
+def egl_device(number: int) -> str | None:
+    """MUJOCO_EGL_DEVICE_ID of the simulator with this number: the NVIDIA GPUs take turns.
+
+    Without it all simulators of a machine draw on its first GPU. None: MuJoCo is to choose, because
+    there is no such GPU, or the variable is set, or CUDA_VISIBLE_DEVICES has no plain numbers.
+    """
+    if "MUJOCO_EGL_DEVICE_ID" in os.environ:
+        return None
+    # robosuite refuses a device that is not among these.
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        devices = visible.split(",")
+    else:
+        devices = [str(at) for at, _ in enumerate(glob.glob(_NVIDIA))]  # noqa: PTH207 (absolute)
+    if not devices or not all(device.isdigit() for device in devices):
+        return None
+    return devices[number % len(devices)]
+
+
+def _probe(name: str) -> subprocess.CompletedProcess[str] | None:
+    """Renders once with MUJOCO_GL=name in another process; None if that takes too long."""
     environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
-    command = [sys.executable, "-c", _PROBE]
+    command = [sys.executable, "-c", _PROBE, _SCENE]
     try:
-        probe = subprocess.run(
+        return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
+        return None
+
+
+def _cause_of_failure(name: str) -> str | None:
+    """Why MUJOCO_GL=name does not render here; None if it does."""
+    probe = _probe(name)
+    if probe is None:
         return f"no picture within {_TIMEOUT_S} s"
     if probe.returncode == 0:
         return None

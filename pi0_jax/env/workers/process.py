@@ -8,50 +8,36 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 
 from pi0_jax.env.base import Job
+from pi0_jax.env.robosuite.gl import egl_device
+from pi0_jax.env.workers.source import Reply, WorkerDiedError
+
+HOST = "this machine"
 
 _MESSAGE_TIMEOUT_S = 10
 _THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A worker's answer to one job.
-
-    Attributes:
-        result: what the job's function returned; None after an error.
-        error: one line with what was raised and where, or None.
-        fatal: whether every job of the task would have this error: a package or a library is
-            missing.
-    """
-
-    result: Any = None
-    error: str | None = None
-    fatal: bool = False
-
-
-class WorkerDiedError(Exception):
-    """The process has ended; the message is how: its signal or exit code."""
-
-
 class WorkerProcess:
-    """A fresh interpreter that runs `pi0_jax.env.workers.worker`.
+    """The `Worker` that is a fresh interpreter, which runs `pi0_jax.env.workers.worker`.
 
     Args:
         renderer: value of MUJOCO_GL in it.
+        number: of its seat; several GPUs draw for the seats in turn.
 
     Attributes:
+        host: the same for all.
         connection: becomes readable when a reply has come or the process has ended.
     """
 
-    def __init__(self, renderer: str) -> None:
+    host = HOST
+
+    def __init__(self, renderer: str, number: int) -> None:
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         main = threading.current_thread() is threading.main_thread()
@@ -60,7 +46,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pi0_jax.env.workers.worker", str(theirs.fileno()), thread],
                 pass_fds=[theirs.fileno()],
-                env=_environment(renderer),
+                env=_environment(renderer, number),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -76,6 +62,11 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
+    @property
+    def name(self) -> str:
+        """With its process id."""
+        return f"worker {self.pid}"
+
     def send(self, job: Job) -> None:
         """Sends a job. If the process has ended or stopped, that shows later: no reply comes."""
         # Classes of a script or notebook exist in no module that a worker could import: cloudpickle
@@ -83,6 +74,10 @@ class WorkerProcess:
         message = cloudpickle.dumps(job)
         with contextlib.suppress(OSError):
             self.connection.send_bytes(message)
+
+    def answered(self) -> bool:
+        """Whether `receive` would return or raise at once."""
+        return self.connection.poll()
 
     def receive(self) -> Reply:
         """The next reply.
@@ -93,7 +88,7 @@ class WorkerProcess:
         try:
             return self.connection.recv()
         except (EOFError, OSError) as error:
-            raise WorkerDiedError(f"worker {self.pid} ended ({self._end()})") from error
+            raise WorkerDiedError(f"{self.name} ended ({self._end()})") from error
 
     def _end(self) -> str:
         try:
@@ -116,16 +111,26 @@ class WorkerProcess:
         self._log.close()
 
 
-def _environment(renderer: str) -> dict[str, str]:
-    """One thread per worker: the parallelism is in the number of workers."""
-    quiet = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
+def _environment(renderer: str, number: int) -> dict[str, str]:
+    device = egl_device(number) if renderer == "egl" else None
     return {
         **os.environ,
-        **quiet,
+        **simulator_variables(renderer),
+        **({} if device is None else {"MUJOCO_EGL_DEVICE_ID": device}),
+        # Whatever this process can import, a job may need.
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+    }
+
+
+def simulator_variables(renderer: str) -> dict[str, str]:
+    """Environment variables of a worker, wherever it runs.
+
+    One thread per worker: the parallelism is in the number of workers.
+    """
+    return {
+        **{f"{name}_NUM_THREADS": "1" for name in _THREADS},
         "LP_NUM_THREADS": "0",
         "MUJOCO_GL": renderer,
         "PYOPENGL_PLATFORM": renderer,
         "MPLCONFIGDIR": str(Path(tempfile.gettempdir()) / f"matplotlib-{os.getuid()}"),
-        # Whatever this process can import, a job may need.
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
     }

@@ -18,14 +18,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pi0_jax.env.base import Job, Simulator, Task
-from pi0_jax.env.workers.process import Reply
+from pi0_jax.env.workers.source import Reply
 from pi0_jax.errors import InputError, first_line
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _NO_MEMORY = ("failed to map segment", "annot allocate memory")  # as the dynamic loader says it
 
 
-class _SimulatorSlot:
+class SimulatorSlot:
     """The one simulator of a process: two GL contexts in one process disturb each other."""
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ def main() -> None:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     connection.send(Reply())  # ready
-    bench = _SimulatorSlot()
+    bench = SimulatorSlot()
     while True:
-        connection.send_bytes(_answer(bench, inbox.get()))
+        connection.send_bytes(answer(bench, inbox.get()))
 
 
 def _listen(connection: Connection, inbox: "queue.SimpleQueue[bytes]") -> None:
@@ -91,7 +91,7 @@ def _is_fatal(error: Exception) -> bool:
     return isinstance(error, InputError)
 
 
-def _answer(bench: _SimulatorSlot, message: bytes) -> bytes:
+def answer(bench: SimulatorSlot, message: bytes) -> bytes:
     """Runs one pickled job and returns the pickled `Reply`."""
     built = False
     try:

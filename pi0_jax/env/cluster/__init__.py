@@ -1,0 +1,1 @@
+"""Simulators on the machines of a cluster that Ray runs."""
