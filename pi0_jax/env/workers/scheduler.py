@@ -144,7 +144,9 @@ class WorkerPool:
         now = time.monotonic()
         moments = [seat.deadline for seat in self._seats if not seat.idle]
         # Without any job there is nothing to wait for: only what has already happened is handled.
-        until = min(moments + ([] if end is None else [end])) if self._outstanding else now
+        # A job of a machine that has just gone may wait while all others are idle.
+        moments += [] if end is None else [end]
+        until = min(moments, default=now) if self._outstanding else now
         seats = {id(seat.worker): seat for seat in self._seats}
         for worker in self._source.wait([s.worker for s in self._seats], max(0.0, until - now)):
             seat = seats[id(worker)]
