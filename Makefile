@@ -6,6 +6,7 @@
 #   make test        lint, types and all tests
 #   make lint        ruff and basedpyright alone
 #   make bench       scripts that print what they compare
+#   make torture     kills, power cuts, full disks, damage: docs/reliability.md (an hour; PARTS=kills)
 #   make api         pages of the library's docstrings: docs/api/index.html
 #   make constraints .venv anew with the newest releases, written down in constraints.txt
 #
@@ -16,9 +17,10 @@
 PYTHON := .venv/bin/python
 RUN := runs/demo
 LIBERO_RUN := runs/libero
+PARTS :=
 BENCHES := flops step sample memory conversion rollout rollout
 
-.PHONY: demo demo-full libero test lint bench api constraints
+.PHONY: demo demo-full libero test lint bench torture api constraints
 
 demo:
 	@scripts/prepare.sh demo
@@ -47,6 +49,10 @@ lint:
 bench:
 	@scripts/prepare.sh dev
 	@for name in $(BENCHES); do echo "== $$name"; $(PYTHON) bench/$$name.py || exit $$?; done
+
+torture:
+	@scripts/prepare.sh dev
+	@$(PYTHON) bench/faults.py $(PARTS)
 
 api:
 	@scripts/prepare.sh dev

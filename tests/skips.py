@@ -4,6 +4,8 @@ A pytest plugin; `conftest.py` takes its hooks.
 """
 
 import os
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -23,10 +25,11 @@ NO_PYTHON_312 = "lerobot needs Python 3.12 or 3.13, and there is none"
 SLOW = "slow, and what it shows is shown in small elsewhere: PI0_JAX_SLOW=1 runs it"
 NO_REGISTRY = "lerobot cannot be installed: no package registry is reached"
 NO_OPENPI = "openpi-client cannot be installed: no package registry is reached"
+NO_COMPILER = "needs a C compiler (cc) and Linux: records what a process writes"
 ALLOWED = (
     *(NO_LIBERO, NO_PRO, NO_ASSETS, NOT_ALL_TASKS, NO_ALOHA, NO_DM_CONTROL),
     *(NO_H5PY, NO_RAY),
-    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, NO_OPENPI, SLOW),
+    *(NOT_ASKED_FOR, NO_PYTHON_312, NO_REGISTRY, NO_OPENPI, SLOW, NO_COMPILER),
 )
 
 slow = pytest.mark.skipif(os.environ.get("PI0_JAX_SLOW") != "1", reason=SLOW)
@@ -39,6 +42,8 @@ needs_assets = pytest.mark.skipif(not _HAS_ASSETS, reason=NO_ASSETS)
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason=NO_RAY)
 HAS_ALOHA = all(find_spec(name) for name in ("gym_aloha", "gymnasium"))
 needs_aloha = pytest.mark.skipif(not HAS_ALOHA, reason=NO_ALOHA)
+_HAS_COMPILER = sys.platform == "linux" and shutil.which("cc") is not None
+needs_compiler = pytest.mark.skipif(not _HAS_COMPILER, reason=NO_COMPILER)
 _HAS_DM_CONTROL = HAS_ALOHA and find_spec("dm_control") is not None
 needs_dm_control = pytest.mark.skipif(
     not _HAS_DM_CONTROL, reason=NO_DM_CONTROL if HAS_ALOHA else NO_ALOHA

@@ -1,7 +1,6 @@
 """The stages of training between the checks and the report; each continues where it stopped."""
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -26,6 +25,7 @@ from pi0_jax.env.base import Job
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.interruption import deferred
+from pi0_jax.io.atomic import remove
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import (
@@ -282,5 +282,7 @@ def _batches(
 def export(run: RunFolder, final: PolicyFolder) -> None:
     """Writes the final policy; one that an interrupted run left is replaced."""
     path = run.path / "policy"
-    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        # By another name first: nobody may load a policy of which a part is gone.
+        remove(path)
     save_policy(path, final, {"made_by": "train.py", "versions": versions()})

@@ -14,6 +14,7 @@ from typing import Any, Self, TextIO
 
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.atomic import naming, write_text
+from pi0_jax.io.durable import make_folder
 
 _WANDB_RUN = ".wandb_run"  # beside metrics.jsonl: the name that W&B knows the run by
 
@@ -40,7 +41,7 @@ class MetricsWriter:
             InputError: a W&B project is given, and wandb is not installed or lets nobody in.
         """
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._wandb = _start_wandb(wandb_project, path.parent) if wandb_project else None
         self._file = path.open("a+b")
         _drop_half_line(self._file)

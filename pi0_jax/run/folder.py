@@ -19,6 +19,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, some
 from pi0_jax.io.atomic import clean, is_unfinished, write_text
+from pi0_jax.io.durable import make_folder
 from pi0_jax.io.metrics_writer import MetricsWriter, Progress, import_wandb
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.run.paired import Paired, paired_from_dict
@@ -81,7 +82,7 @@ class RunFolder:
         said = _check(path, stored, config, resume, defaults, from_step)
         if wandb_project:
             import_wandb(wandb_project)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         self._lock = _lock(path)
         # Nobody else works here: what is unfinished is of a process that was killed.
         left = clean(path)
