@@ -1,10 +1,10 @@
 """What fsync and digests cost, as a share of an RL iteration and of a conversion, in one run.
 
-python bench/durability.py [--folder TMP] [--layers 4] [CONFIG FLAGS ...]
+python bench/durability.py [--folder TMP] [--layers 4] [--only PART] [CONFIG FLAGS ...]
 
 An RL iteration of the demo (Lift; fewer rollouts and updates than the demo has, so the share of the
-one checkpoint is larger than there), and a conversion of a random checkpoint of pi0's width with
-some of its layers. The disk is that of --folder: not one in memory.
+one checkpoint is larger than there), and a conversion of a random checkpoint of half pi0's width.
+The disk is that of --folder: not one in memory. --only names one of both.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pi0_jax.apps import cli
 from pi0_jax.apps import train as train_app
 from pi0_jax.convert.commands import torch_to_flax
 from pi0_jax.io import atomic, episodes
-from pi0_jax.model.config import Pi0Config, pi0
+from pi0_jax.model.config import ExpertConfig, Pi0Config, pi0
 from pi0_jax.rl import stored_loop
 from pi0_jax.training import checkpoint
 
@@ -41,7 +41,6 @@ _RL = (
     "--config.rl.groups.groups_per_iteration=4",
     "--config.rl.groups.max_groups=4",
     "--config.rl.groups.dynamic_sampling=False",
-    "--config.baselines.continued_sft.iterations=0",
     "--config.eval.episodes=2",
     "--config.eval.videos=0",
     "--config.eval.guidance=(1.0,)",
@@ -49,21 +48,23 @@ _RL = (
 
 
 class Clock:
-    """Seconds by name, of calls that are wrapped."""
+    """Seconds by name, of calls that are wrapped: wall time, and CPU time of this process."""
 
     def __init__(self) -> None:
         """All are zero."""
-        self.seconds: dict[str, list[float]] = {}
+        self.seconds: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with its seconds noted under a name."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.monotonic()
+            start, cpu = time.monotonic(), time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.seconds.setdefault(name, []).append(time.monotonic() - start)
+                self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - start
+                self.cpu[name] = self.cpu.get(name, 0) + time.process_time() - cpu
 
         return timed
 
@@ -75,7 +76,7 @@ class Clock:
             (atomic, "write_digests", "digests"),
             (checkpoint, "write_digests", "digests"),
             (episodes, "add_digest", "digests"),
-            (stored_loop, "_run_iteration", "iteration"),
+            (stored_loop, "_run_iteration", "whole"),
         ]
         with contextlib.ExitStack() as stack:
             for module, name, label in patched:
@@ -89,11 +90,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help="where to make the temporary folder")
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--only", choices=["rl", "conversion"])
     args, flags = parser.parse_known_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         print(f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores")
-        rl_iteration(Path(name) / "run", tuple(flags))
-        conversion(Path(name), args.layers)
+        if args.only != "conversion":
+            rl_iteration(Path(name) / "run", tuple(flags))
+        if args.only != "rl":
+            conversion(Path(name), args.layers)
 
 
 def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
@@ -110,30 +114,32 @@ def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
     quiet = contextlib.redirect_stderr(io.StringIO())
     with mock.patch.object(stored_loop, "_iterate", iterate), quiet:
         train_app.main(arguments)
-    seconds = clocks[-1].seconds
-    show("RL iteration", sum(seconds["iteration"]), seconds)
+    show("RL iteration", clocks[-1])
 
 
 def conversion(folder: Path, layers: int) -> None:
     """One conversion, in this process."""
-    size = make_checkpoint(folder / "source", with_layers(pi0(), layers))
-    clock, start = Clock(), time.monotonic()
-    with clock.running(), contextlib.redirect_stderr(io.StringIO()):
-        torch_to_flax.main([str(folder / "source"), str(folder / "policy")])
-    whole = time.monotonic() - start
-    show(f"conversion of {size / 1e9:.2f} GB", whole, clock.seconds)
+    size = make_checkpoint(folder / "source", smaller(pi0(), layers))
+    clock = Clock()
+    arguments = [str(folder / "source"), str(folder / "policy")]
+    with clock.running(), contextlib.redirect_stdout(io.StringIO()):
+        clock.wrap("whole", torch_to_flax.main)(arguments)
+    show(f"conversion of {size / 1e9:.2f} GB", clock)
 
 
-def with_layers(config: Pi0Config, layers: int) -> Pi0Config:
-    """The same widths, fewer layers."""
-    return dataclasses.replace(config, depth=layers)
+def smaller(config: Pi0Config, layers: int) -> Pi0Config:
+    """Half the width, whose depth is free; the image tower is that of pi0."""
+    return dataclasses.replace(config, depth=layers, vlm=ExpertConfig(1024, 8192))
 
 
-def show(what: str, whole: float, seconds: dict[str, list[float]]) -> None:
-    """One line: seconds, and the share of each part."""
-    parts = {name: sum(seconds.get(name, [])) for name in ("fsync", "digests")}
-    text = ", ".join(f"{name} {s:.3f} s ({s / whole:.1%})" for name, s in parts.items())
-    print(f"{what}: {whole:.2f} s, of which {text}; both {sum(parts.values()) / whole:.1%}")
+def show(what: str, clock: Clock) -> None:
+    """One line per clock: seconds, and the share of each part."""
+    for kind, seconds in (("wall", clock.seconds), ("CPU", clock.cpu)):
+        whole = seconds["whole"]
+        parts = {name: seconds.get(name, 0.0) for name in ("fsync", "digests")}
+        text = ", ".join(f"{name} {s:.3f} s ({s / whole:.1%})" for name, s in parts.items())
+        both = sum(parts.values()) / whole
+        print(f"{what}: {whole:.2f} s {kind}, of which {text}; both {both:.1%}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import errno
 import os
-import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 
 from torture.ground import RUN, Ended, Ground, Row
@@ -11,6 +11,13 @@ from torture.stopping import STAGES, resumed
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+# Sets the limit, then becomes the command.
+_LIMITED = """
+import os, resource, sys
+size, *words = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
+os.execv(words[0], words)
+"""
 _QUOTAS = (300_000, 20_000, 1_000)  # largest file [bytes]
 
 
@@ -32,15 +39,10 @@ def quota(ground: Ground, sizes: tuple[int, ...] = _QUOTAS) -> Iterator[Row]:
     for size in sizes:
         ground.begin()
         words = command("train.py", *TRAIN, f"--workdir={ground.root / RUN}")
-
-        def limit(size: int = size) -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
+        limited = [sys.executable, "-c", _LIMITED, str(size), *words]
         # The cache of programs has larger files.
         env = environment(ground.cache) | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-        found = subprocess.run(
-            words, cwd=ROOT, env=env, capture_output=True, text=True, preexec_fn=limit
-        )
+        found = subprocess.run(limited, cwd=ROOT, env=env, capture_output=True, text=True)
         ended = Ended(found.returncode, found.stderr)
         wrong += [f"{size} bytes: {fault}" for fault in _faults(ended) + resumed(ground)]
     yield Row("RLIMIT_FSIZE", len(sizes), wrong, f"{', '.join(map(str, sizes))} bytes")
