@@ -10,7 +10,8 @@ import numpy as np
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.orbax_tree import TreeReader
 
-_CLOCKS = ("time", "elapsed", "env_steps_per_s", "episodes_per_min")
+# What depends on the machine and its load, not on the work.
+_CLOCKS = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", "host_peak_gb")
 # Its lines tell how fast the process was that made the episodes, and how many it made.
 _SPEED = "eval"
 _STORE = ("params", "state")  # folders of TensorStore, which draws the names of its files
