@@ -21,7 +21,7 @@ from pi0_jax.apps import train as train_app
 from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.policy.folder import PolicyFolder
-from pi0_jax.run import session
+from pi0_jax.run import engines
 from pi0_jax.training import setup
 from pi0_jax.training.memory import Budget
 from torture.tiny_run import ROOT
@@ -60,7 +60,7 @@ def warm() -> Iterator[None]:
         mock.patch.object(stages, "init_policy", initial),
         mock.patch.object(setup, "create_training", created),
         mock.patch.object(setup, "check", budget),
-        mock.patch.object(session, "SimulatorPool", lambda *_, **__: InProcess()),
+        mock.patch.object(engines, "started", lambda *_: InProcess()),
     ):
         os.chdir(ROOT)
         try:
