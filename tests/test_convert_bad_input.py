@@ -366,7 +366,7 @@ def test_the_wrong_command_names_the_right_one(
         (("a", "b", "--cameras", "front,front"), "expected different names"),
         (("a", "b", "--delta-mask", "6,x"), "expected none, or numbers of actions such as 6,-1"),
         (("a", "b", "--delta-mask", "6", "--delta-dims", "6"), "not allowed with"),
-        (("a", "b", "--robot", "ur5"), "expected aloha, droid, libero_panda"),
+        (("a", "b", "--robot", "ur5"), "expected aloha, aloha_sim, droid, libero_panda"),
         (("a", "b", "--cameras", ","), "expected different names"),
         (("a", ""), "expected a path, got ''"),
     ],

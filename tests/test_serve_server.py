@@ -197,7 +197,7 @@ def test_many_clients_at_once_get_what_each_gets_alone(up, policy):
 
 # More than twice as long as a client may be silent; the slow one with the limits of a real server.
 @pytest.mark.parametrize(
-    ("seconds", "limits"), [(1.0, Limits(ping_s=0.2)), pytest.param(60.0, Limits(), marks=slow)]
+    ("seconds", "limits"), [(2.5, Limits(ping_s=1.0)), pytest.param(60.0, Limits(), marks=slow)]
 )
 def test_health_and_pings_answer_during_a_long_call(policy, seconds, limits):
     gate = threading.Event()
