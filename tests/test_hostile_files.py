@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from pi0_jax import testing
 from pi0_jax.convert.files import remote
-from pi0_jax.data.lerobot import pictures
+from pi0_jax.data.lerobot import check_pictures, pictures
 from pi0_jax.data.lerobot.files import open_layout
 from pi0_jax.data.lerobot.pictures import VideoPictures
 from pi0_jax.data.lerobot.tables import read_table
@@ -79,6 +79,16 @@ def test_a_video_names_no_other_file(tmp_path, text):
     with pytest.raises(InputError, match=r"x\.mp4: (cannot be read|expected a video)") as error:
         VideoPictures(tmp_path / "x.mp4", np.zeros(1), 10.0).read(0)
     assert "\n" not in str(error.value)
+    # The check before a training opens videos first.
+    found = check_pictures._frames(tmp_path / "x.mp4")
+    assert isinstance(found, str) and "expected a video" in found
+
+
+def test_a_video_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "x.mp4")
+    assert "got a pipe" in str(check_pictures._frames(tmp_path / "x.mp4"))
+    with pytest.raises(InputError, match="got a pipe"):
+        VideoPictures(tmp_path / "x.mp4", np.zeros(1), 10.0).read(0)
 
 
 @pytest.mark.parametrize(

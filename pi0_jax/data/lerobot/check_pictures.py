@@ -13,15 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import av.error
 import numpy as np
 
 from pi0_jax.data.lerobot.findings import PICTURES, TIMES, Finding
+from pi0_jax.data.lerobot.open_videos import open_file
 from pi0_jax.data.lerobot.pictures import ParquetPictures, Pictures, VideoPictures
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.errors import InputError
-from pi0_jax.plain_file import is_pointer
 
 _WHOLE = 100  # episodes whose last picture is decoded whatever it costs
 _FAR = 16  # frames behind a key frame that cost too much for every episode of a large set
@@ -106,10 +105,8 @@ def _wrong_times(recording: Recording, fps: float) -> str:
 
 def _frames(path: Path) -> Frames | str:
     """The frames of a video, or what is wrong with the file."""
-    if is_pointer(path):
-        return f"{path}: a git-lfs pointer, not the file; run `git lfs pull` there"
     try:
-        with av.open(str(path)) as container:
+        with open_file(path) as container:
             stream = container.streams.video[0]
             base = float(stream.time_base or 0)
             # Packets alone: reading them is hundreds of times faster than decoding.
@@ -118,6 +115,8 @@ def _frames(path: Path) -> Frames | str:
                 for packet in container.demux(stream)
                 if packet.pts is not None
             ]
+    except InputError as error:
+        return str(error)
     except (OSError, av.error.FFmpegError, IndexError) as error:
         return f"{path}: expected a video: {error}"
     if not packets:

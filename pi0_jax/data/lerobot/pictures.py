@@ -14,13 +14,11 @@ import numpy as np
 from PIL import Image
 
 from pi0_jax.data.lerobot.image_column import ImageColumn
-from pi0_jax.data.lerobot.open_videos import close_video, open_video
+from pi0_jax.data.lerobot.open_videos import MOST_PIXELS, close_video, open_video
 from pi0_jax.data.lerobot.tables import pyarrow
 from pi0_jax.errors import InputError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
-_CONTAINERS = {"mp4", "matroska", "avi"}
-_MOST_PIXELS = 2**25  # 5793 squared: a bomb declares more, and unpacks to gigabytes
 _UNREADABLE = (
     *(OSError, LookupError, TypeError, SyntaxError, ValueError),
     Image.DecompressionBombError,
@@ -96,9 +94,7 @@ class VideoPictures:
         # Times in a video are rounded to its time base, so half a frame more or less is the same.
         wanted, near = float(self.seconds[step]), 0.5 / self.fps
         try:
-            container, new = open_video(self.path)
-            if new:
-                _check_video(container, self.path)
+            container = open_video(self.path)
             frame = _first_after(container, wanted - near, wanted - near)
             if frame is not None and _time(frame) >= wanted + near:
                 # With some encoders the frame comes before the key frame that a seek finds:
@@ -123,22 +119,9 @@ def _decoded(encoded: bytes) -> np.ndarray:
     """
     # Of other formats PIL would start other programs, such as Ghostscript.
     with Image.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
-        if picture.width * picture.height > _MOST_PIXELS:
+        if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"{picture.width} x {picture.height} pixels")
         return np.asarray(picture.convert("RGB"))
-
-
-def _check_video(container: Any, path: Path) -> None:
-    """Checks what a video is before a frame is decoded.
-
-    Raises:
-        InputError: it is no video file, or has more pixels than any camera.
-    """
-    name, streams = container.format.name, container.streams.video
-    if not _CONTAINERS & {*name.split(",")} or not streams:
-        raise InputError(f"{path}: expected a video (mp4, mkv or avi), got {name}")
-    if streams[0].width * streams[0].height > _MOST_PIXELS:
-        raise InputError(f"{path}: frames of {streams[0].width} x {streams[0].height} pixels")
 
 
 def _first_after(container: Any, seconds: float, seek: float) -> Any:
