@@ -4,9 +4,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Protocol
-
-import numpy as np
 
 from pi0_jax.apps.sections import (
     OF_CHECKPOINT,
@@ -208,9 +207,7 @@ def supervise(
     run.rewind("sft", method, int(state.step))
     if judge:
         judge.begin(state)
-    # Several hosts draw the same batch, and each decodes the pictures of its own rows.
-    seen = rows_here(make_mesh(hardware), config.batch_size) if hardware.devices > 1 else None
-    batch_of = _batches(session, method, start, demos, config.batch_size, seen)
+    batch_of = _batches(session, method, start, demos, config.batch_size, hardware)
     clock = [time.monotonic()]
     with (
         # The device works on one batch while the host reads the next ones.
@@ -238,9 +235,14 @@ def supervise(
                     check_finite(state)
                     best = judge.judge(state) if judge else ()
                     checkpoint.save(folder, int(state.step), state, {"phase": "sft"}, keep, best)
+    return dataclasses.replace(start, params=gather(final_params(_best(state, folder, judge))))
+
+
+def _best(state: TrainState, folder: Path, judge: Judge | None) -> TrainState:
+    """The state at the checkpoint that was judged best; without a judge the last one."""
     if judge and (best := judge.best()) and int(state.step) not in best:
-        state = checkpoint.restore(folder, state, min(best))
-    return dataclasses.replace(start, params=gather(final_params(state)))
+        return checkpoint.restore(folder, state, min(best))
+    return state
 
 
 def _flow_matching(config: SupervisedSettings, model: Pi0) -> SampledLoss:
@@ -266,9 +268,11 @@ def _batches(
     start: PolicyFolder,
     demos: Demonstrations,
     size: int,
-    seen: np.ndarray | None,
+    hardware: Hardware,
 ) -> Callable[[int], Batch]:
     windows = demos.windows(start.transforms, start.spec.model.action_horizon)
+    # Several hosts draw the same batch, and each decodes the pictures of its own rows.
+    seen = rows_here(make_mesh(hardware), size) if hardware.devices > 1 else None
 
     def batch_of(step: int) -> Batch:
         """Windows, drawn as a function of the step alone: a resumed run draws the same."""
