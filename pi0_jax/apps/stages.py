@@ -52,7 +52,7 @@ from pi0_jax.training.supervised import augmented, flow_matching_loss
 from pi0_jax.types import Batch
 from pi0_jax.versions import versions
 
-# Of supervised training, for whoever stops it.
+# Whoever stops supervised training waits for this, and loses nothing.
 _UNTIL = "the end of one update and one save"
 
 
@@ -226,7 +226,6 @@ def supervise(
         while (step := int(state.step)) < config.steps:
             # Multiples, so that a run that was interrupted saves where an unbroken one does.
             until = min(step - step % config.save_every + config.save_every, config.steps)
-            # Whoever stops the run waits for one update and one save, and loses nothing.
             with deferred(_UNTIL) as asked, told_where_to_go_back(folder):
                 state = fit(
                     state, update, ahead, until, noise_key, config.log_every, log, stop=asked
