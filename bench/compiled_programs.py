@@ -20,6 +20,8 @@ from flops import traced
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 from machines import Machine
 
+from pi0_jax.io.tree_check import leaves_by_path
+from pi0_jax.model.acting import Held, acting_form
 from pi0_jax.model.config import pi0
 from pi0_jax.model.pi0 import Pi0, prefix_params
 from pi0_jax.policy.policy import branches, sample
@@ -30,7 +32,6 @@ from pi0_jax.training.memory import Job, abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.sharding import shardings
 from pi0_jax.training.step import split
-from pi0_jax.types import path_name
 
 CONFIG, CAMERAS, TIME_SAMPLES = pi0(), 2, 2
 EULER_STEPS = 10
@@ -168,14 +169,15 @@ def _step_flops(model: Pi0, params: Any, obs: Any, rows: int, branches: int) -> 
 
 
 def _held(shapes: Any) -> Any:
-    """Shapes in the dtype in which a policy holds its parameters."""
-    from pi0_jax.model.use_dtype import dtype_to_act
+    """Shapes in the form in which a policy holds its parameters."""
+    leaves = leaves_by_path(shapes)
 
-    def one(path: Any, leaf: Any) -> Any:
-        dtype = dtype_to_act(path_name(path), leaf, CONFIG.compute_dtype, adapted=False)
-        return jax.ShapeDtypeStruct(leaf.shape, dtype)
+    def one(held: Held) -> Any:
+        """One array."""
+        parts = [leaves[path] for path in held.paths]
+        return jax.eval_shape(lambda given: held.made([held.part(x) for x in given]), parts)
 
-    return jax.tree_util.tree_map_with_path(one, shapes)
+    return jax.tree.map(one, acting_form(shapes, CONFIG.compute_dtype))
 
 
 def _expert(params: Any) -> float:

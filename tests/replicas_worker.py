@@ -8,10 +8,11 @@ import sys
 import jax
 import numpy as np
 
+from pi0_jax.model import acting as form
 from pi0_jax.model import mesh
 
-# The tiny model's larger leaves are to be cut.
-mesh.MIN_SIZE = 64
+# The tiny model's larger leaves are to be cut, and it is to be held layer by layer.
+mesh.MIN_SIZE, form.LARGE = 64, 0
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from tiny import CONFIG, policy_folder
 
 from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
+from pi0_jax.model import acting as form
 from pi0_jax.model.lora import with_adapters
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.policy import Policy, branches, sample
@@ -45,7 +46,8 @@ def acting(guidance: float = 1.0) -> Policy:
 
 # Each device compiles its own program, so eight of them take half a minute.
 @pytest.mark.parametrize("devices", [2, pytest.param(8, marks=slow)])
-def test_several_devices_act_with_the_bits_of_one(tmp_path, devices):
+def test_several_devices_act_with_the_bits_of_one(tmp_path, monkeypatch, devices):
+    monkeypatch.setattr(form, "LARGE", 0)  # as in the worker
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     out = tmp_path / "acted.npz"

@@ -30,6 +30,8 @@ Params = dict[str, Any]
 # allowed key stays finite.
 MASKED = -2.3819763e38
 _ATTENTION_WEIGHTS = ("q_einsum", "kv_einsum", "attn_vec_einsum")
+# The form in which a large policy acts (`model/acting.py`): matrices of the same tokens are one.
+QKV, GATING = "qkv_matrix", "gating_matrix"
 _LAYER_PARTS = ("mlp", "pre_attention_norm", "pre_ffw_norm")
 
 
@@ -120,31 +122,50 @@ class Attention(nn.Module):
     width: int
 
     def setup(self) -> None:
-        """Declares the three official weights."""
+        """Declares the three official weights, and the one in place of the first two."""
         c = self.config
         heads, width, dim = c.num_heads, self.width, c.head_dim
         self.q_einsum = Einsum((heads, width, dim), fan_in=width)
         self.kv_einsum = Einsum((2, c.num_kv_heads, width, dim), fan_in=width)
         self.attn_vec_einsum = Einsum((heads, dim, width), fan_in=heads * dim)
+        self.qkv_matrix = Einsum((width, (heads + 2 * c.num_kv_heads) * dim), fan_in=width)
 
     def qkv(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """[..., s, d] to rotated, scaled q [..., s, n, e] and rotated k, v [..., s, k, e]."""
-        q = self.q_einsum("td,nde->tne", x)  # [..., s, n, e]
-        k, v = self.key_value(x, positions)
+        if self.has_variable("params", QKV):
+            q, k, v = self._split(x)
+        else:
+            q, (k, v) = self.q_einsum("td,nde->tne", x), self._key_value(x)
         # 1 / sqrt(e) is applied to q, as in Gemma, and never again to the logits.
-        return save_for_backward(rope(q, positions) * self.config.head_dim**-0.5, ATTENTION), k, v
+        q = save_for_backward(rope(q, positions) * self.config.head_dim**-0.5, ATTENTION)
+        return q, *_rotated(k, v, positions)
 
     def key_value(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[..., s, d] to rotated k and plain v, each [..., s, k, e]."""
+        one = self.has_variable("params", QKV)
+        k, v = self._split(x)[1:] if one else self._key_value(x)
+        return _rotated(k, v, positions)
+
+    def _key_value(self, x: jax.Array) -> jax.Array:
         # [..., s, z, k, e] to one [..., s, k, e] for each z
-        k, v = jnp.moveaxis(self.kv_einsum("td,zkde->tzke", x), -3, 0)
-        return save_for_backward(rope(k, positions), ATTENTION), save_for_backward(v, ATTENTION)
+        return jnp.moveaxis(self.kv_einsum("td,zkde->tzke", x), -3, 0)
+
+    def _split(self, x: jax.Array) -> list[jax.Array]:
+        """Plain q [..., s, n, e] and k, v [..., s, k, e] of one product."""
+        heads, kv_heads = self.config.num_heads, self.config.num_kv_heads
+        projected = self.qkv_matrix("td,dm->tm", x)  # [..., s, (n + 2 k) e]
+        apart = projected.reshape(*x.shape[:-1], heads + 2 * kv_heads, -1)
+        return jnp.split(apart, [heads, heads + kv_heads], axis=-2)
 
     def out(self, attended: jax.Array) -> jax.Array:
         """[..., s, n, e] to [..., s, d]."""
         return save_for_backward(
             self.attn_vec_einsum("tne,ned->td", attended, features=2), ATTENTION
         )
+
+
+def _rotated(k: jax.Array, v: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return save_for_backward(rope(k, positions), ATTENTION), save_for_backward(v, ATTENTION)
 
 
 class Mlp(nn.Module):
@@ -156,12 +177,17 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., d] to [..., d]."""
         width = x.shape[-1]
-        # The gating weights are [z, d, f], one matrix for the gate and one for the value.
-        init = nn.initializers.lecun_normal(batch_axis=(0,))
-        gating = self.param("gating_einsum", init, (2, width, self.mlp_dim)).astype(x.dtype)
-        linear = self.param("linear", nn.initializers.lecun_normal(), (self.mlp_dim, width))
         tokens = x.reshape(-1, width)  # [t, d], as in `Einsum`
-        gate, value = (save_for_backward(tokens @ w, MLP) for w in gating)  # [t, f]
+        if self.has_variable("params", GATING):
+            # One matrix [d, 2 f] or two [d, f].
+            products = [tokens @ w.astype(x.dtype) for w in self.get_variable("params", GATING)]
+            gate, value = products if len(products) == 2 else jnp.split(products[0], 2, axis=-1)
+        else:
+            # The gating weights are [z, d, f], one matrix for the gate and one for the value.
+            init = nn.initializers.lecun_normal(batch_axis=(0,))
+            gating = self.param("gating_einsum", init, (2, width, self.mlp_dim)).astype(x.dtype)
+            gate, value = (save_for_backward(tokens @ w, MLP) for w in gating)  # [t, f]
+        linear = self.param("linear", nn.initializers.lecun_normal(), (self.mlp_dim, width))
         return ((nn.gelu(gate) * value) @ linear.astype(x.dtype)).reshape(x.shape)  # [..., d]
 
 
@@ -325,7 +351,8 @@ def expert_layers(llm: Params, expert: int) -> Params:
     """
     suffix = _suffix(expert)
     layers = llm["layers"]
-    attention = {name: layers["attn"][name + suffix] for name in _ATTENTION_WEIGHTS}
+    weights = [name for name in (*_ATTENTION_WEIGHTS, QKV) if name + suffix in layers["attn"]]
+    attention = {name: layers["attn"][name + suffix] for name in weights}
     # Adapters have no norms: what is missing is left out.
     parts = [name for name in _LAYER_PARTS if name + suffix in layers]
     return {"attn": attention} | {name: layers[name + suffix] for name in parts}

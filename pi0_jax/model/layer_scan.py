@@ -12,6 +12,7 @@ more than computing a GELU again. `remat` says which products are kept:
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -29,6 +30,20 @@ CUT_BYTES = 2**28
 If the last layer is special, the scan needs a `lax.cond` per layer. On a CPU that makes gradients
 about 20 % slower, so stacks up to this size are split into "all but the last" and "the last" layer,
 which costs one copy of the stack."""
+
+
+class PerLayer(tuple[Any, ...]):
+    """One leaf of a stack as l arrays [...] in place of one array [l, ...].
+
+    A loop over a stack copies a layer's slice before it uses it, in every turn of every loop around
+    it. Over such leaves `scan_layers` has no loop and copies nothing; its program is longer by the
+    depth.
+    """
+
+
+jax.tree_util.register_pytree_node(
+    PerLayer, lambda leaf: (tuple(leaf), None), lambda _, arrays: PerLayer(arrays)
+)
 
 ATTENTION, MLP = "attention", "mlp"
 KEPT = {"none": (ATTENTION, MLP), "mlp": (ATTENTION,), "full": ()}
@@ -58,7 +73,8 @@ def scan_layers(
     Args:
         layer: body.
         carry: what one layer hands to the next, such as tokens.
-        stack: tree of arrays [l, ...]; the body gets one slice [...] after the other.
+        stack: tree of arrays [l, ...]; the body gets one slice [...] after the other. With a leaf
+            that is `PerLayer` there is no loop, and `remat` has no meaning: it is for acting.
         depth: number of layers l.
         last: another body for the last layer, which has less to compute; its outputs have the
             shapes of `layer`'s. With it, no body may close over a traced array, which
@@ -66,8 +82,10 @@ def scan_layers(
         remat: key of `KEPT`.
 
     Returns:
-        The last carry, and the outputs stacked along a leading axis l.
+        The last carry, and the outputs stacked along a leading axis l, or `PerLayer` as the stack.
     """
+    if any(map(_is_per_layer, jax.tree.leaves(stack, is_leaf=_is_per_layer))):
+        return _unrolled([layer] * (depth - 1) + [last or layer], carry, stack)
     if last is None:
         return _loop(layer, carry, stack, remat)
     branching = partial(_branching, layer, last, remat, depth)
@@ -76,6 +94,20 @@ def scan_layers(
         return branching(carry, stack)
     # A computation without a gradient keeps the branch, which copies nothing.
     return _differentiated_as(partial(_cut, layer, last, remat), branching)(carry, stack)
+
+
+def _is_per_layer(leaf: Any) -> bool:
+    return isinstance(leaf, PerLayer)
+
+
+def _unrolled(layers: list[Layer], carry: Any, stack: Any) -> tuple[Any, Any]:
+    """The layers one after the other; their outputs are `PerLayer`."""
+    outputs = []
+    for index, layer in enumerate(layers):
+        sliced = jax.tree.map(itemgetter(index), stack, is_leaf=_is_per_layer)
+        carry, output = layer(carry, sliced)
+        outputs.append(output)
+    return carry, jax.tree.map(lambda *parts: PerLayer(parts), *outputs)
 
 
 def _branching(

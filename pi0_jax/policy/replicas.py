@@ -1,10 +1,11 @@
-"""What a policy acts with: one replica of its parameters per device, in the dtype of their use.
+"""What a policy acts with: one replica of its parameters per device, in the form of their use.
 
 Calls of a fixed number of rows are spread over the devices, so a chunk has the same bits on one
 device and on eight. Cutting the parameters over the devices instead would round otherwise, and
 exchange activations in every layer.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from pi0_jax.model.use_dtype import dtype_to_act
-from pi0_jax.types import path_name
+from pi0_jax.io.tree_check import leaves_by_path
+from pi0_jax.model.acting import Held, acting_form
 
 
 class Weights(NamedTuple):
@@ -58,38 +59,50 @@ class Replicas:
         return self._placed[device]
 
     def _copied(self, device: Any) -> Weights:
-        # Cast where they lie, one after the other: the device never holds all of them uncast.
-        return self._each(lambda leaf, dtype: jax.device_put(leaf, device).astype(dtype))
+        def make(held: Held, leaves: Sequence[Any]) -> jax.Array:
+            """One array on the device."""
+            # Cast where it lies, one after the other: the device never holds all of them uncast.
+            return held.made([jax.device_put(held.part(leaf), device) for leaf in leaves])
+
+        return self._each(make)
 
     def _gathered(self, mesh: Any) -> dict[Any, Weights]:
-        leaves, dtypes = [], []
-        self._each(lambda leaf, dtype: (leaves.append(leaf), dtypes.append(dtype)))
-        layouts = tuple(leaf.sharding for leaf in leaves)
-        whole = _on_all(leaves, tuple(dtypes), layouts, NamedSharding(mesh, PartitionSpec()))
+        recipes: list[Held] = []
+        given: list[Sequence[Any]] = []
+        self._each(lambda held, leaves: (recipes.append(held), given.append(leaves)))
+        layouts = tuple(tuple(leaf.sharding for leaf in leaves) for leaves in given)
+        whole = _on_all(given, tuple(recipes), layouts, NamedSharding(mesh, PartitionSpec()))
 
         def part(device: Any) -> Weights:
             """The copies on one device, which are views of the global arrays."""
             copies = iter(whole)
-            return self._each(lambda leaf, dtype: _shard(next(copies), device))
+            return self._each(lambda held, leaves: _shard(next(copies), device))
 
         return {device: part(device) for device in self.devices}
 
-    def _each(self, place: Any) -> Weights:
-        """Both trees with every leaf placed; a leaf that they share is placed once."""
-        known: dict[int, Any] = {}
+    def _each(self, make: Callable[[Held, Sequence[Any]], Any]) -> Weights:
+        """Both trees in the form in which they act; an array that they share is made once.
+
+        Args:
+            make: gets what to make, and the leaves to make it of.
+        """
+        known: dict[Any, Any] = {}
 
         def tree(params: Any) -> Any:
             """One of the trees."""
+            if params is None:
+                return None
+            by_path = leaves_by_path(params)
 
-            def one(path: Any, leaf: Any) -> Any:
-                """One leaf; `place` gets it and the dtype to hold it in."""
-                if id(leaf) not in known:
-                    name = path_name(path)
-                    dtype = dtype_to_act(name, leaf, self._dtype, adapted="lora" in params)
-                    known[id(leaf)] = place(leaf, dtype)
-                return known[id(leaf)]
+            def one(held: Held) -> Any:
+                """One array."""
+                leaves = [by_path[path] for path in held.paths]
+                key = *map(id, leaves), held.layer, held.join
+                if key not in known:
+                    known[key] = make(held, leaves)
+                return known[key]
 
-            return jax.tree_util.tree_map_with_path(one, params)
+            return jax.tree.map(one, acting_form(params, self._dtype))
 
         return Weights(*map(tree, self._weights))
 
@@ -103,12 +116,16 @@ def _mesh_of(weights: Weights, devices: tuple[Any, ...]) -> Any:
     return mesh if mesh is not None and set(devices) <= set(mesh.devices.flat) else None
 
 
-@partial(jax.jit, static_argnames=("dtypes", "layouts", "whole"))
-def _on_all(leaves: Any, dtypes: Any, layouts: Any, whole: NamedSharding) -> Any:
-    """Leaves cast while they are cut, and then gathered on every device."""
+@partial(jax.jit, static_argnames=("recipes", "layouts", "whole"))
+def _on_all(given: Any, recipes: Any, layouts: Any, whole: NamedSharding) -> list[jax.Array]:
+    """Leaves cast while they are cut over devices, then gathered on every device, and joined."""
     rule = jax.lax.with_sharding_constraint
-    parts = zip(leaves, dtypes, layouts, strict=True)
-    return [rule(rule(leaf.astype(dtype), layout), whole) for leaf, dtype, layout in parts]
+    made = []
+    for held, leaves, rules in zip(recipes, given, layouts, strict=True):
+        narrow = zip(leaves, held.dtypes, rules, strict=True)
+        cast = [rule(leaf.astype(dtype), layout) for leaf, dtype, layout in narrow]
+        made.append(held.made([rule(held.part(leaf), whole) for leaf in cast]))
+    return made
 
 
 def _shard(whole: jax.Array, device: Any) -> jax.Array:
