@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from pi0_jax.errors import InputError
+from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.training import checkpoint
+from pi0_jax.training.frozen import Frozen
 from pi0_jax.training.recovery import go_back, recover
 from pi0_jax.training.step import init_state
 
@@ -176,6 +178,42 @@ def test_one_of_before_there_were_digests_is_used_with_a_line(tmp_path, caplog):
     (tmp_path / "5" / "digests.json").unlink()
     recover(tmp_path, "sft", pytest.fail)
     assert "5 has no digests.json, so damage would not be noticed" in caplog.text
+
+
+def frozen(value: float = 1.0) -> Frozen:
+    """The tower of `state`, as a base policy has it."""
+    return Frozen({"tower": jnp.full((2, 3), value)})
+
+
+def test_frozen_leaves_are_left_out_and_come_from_the_base(tmp_path):
+    """Head, moments and counts are stored; the tower of 24 bytes is not."""
+    saved, base = state(seed=1), frozen()
+    assert checkpoint.size_of(checkpoint.leaves_of(saved)) == 80
+    assert checkpoint.size_of(checkpoint.leaves_of(saved, base)) == 56
+    checkpoint.save(tmp_path, 7, saved, HOST, frozen=base)
+    assert len(load_shapes(tmp_path / "7" / "state")) == len(jax.tree.leaves(saved)) - 1
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state(), frozen=base), saved)
+    # As a mesh or `frozen_dtype` has placed or rounded it.
+    like = state()
+    half = like.replace(params=like.params | {"tower": like.params["tower"].astype(jnp.bfloat16)})
+    assert checkpoint.restore(tmp_path, half, frozen=base).params["tower"].dtype == jnp.bfloat16
+
+
+def test_another_base_is_refused_in_one_line(tmp_path):
+    checkpoint.save(tmp_path, 7, state(), HOST, frozen=frozen())
+    for other in (frozen(1.5), Frozen({}), Frozen({"head/w": jnp.ones(3)})):
+        with pytest.raises(InputError, match=r"7: leaves out frozen parameters \(digest \w{12}\)"):
+            checkpoint.restore(tmp_path, state(), frozen=other)
+    (tmp_path / "7" / "frozen.json").write_text("[]")
+    with pytest.raises(InputError, match=r"frozen.json: expected a JSON object"):
+        checkpoint.restore(tmp_path, state(), frozen=frozen())
+
+
+def test_a_checkpoint_of_an_earlier_version_holds_all_and_is_read_as_it_is(tmp_path):
+    saved = state(seed=1)
+    saved = saved.replace(params=saved.params | {"tower": jnp.full((2, 3), 9.0)})
+    checkpoint.save(tmp_path, 7, saved, HOST)
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state(), frozen=frozen()), saved)
 
 
 @pytest.mark.parametrize("other", ["width", "optimizer"])

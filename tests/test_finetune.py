@@ -82,7 +82,9 @@ def test_the_result_is_the_best_policy_of_this_robot(run, given):
     lines = held_out(run)
     assert [line["step"] for line in lines] == [0, 2, 4]
     best = min(lines[1:], key=lambda line: line["error"])["step"]
-    stored = jax.tree.leaves(checkpoint.load_tree(run / "checkpoints" / str(best) / "state"))
+    # What is frozen lies in the run once.
+    trees = (run / "checkpoints" / str(best) / "state", run / "start" / "params")
+    stored = [leaf for tree in trees for leaf in jax.tree.leaves(checkpoint.load_tree(tree))]
     for leaf in jax.tree.leaves(policy.params):
         assert any(np.array_equal(leaf, one) for one in stored if one.shape == leaf.shape)
 

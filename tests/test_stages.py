@@ -12,6 +12,7 @@ from tiny import episode, policy_folder
 from pi0_jax.apps import stages
 from pi0_jax.apps.cli import Arguments
 from pi0_jax.apps.config_file import load_config
+from pi0_jax.apps.eval_reference import find_base
 from pi0_jax.apps.sections import DemonstrationsConfig
 from pi0_jax.apps.settings import train_config, train_settings
 from pi0_jax.apps.stages import demonstrations, initial_policy, supervise
@@ -22,9 +23,9 @@ from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.env.workers.in_process import InProcess
-from pi0_jax.errors import InputError
 from pi0_jax.interruption import ask
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
 from pi0_jax.robot import numbered
@@ -98,7 +99,8 @@ def config(tmp_path, blind_params):
     return found
 
 
-def test_a_given_checkpoint_is_read_once_and_not_copied(tmp_path, config, monkeypatch):
+def test_a_given_checkpoint_is_read_once_and_linked(tmp_path, config, monkeypatch, capsys):
+    """Its frozen leaves lie in RUN/start, so the run needs the given folder no more."""
     read, load = [], folder.load_tree
 
     def counted(path):
@@ -106,19 +108,27 @@ def test_a_given_checkpoint_is_read_once_and_not_copied(tmp_path, config, monkey
         return load(path)
 
     monkeypatch.setattr(folder, "load_tree", counted)
-    run = tmp_path / "run"
+    run, given = tmp_path / "run", tmp_path / "given"
     main(Arguments(config, run, resume=False))
-    assert read == [tmp_path / "given" / "params"]
+    assert read == [given / "params"]
     assert not (run / "base").exists()
-    assert json.loads((run / "base.json").read_text())["checkpoint"] == str(tmp_path / "given")
-    assert load_policy(run / "policy").spec == load_policy(tmp_path / "given").spec
+    assert json.loads((run / "base.json").read_text())["checkpoint"] == str(given)
+    assert load_policy(run / "policy").spec == load_policy(given).spec
+    assert "start: linked" in capsys.readouterr().err
+    assert (run / "start/config.json").samefile(given / "config.json")
+    left = json.loads((run / f"checkpoints/{LONGEST}/frozen.json").read_text())["leaves"]
+    # Each trained leaf with its two moments, and four counts of steps.
+    trained = len(jax.tree.leaves(load_policy(given).params)) - left
+    assert len(load_shapes(run / f"checkpoints/{LONGEST}/state")) == 3 * trained + 3
 
     results = (run / "results.json").read_bytes()
     main(Arguments(config, run, resume=True))
     assert (run / "results.json").read_bytes() == results
-    (tmp_path / "given").rename(tmp_path / "gone")
-    with pytest.raises(InputError, match="name the folder that this run started from"):
-        main(Arguments(config, run, resume=True))
+    given.rename(tmp_path / "gone")
+    main(Arguments(config, run, resume=True))
+    assert (run / "results.json").read_bytes() == results
+    assert f"config.init names is gone; {run / 'start'} is used" in capsys.readouterr().err
+    assert find_base(load_policy(run / "policy"), "base") == run / "start"
 
 
 def test_what_is_not_trained_is_not_written_out_again(tmp_path, config):

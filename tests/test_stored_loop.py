@@ -27,6 +27,7 @@ from pi0_jax.rollout.policy_use import USE
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
+from pi0_jax.training.saver import Saver
 
 FIRST_STEP = 20
 
@@ -108,7 +109,7 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
     with monkeypatch.context() as patch:
         target, name = {
             "rollouts": (RunFolder, "progress"),
-            "before the checkpoint": (checkpoint, "save"),
+            "before the checkpoint": (Saver, "save"),
         }[where]
         interrupt_second(patch, target, name)
         with pytest.raises(InterruptedError):
@@ -421,7 +422,7 @@ def test_evaluation_continues_at_the_right_iteration_after_an_interruption(
     path, config = tmp_path / "run", ript(iterations=3)
     working = session(path, scripted_pool)
     with monkeypatch.context() as patch:
-        interrupt_second(patch, checkpoint, "save")
+        interrupt_second(patch, Saver, "save")
         with pytest.raises(InterruptedError):
             run(working, base, config, EVALUATION)
     working.run.metrics.close()

@@ -10,6 +10,7 @@ from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.reference import BASE, KINDS, kinds_of
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.run.folder import BASE as RUN_BASE
+from pi0_jax.run.folder import START
 
 _POLICY = "policy"  # of a run folder
 
@@ -85,6 +86,8 @@ def _pointed_at(file: Path) -> Path:
     Raises:
         InputError: the file is damaged, or another checkpoint is there now.
     """
+    if (own := file.with_name(START)).is_dir():
+        return own
     try:
         found = json.loads(file.read_text())
         checkpoint, before = Path(found["checkpoint"]), found["fingerprint"]

@@ -16,6 +16,7 @@ from pi0_jax.apps.finetune_start import (
     start_policy,
 )
 from pi0_jax.apps.judge import HeldOutJudge
+from pi0_jax.apps.own_start import kept_start, with_own_start
 from pi0_jax.apps.predictions import write_predictions
 from pi0_jax.apps.stages import export, supervise
 from pi0_jax.apps.start import fingerprint
@@ -36,7 +37,7 @@ from pi0_jax.training.supervised import flow_matching_loss
 
 def main(arguments: cli.Arguments) -> None:
     """Trains, judges, writes RUN/policy and the report; continues where it stopped."""
-    settings = fine_tune_settings(arguments.config)
+    settings = with_own_start(fine_tune_settings(arguments.config), arguments.workdir)
     cache_programs(settings.compilation_cache)
     start = find_start(settings)
     # Stored with the config, so that --resume refuses other data or weights in the same place.
@@ -68,6 +69,7 @@ def _train(run: RunFolder, settings: FineTuneSettings, start: FineTuneStart) -> 
     first = start_policy(settings, start)
     first = first or init_policy(start.spec, start.stats, settings.seed)
     run.message(f"policy: {param_count(first.params):,} parameters, robot {start.spec.robot.name}")
+    first = kept_start(run, first, [settings.sft.optimizer])
     held = sum(len(folder.recordings) for folder in start.held.folders)
     run.message(f"learnt: {start.learnt}; held out: {held} episodes")
     loss = partial(_loss, settings, first.spec.branch_mode)

@@ -24,10 +24,10 @@ from pi0_jax.errors import InputError
 from pi0_jax.plain_values import build, defaults, nearest, replaced
 from pi0_jax.rl.config import check_unused_objectives
 from pi0_jax.rl.init_states import FRESH, VALIDATION
+from pi0_jax.rl.loop_store import LoopCheckpointsConfig
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import BASE, RIPT
 from pi0_jax.run.session import SimulatedSettings
-from pi0_jax.training.checkpoint import CheckpointsConfig
 from pi0_jax.training.hardware import Hardware
 
 
@@ -64,7 +64,7 @@ class TrainSettings(EvalSettings):
         baselines: other methods by name; in a config each states only the keys of `rl` that it
             replaces.
         hardware: layout of an update on the devices, which changes no result.
-        checkpoints: how many checkpoints are kept.
+        checkpoints: how many checkpoints are made and kept.
         keep_reference: RUN/policy carries the policy that RL started from as its reference, so
             that guidance can lead away from it wherever the folder goes.
     """
@@ -77,7 +77,7 @@ class TrainSettings(EvalSettings):
     rl: RiptSettings
     baselines: Mapping[str, RiptSettings] = field(default_factory=dict)
     hardware: Hardware = field(default_factory=Hardware)
-    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    checkpoints: LoopCheckpointsConfig = field(default_factory=LoopCheckpointsConfig)
     keep_reference: bool = False
 
     def __post_init__(self) -> None:

@@ -4,9 +4,11 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
+import jax
+
+from pi0_jax.apps.own_start import kept_start
 from pi0_jax.apps.sections import (
     OF_CHECKPOINT,
     DemonstrationsConfig,
@@ -41,10 +43,13 @@ from pi0_jax.run.folder import BASE, RunFolder, success_text
 from pi0_jax.run.session import Session, Work, method_number
 from pi0_jax.training import checkpoint
 from pi0_jax.training.finite import check_finite, told_where_to_go_back
-from pi0_jax.training.fit import final_params, fit
+from pi0_jax.training.fit import Update, final_params, fit
+from pi0_jax.training.frozen import left_out
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import abstract_batch
+from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.recovery import recover
+from pi0_jax.training.saver import Saver
 from pi0_jax.training.setup import set_up_training
 from pi0_jax.training.sharding import gather, make_mesh, rows_here
 from pi0_jax.training.step import SampledLoss, TrainState
@@ -86,8 +91,8 @@ def _demonstrated(job: Job) -> Key:
 def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations) -> PolicyFolder:
     """The policy before RL: a given checkpoint or a fresh one, after supervised training.
 
-    It is stored in RUN/base. A given checkpoint that is not trained is not copied: RUN/base.json
-    names it.
+    It is stored in RUN/base. A given checkpoint that is not trained is not written again:
+    RUN/base.json names it, and RUN/start has it where RL leaves some of it frozen.
 
     Raises:
         InputError: a resumed run started from another checkpoint than the one that is given.
@@ -100,12 +105,22 @@ def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations
     session.run.message(f"policy: {param_count(start.params):,} parameters")
     if start.path and not sft.steps:
         point_at(path.with_suffix(".json"), start.path)
+    start = kept_start(session.run, start, _first_optimizers(settings))
+    if start.path and not sft.steps:
         return start
     if sft.steps:
         keep = settings.checkpoints.keep
         start = supervise(session, BASE, start, demos, sft, settings.hardware, keep)
     save_policy(path, start, {"made_by": "train.py", "versions": versions()})
     return dataclasses.replace(start, path=path)
+
+
+def _first_optimizers(settings: TrainSettings) -> list[OptimizerConfig]:
+    """Of the trainings that start from what is given: the first one, or all methods of RL."""
+    if settings.sft.steps:
+        return [settings.sft.optimizer]
+    methods = (*settings.baselines.values(), settings.rl)
+    return [method.optimizer for method in methods if settings.rl.iterations]
 
 
 def initial_policy(settings: TrainSettings, suite: Suite, demos: Demonstrations) -> PolicyFolder:
@@ -135,18 +150,26 @@ def train_method(
 ) -> PolicyFolder:
     """Trains the base policy by one method: RIPT's loop, or supervised if it has no rollouts."""
     sft, hardware, optimizer = settings.sft, settings.hardware, ript.optimizer
-    keep = settings.checkpoints.keep
     if ript.groups.groups_per_iteration:
         # A base policy that was never trained with branches lets each method choose their mode.
         base = conditioned(base, ript.branch_mode)
         return run_stored_ript(
-            session, name, base, demos, ript, optimizer, sft.steps, hardware, settings.eval, keep
+            session,
+            name,
+            base,
+            demos,
+            ript,
+            optimizer,
+            sft.steps,
+            hardware,
+            settings.eval,
+            settings.checkpoints,
         )
     # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
     optimizer = dataclasses.replace(optimizer, rules=sft.optimizer.rules)
     steps = ript.iterations * ript.updates_per_iteration
     sft = dataclasses.replace(sft, steps=steps, optimizer=optimizer)
-    return supervise(session, name, base, demos, sft, hardware, keep)
+    return supervise(session, name, base, demos, sft, hardware, settings.checkpoints.keep)
 
 
 class Judge(Protocol):
@@ -198,16 +221,41 @@ def supervise(
         start.params, model, loss, config.optimizer, config.steps, batch, hardware
     )
     run.message(f"{method}: {budget}")
+    frozen = left_out(start.params, config.optimizer.all_rules, start.path, run.path)
     # Before the first update: a full disk must not show after hours.
-    checkpoint.check_room(folder, state, keep + 1)
-    recover(folder, "sft", lambda line: run.message(f"{method}: {line}"))
-    if checkpoint.latest(folder):
-        state = checkpoint.restore(folder, state)
-    # Lines of steps after the checkpoint are written again by the updates that are repeated.
-    run.rewind("sft", method, int(state.step))
-    if judge:
-        judge.begin(state)
+    checkpoint.check_room(folder, state, keep + 1, frozen)
+
+    def say(line: str) -> None:
+        """One line for the person who watches."""
+        run.message(f"{method}: {line}")
+
+    recover(folder, "sft", say)
     batch_of = _batches(session, method, start, demos, config.batch_size, hardware)
+    with told_where_to_go_back(folder), Saver(folder, keep, frozen, say) as saver:
+        if checkpoint.latest(folder):
+            state = saver.restore(state)
+        # Lines of steps after the checkpoint are written again by the updates that are repeated.
+        run.rewind("sft", method, int(state.step))
+        if judge:
+            judge.begin(state)
+        key = session.noise_key(method)
+        state = _updated(run, method, config, state, update, batch_of, key, saver, judge)
+        params = gather(final_params(_best(state, saver, judge)))
+    return dataclasses.replace(start, params=params)
+
+
+def _updated(
+    run: RunFolder,
+    method: str,
+    config: SupervisedSettings,
+    state: TrainState,
+    update: Update,
+    batch_of: Callable[[int], Batch],
+    key: jax.Array,
+    saver: Saver,
+    judge: Judge | None,
+) -> TrainState:
+    """The state after all updates, which are logged, judged and saved."""
     clock = [time.monotonic()]
     with (
         # The device works on one batch while the host reads the next ones.
@@ -221,26 +269,23 @@ def supervise(
             run.log(step, "sft", method, **metrics, seconds_train=clock[-1] - clock[-2])
             progress.update(step, f"loss {metrics['loss']:.4f}")
 
-        noise_key = session.noise_key(method)
         # In stretches of `save_every`: `fit` donates the state, so it is saved between two calls.
         while (step := int(state.step)) < config.steps:
             # Multiples, so that a run that was interrupted saves where an unbroken one does.
             until = min(step - step % config.save_every + config.save_every, config.steps)
-            with deferred(_UNTIL) as asked, told_where_to_go_back(folder):
-                state = fit(
-                    state, update, ahead, until, noise_key, config.log_every, log, stop=asked
-                )
+            with deferred(_UNTIL) as asked:
+                state = fit(state, update, ahead, until, key, config.log_every, log, stop=asked)
                 if int(state.step) > step:
                     check_finite(state)
                     best = judge.judge(state) if judge else ()
-                    checkpoint.save(folder, int(state.step), state, {"phase": "sft"}, keep, best)
-    return dataclasses.replace(start, params=gather(final_params(_best(state, folder, judge))))
+                    saver.save(int(state.step), state, {"phase": "sft"}, best)
+    return state
 
 
-def _best(state: TrainState, folder: Path, judge: Judge | None) -> TrainState:
+def _best(state: TrainState, saver: Saver, judge: Judge | None) -> TrainState:
     """The state at the checkpoint that was judged best; without a judge the last one."""
     if judge and (best := judge.best()) and int(state.step) not in best:
-        return checkpoint.restore(folder, state, min(best))
+        return saver.restore(state, min(best))
     return state
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from pi0_jax.apps import cli, finetune
 from pi0_jax.apps.eval_reference import check_reference_settings, with_base
 from pi0_jax.apps.finetune_settings import is_fine_tuning
+from pi0_jax.apps.own_start import with_own_start
 from pi0_jax.apps.sections import RiptSettings
 from pi0_jax.apps.settings import TrainSettings, train_settings
 from pi0_jax.apps.stages import base_policy, demonstrations, export, train_method
@@ -43,7 +44,7 @@ def main(arguments: cli.Arguments) -> None:
     if is_fine_tuning(arguments.config):
         finetune.main(arguments)
         return
-    settings = train_settings(arguments.config)
+    settings = with_own_start(train_settings(arguments.config), arguments.workdir)
     cache_programs(settings.compilation_cache)
     suite = make_suite(settings.suite, settings.task)
     methods = settings.methods(len(suite.tasks))

@@ -89,6 +89,15 @@ def differing(folder: Path, *, largest: int | None = None) -> list[str]:
     return [name for name, wrong in zip(files, found, strict=True) if wrong]
 
 
+def listed(folder: Path) -> list[str]:
+    """Names of the files in `digests.json`, relative to the folder.
+
+    Raises:
+        InputError: `digests.json` is damaged.
+    """
+    return list(_read(folder))
+
+
 def crc32(path: Path, size: int | None = None) -> str:
     """Eight hex digits: the CRC-32 of a file, or of its first `size` bytes."""
     digest, left = 0, path.stat().st_size if size is None else size

@@ -1,4 +1,4 @@
-"""Checks, before any work, that a file or folder may be made at a place and fits there."""
+"""Checks, before any work, that a file or folder may be made at a place and fits there; memory."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 from pi0_jax.errors import InputError
+
+_MEMORY = Path("/proc/meminfo")
 
 
 def check_space(path: Path, size: int, purpose: str) -> None:
@@ -27,6 +29,17 @@ def check_space(path: Path, size: int, purpose: str) -> None:
             f"{path}: expected {size_text(size)} of free disk for {purpose}, got "
             f"{size_text(free)}; make room or choose another place"
         )
+
+
+def free_memory() -> int | None:
+    """Bytes of host memory that programs may still take; None where the system does not say."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+    except OSError:  # no Linux
+        return None
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    # Linux counts in kibibytes.
+    return int(found[0][1]) * 1024 if found else None
 
 
 def size_text(size: int) -> str:

@@ -225,7 +225,10 @@ def learn(
     """
     clock, iteration = [time.monotonic()], state.iteration + 1
     collected, config = rollouts.collected, setup.config
-    state = _judged(config, state, collected)
+    state, is_best = judged(state, collected)
+    if config.max_drop and is_best:
+        # To the host, before the updates: they are donated the arrays.
+        state = replace(state, best=gather(final_params(state.train_state)))
     # Episodes to windows: images uint8[m, c, h, w, 3], actions float32[m, H, d], weight [m].
     fresh = windows_of(setup, collected)
     # The updates draw from old windows too: actions [m, H, d] per iteration in the buffer.
@@ -252,14 +255,16 @@ def learn(
     return after, report
 
 
-def _judged(config: RiptConfig, state: LoopState, collected: CollectedGroups) -> LoopState:
-    """The state with the outcome of its rollouts, and itself as the best if none was better."""
+def judged(state: LoopState, collected: CollectedGroups) -> tuple[LoopState, bool]:
+    """The state with the outcome of its rollouts, and whether it is the best so far.
+
+    Args:
+        state: what acted in the rollouts.
+        collected: the rollouts.
+    """
     outcome = outcome_of(collected.episodes, int(state.train_state.step))
-    state = replace(state, outcomes=(*state.outcomes, outcome))
-    if config.max_drop and best_iteration(state.outcomes) == state.iteration:
-        # To the host, before the updates: they are donated the arrays.
-        state = replace(state, best=gather(final_params(state.train_state)))
-    return state
+    after = replace(state, outcomes=(*state.outcomes, outcome))
+    return after, best_iteration(after.outcomes) == state.iteration
 
 
 def windows_of(setup: LoopSetup, collected: CollectedGroups) -> WeightedWindows:

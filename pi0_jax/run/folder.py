@@ -30,6 +30,9 @@ from pi0_jax.versions import MISSING, SIMULATOR, versions
 
 T = TypeVar("T")
 
+START = "start"
+"""Folder of the given checkpoint, where a run keeps it (`apps/own_start.py`)."""
+
 BASE, RIPT = "base", "ript"
 """Methods that share `checkpoints/`: RIPT continues from base. A baseline has its own folder."""
 

@@ -14,7 +14,8 @@ FREE = (
     *("pool.engine", "pool.address", "pool.workers", "pool.timeout_s"),
     *("hardware.data", "hardware.fsdp", "hardware.micro_batches", "hardware.memory_gb"),
     *("hardware.remat", "hardware.attention"),
-    *("compilation_cache", "wandb_project", "verbosity", "checkpoints.keep", "eval.videos"),
+    *("compilation_cache", "wandb_project", "verbosity", "eval.videos"),
+    *("checkpoints.keep", "checkpoints.every"),
     *("demonstrations.allow", "demonstrations.cache", "demonstrations.cache_gb"),
 )
 """Keys that change no result. All are checked like others."""

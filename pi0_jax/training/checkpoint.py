@@ -2,13 +2,16 @@
 
 checkpoints/<step>/          the first save after so many optimizer steps
 checkpoints/<step>.<n>/      the n-th save after it at the same step: no update came between
-    state/                   Orbax: step, parameters, optimizer state
+    state/                   Orbax: step, trained parameters, optimizer state, moving average
+    frozen.json              digest of the leaves that are left out, which the base policy has
+                             (`frozen.py`); not there where all parameters are in state/
     host.json                phase; in RL also the iteration and the plan of initial states
     digests.json             size and digest of each file (`io/digests.py`)
 checkpoints/<name>.damaged/  set aside, because it could not be read (`training/recovery.py`)
 checkpoints/<name>.aside/    set aside by --from
 
 A save touches no earlier one, and appears when all of it is on the disk. Only then older ones go.
+Training saves by a `Saver` (`saver.py`), which writes in the background.
 """
 
 import json
@@ -26,10 +29,17 @@ from pi0_jax.io.atomic import atomic_folder, remove
 from pi0_jax.io.digests import write_digests
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.place import check_space, size_text
+from pi0_jax.json_file import read_object
 from pi0_jax.ranges import check_ranges
+from pi0_jax.training.frozen import NOTHING, Frozen
 from pi0_jax.training.step import TrainState
+from pi0_jax.types import path_name
+
+Leaves = dict[str, Any]
+"""Leaves of a `TrainState` by position, as they are saved: on a device, or on the host."""
 
 _NAME = re.compile(r"(\d+)(?:\.(\d+))?")
+_FROZEN = "frozen.json"
 
 
 @dataclass(frozen=True)
@@ -54,19 +64,21 @@ class CheckpointsConfig:
 KEEP = CheckpointsConfig.keep
 
 
-def check_room(folder: Path, state: TrainState, count: int = KEEP + 1) -> None:
+def check_room(
+    folder: Path, state: TrainState, count: int = KEEP + 1, frozen: Frozen = NOTHING
+) -> None:
     """Checks that the disk has room for some checkpoints of this state.
 
     Args:
         folder: where all checkpoints of one run or method lie; it need not exist.
         state: the state as it will be saved.
         count: those that are kept, and the one that is being written.
+        frozen: leaves that are left out.
 
     Raises:
         InputError: the disk has less room.
     """
-    # `nbytes` counts a sharded array whole: a checkpoint holds all parts.
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    size = size_of(leaves_of(state, frozen))
     # What lies there already is part of them.
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     check_space(
@@ -83,21 +95,57 @@ def save(
     host: dict[str, Any],
     keep: int = KEEP,
     also: Collection[int] = (),
+    frozen: Frozen = NOTHING,
+) -> None:
+    """Writes a checkpoint, as `write` does; the state is on the device."""
+    write(folder, step, leaves_of(state, frozen), host, keep, also, frozen)
+
+
+def leaves_of(state: TrainState, frozen: Frozen = NOTHING) -> Leaves:
+    """What is saved of a state: its leaves by position, as Orbax would give tuples back as lists.
+
+    Args:
+        state: the whole state.
+        frozen: leaves that are left out.
+    """
+    found = enumerate(jax.tree_util.tree_flatten_with_path(state)[0])
+    left = {f"params/{path}" for path in frozen.leaves}
+    # Digits of equal width: sorted by name is sorted by position.
+    return {f"{i:05d}": leaf for i, (path, leaf) in found if path_name(path) not in left}
+
+
+def size_of(leaves: Leaves) -> int:
+    """Bytes of leaves on the disk; of a sharded array all parts count."""
+    return sum(leaf.nbytes for leaf in leaves.values())
+
+
+def write(
+    folder: Path,
+    step: int,
+    leaves: Leaves,
+    host: dict[str, Any],
+    keep: int = KEEP,
+    also: Collection[int] = (),
+    frozen: Frozen = NOTHING,
 ) -> None:
     """Writes a checkpoint, which appears only when it is complete, then deletes older ones.
 
     Args:
         folder: where all checkpoints of one run or method lie.
         step: number of the optimizer step, which names the checkpoint.
-        state: training state on the device; its leaves are saved by position.
+        leaves: from `leaves_of`; they must not change meanwhile.
         host: JSON values that the host needs to continue, such as {"phase": "sft"}.
         keep: how many of the newest stay.
         also: steps of which the newest checkpoint stays too.
+        frozen: leaves that were left out.
     """
     same = [_order(path)[1] for path in saved(folder) if step_of(path) == step]
     name = f"{step}.{same[-1] + 1}" if same else str(step)
     with atomic_folder(folder / name) as partial:
-        save_tree(partial / "state", _leaves(state))
+        save_tree(partial / "state", leaves)
+        if frozen.leaves:
+            left = {"digest": frozen.digest, "leaves": len(frozen.leaves)}
+            (partial / _FROZEN).write_text(json.dumps(left) + "\n")
         (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
         write_digests(partial)
     # Only now: at every moment `keep` complete checkpoints are on the disk.
@@ -151,16 +199,20 @@ def latest(folder: Path) -> dict[str, Any] | None:
     return host_of(found[-1]) if found else None
 
 
-def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainState:
+def restore(
+    folder: Path, like: TrainState, step: int | None = None, frozen: Frozen = NOTHING
+) -> TrainState:
     """The training state of a checkpoint.
 
     Args:
         folder: where all checkpoints of one run or method lie.
-        like: a state of the same model and optimizer; it gives structure, shapes and placement.
+        like: a state of the same model and optimizer, as it starts; it gives structure, shapes and
+            placement, and the leaves that the checkpoint leaves out.
         step: number of the optimizer step; None for the newest.
+        frozen: leaves that may be left out, of the policy that `like` was made from.
 
     Raises:
-        InputError: there is no checkpoint, or it belongs to another model or optimizer.
+        InputError: there is no checkpoint, or it belongs to another model, optimizer or base.
     """
     found = saved(folder)
     of_step = [path for path in found if step in (None, step_of(path))]
@@ -168,18 +220,39 @@ def restore(folder: Path, like: TrainState, step: int | None = None) -> TrainSta
         named = "a checkpoint" if step is None else f"the checkpoint {step}"
         raise InputError(f"{folder}: expected {named}, found {steps(folder) or 'none'}")
     path = of_step[-1]
-    tree, wanted = load_tree(path / "state"), _leaves(like)
+    # One of an earlier version, or of a base outside the run, holds all leaves.
+    left = frozen if _checked_base(path, frozen) else NOTHING
+    tree, wanted = load_tree(path / "state"), leaves_of(like, left)
     shapes, wanted_shapes = (jax.tree.map(np.shape, one) for one in (tree, wanted))
     if shapes != wanted_shapes:
         raise InputError(f"{path}: belongs to another model or optimizer than the config's")
     # Leaf by leaf, to the place of its counterpart: on a mesh every device gets only its part, and
     # none needs room for the whole state. An array that was bound to no device is not bound now:
     # bound ones would be another program for jit, and a resumed run would compile it again.
-    leaves = [
-        jax.device_put(tree[name], place.sharding if place.committed else None)
+    placed = {
+        name: jax.device_put(tree[name], place.sharding if place.committed else None)
         for name, place in wanted.items()
-    ]
+    }
+    leaves = [placed.get(name, leaf) for name, leaf in leaves_of(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _checked_base(path: Path, frozen: Frozen) -> bool:
+    """Whether a checkpoint leaves leaves out; if so, they are these.
+
+    Raises:
+        InputError: they are others.
+    """
+    if not (path / _FROZEN).exists():
+        return False
+    before = read_object(path / _FROZEN).get("digest")
+    if before != frozen.digest:
+        raise InputError(
+            f"{path}: leaves out frozen parameters (digest {before!s:.12}), and those of the base "
+            f"policy and the optimizer's rules are others now ({frozen.digest:.12}); put both "
+            "back, or start a new run"
+        )
+    return True
 
 
 def _order(path: Path) -> tuple[int, int]:
@@ -187,9 +260,3 @@ def _order(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return int(match[1]), int(match[2] or 0)
-
-
-def _leaves(state: TrainState) -> dict[str, Any]:
-    """Leaves by position, since Orbax would give optax's tuples back as lists."""
-    # Digits of equal width: sorted by name is sorted by position.
-    return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
