@@ -76,6 +76,11 @@ def acting_form(params: Any, compute_dtype: Any) -> Any:
     return form if adapted or size < LARGE else _per_layer(form, params["PaliGemma"])
 
 
+def is_per_layer(params: Any) -> bool:
+    """Whether a tree that a policy acts with is held layer by layer."""
+    return isinstance(params["PaliGemma"]["llm"]["layers"]["mlp"]["linear"], PerLayer)
+
+
 def _per_layer(form: Any, shapes: Any) -> Any:
     """The form with layers apart, and with joined matrices in those of both experts."""
     paligemma = form["PaliGemma"]

@@ -25,9 +25,11 @@ from pi0_jax.model.inpainting import OldChunk, integrate
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.inputs import check_noise, check_observations
+from pi0_jax.policy.lean import lean
 from pi0_jax.policy.ongoing import Ongoing, old_chunks, with_frozen
 from pi0_jax.policy.reference import (
     BASE,
+    STATIC,
     Reference,
     kind_of,
     sample_from_base,
@@ -39,10 +41,12 @@ from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
 from pi0_jax.types import Observation
 
+_STATIC = ("model", "branch_ids", "two_prompts")
+
 
 # Static arguments decide the shape of the program. The number of steps and the scale are traced, so
 # that another value does not compile again.
-@partial(jax.jit, static_argnames=("model", "branch_ids", "two_prompts"))
+@partial(jax.jit, static_argnames=_STATIC)
 def sample(
     model: Pi0,
     branch_ids: tuple[int, ...],
@@ -378,12 +382,13 @@ class Policy:
         rest = obs, noise, self.num_flow_steps, scale, old
         if base is not None and scale not in (0.0, 1.0):
             shared = shares_prefix(params, base)
-            return sample_from_base(
+            return lean(sample_from_base, STATIC, params)(
                 self.model, params, base, *rest, shared_prefix=shared, two_prompts=two_prompts
             )
         # At 0 the base alone is the result, at 1 the policy.
         acting = base if base is not None and scale == 0.0 else params
-        return sample(self.model, self._branch_ids, acting, *rest, two_prompts=two_prompts)
+        draw = lean(sample, _STATIC, acting)
+        return draw(self.model, self._branch_ids, acting, *rest, two_prompts=two_prompts)
 
     def _in_branches(
         self, obs: Observation, observations: Sequence[RawObs], branch_ids: tuple[int, ...]

@@ -94,8 +94,12 @@ def base_text(params: Any, base: Any) -> str:
     return f"guidance from a base, {own} of whose {len(theirs)} leaves are its own: {passes}"
 
 
+STATIC = ("model", "shared_prefix", "two_prompts")
+"""Names of the static arguments of `sample_from_base`."""
+
+
 # Beside `policy.sample`, not in it: the program of a policy without a base stays as it is.
-@partial(jax.jit, static_argnames=("model", "shared_prefix", "two_prompts"))
+@partial(jax.jit, static_argnames=STATIC)
 def sample_from_base(
     model: Pi0,
     params: Any,
