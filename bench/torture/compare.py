@@ -9,9 +9,10 @@ import numpy as np
 
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.orbax_tree import TreeReader
+from pi0_jax.rollout.policy_use import USE
 
-# What depends on the machine and its load, not on the work.
-_CLOCKS = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", "host_peak_gb")
+# What depends on the machine, its load, and which process did which part of the work.
+_CLOCKS = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", "host_peak_gb", *USE)
 # Its lines tell how fast the process was that made the episodes, and how many it made.
 _SPEED = "eval"
 _STORE = ("params", "state")  # folders of TensorStore, which draws the names of its files
