@@ -25,6 +25,7 @@ from pi0_jax.convert.commands import command, end_to_end
 from pi0_jax.convert.commands.as_policy import AsPolicy, add_flags, as_policy, check_flags
 from pi0_jax.convert.commands.spec_differences import differences
 from pi0_jax.convert.compare import compare_networks
+from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.sources.open_checkpoint import open_any
 from pi0_jax.convert.sources.source import Source
 
@@ -113,7 +114,7 @@ def _notes(a: AsPolicy, b: AsPolicy) -> list[str]:
 
 
 def _open(name: str, arguments: argparse.Namespace) -> tuple[Path, Source]:
-    path, choice = command.fetched(name), command.choice(arguments)
+    path, choice = local(name), command.choice(arguments)
     source = open_any(path, command.heads(arguments), choice, arguments.action_horizon)
     return path, source
 
