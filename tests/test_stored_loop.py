@@ -10,7 +10,6 @@ import pytest
 from loops import DEMOS, EASY, HOPELESS, MIXED, OPTIMIZER, compiled_once
 from tiny import RIPT, policy_folder, ript
 
-from pi0_jax import interruption
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
@@ -55,12 +54,12 @@ def run(session: Session, base: PolicyFolder, config=RIPT, evaluation=None) -> P
     )
 
 
-def lines(path, *, every: bool = False) -> list[dict]:
-    """metrics.jsonl without what depends on the clock; `every` leaves no line out."""
+def lines(path) -> list[dict]:
+    """metrics.jsonl without what depends on the clock."""
     clocks = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", "seconds_eval", *PHASES)
     clocks += (*USE, "host_peak_gb")
     found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    found = [line for line in found if every or "seconds_checkpoint" not in line]
+    found = [line for line in found if "seconds_checkpoint" not in line]
     return [{k: v for k, v in line.items() if k not in clocks} for line in found]
 
 
@@ -163,28 +162,6 @@ def test_a_stop_keeps_the_rollouts_of_its_iteration(
     chex.assert_trees_all_equal(resumed.params, unbroken[1].params)
     assert lines(path) == lines(unbroken[0])
     assert not (path / "episodes/ript/002.parts").exists()
-
-
-def test_a_stop_in_a_save_waits_for_its_end(unbroken, tmp_path, scripted_pool, base, monkeypatch):
-    """Rollouts that are in the checkpoint are not kept a second time."""
-    path = tmp_path / "run"
-    working, save = session(path, scripted_pool), checkpoint.save
-
-    def asked(folder, step, *rest):
-        if step == 24:
-            assert interruption.ask() == "the end of the save that is under way"
-        save(folder, step, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save", asked)
-        run(working, base)
-    working.run.metrics.close()
-    assert checkpoint.steps(path / "checkpoints") == [22, 24]
-    assert not (path / "episodes/ript/002.parts").exists()
-    saved = [line for line in lines(path, every=True) if "seconds_checkpoint" in line]
-    assert [line["iteration"] for line in saved] == [1, 2]
-    resumed = run(session(path, scripted_pool, resume=True), base)
-    chex.assert_trees_all_equal(resumed.params, unbroken[1].params)
 
 
 def test_a_finished_run_is_not_run_again(unbroken, scripted_pool, base):
