@@ -1,6 +1,6 @@
-"""What fsync and digests cost, as a share of an RL iteration and of a conversion, in one run.
+"""What fsync and digests cost: a share of an RL iteration, and a ratio of pairs of conversions.
 
-python bench/durability.py [--folder TMP] [--layers 4] [--only PART] [CONFIG FLAGS ...]
+python bench/durability.py [--folder TMP] [--layers 4] [--pairs 5] [--only PART] [CONFIG FLAGS ...]
 
 An RL iteration of the demo (Lift; fewer rollouts and updates than the demo has, so the share of the
 one checkpoint is larger than there), and a conversion of a random checkpoint of half pi0's width.
@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import numpy as np
 from conversion import make_checkpoint
 
 from pi0_jax.apps import cli
@@ -76,7 +78,6 @@ class Clock:
             (atomic, "write_digests", "digests"),
             (checkpoint, "write_digests", "digests"),
             (episodes, "add_digest", "digests"),
-            (stored_loop, "_run_iteration", "whole"),
         ]
         with contextlib.ExitStack() as stack:
             for module, name, label in patched:
@@ -90,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help="where to make the temporary folder")
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", choices=["rl", "conversion"])
     args, flags = parser.parse_known_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
@@ -97,7 +99,7 @@ def main() -> None:
         if args.only != "conversion":
             rl_iteration(Path(name) / "run", tuple(flags))
         if args.only != "rl":
-            conversion(Path(name), args.layers)
+            conversion(Path(name), args.layers, args.pairs)
 
 
 def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
@@ -109,7 +111,7 @@ def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
     def iterate(*args: Any) -> Any:
         clocks.append(Clock())
         with clocks[-1].running():
-            return inner(*args)
+            return clocks[-1].wrap("whole", inner)(*args)
 
     quiet = contextlib.redirect_stderr(io.StringIO())
     with mock.patch.object(stored_loop, "_iterate", iterate), quiet:
@@ -117,14 +119,46 @@ def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
     show("RL iteration", clocks[-1])
 
 
-def conversion(folder: Path, layers: int) -> None:
-    """One conversion, in this process."""
+def conversion(folder: Path, layers: int, pairs: int) -> None:
+    """Conversions with and without fsync and digests, in turn: what is overlapped has no clock."""
     size = make_checkpoint(folder / "source", smaller(pi0(), layers))
-    clock = Clock()
+    # Whatever is read or compiled once.
+    converted(folder)
+    ratios = np.array([_pair(folder, number) for number in range(pairs)])
+    for name, column in zip(("wall", "CPU"), ratios.T, strict=True):
+        each = ", ".join(f"{ratio - 1:+.1%}" for ratio in column)
+        median = np.median(column) - 1
+        print(f"conversion of {size / 1e9:.2f} GB, {name}: {median:+.1%} (median of {each})")
+
+
+def _pair(folder: Path, number: int) -> tuple[float, float]:
+    """Wall and CPU seconds with fsync and digests, as shares of those without."""
+    # In turn first: on a busy machine one of both meets more of the others' work.
+    order = (True, False) if number % 2 else (False, True)
+    found = {durable: converted(folder, durable=durable) for durable in order}
+    (wall, cpu), (plain_wall, plain_cpu) = found[True], found[False]
+    print(f"  {wall:.2f} s against {plain_wall:.2f}, CPU {cpu:.2f} s against {plain_cpu:.2f}")
+    return wall / plain_wall, cpu / plain_cpu
+
+
+def converted(folder: Path, *, durable: bool = True) -> tuple[float, float]:
+    """Wall and CPU seconds of one conversion, in this process."""
     arguments = [str(folder / "source"), str(folder / "policy")]
-    with clock.running(), contextlib.redirect_stdout(io.StringIO()):
-        clock.wrap("whole", torch_to_flax.main)(arguments)
-    show(f"conversion of {size / 1e9:.2f} GB", clock)
+    shutil.rmtree(folder / "policy", ignore_errors=True)
+    os.sync()  # what an earlier one left to be written
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if not durable:
+            nothing = contextlib.nullcontext({})
+            for module, name, value in (
+                (os, "fsync", lambda descriptor: None),
+                (atomic, "settling", lambda folder: nothing),
+                (atomic, "write_digests", lambda folder, digest: None),
+            ):
+                stack.enter_context(mock.patch.object(module, name, value))
+        start, cpu = time.monotonic(), time.process_time()
+        torch_to_flax.main(arguments)
+        return time.monotonic() - start, time.process_time() - cpu
 
 
 def smaller(config: Pi0Config, layers: int) -> Pi0Config:

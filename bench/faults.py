@@ -24,7 +24,7 @@ from torture.recorder import has_compiler
 from torture.resume import warm
 
 _EVERY = 10**6
-_SOME = ("SFT", "RL")
+_SOME = ("SFT checkpoint", "RL rollout")
 
 Part = Callable[[Ground, bool], Iterator[Row]]
 
@@ -42,7 +42,8 @@ def power(made: Ground, short: bool) -> Iterator[Row]:
 
 def signals(made: Ground, short: bool) -> Iterator[Row]:
     """Signals, once and twice."""
-    yield from stopping.stopped(made, *[_SOME[:1]] * short)
+    yield from stopping.stopped(made, *[_SOME] * short)
+    yield from [] if short else stopping.others(made)
     yield from stopping.twice(made)
     yield from stopping.orphans(made)
 
@@ -51,17 +52,20 @@ def no_room(made: Ground, short: bool) -> Iterator[Row]:
     """Full disks and quotas."""
     yield from space.full(made, *[_SOME[:1]] * short)
     yield from space.quota(made, *[(20_000,)] * short)
+    if not short:
+        yield from space.full_for_others(made)
+        yield from space.quota_for_others(made)
 
 
 def damage(made: Ground, short: bool) -> Iterator[Row]:
     """Damaged files."""
-    yield from flips.damaged(made, *[30, 10] * short)
+    yield from flips.damaged(made, *[50, 10] * short)
+    yield from flips.without_digest(made, *[9] * short)
 
 
 def simulators(made: Ground, short: bool) -> Iterator[Row]:
-    """Workers that die."""
-    del short
-    yield from workers.attacked(made)
+    """Workers that die, stand still or starve."""
+    yield from workers.attacked(made, [*workers.ATTACKS][:1] if short else None)
 
 
 def machines(made: Ground, short: bool) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from pi0_jax.convert.commands.flax_to_torch import export
 from pi0_jax.convert.sources.orbax_source import OrbaxSource
 from pi0_jax.convert.sources.source import leaf_shapes
 from pi0_jax.data.normalize import NormStats, compute_stats
+from pi0_jax.io.digests import DIGESTS
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, save_policy
@@ -79,9 +80,10 @@ def make_policy(path: Path, config: Pi0Config = TINY, **spec: Any) -> PolicyFold
 
 
 def make_torch(folder: Path, layout: str, config: Pi0Config = TINY) -> Path:
-    """Writes a random checkpoint in a PyTorch layout; the folder."""
+    """Writes a random checkpoint in a PyTorch layout, as if not by us; the folder."""
     make_policy(folder / "policy", config)
     export(OrbaxSource(folder / "policy"), folder / layout, layout, overwrite=False)
+    (folder / layout / DIGESTS).unlink()
     return folder / layout
 
 

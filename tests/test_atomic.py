@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pi0_jax.errors import InputError
+from pi0_jax.io import atomic
 from pi0_jax.io.atomic import atomic_file, atomic_folder, clean, new_folder, remove, write_text
 
 
@@ -196,6 +197,21 @@ def test_a_kill_in_a_removal_leaves_nothing_under_the_name(
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     remove(tmp_path / "5")
     assert names(tmp_path) == [".5.pi0_jax-gone"]
+
+
+def test_a_stop_in_the_first_moment_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal is handled as soon as the folder has been made."""
+
+    def stopped(path: Path) -> None:
+        path.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "make_folder", stopped)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "p"):
+        raise AssertionError
+    assert names(tmp_path) == []
 
 
 def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(

@@ -16,9 +16,11 @@ import torch
 from checkpoints import NORM_STATS, TorchGolden, make_policy, make_torch
 from pieces import train_pieces
 from safetensors.torch import load_file, save_file
+from skips import slow
 
 from pi0_jax.convert.commands import flax_to_torch, jax_to_flax, torch_to_flax, verify
 from pi0_jax.convert.commands.command import status
+from pi0_jax.io.digests import write_digests
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
 Tensors = dict[str, torch.Tensor]
@@ -303,16 +305,17 @@ def test_an_existing_destination(
     assert "exists already" in fails(flax_to_torch.main, capsys, tmp_path, *arguments)
 
 
-def test_a_terminated_command_cleans_up(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["SIGTERM", pytest.param("SIGUSR1", marks=slow)])
+def test_a_terminated_command_cleans_up(made: Path, tmp_path: Path, number: str) -> None:
     """`kill` in the middle of a conversion: as Ctrl-C, nothing is left."""
-    script = """
+    script = f"""
 import os, signal
 from pi0_jax.convert.commands import command
 from pi0_jax.convert.sources import source
 from pi0_jax.convert.commands import torch_to_flax
 
 def killed(*_):
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.{number})
 
 source.contiguous = killed
 command.run(torch_to_flax.main)
@@ -324,6 +327,20 @@ command.run(torch_to_flax.main)
     assert done.returncode == 130
     assert done.stderr == "error: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_export_is_not_read(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What pi0_jax wrote has digests, in whatever library's layout."""
+    shutil.copytree(made / "openpi", tmp_path / "openpi")
+    write_digests(tmp_path / "openpi")
+    weights = tmp_path / "openpi/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1000] ^= 1
+    weights.write_bytes(content)
+    error = fails(torch_to_flax.main, capsys, tmp_path, tmp_path / "openpi", tmp_path / "p")
+    assert "damaged, or changed since it was written: model.safetensors" in error
 
 
 def test_a_destination_in_a_checkpoint(
@@ -406,4 +423,4 @@ def test_a_spoilt_policy_folder_is_not_exported(
     make_policy(tmp_path / "policy")
     shutil.rmtree(tmp_path / "policy/params/d")
     arguments = tmp_path / "policy", tmp_path / "x", "--layout", "openpi"
-    assert "cannot read" in fails(flax_to_torch.main, capsys, tmp_path, *arguments)
+    assert "damaged, or changed" in fails(flax_to_torch.main, capsys, tmp_path, *arguments)

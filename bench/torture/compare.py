@@ -9,11 +9,12 @@ import numpy as np
 
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.orbax_tree import TreeReader
+from pi0_jax.rollout.policy_use import USE
 
-# What depends on the machine and its load, not on the work.
-_CLOCKS = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", "host_peak_gb")
-# Its lines tell how fast the process was that made the episodes, and how many it made.
-_SPEED = "eval"
+# What depends on the machine, its load, and which process did which part of the work.
+_CLOCKS = ("time", "elapsed", "env_steps_per_s", "episodes_per_min", "host_peak_gb", *USE)
+# Their lines tell how fast the process was that made episodes or a checkpoint.
+_SPEED = ("eval", "checkpoint")
 _STORE = ("params", "state")  # folders of TensorStore, which draws the names of its files
 # Bytes that depend on clocks or on the names that TensorStore draws.
 _OF_THEIR_TIME = ("metrics.jsonl", "report.html", "digests.json", "manifest.json", "config.json")
@@ -66,7 +67,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [
         {k: v for k, v in line.items() if k not in _CLOCKS and not k.startswith("seconds_")}
         for line in read_metrics(path)
-        if line["phase"] != _SPEED
+        if line["phase"] not in _SPEED
     ]
 
 

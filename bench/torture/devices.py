@@ -1,12 +1,15 @@
 """A run that comes back on another machine: other devices, workers, memory, paths of the same."""
 
 import json
+import signal
 from collections.abc import Iterator
 
 from torture.ground import RUN, Ground, Row
+from torture.moments import Change
 from torture.recorder import Kind
 
 _TWO = "--xla_force_host_platform_device_count=2"
+_AT = Change("run/checkpoints/.4.pi0_jax-partial", Kind.MKDIR)
 MOVES = {
     "two devices": ("--config.hardware.fsdp=2",),
     "micro-batches": ("--config.hardware.micro_batches=2",),
@@ -19,10 +22,8 @@ MOVES = {
 def moved(ground: Ground, moves: tuple[str, ...] = tuple(MOVES)) -> Iterator[Row]:
     """Killed in SFT, resumed with other settings of the kind that results do not depend on."""
     wrong = []
-    at = ground.number_of("run/checkpoints/.4.pi0_jax-partial", Kind.MKDIR)
     for name in moves:
-        ground.begin()
-        ground.train(**ground.recording(kill_at=at))
+        ground.meet(_AT, signal=signal.SIGKILL)
         flags = {"XLA_FLAGS": _TWO} if "two" in name else {}
         ended = ground.train("--resume", *MOVES[name], **flags)
         if ended.code:

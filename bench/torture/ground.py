@@ -10,10 +10,11 @@ from pathlib import Path
 
 from torture import recorder, resume
 from torture.disk import Tree, read_tree, write_tree
-from torture.recorder import Change
+from torture.moments import Call, Change
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
 RUN = "run"
+_STRUCK = Path(__file__).with_name("struck.py")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Recorded:
         after: what it holds now.
     """
 
-    changes: list[Change]
+    changes: list[recorder.Change]
     before: Tree | None
     after: Tree
 
@@ -105,21 +106,27 @@ class Ground:
         """train.py on the root, as a process."""
         return self.execute("train.py", *TRAIN, *words, f"--workdir={self.root / RUN}", **settings)
 
-    def recording(self, **at: int) -> dict[str, str]:
-        """Settings of a process that is stopped, or whose disk is full, at a change."""
-        (self.folder / "log").unlink(missing_ok=True)
-        return recorder.settings(self.library, self.root, self.folder / "log", **at)
+    def meet(self, moment: Change | Call, **fault: int) -> Ended:
+        """train.py on an empty root, with a fault from a moment on.
 
-    def number_of(self, part: str, kind: recorder.Kind | None = None) -> int:
-        """Number of the first change of a path that contains a text, as recorder.c counts."""
-        count = 0
-        for change in self.run.changes:
-            if change.kind is recorder.Kind.SYNC:
-                continue
-            count += 1
-            if part in (change.other or change.path) and kind in (None, change.kind):
-                return count
-        raise ValueError(f"the unbroken run changes nothing called {part!r}")
+        Args:
+            moment: when.
+            **fault: `signal`, or `errno` for a disk that is full from then on; both only before a
+                change, in a call a signal.
+        """
+        self.begin()
+        if isinstance(moment, Change):
+            return self.train(**self.recording(moment, **fault))
+        strike = (moment.module, moment.function, str(moment.count), str(int(fault["signal"])))
+        words = (str(_STRUCK), *strike, "train.py", *TRAIN, f"--workdir={self.root / RUN}")
+        return self.execute(*words)
+
+    def recording(self, moment: Change, **fault: int) -> dict[str, str]:
+        """Settings of a process that meets a fault at a change."""
+        (self.folder / "log").unlink(missing_ok=True)
+        place = {"kind": int(moment.kind), "part": moment.part}
+        numbers = {name: int(value) for name, value in fault.items()}
+        return recorder.settings(self.library, self.root, self.folder / "log", **place, **numbers)
 
 
 @contextmanager

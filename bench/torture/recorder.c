@@ -5,9 +5,11 @@
 
    TORTURE_ROOT     only changes below this folder count (absolute, without links)
    TORTURE_LOG      file to which records are appended
-   TORTURE_KILL_AT  number of the change before which the process gets TORTURE_SIGNAL (or 9)
-   TORTURE_FULL_AT  number of the change from which on the disk is full: everything that makes it
-                    fuller fails with TORTURE_ERRNO
+   TORTURE_KIND, TORTURE_PART
+                    the moment: before the first change of this kind (a number) to a path that
+                    contains this text, the new one of a rename
+   TORTURE_SIGNAL   what the process gets then
+   TORTURE_ERRNO    with this everything fails from then on that makes the disk fuller
 
    A record: 5 numbers of 8 bytes (kind, bytes of path, bytes of second path, argument, bytes of
    data), then the two paths and the data. Synchronizing is recorded, but is no change. */
@@ -35,8 +37,8 @@ enum { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, RMDIR, LINK, SY
 static char root[PATH_MAX];
 static size_t root_size;
 static int journal = -1;
-static long changes, kill_at, full_at;
-static int full_errno, stop_signal;
+static const char *part;
+static int kind_met, stop_signal, full_errno, met;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -49,15 +51,15 @@ static void *real(const char *name) {
 
 __attribute__((constructor)) static void begin(void) {
   const char *folder = getenv("TORTURE_ROOT"), *log = getenv("TORTURE_LOG");
-  const char *at = getenv("TORTURE_KILL_AT"), *full = getenv("TORTURE_FULL_AT");
-  const char *number = getenv("TORTURE_ERRNO"), *with = getenv("TORTURE_SIGNAL");
+  const char *kind = getenv("TORTURE_KIND"), *with = getenv("TORTURE_SIGNAL");
+  const char *number = getenv("TORTURE_ERRNO");
   if (!folder || !log) return;
   strncpy(root, folder, sizeof root - 1);
   root_size = strlen(root);
-  kill_at = at ? atol(at) : -1;
-  full_at = full ? atol(full) : -1;
-  stop_signal = with ? atoi(with) : SIGKILL;
-  full_errno = number ? atoi(number) : ENOSPC;
+  part = getenv("TORTURE_PART");
+  kind_met = kind ? atoi(kind) : 0;
+  stop_signal = with ? atoi(with) : 0;
+  full_errno = number ? atoi(number) : 0;
   journal = REAL(open)(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
@@ -91,15 +93,15 @@ static void path_at(int fd, const char *path, char *out) {
   snprintf(out + size, PATH_MAX - size, "/%s", path);
 }
 
-/* Counts a change that comes; nonzero if it must fail. `grows`: it takes room on the disk. */
-static int comes(int grows) {
-  changes++;
-  if (changes == kill_at) kill(getpid(), stop_signal);
-  if (full_at >= 0 && changes >= full_at && grows) {
-    errno = full_errno;
-    return 1;
+/* Before a change; nonzero if it must fail. `grows`: it takes room on the disk. */
+static int comes(int kind, const char *path, int grows) {
+  if (!met && part && kind == kind_met && strstr(path, part)) {
+    met = 1;
+    if (stop_signal) kill(getpid(), stop_signal);
   }
-  return 0;
+  if (!met || !full_errno || !grows) return 0;
+  errno = full_errno;
+  return 1;
 }
 
 static void put(const void *data, size_t size) {
@@ -143,7 +145,7 @@ static int opened(int fd, const char *path, int flags, mode_t mode) {
   struct stat before;
   int there = !fstatat(AT_FDCWD, full, &before, 0);
   int changed = !there || ((flags & O_TRUNC) && before.st_size);
-  int found = changed && comes(!there) ? -1 : REAL(openat)(fd, path, flags, mode);
+  int found = changed && comes(there ? TRUNCATE : CREATE, full, !there) ? -1 : REAL(openat)(fd, path, flags, mode);
   if (found >= 0 && !there) note(CREATE, full, "", 0, "", 0);
   if (found >= 0 && there && changed) note(TRUNCATE, full, "", 0, "", 0);
   pthread_mutex_unlock(&lock);
@@ -189,7 +191,7 @@ int creat64(const char *path, mode_t mode) {
   path_of(fd, path);                                                      \
   if (!inside(path)) return call;                                         \
   pthread_mutex_lock(&lock);                                              \
-  type done = comes(1) ? -1 : call;                                       \
+  type done = comes(WRITE, path, 1) ? -1 : call;                          \
   if (done > 0) {                                                         \
     int64_t offset = (place) >= 0 ? (int64_t)(place) : lseek(fd, 0, SEEK_CUR) - done; \
     taken;                                                                \
@@ -233,7 +235,7 @@ ssize_t copy_file_range(int from, off_t *from_at, int fd, off_t *at, size_t size
   if ((to)[0]) path_at(to_fd, to, b);                                     \
   if (!inside(a) && !inside(b)) return call;                              \
   pthread_mutex_lock(&lock);                                              \
-  int done = comes(grows) ? -1 : call;                                    \
+  int done = comes(kind, b[0] ? b : a, grows) ? -1 : call;                \
   if (!done) note(kind, a, b, 0, "", 0);                                  \
   pthread_mutex_unlock(&lock);                                            \
   return done;
@@ -269,7 +271,7 @@ static int cut(int fd, off_t size) {
   pthread_mutex_lock(&lock);
   struct stat before;
   int changed = !fstat(fd, &before) && before.st_size != size;
-  int done = changed && comes(0) ? -1 : REAL(ftruncate)(fd, size);
+  int done = changed && comes(TRUNCATE, path, 0) ? -1 : REAL(ftruncate)(fd, size);
   if (!done && changed) note(TRUNCATE, path, "", size, "", 0);
   pthread_mutex_unlock(&lock);
   return done;

@@ -62,18 +62,18 @@ def build(folder: Path) -> Path:
     return library
 
 
-def settings(library: Path, root: Path, log: Path, **at: int) -> dict[str, str]:
+def settings(library: Path, root: Path, log: Path, **fault: str | int) -> dict[str, str]:
     """Environment variables of a command whose changes are recorded.
 
     Args:
         library: what `build` made.
         root: folder below which changes count.
         log: file to append to.
-        **at: `kill_at`, `full_at` and `errno`, as recorder.c explains them.
+        **fault: `kind`, `part`, `signal` and `errno`, as recorder.c explains them.
     """
     values = {"LD_PRELOAD": str(library), "TORTURE_ROOT": str(root.resolve())}
     values |= {"TORTURE_LOG": str(log)}
-    return values | {f"TORTURE_{name.upper()}": str(value) for name, value in at.items()}
+    return values | {f"TORTURE_{name.upper()}": f"{value}" for name, value in fault.items()}
 
 
 def read(log: Path) -> list[Change]:

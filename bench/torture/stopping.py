@@ -7,49 +7,62 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torture import ground as grounds
 from torture.compare import differences
-from torture.ground import RUN, Ground, Row
+from torture.disk import read_tree
+from torture.ground import RUN, Ended, Ground, Row
+from torture.jobs import OUT, conversions, evaluation
+from torture.moments import STAGES, Change
 from torture.recorder import Kind
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
-STAGES = {
-    "the first write": (".config.json.partial", Kind.CREATE),
-    "demonstrations": ("demonstrations.parts/scripted_1.npz", Kind.RENAME),
-    "SFT": ("run/checkpoints/.2.pi0_jax-partial", Kind.MKDIR),
-    "evaluation": ("eval/base_1.parts/scripted_100000.npz", Kind.RENAME),
-    "RL": ("run/checkpoints/.5.pi0_jax-partial", Kind.MKDIR),
-    "videos": ("videos/.ript", Kind.CREATE),
-    "export": (".policy.pi0_jax-partial", Kind.MKDIR),
-}
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Kills are replayed; of real processes a few.
+_KILLED = ("demonstrations", "SFT checkpoint", "RL rollout", "RL update", "RL checkpoint", "export")
+_EVALUATION = Change("eval/policy_1.parts/scripted_100001.npz", Kind.RENAME)
+_CONVERSION = Change(f"{OUT}.pi0_jax-partial", Kind.MKDIR)
 
 
-def stopped(ground: Ground, stages: tuple[str, ...] = tuple(STAGES)) -> Iterator[Row]:
+def stopped(ground: Ground, stages: Iterable[str] = STAGES) -> Iterator[Row]:
     """Each signal at each stage: exit 130, a last line with the command, and an equal end."""
     for number in _STOP:
         wrong = []
         for stage in stages:
-            ground.begin()
-            at = ground.number_of(*STAGES[stage])
-            ended = ground.train(**ground.recording(kill_at=at, signal=number))
-            wrong += [f"{stage}: {fault}" for fault in _faults(ground, ended)]
-        yield Row(f"{number.name} at {len(stages)} stages", len(stages), wrong)
+            ended = ground.meet(STAGES[stage], signal=number)
+            wrong += [f"{stage}: {fault}" for fault in _faults(ended) + resumed(ground)]
+        yield Row(f"{number.name} at {len([*stages])} stages of train.py", len([*stages]), wrong)
 
 
-def killed(ground: Ground, stages: tuple[str, ...] = tuple(STAGES)) -> Iterator[Row]:
+def others(ground: Ground) -> Iterator[Row]:
+    """Each signal in eval.py, and in conversions, which leave nothing behind."""
+    job = evaluation(ground)
+    wrong = []
+    for number in _STOP:
+        ended = job.meet(ground, _EVALUATION, signal=number)
+        wrong += [f"{number.name}: {fault}" for fault in _faults(ended) + job.repeated(ground)]
+    yield Row("SIGTERM, SIGINT, SIGUSR1 in eval.py", len(_STOP), wrong)
+    wrong, made = [], conversions(ground)
+    for job in made:
+        for number in _STOP:
+            ended = job.meet(ground, _CONVERSION, signal=number)
+            found = _how_it_ended(ended, "error: interrupted; nothing was written")
+            found += [] if read_tree(ground.root) == (job.run.before or {}) else ["leaves files"]
+            found += job.repeated(ground)
+            wrong += [f"{job.name}: {number.name}: {fault}" for fault in found]
+    yield Row("SIGTERM, SIGINT, SIGUSR1 in conversions", len(made) * len(_STOP), wrong)
+
+
+def killed(ground: Ground, stages: tuple[str, ...] = _KILLED) -> Iterator[Row]:
     """A kill -9 of the real process, whose states are otherwise replayed."""
     wrong = []
     for stage in stages:
-        ground.begin()
-        at = ground.number_of(*STAGES[stage])
-        ended = ground.train(**ground.recording(kill_at=at, signal=signal.SIGKILL))
+        ended = ground.meet(STAGES[stage], signal=signal.SIGKILL)
         found = [] if ended.code == -9 else [f"exit {ended.code}"]
         wrong += [f"{stage}: {fault}" for fault in found + resumed(ground)]
-    yield Row("kill -9 of a real process at these stages", len(stages), wrong)
+    yield Row("kill -9 of a real process", len(stages), wrong, ", ".join(stages))
 
 
 def twice(ground: Ground) -> Iterator[Row]:
@@ -131,11 +144,13 @@ def orphans(ground: Ground) -> Iterator[Row]:
     yield Row("kill -9 of a parent whose worker is stopped", 1, wrong)
 
 
-def _faults(ground: Ground, ended: grounds.Ended) -> list[str]:
+def _faults(ended: Ended) -> list[str]:
+    """What is wrong with how train.py or eval.py ended after a signal."""
+    found = _how_it_ended(ended, "error: interrupted; to continue: ")
+    return found if "--resume" in ended.last else [*found, "no --resume in the last line"]
+
+
+def _how_it_ended(ended: Ended, last: str) -> list[str]:
     found = [] if ended.code == 130 else [f"exit {ended.code}"]
     found += ["a traceback"] if "Traceback" in ended.said else []
-    if not ended.last.startswith("error: interrupted; to continue: "):
-        found.append(f"last line {ended.last!r}")
-    if "--resume" not in ended.last:
-        found.append("no --resume in the last line")
-    return found + resumed(ground)
+    return found if ended.last.startswith(last) else [*found, f"last line {ended.last!r}"]

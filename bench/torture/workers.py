@@ -1,62 +1,141 @@
 """Simulator workers that are killed, stopped or starved while a run needs them."""
 
+import itertools
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from torture.ground import RUN, Ground, Row
-from torture.stopping import children_of, resumed
+from torture import resume
+from torture.compare import differences
+from torture.ground import RUN, Ended, Ground, Row
+from torture.stopping import children_of
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
-_WORKERS = ("--config.pool.workers=2", "--config.pool.timeout_s=3")
+# More to do than in the unbroken run, so that faults meet it more often.
+_TRAIN = (
+    *TRAIN,
+    "--config.demonstrations.episodes=12",
+    "--config.rl.iterations=8",
+    "--config.eval.episodes=12",
+    "--config.pool.workers=2",
+    "--config.pool.timeout_s=3",
+)
+# A simulator has three minutes to be built, and a worker two to start; here both have seconds.
+_HASTY = """
+import runpy, sys
+from pi0_jax.env.workers import seat
+seat.BUILD_TIMEOUT_S, seat.START_TIMEOUT_S = 3.0, 20.0
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+_PERIOD_S = 0.5
+# Workers that are killed while they start, three times in a row, end the run.
+_OLD_ENOUGH_S = 2.5
+
+Attack = Callable[[Sequence[int], random.Random], int]
+"""Attacks some of the workers with these process ids; returns how many."""
 
 
-def attacked(ground: Ground) -> Iterator[Row]:
-    """Attacks on one worker every half second; no episode is lost, the run ends as unbroken."""
-    attacks = {
-        "workers killed": lambda pid: os.kill(pid, signal.SIGKILL),
-        "workers stopped (SIGSTOP)": lambda pid: os.kill(pid, signal.SIGSTOP),
-        "workers starved (150 MB of memory)": _starve,
-    }
-    for name, attack in attacks.items():
+def attacked(ground: Ground, attacks: Sequence[str] | None = None) -> Iterator[Row]:
+    """An attack every half second; no episode is lost, and the run ends as an unbroken one."""
+    wanted = _unbroken(ground)
+    for name in attacks or ATTACKS:
         ground.begin()
-        code, said, hits = _attack(ground, attack, random.Random(name))
-        wrong = ["a traceback"] if "Traceback" in said else []
+        ended, hits = _attack(ground, ATTACKS[name], random.Random(name))
         # Where no worker can start the run ends in one line, and can be resumed.
-        if code not in (0, 1, 2):
-            wrong.append(f"exit {code}")
-        yield Row(name, hits, wrong + resumed(ground), f"exit {code}")
+        wrong = [] if ended.code in (0, 1, 2) else [f"exit {ended.code}"]
+        wrong += ["a traceback"] if "Traceback" in ended.said else []
+        error = resume.train(ground.root / RUN, *_TRAIN, "--resume") if ended.code else ""
+        wrong += [error] if error else differences(wanted, ground.root / RUN)
+        said = "" if ended.code == 0 else f": {ended.last}, and resumed"
+        yield Row(f"workers: {name}", hits, wrong, f"exit {ended.code}{said}")
 
 
-def _attack(
-    ground: Ground, attack: Callable[[int], None], draw: random.Random
-) -> tuple[int, str, int]:
-    run = ground.root / RUN
-    words = command("train.py", *TRAIN, *_WORKERS, f"--workdir={run}")
+def _unbroken(ground: Ground) -> Path:
+    """The same run without an attack, in this process."""
+    run = ground.begin()
+    if error := resume.train(run, *_TRAIN):
+        raise RuntimeError(error)
+    wanted = ground.folder / "kept/workers"
+    shutil.copytree(run, wanted)
+    return wanted
+
+
+def _attack(ground: Ground, attack: Attack, draw: random.Random) -> tuple[Ended, int]:
+    """Runs train.py under attack; returns how it ended, and how many attacks there were."""
+    run, log = ground.root / RUN, ground.folder / "said"
+    words = command("-c", _HASTY, "train.py", *_TRAIN, f"--workdir={run}")
     hits, seen = 0, {}
-    with subprocess.Popen(
-        words, cwd=ROOT, env=environment(ground.cache), stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        log.open("w") as said,
+        subprocess.Popen(words, cwd=ROOT, env=environment(ground.cache), stderr=said) as process,
+    ):
         while process.poll() is None:
-            time.sleep(0.5)
+            time.sleep(_PERIOD_S)
             workers = [pid for pid in children_of(process.pid) if _is_worker(pid)]
             for pid in workers:
                 seen.setdefault(pid, time.monotonic())
-            # Killed while they start, three times in a row, no worker can start.
-            ready = [pid for pid in workers if time.monotonic() - seen[pid] > 3]
-            if ready and (run / "episodes").exists():
-                attack(draw.choice(ready))
-                hits += 1
-        said = process.communicate()[1]
-    return process.returncode, said, hits
+            old = [pid for pid in workers if time.monotonic() - seen[pid] > _OLD_ENOUGH_S]
+            hits += attack(old, draw) if old else 0
+    return Ended(process.returncode, log.read_text()), hits
 
 
-def _starve(pid: int) -> None:
-    resource.prlimit(pid, resource.RLIMIT_AS, (150 * 10**6, 150 * 10**6))
+def _one(number: int) -> Attack:
+    """A signal to one of them."""
+    return lambda pids, draw: _send(number, [draw.choice(pids)])
+
+
+def _all_at_once(pids: Sequence[int], draw: random.Random) -> int:
+    """Every few seconds, so that some can start."""
+    return _send(signal.SIGKILL, pids) if draw.random() < _PERIOD_S / 3 else 0
+
+
+def _without_cpu(pids: Sequence[int], draw: random.Random) -> int:
+    """They run for a fiftieth of the time, as on a machine with far too much to do."""
+    del draw
+    for number, seconds in itertools.islice(
+        itertools.cycle([(signal.SIGSTOP, 0.098), (signal.SIGCONT, 0.002)]), 20
+    ):
+        _send(number, pids)
+        time.sleep(seconds)
+    return len(pids)
+
+
+def _without_memory(pids: Sequence[int], draw: random.Random) -> int:
+    """No more memory than 150 MB for one of them."""
+    limit = (150 * 10**6, 150 * 10**6)
+    try:
+        resource.prlimit(draw.choice(pids), resource.RLIMIT_AS, limit)
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+ATTACKS: dict[str, Attack] = {
+    "one killed every half second": _one(signal.SIGKILL),
+    "all killed at once": _all_at_once,
+    "one stopped (SIGSTOP) every half second": _one(signal.SIGSTOP),
+    "starved of CPU, 1/50 is left": _without_cpu,
+    "starved of memory, 150 MB are left": _without_memory,
+}
+
+
+def _send(number: int, pids: Sequence[int]) -> int:
+    sent = 0
+    for pid in pids:
+        # It may have ended, or been replaced, in the meantime.
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+        sent += 1
+    return sent
 
 
 def _is_worker(pid: int) -> bool:

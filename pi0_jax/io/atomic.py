@@ -13,6 +13,7 @@ from pathlib import Path
 from pi0_jax.io.digests import write_digests
 from pi0_jax.io.durable import make_folder, remove_folder, rename, sync_file, sync_tree
 from pi0_jax.io.place import check_free
+from pi0_jax.io.settle import digest, settling
 
 # Hidden, and with another ending: a search for *.npz must not find an unfinished file. Those of
 # folders are names that no user would give to a backup.
@@ -80,8 +81,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     # What a killed process left.
     shutil.rmtree(partial, ignore_errors=True)
     _give_back(old, path)
-    make_folder(partial)
     try:
+        # In the block: whoever stops the work here must find nothing either.
+        make_folder(partial)
         yield partial
         sync_tree(partial)
         _replace(path, partial, old)
@@ -110,8 +112,9 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     check_free(path, overwrite=overwrite)
     with atomic_folder(path) as folder:
-        yield folder
-        write_digests(folder)
+        with settling(folder) as settled:
+            yield folder
+        write_digests(folder, lambda file: digest(file, settled))
 
 
 def remove(folder: Path) -> None:

@@ -8,7 +8,7 @@ disks and copies, not against people: who changes a file can change its digest t
 import json
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,15 +26,19 @@ _THREADS = 4  # zlib lets other threads run meanwhile
 _logger = logging.getLogger(__name__)
 
 
-def write_digests(folder: Path) -> None:
+def write_digests(folder: Path, digest: Callable[[Path], str] | None = None) -> None:
     """Writes the digests of all files in a folder, its own subfolders included.
 
     Called before the folder gets its name, so that folder and digests appear together.
+
+    Args:
+        folder: the folder.
+        digest: file -> its CRC-32, where it may be known already (`io/settle.py`).
     """
     names = [str(path.relative_to(folder)) for path in sorted(_files(folder))]
     with ThreadPoolExecutor(_THREADS) as threads:
         digests = threads.map(
-            lambda name: [(folder / name).stat().st_size, crc32(folder / name)], names
+            lambda name: [(folder / name).stat().st_size, (digest or crc32)(folder / name)], names
         )
         files = dict(zip(names, digests, strict=True))
     text = json.dumps({"algorithm": _ALGORITHM, "files": files}, indent=1)

@@ -21,6 +21,7 @@ from pi0_jax.convert.sources.source import Source
 from pi0_jax.convert.sources.torch_weights import Choice
 from pi0_jax.data.action_space import ADAPTATIONS, parse_mask
 from pi0_jax.errors import InputError, exit_status
+from pi0_jax.io.digests import DIGESTS, check_digests
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
 from pi0_jax.policy.folder import is_asset_id
@@ -29,6 +30,7 @@ from pi0_jax.robots import load_robot, robot_names
 
 # Files that only the top folder of an Orbax store, or of a folder that pi0_jax wrote, has.
 _MARKS = ("_METADATA", "manifest.json")
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,9 +53,10 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Runs a command on sys.argv and exits."""
-    # `kill`, and a batch system at its time limit, send SIGTERM. As a KeyboardInterrupt it runs
-    # the same clean-up as Ctrl-C, so that no half-written folder stays.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # `kill`, and a batch system at its time limit, send SIGTERM, SLURM SIGUSR1 before it. As a
+    # KeyboardInterrupt they run the same clean-up as Ctrl-C, so that no half-written folder stays.
+    for number in _STOP:
+        signal.signal(number, signal.default_int_handler)
     sys.exit(status(main, sys.argv[1:]))
 
 
@@ -83,7 +86,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
 
 def choice(arguments: argparse.Namespace) -> Choice:
     """What the flags of `add_choice` said."""
-    return Choice(arguments.container, local(arguments.base) if arguments.base else None)
+    return Choice(arguments.container, fetched(arguments.base) if arguments.base else None)
 
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:
@@ -191,6 +194,18 @@ def _wishes(arguments: argparse.Namespace) -> RobotWishes:
     if arguments.robot and any(widths):
         raise InputError("--robot has its own widths; leave out --state-dim and --action-dim")
     return RobotWishes(arguments.robot, *widths, arguments.cameras)
+
+
+def fetched(source: str) -> Path:
+    """SRC on this machine.
+
+    Raises:
+        InputError: it is not there; or pi0_jax wrote it, and it is not as it was written.
+    """
+    found = local(source)
+    if (found / DIGESTS).exists():
+        check_digests(found)
+    return found
 
 
 def check_destination(source: str, destination: Path, *, overwrite: bool) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.convert.commands import command
-from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into.write_params import lossless, write_params
 from pi0_jax.convert.out.export_notes import notes, reference_note
 from pi0_jax.convert.out.fold import Folded, fold_note
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     destination: Path = arguments.destination
     command.check_destination(arguments.source, destination, overwrite=arguments.overwrite)
-    source = OrbaxSource(local(arguments.source))
+    source = OrbaxSource(command.fetched(arguments.source))
     sys.stdout.write(export(source, destination, overwrite=arguments.overwrite) + "\n")
     return 0
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.convert.commands import command
-from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.files.safetensors_file import SafetensorsWriter
 from pi0_jax.convert.into.to_policy import sha256
 from pi0_jax.convert.into.write_params import lossless
@@ -61,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     destination: Path = arguments.destination
     command.check_destination(arguments.source, destination, overwrite=arguments.overwrite)
-    source = OrbaxSource(local(arguments.source))
+    source = OrbaxSource(command.fetched(arguments.source))
     summary = export(source, destination, arguments.layout, overwrite=arguments.overwrite)
     sys.stdout.write(summary + "\n")
     return 0

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0_jax.convert.commands import command
-from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into import statistics, to_policy
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.settings.declared import TorchConfig
@@ -25,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
-    path = local(arguments.source)
+    path = command.fetched(arguments.source)
     source = OrbaxSource(path, arguments.action_horizon)
     if source.spec is not None:
         raise InputError(f"{source.folder}: is a policy folder already; nothing to convert")

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from pi0_jax.convert.commands import command
-from pi0_jax.convert.files.remote import local
 from pi0_jax.convert.into import statistics, to_policy
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.sources.torch_keys import FAMILIES
@@ -28,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     command.check_destination(
         arguments.source, arguments.destination, overwrite=arguments.overwrite
     )
-    path = local(arguments.source)
+    path = command.fetched(arguments.source)
     source = TorchSource(
         path,
         # RLinf has openpi's names, or its own, which are read under openpi's.
