@@ -3,6 +3,7 @@
 import pytest
 
 from pi0_jax.env.robosuite import gl
+from pi0_jax.env.workers.worker import _is_fatal
 from pi0_jax.errors import InputError
 
 
@@ -77,6 +78,34 @@ def test_a_device_that_is_set_stays(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "3")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert gl.egl_device(0) is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "fits"),
+    [
+        (None, "0", True),
+        ("", "0", True),
+        ("1", None, True),
+        ("0,1", "1", True),
+        # What people set on shared machines: GPU 1 is visible, and is the first that is.
+        ("1", "0", False),
+        ("GPU-8932f937", "0", False),
+        ("0", "cuda:0", False),
+    ],
+)
+def test_a_device_that_robosuite_refuses_is_one_line(monkeypatch, visible, device, fits):
+    """Otherwise every worker would end in an AssertionError of robosuite's import."""
+    for name, value in (("CUDA_VISIBLE_DEVICES", visible), ("MUJOCO_EGL_DEVICE_ID", device)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    if fits:
+        gl.check_device()
+        return
+    says = f"MUJOCO_EGL_DEVICE_ID={device}, which is none of CUDA_VISIBLE_DEVICES={visible}"
+    with pytest.raises(InputError, match=says) as caught:
+        gl.check_device()
+    assert _is_fatal(caught.value)
 
 
 def test_a_machine_that_cannot_render_has_no_picture():

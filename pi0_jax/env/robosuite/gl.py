@@ -101,6 +101,21 @@ def egl_device(number: int) -> str | None:
     return devices[number % len(devices)]
 
 
+def check_device() -> None:
+    """Checks the two variables of which robosuite asserts, as it is imported, that they fit.
+
+    Raises:
+        InputError: they do not; in a worker it ends the run with this line.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    device = os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    if visible and device is not None and not (device.isdigit() and device in visible):
+        raise InputError(
+            f"robosuite refuses MUJOCO_EGL_DEVICE_ID={device}, which is none of "
+            f"CUDA_VISIBLE_DEVICES={visible}: set it to one of them, or leave it out"
+        )
+
+
 def _probe(name: str) -> subprocess.CompletedProcess[str] | None:
     """Renders once with MUJOCO_GL=name in another process; None if that takes too long."""
     environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}

@@ -23,9 +23,12 @@ import mujoco
 import numba
 import numpy as np
 
+from pi0_jax.env.robosuite import gl
+
 # Without this module robosuite warns on stderr and opens /tmp/robosuite.log, which may be
 # another user's; so robosuite is imported through here.
 sys.modules.setdefault("robosuite.macros_private", ModuleType("robosuite.macros_private"))
+gl.check_device()
 import robosuite  # noqa: E402
 from robosuite.utils import control_utils  # noqa: E402
 
