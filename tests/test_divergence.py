@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skips import slow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 from torture import resume
@@ -56,7 +57,9 @@ def in_rl(monkeypatch, at):
     monkeypatch.setattr(loop, "draw_batch", draw)
 
 
-@pytest.mark.parametrize(("phase", "spoil", "at"), [("sft", in_sft, 3), ("rl", in_rl, 1)])
+@pytest.mark.parametrize(
+    ("phase", "spoil", "at"), [pytest.param("sft", in_sft, 3, marks=slow), ("rl", in_rl, 1)]
+)
 def test_it_goes_on_from_the_last_good_checkpoint(tmp_path, monkeypatch, phase, spoil, at):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
