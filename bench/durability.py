@@ -1,5 +1,7 @@
 """What fsync and digests cost: a share of an RL iteration, and a ratio of pairs of conversions.
 
+In an RL iteration a thread does them while training goes on; "waiting" is what training waits.
+
 python bench/durability.py [--folder TMP] [--layers 4] [--pairs 5] [--only PART] [CONFIG FLAGS ...]
 
 An RL iteration of the demo (Lift; fewer rollouts and updates than the demo has, so the share of the
@@ -33,6 +35,7 @@ from pi0_jax.io import atomic, episodes
 from pi0_jax.model.config import ExpertConfig, Pi0Config, pi0
 from pi0_jax.rl import stored_loop
 from pi0_jax.training import checkpoint
+from pi0_jax.training.saver import Saver
 
 _RL = (
     "--config=demo",
@@ -78,6 +81,7 @@ class Clock:
             (atomic, "write_digests", "digests"),
             (checkpoint, "write_digests", "digests"),
             (episodes, "add_digest", "digests"),
+            (Saver, "save", "waiting"),
         ]
         with contextlib.ExitStack() as stack:
             for module, name, label in patched:
@@ -111,7 +115,10 @@ def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
     def iterate(*args: Any) -> Any:
         clocks.append(Clock())
         with clocks[-1].running():
-            return clocks[-1].wrap("whole", inner)(*args)
+            state = clocks[-1].wrap("whole", inner)(*args)
+            # What is written in the background is part of the iteration's cost.
+            args[0].store._saver.wait()
+        return state
 
     quiet = contextlib.redirect_stderr(io.StringIO())
     with mock.patch.object(stored_loop, "_iterate", iterate), quiet:
@@ -170,10 +177,10 @@ def show(what: str, clock: Clock) -> None:
     """One line per clock: seconds, and the share of each part."""
     for kind, seconds in (("wall", clock.seconds), ("CPU", clock.cpu)):
         whole = seconds["whole"]
-        parts = {name: seconds.get(name, 0.0) for name in ("fsync", "digests")}
+        parts = {name: seconds.get(name, 0.0) for name in ("fsync", "digests", "waiting")}
         text = ", ".join(f"{name} {s:.3f} s ({s / whole:.1%})" for name, s in parts.items())
-        both = sum(parts.values()) / whole
-        print(f"{what}: {whole:.2f} s {kind}, of which {text}; both {both:.1%}")
+        both = (parts["fsync"] + parts["digests"]) / whole
+        print(f"{what}: {whole:.2f} s {kind}; {text}; fsync and digests {both:.1%}")
 
 
 if __name__ == "__main__":

@@ -6,22 +6,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from mesh_worker import parts
 from tiny import CONFIG
 
 from pi0_jax.errors import InputError
-from pi0_jax.training import sharding
+from pi0_jax.io.orbax_tree import load_shapes
+from pi0_jax.training import checkpoint, sharding
+from pi0_jax.training.fit import create_training
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.sharding import make_mesh
 
 WORKER = Path(__file__).with_name("mesh_worker.py")
 
 
-def spawn(out: Path, devices: int, *arguments: object) -> subprocess.Popen[str]:
+def spawn(
+    out: Path, devices: int, *arguments: object, worker: Path = WORKER
+) -> subprocess.Popen[str]:
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, WORKER, out, *map(str, arguments)]
+    command = [sys.executable, worker, out, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE)
 
 
@@ -80,14 +86,31 @@ def test_weights_are_gathered_and_activations_are_not(runs, folder, hlo):
     assert sum(moved.values()) < 3 * total
 
 
+def test_a_training_of_one_device_goes_on_on_eight_and_comes_back(runs, folder):
+    """The second step on a mesh; then the whole state again on one device, with equal bits."""
+    finish(spawn(folder / "one", 8, worker=WORKER.with_name("moved_worker.py")))
+    params, loss, config, frozen = parts()
+    fresh, _ = create_training(params, loss, config, 2)
+    here = {jax.devices()[0]}
+    # Without the frozen image tower, moments included.
+    stored = load_shapes(folder / "one" / "2.1" / "state")
+    assert len(stored) == len(jax.tree.leaves(fresh)) - len(frozen.leaves)
+    moved = checkpoint.restore(folder / "one", fresh, 2, frozen)
+    assert {device for leaf in jax.tree.leaves(moved) for device in leaf.devices()} == here
+    assert int(moved.step) == 2
+    for number, leaf in enumerate(jax.tree.leaves(moved.params)):
+        expected = runs["one"][f"leaf{number:02}"]
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-4)
+
+
 def check_parts(runs) -> None:
     """Each device holds its part of the large leaves, of their moments and acting copies."""
     gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
-    for name, parts in (("one", 1), ("eight", 8), ("hosts", 4)):
+    for name, count in (("one", 1), ("eight", 8), ("hosts", 4)):
         held = runs[name]["embedding_shard"].tolist()
-        assert held == [CONFIG.vocab_size, CONFIG.vlm.width // parts]
-        assert gating == parts * np.prod(runs[name]["moment_shard"])
-        assert gating == parts * np.prod(runs[name]["acting_shard"])
+        assert held == [CONFIG.vocab_size, CONFIG.vlm.width // count]
+        assert gating == count * np.prod(runs[name]["moment_shard"])
+        assert gating == count * np.prod(runs[name]["acting_shard"])
 
 
 def test_a_mesh_of_other_than_all_devices_is_refused():
