@@ -18,7 +18,6 @@ from pi0_jax.apps.sections import (
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
 from pi0_jax.data.ahead import Ahead
-from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.normalize import NormStats
@@ -39,6 +38,7 @@ from pi0_jax.policy.folder import (
 )
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.rollout.episode_log import EpisodeLog, Key
+from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.run.folder import BASE, RunFolder, success_text
 from pi0_jax.run.session import Session, Work, method_number
 from pi0_jax.training import checkpoint
@@ -46,7 +46,6 @@ from pi0_jax.training.finite import check_finite, told_where_to_go_back
 from pi0_jax.training.fit import Update, final_params, fit
 from pi0_jax.training.frozen import left_out
 from pi0_jax.training.hardware import Hardware
-from pi0_jax.training.memory import abstract_batch
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.recovery import recover
 from pi0_jax.training.saver import Saver
@@ -213,9 +212,7 @@ def supervise(
         judge: looks at the policy at every checkpoint; the result is then the best, which stays.
     """
     run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
-    two_prompts = has_two_prompts(start.spec.branch_mode)
-    cameras = len(start.spec.robot.cameras)
-    batch = abstract_batch(model, cameras, config.batch_size, two_prompts=two_prompts)
+    batch = batch_shapes(start.spec, config.batch_size)
     loss = _seen(loss or partial(_flow_matching, config), config, start)
     state, update, budget = set_up_training(
         start.params, model, loss, config.optimizer, config.steps, batch, hardware

@@ -12,8 +12,9 @@ from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.run.folder import RIPT
-from pi0_jax.training.memory import Job, abstract_batch, check, limit_of
+from pi0_jax.training.memory import Job, check, limit_of
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.step import Loss
 from pi0_jax.training.supervised import flow_matching_loss
@@ -38,9 +39,9 @@ def check_updates(
             message names the section.
     """
     params = jax.eval_shape(Pi0(spec.model).init, jax.random.key(0))
-    cameras, hardware = len(spec.robot.cameras), settings.hardware
+    hardware = settings.hardware
     for section, optimizer, size, loss in _planned(settings, methods):
-        batch = abstract_batch(spec.model, cameras, size)
+        batch = batch_shapes(spec, size)
 
         def loss_of(remat: str, loss: Callable[[Pi0], Loss] = loss) -> Loss:
             """The loss of a network with this `remat`."""

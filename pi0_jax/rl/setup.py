@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.demonstrations import Demonstrations, WindowSource
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.errors import InputError
@@ -18,11 +17,12 @@ from pi0_jax.rl.config import RiptConfig
 from pi0_jax.rl.init_states import DEMONSTRATIONS, InitStateSchedule
 from pi0_jax.rl.iteration import demo_windows
 from pi0_jax.rl.stop import Outcome
+from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.run.seeds import first_state
 from pi0_jax.run.session import RunSettings
 from pi0_jax.training.fit import ONE_DEVICE, Update
 from pi0_jax.training.hardware import Hardware
-from pi0_jax.training.memory import Budget, abstract_batch
+from pi0_jax.training.memory import Budget
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.setup import set_up_training
 from pi0_jax.training.step import Loss, Params, TrainState
@@ -134,7 +134,7 @@ def create_loop(
         optimizer,
         # The learning-rate schedule spans all iterations, also those that will have no update.
         config.iterations * config.updates_per_iteration,
-        _abstract_batch(policy, config),
+        batch_shapes(policy.spec, config.batch_size, chains=config.chosen.rollout_noise),
         hardware,
     )
     transforms, horizon = policy.transforms, policy.spec.model.action_horizon
@@ -149,18 +149,6 @@ def create_loop(
 
 def _objective(network: Pi0, config: RiptConfig) -> Loss:
     return config.chosen.loss(network, config.time_samples, config.branch_mode)
-
-
-def _abstract_batch(policy: PolicyFolder, config: RiptConfig) -> Batch:
-    """The shapes of a batch of `config.batch_size` windows for this policy."""
-    spec, size = policy.spec, config.batch_size
-    # Actions [b, H, d] as the updates will get them: the count of memory looks at shapes alone.
-    two_prompts = has_two_prompts(spec.branch_mode)
-    chain = (
-        (Policy.num_flow_steps, len(spec.robot.actions)) if config.chosen.rollout_noise else None
-    )
-    cameras = len(spec.robot.cameras)
-    return abstract_batch(spec.model, cameras, size, two_prompts=two_prompts, chain=chain)
 
 
 def _first_init_states(config: RiptConfig, seed: int) -> InitStateSchedule:
