@@ -134,7 +134,7 @@ def create_loop(
         optimizer,
         # The learning-rate schedule spans all iterations, also those that will have no update.
         config.iterations * config.updates_per_iteration,
-        batch_shapes(policy.spec, config.batch_size, chains=config.chosen.rollout_noise),
+        batch_shapes(policy.spec, config.batch_size, chains=config.chosen.rollout_noise > 0),
         hardware,
     )
     transforms, horizon = policy.transforms, policy.spec.model.action_horizon
