@@ -80,9 +80,9 @@ def _connect(host: str, coordinator: str) -> None:
         given["process_id"], given["num_processes"] = _numbers(host, coordinator)
         # Not on all networks of host 0, as jax would.
         given |= {"coordinator_bind_address": coordinator, "cluster_detection_method": "deactivate"}
-    limits = {"initialization_timeout": _JOIN_S, "heartbeat_timeout_seconds": _SILENCE_S}
+    given |= {"initialization_timeout": _JOIN_S, "heartbeat_timeout_seconds": _SILENCE_S}
     try:
-        jax.distributed.initialize(**given, **limits)
+        jax.distributed.initialize(**given)
     except (ValueError, RuntimeError, OSError) as error:
         raise InputError(
             f"--host={host}: cannot join the other processes: {first_line(error)}; without SLURM, "
