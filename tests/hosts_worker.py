@@ -15,6 +15,7 @@ from tiny import episode
 
 from pi0_jax.hosts import talk
 from pi0_jax.hosts.joining import joined
+from pi0_jax.hosts.talk import HostEndedError
 from pi0_jax.io.shared_episodes import of_all_hosts, of_first_host
 from pi0_jax.run.followed import check_alike
 
@@ -30,7 +31,7 @@ def main() -> None:
             if not talk.leads():
                 raise ValueError("the second host is broken\nin two lines")
             talk.barrier()  # for the end of the other one
-    except Exception as error:
+    except (ValueError, HostEndedError) as error:
         found["error"] = [type(error).__name__, str(error), getattr(error, "code", None)]
     Path(out).write_text(json.dumps(found))
     os._exit(0)  # an ordinary exit waits for the other one

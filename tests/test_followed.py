@@ -34,8 +34,7 @@ def test_another_host_writes_nothing(tmp_path, monkeypatch, capsys):
 
 def test_hosts_with_other_input_are_refused(monkeypatch):
     def other(own):
-        name, digests = own
-        return [own, ("node-2", digests | {"rows": "other"})]
+        return [own, ("node-2", own[1] | {"rows": "other"})]
 
     check_alike({"rows": 8})
     monkeypatch.setattr(talk, "gather", other)

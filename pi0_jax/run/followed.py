@@ -74,7 +74,7 @@ def open_run(
     Raises:
         InputError: as `RunFolder`; or the hosts differ in what results depend on.
     """
-    check_alike({**config, **made_with, "resume": resume, "from": from_step})
+    check_alike({**config, **made_with})
     folder = None
     if talk.leads():
         folder = RunFolder(path, config, resume, wandb_project, verbosity, defaults, from_step)
