@@ -4,8 +4,8 @@ import pytest
 
 from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
-from pi0_jax.run.followed import FollowedRun, check_alike, open_run
 from pi0_jax.run.folder import RunFolder
+from pi0_jax.run.followed import FollowedRun, check_alike, open_run
 from pi0_jax.run.success import Row
 
 
