@@ -44,7 +44,10 @@ def get_config():
     return config
 """
 # Of one machine, or of what it is doing besides.
-CLOCKS = ("time", "elapsed", "seconds", "env_steps", "episodes_per", "host_peak", "observations", "padding")
+CLOCKS = (
+    *("time", "elapsed", "seconds", "env_steps", "episodes_per"),
+    *("host_peak", "observations", "padding"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
