@@ -28,7 +28,7 @@ def start(script: Path, *arguments: str, devices: int = 1, log: Path) -> subproc
         )  # fmt: skip
 
 
-def codes(processes: Sequence[subprocess.Popen], timeout: float = 600) -> list[int]:
+def codes(processes: Sequence[subprocess.Popen], timeout: float = 1800) -> list[int]:
     """Waits for their ends."""
     try:
         return [process.wait(timeout) for process in processes]
