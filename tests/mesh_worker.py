@@ -45,7 +45,7 @@ def main() -> None:
     out, *numbers = sys.argv[1:5]
     data, fsdp, micro_batches = map(int, numbers)
     if sys.argv[5:]:
-        sharding.start_host(sys.argv[5], int(sys.argv[6]), int(sys.argv[7]))
+        jax.distributed.initialize(sys.argv[5], int(sys.argv[6]), int(sys.argv[7]))
     # Imported late: a process joins the others before its first use of JAX.
     from pi0_jax.testing import batch
     from pi0_jax.training import checkpoint

@@ -245,6 +245,8 @@ def test_the_last_line_is_the_command_to_continue_with(tmp_path, monkeypatch):
 
 STOPPED = """
 import os, signal, sys, time
+from pathlib import Path
+from types import SimpleNamespace
 from pi0_jax import interruption
 from pi0_jax.apps import cli
 
@@ -256,7 +258,8 @@ def main(given):
         print("asked", asked())
     print("never")
 
-cli.parse = lambda argv, checkpoint: None
+given = SimpleNamespace(host="", coordinator="", workdir=Path("none"))
+cli.parse = lambda argv, checkpoint: given
 cli.launch(main, "")
 """
 
@@ -283,6 +286,8 @@ def stopped(*numbers):
 
 INTERRUPTED = """
 import gc, os, signal, sys, time
+from pathlib import Path
+from types import SimpleNamespace
 from pi0_jax.apps import cli
 
 once = [signal.SIGINT]
@@ -296,7 +301,7 @@ def main(given):
     gc.collect()
     time.sleep(20)
 
-cli.parse = lambda argv, checkpoint: None
+cli.parse = lambda argv, checkpoint: SimpleNamespace(host="", coordinator="", workdir=Path("none"))
 cli.launch(main, "")
 """
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         "errors",
+        "hosts",
         "plain_file",
         "robot",
         "robots",
@@ -46,6 +47,8 @@ LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 ALLOWED = {("types", "errors"), ("robot", "errors"), ("episode", "errors"), ("episode", "robot")}
 ALLOWED |= {
     ("plain_values", "errors"),
+    ("hosts", "errors"),
+    ("hosts", "interruption"),
     ("robots", "errors"),
     ("robots", "robot"),
     ("robots", "plain_values"),

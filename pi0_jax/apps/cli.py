@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,10 @@ from pi0_jax import interruption
 from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.failure import fault_of_the_world, mistake_of_ours
 from pi0_jax.apps.old_keys import check_old_keys, new_name
-from pi0_jax.errors import InputError
+from pi0_jax.errors import InputError, first_line
+from pi0_jax.hosts import talk
+from pi0_jax.hosts.joining import joined
+from pi0_jax.hosts.talk import HostEndedError
 from pi0_jax.plain_values import dotted, dotted_values, nearest
 from pi0_jax.run.folder import is_run
 
@@ -44,6 +48,8 @@ class Arguments:
         checkpoint: policy folder to evaluate; None where the command takes none, or with a server.
         server: address of the server whose policy is evaluated, or None.
         from_step: checkpoint to go on from, instead of the newest.
+        host: which of the processes of this run this is (`hosts/joining.py`); "" where it is alone.
+        coordinator: address of the first of them.
     """
 
     config: ConfigDict
@@ -52,6 +58,8 @@ class Arguments:
     checkpoint: Path | None = None
     server: str | None = None
     from_step: int | None = None
+    host: str = ""
+    coordinator: str = ""
 
 
 def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = False) -> NoReturn:
@@ -72,7 +80,10 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
             sys.stdout.writelines(_keys_of(sys.argv))
         else:
             given = parse(sys.argv, checkpoint=checkpoint)
-            main(given)
+            with joined(given.host, given.coordinator, _stop_soon):
+                main(given)
+    except HostEndedError as error:
+        _fail(f"{error}; {_how_to_go_on(given)}", error.code)
     except InputError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -82,9 +93,10 @@ def launch(main: Callable[[Arguments], None], usage: str, *, checkpoint: bool = 
         _fail(f"{said}; {_how_to_go_on(given)}" if given and is_run(given.workdir) else said, 1)
     except Exception as error:
         said = mistake_of_ours(error, given.workdir, given.config.to_dict()) if given else None
-        if said is None:
+        # Of several processes none may wait at its exit for others that have failed with it.
+        if said is None and talk.count() == 1:
             raise
-        _fail(f"{said}; {_how_to_go_on(given)}", 1)
+        _fail(f"{said or first_line(error)}; {_how_to_go_on(given)}", 1)
     except KeyboardInterrupt:
         sys.stderr.write(f"error: interrupted; {_how_to_go_on(given)}\n")
         sys.stderr.flush()
@@ -124,6 +136,13 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
         f"\nstopping: within {_SECONDS} s, or later at {until}; a second signal ends at once, and "
         "loses what came after the last checkpoint\n"
     )
+
+
+def _stop_soon() -> None:
+    """As a first signal, where none has come: the main thread is to end. Called in another one."""
+    if signal.getsignal(signal.SIGTERM) == _interrupt:
+        # To this thread, or it would go on waiting in the system.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _end(signal_number: int, frame: FrameType | None) -> None:
@@ -172,6 +191,10 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     back = flags.DEFINE_integer(
         "from", None, "with --resume: go on from this checkpoint", flag_values=values
     )
+    host, coordinator = (
+        flags.DEFINE_string(flag, "", text, flag_values=values)
+        for flag, text in (("host", "INDEX/COUNT or auto"), ("coordinator", "address of host 0"))
+    )
     sources = {"checkpoint": "policy folder", "server": "address of a policy server"}
     holders = [
         flags.DEFINE_string(flag, None, text, flag_values=values)
@@ -197,7 +220,8 @@ def parse(argv: Sequence[str], *, checkpoint: bool = False) -> Arguments:
     # No shell expands the ~ of --workdir=~/runs.
     folder = Path(workdir.value).expanduser()
     found = Path(policy).expanduser() if policy else None
-    return Arguments(config, folder, resume.value, found, server, back.value)
+    group = host.value, coordinator.value
+    return Arguments(config, folder, resume.value, found, server, back.value, *group)
 
 
 def _override(argv: Sequence[str], config: ConfigDict, values: flags.FlagValues) -> None:
@@ -258,4 +282,8 @@ def _check_keys(argv: Sequence[str], config: ConfigDict) -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     sys.stderr.write(f"error: {message}\n")
+    if talk.count() > 1:
+        # An ordinary exit waits for hosts that have ended.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -11,6 +11,7 @@ from pi0_jax.apps import cli
 from pi0_jax.apps.settings import EvalSettings, TrainSettings
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.rollout.evaluate import evaluate_points
@@ -50,7 +51,8 @@ def through_server(arguments: cli.Arguments, settings: EvalSettings, method: str
         with open_session(arguments.workdir, arguments.resume, *parts) as session:
             session.run.protocol["server"] = {k: v for k, v in served.facts.items() if k != "robot"}
             evaluate_points(session, evaluation, "eval", method, steps, acting, evaluation.sweep)
-            record_videos(session, [Acting(method, evaluation.sweep[0])], evaluation.videos)
+            shown = [Acting(method, evaluation.sweep[0])]
+            talk.first(lambda: record_videos(session, shown, evaluation.videos))
     return session.run
 
 

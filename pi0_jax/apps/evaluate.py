@@ -15,6 +15,7 @@ from pi0_jax.apps.eval_server import through_server
 from pi0_jax.apps.settings import EvalSettings, TrainSettings, eval_settings
 from pi0_jax.apps.start import fingerprint
 from pi0_jax.env.suite import make_suite
+from pi0_jax.hosts import talk
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import check_robot, load_policy
 from pi0_jax.report.page import write_report
@@ -40,6 +41,11 @@ def main(arguments: cli.Arguments) -> None:
         run = through_server(arguments, settings, METHOD)
     else:
         run = _from_folder(arguments, settings)
+    talk.first(lambda: _conclude(run))
+
+
+def _conclude(run: RunFolder) -> None:
+    """Tells the results, and writes the report."""
     text = "\n".join([table(run.rows), *map(str, run.paired)])
     run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
     run.message(f"report {write_report(run.path)}", RESULTS)
@@ -71,5 +77,6 @@ def _from_folder(arguments: cli.Arguments, settings: EvalSettings) -> RunFolder:
     parts = (settings, suite, stored, defaults(TrainSettings))
     with open_session(arguments.workdir, arguments.resume, *parts) as session:
         evaluate_policy(session, evaluation, "eval", METHOD, folder, evaluation.sweep)
-        record_videos(session, [Acting(METHOD, evaluation.sweep[0])], evaluation.videos)
+        shown = [Acting(METHOD, evaluation.sweep[0])]
+        talk.first(lambda: record_videos(session, shown, evaluation.videos))
     return session.run

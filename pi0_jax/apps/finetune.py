@@ -22,6 +22,7 @@ from pi0_jax.apps.stages import export, supervise
 from pi0_jax.apps.start import fingerprint
 from pi0_jax.data.held_out import judged_steps
 from pi0_jax.data.lerobot.recording import Recording
+from pi0_jax.hosts import talk
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import PolicyFolder, init_policy, param_count
@@ -29,6 +30,7 @@ from pi0_jax.policy.open_loop import scale_of
 from pi0_jax.policy.policy import Policy
 from pi0_jax.report.page import write_report
 from pi0_jax.run.folder import BASE, RESULTS, RunFolder
+from pi0_jax.run.followed import open_run
 from pi0_jax.run.session import Work
 from pi0_jax.training.hardware import cache_programs
 from pi0_jax.training.step import SampledLoss
@@ -45,7 +47,7 @@ def main(arguments: cli.Arguments) -> None:
     if settings.init.checkpoint:
         stored["init_digest"] = fingerprint(Path(settings.init.checkpoint).expanduser())
     stored |= arguments.config.to_dict()
-    run = RunFolder(
+    run = open_run(
         arguments.workdir,
         stored,
         arguments.resume,
@@ -57,6 +59,13 @@ def main(arguments: cli.Arguments) -> None:
     for finding in start.findings:
         run.message(str(finding))
     final = _train(run, settings, start)
+    talk.first(lambda: _conclude(run, settings, start, final))
+
+
+def _conclude(
+    run: RunFolder, settings: FineTuneSettings, start: FineTuneStart, final: PolicyFolder
+) -> None:
+    """Writes the policy, what it predicts, and the report."""
     export(run, final)
     run.message(f"policy {run.path / 'policy'}", RESULTS)
     policy = _acting(settings, final, final.params)

@@ -28,7 +28,7 @@ from pi0_jax.robot import VIEWS, Robot
 from pi0_jax.robots import AS_THE_FOLDER_SAYS, Defaults, RobotFile, load_robot_file
 from pi0_jax.run import seeds
 from pi0_jax.training.optimizer import multiplier
-from pi0_jax.training.sharding import make_mesh
+from pi0_jax.training.sharding import check_devices
 
 _SPLIT = 4  # stream of the episodes that are held out
 
@@ -61,8 +61,7 @@ def find_start(settings: FineTuneSettings) -> FineTuneStart:
         InputError: they do not; nothing was written.
     """
     settings.hardware.check_batch(settings.sft.batch_size)
-    if settings.hardware.devices > 1:
-        make_mesh(settings.hardware)
+    check_devices(settings.hardware)
     # The checkpoint first: it is a matter of milliseconds, and folders may take seconds.
     given = _given(settings, weights=False)
     named = settings.robot != AS_THE_FOLDER_SAYS

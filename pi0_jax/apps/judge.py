@@ -5,6 +5,7 @@ Axis letters: n window, H action horizon, e action dimension.
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 
 from pi0_jax.data.held_out import JudgedSteps
 from pi0_jax.data.windows import assemble, take
+from pi0_jax.hosts import talk
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.policy.open_loop import open_loop, predict
 from pi0_jax.policy.policy import Policy
@@ -85,7 +87,7 @@ class HeldOutJudge:
         return {min(lines, key=lambda line: line["error"])["step"]} if lines else ()
 
     def _lines(self) -> list[Mapping[str, Any]]:
-        return [x for x in read_metrics(self._run.path / "metrics.jsonl") if x["phase"] == HELD_OUT]
+        return talk.first(lambda: _lines_of(self._run.path / "metrics.jsonl"))
 
     def _loss(self, params: Any) -> float:
         """The mean over all real steps of all windows, some windows at a time."""
@@ -99,6 +101,11 @@ class HeldOutJudge:
             sums += number * float(self._evaluate(params, batch, jax.random.key(first)))
             real += number
         return sums / real
+
+
+def _lines_of(metrics: Path) -> list[Mapping[str, Any]]:
+    """The lines of metrics.jsonl that a judge has written."""
+    return [line for line in read_metrics(metrics) if line["phase"] == HELD_OUT]
 
 
 def _masked(batch: Batch, kept: np.ndarray) -> Batch:

@@ -5,6 +5,7 @@ It is linked, or copied once, so that the run goes on when the user's folder is 
 
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from pi0_jax.apps.finetune_settings import FineTuneSettings
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import fingerprint
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
 from pi0_jax.io.link_folder import link_folder
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.run.folder import START, RunFolder
@@ -51,15 +53,21 @@ def kept_start(
     frozen = any(split(start.params, one.all_rules)[1] for one in optimizers)
     if start.path is None or not frozen:
         return start
+    talk.first(partial(_keep, run, start.path))
+    # Of several hosts the first alone has the run folder.
+    return dataclasses.replace(start, path=run.path / START) if talk.leads() else start
+
+
+def _keep(run: RunFolder, start: Path) -> None:
+    """Links or copies the policy in the folder `start`; errors as `kept_start`."""
     own = run.path / START
-    if start.path == own:
+    if start == own:
         run.message(f"the checkpoint that config.init names is gone; {own} is used")
     elif not own.exists():
-        done = link_folder(start.path, own)
-        run.message(f"{own}: {done} of {start.path}; checkpoints hold only what is trained")
-    elif fingerprint(own) != fingerprint(start.path):
+        done = link_folder(start, own)
+        run.message(f"{own}: {done} of {start}; checkpoints hold only what is trained")
+    elif fingerprint(own) != fingerprint(start):
         raise InputError(
-            f"{start.path}: is another checkpoint than the one that this run started from, {own}; "
+            f"{start}: is another checkpoint than the one that this run started from, {own}; "
             "name that one, or start a new run"
         )
-    return dataclasses.replace(start, path=own)

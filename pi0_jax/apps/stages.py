@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -24,9 +25,12 @@ from pi0_jax.data.normalize import NormStats
 from pi0_jax.env.base import Job
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
+from pi0_jax.hosts import talk
+from pi0_jax.hosts.stopping import asked_anywhere
 from pi0_jax.interruption import deferred
 from pi0_jax.io.atomic import remove
 from pi0_jax.io.episodes import load_episodes
+from pi0_jax.io.shared_episodes import of_all_hosts, of_first_host
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import (
     PolicyFolder,
@@ -67,7 +71,7 @@ def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
     jobs = session.suite.demonstrations(range(first, first + config.episodes))
     if stored.unfinished:
         found = stored.begin()
-        missing = [job for job in jobs if _demonstrated(job) not in found]
+        missing = talk.share([job for job in jobs if _demonstrated(job) not in found])
         with session.run.progress("demonstrations", len(jobs), len(found)) as progress:
 
             def note(ended: list[Episode]) -> None:
@@ -75,11 +79,12 @@ def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
                 stored.add_new(ended, found)
                 progress.update(len(found), success_text(list(found.values())))
 
-            made = session.pool.map(missing, note)
+            made = of_all_hosts(session.pool.map(missing, note))
+            note(made)
         stored.finish([found[_demonstrated(job)] for job in jobs])
         session.log_speed("demonstrations", made, time.monotonic() - clock)
     # From the file also when just made, so that a resumed run has the very same values.
-    return Recorded(load_episodes(stored.path))
+    return Recorded(of_first_host(lambda: load_episodes(stored.path)))
 
 
 def _demonstrated(job: Job) -> Key:
@@ -97,21 +102,35 @@ def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations
         InputError: a resumed run started from another checkpoint than the one that is given.
     """
     path, sft = session.run.path / BASE, settings.sft
-    if path.exists():
-        return load_policy(path)
+    if talk.first(path.exists):
+        return _stored_base(path, session, settings, demos)
     # The only place where the weights of a given checkpoint are read.
     start = initial_policy(settings, session.suite, demos)
     session.run.message(f"policy: {param_count(start.params):,} parameters")
     if start.path and not sft.steps:
-        point_at(path.with_suffix(".json"), start.path)
+        talk.first(partial(point_at, path.with_suffix(".json"), start.path))
     start = kept_start(session.run, start, _first_optimizers(settings))
     if start.path and not sft.steps:
         return start
     if sft.steps:
         keep = settings.checkpoints.keep
         start = supervise(session, BASE, start, demos, sft, settings.hardware, keep)
-    save_policy(path, start, {"made_by": "train.py", "versions": versions()})
-    return dataclasses.replace(start, path=path)
+    talk.first(partial(_write_policy, path, start))
+    # Host 0 alone has the folder.
+    return dataclasses.replace(start, path=path) if talk.leads() else start
+
+
+def _stored_base(
+    path: Path, session: Session, settings: TrainSettings, demos: Demonstrations
+) -> PolicyFolder:
+    """The base policy that an earlier part of the run has stored."""
+    # Elsewhere the same without its parameters.
+    base = load_policy(path) if talk.leads() else initial_policy(settings, session.suite, demos)
+    return dataclasses.replace(base, params=talk.first_tree(base.params))
+
+
+def _write_policy(path: Path, policy: PolicyFolder) -> None:
+    save_policy(path, policy, {"made_by": "train.py", "versions": versions()})
 
 
 def _first_optimizers(settings: TrainSettings) -> list[OptimizerConfig]:
@@ -271,7 +290,9 @@ def _updated(
             # Multiples, so that a run that was interrupted saves where an unbroken one does.
             until = min(step - step % config.save_every + config.save_every, config.steps)
             with deferred(_UNTIL) as asked:
-                state = fit(state, update, ahead, until, key, config.log_every, log, stop=asked)
+                # All hosts stop before the same update.
+                stop = partial(asked_anywhere, asked)
+                state = fit(state, update, ahead, until, key, config.log_every, log, stop=stop)
                 if int(state.step) > step:
                     check_finite(state)
                     best = judge.judge(state) if judge else ()
@@ -330,4 +351,4 @@ def export(run: RunFolder, final: PolicyFolder) -> None:
     if path.exists():
         # By another name first: nobody may load a policy of which a part is gone.
         remove(path)
-    save_policy(path, final, {"made_by": "train.py", "versions": versions()})
+    _write_policy(path, final)

@@ -20,7 +20,7 @@ from pi0_jax.io.atomic import write_text
 from pi0_jax.io.digests import DIGESTS
 from pi0_jax.model.config import preset
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_robot, load_policy, open_policy
-from pi0_jax.training.sharding import make_mesh
+from pi0_jax.training.sharding import check_devices
 
 
 def check_start(
@@ -52,9 +52,7 @@ def check_start(
     suite.check_states(settings.eval.seeds)
     for size in (settings.sft.batch_size, *(ript.batch_size for ript in methods.values())):
         settings.hardware.check_batch(size)
-    # Makes the mesh only for its check; the training makes its own.
-    if settings.hardware.devices > 1:
-        make_mesh(settings.hardware)
+    check_devices(settings.hardware)
     return spec
 
 

@@ -21,6 +21,7 @@ from pi0_jax.apps.start import check_start, fingerprint, recorded_demonstrations
 from pi0_jax.apps.start_updates import check_updates
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.env.suite import make_suite
+from pi0_jax.hosts import talk
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.reference import BASE as BASE_REFERENCE
@@ -28,7 +29,7 @@ from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.guidance import PLAIN, Guidance, strongest, sweep
 from pi0_jax.rollout.record_videos import Acting, record_videos
-from pi0_jax.run.folder import BASE, RESULTS, RIPT
+from pi0_jax.run.folder import BASE, RESULTS, RIPT, RunFolder
 from pi0_jax.run.session import Session, open_session
 from pi0_jax.run.success import table
 from pi0_jax.training.hardware import cache_programs
@@ -64,7 +65,11 @@ def main(arguments: cli.Arguments) -> None:
         for finding in recorded.findings if recorded else ():
             session.run.message(str(finding))
         final = _train(session, settings, methods if settings.rl.iterations else {}, demos)
-    run = session.run
+    talk.first(lambda: _conclude(session.run, settings, final))
+
+
+def _conclude(run: RunFolder, settings: TrainSettings, final: PolicyFolder) -> None:
+    """Writes the policy and the report."""
     # A given checkpoint that was not trained is not written again.
     if settings.rl.iterations or settings.sft.steps or not settings.init.checkpoint:
         export(run, final)
@@ -90,7 +95,7 @@ def _train(
         guided, points = _guided(evaluation, final, base), guidance_of(ript, evaluation)
         evaluate_policy(session, evaluation, "rl", name, guided, points)
     shown = [Acting(BASE, PLAIN), *(_ript_videos(methods[RIPT], evaluation) if methods else ())]
-    record_videos(session, shown, evaluation.videos)
+    talk.first(lambda: record_videos(session, shown, evaluation.videos))
     return with_base(final, base) if settings.keep_reference else final
 
 

@@ -3,6 +3,7 @@
 Files of format 2 are read too: they are the same without the chains.
 """
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -36,6 +37,46 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
         path: file to write.
         episodes: in the order in which `load_episodes` gives them back.
     """
+    # A file object, because NumPy would append .npz to the name of an unfinished file.
+    with atomic_file(path) as partial:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **_arrays(episodes))
+        add_digest(partial)
+
+
+def load_episodes(path: Path) -> list[Episode]:
+    """Reads what `save_episodes` wrote; nothing is unpickled.
+
+    Raises:
+        InputError: the file is missing, is not such a file, or has another format version.
+    """
+    arrays = read_arrays(path, _EXPECTED)
+    # Members have digests of their own; this finds what was changed between them.
+    if not is_whole(path):
+        raise InputError(f"{path}: expected {_EXPECTED}, got one that is damaged; restore it")
+    try:
+        if (version := int(arrays["format_version"])) in _READ:
+            return _episodes(arrays, version)
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: expected {_EXPECTED}, got: {error!r}") from error
+    raise InputError(f"{path}: expected episode format {FORMAT_VERSION}, got {version}")
+
+
+def episodes_to_bytes(episodes: Sequence[Episode]) -> bytes:
+    """Episodes as another process of the same run reads them by `episodes_from_bytes`."""
+    # Not compressed: that takes longer than sending pictures.
+    with io.BytesIO() as file:
+        np.savez(file, allow_pickle=False, **_arrays(episodes))
+        return file.getvalue()
+
+
+def episodes_from_bytes(data: bytes) -> list[Episode]:
+    """What `episodes_to_bytes` wrote; nothing is unpickled."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return _episodes(dict(arrays), FORMAT_VERSION)
+
+
+def _arrays(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
     arrays = {"format_version": np.array(FORMAT_VERSION)}
     for name in _SCALARS:
         values = [getattr(episode, name) for episode in episodes]
@@ -51,32 +92,13 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
         # Of an episode that never began, or has no chain, the other axes are not known.
         whole = [part for part in parts if len(part)] or parts
         arrays[name] = np.concatenate(whole) if whole else np.zeros(0)
-    # A file object, because NumPy would append .npz to the name of an unfinished file.
-    with atomic_file(path) as partial:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        add_digest(partial)
+    return arrays
 
 
-def load_episodes(path: Path) -> list[Episode]:
-    """Reads what `save_episodes` wrote; nothing is unpickled.
-
-    Raises:
-        InputError: the file is missing, is not such a file, or has another format version.
-    """
-    arrays = read_arrays(path, _EXPECTED)
-    # Members have digests of their own; this finds what was changed between them.
-    if not is_whole(path):
-        raise InputError(f"{path}: expected {_EXPECTED}, got one that is damaged; restore it")
-    try:
-        version = int(arrays["format_version"])
-        if version in _READ:
-            names = _RAGGED if version < FORMAT_VERSION else (*_RAGGED, *_CHAINS)
-            parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in names}
-            return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path}: expected {_EXPECTED}, got: {error!r}") from error
-    raise InputError(f"{path}: expected episode format {FORMAT_VERSION}, got {version}")
+def _episodes(arrays: dict[str, np.ndarray], version: int) -> list[Episode]:
+    names = _RAGGED if version < FORMAT_VERSION else (*_RAGGED, *_CHAINS)
+    parts = {name: _split(arrays[name], arrays[f"{name}_length"]) for name in names}
+    return [_episode(arrays, parts, index) for index in range(len(arrays["seed"]))]
 
 
 def _split(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -31,10 +31,14 @@ class Weights(NamedTuple):
 
 
 class Replicas:
-    """The weights on every device of this host; each device gets them when it is first used."""
+    """The weights on every device of this host; each device gets them when it is first used.
+
+    Weights that lie on several hosts are placed at once, because all hosts must exchange them, and
+    one of them may have nothing to act on.
+    """
 
     def __init__(self, weights: Weights, compute_dtype: str):
-        """Places nothing yet.
+        """Places nothing yet where all of it is on this host.
 
         Args:
             weights: on the host, on a device, or cut over all devices as in training.
@@ -45,6 +49,9 @@ class Replicas:
         # A device that the caller chose (`jax.default_device`) is used alone.
         chosen = jax.config.values["jax_default_device"] is not None
         self.devices = tuple(jnp.zeros(()).devices() if chosen else jax.local_devices())
+        leaves = jax.tree.leaves(weights)
+        if any(isinstance(x, jax.Array) and not x.is_fully_addressable for x in leaves):
+            self.on(self.devices[0])
 
     def are_of(self, weights: Weights) -> bool:
         """Whether these are replicas of the same trees."""

@@ -17,6 +17,8 @@ from pi0_jax.data.transforms import Transforms
 from pi0_jax.data.windows import concatenate, count, cut_windows, take_across, window_starts
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode, Group, success_by_task, success_rate, without_images
+from pi0_jax.hosts.talk import share
+from pi0_jax.io.shared_episodes import of_all_hosts
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
@@ -111,7 +113,8 @@ def collect_groups(
         starts, skipped, init_states = init_states.next_groups(
             tasks, min(wanted, sampling.max_groups - found.tried), sampling
         )
-        plans = plan_groups(pool, starts, sampling.group_size)
+        # Each host runs its share of the groups, and all learn from all of them.
+        plans = plan_groups(pool, share(starts), sampling.group_size)
         so_far = partial(_report_all, report, found.episodes)
         fresh = collect(
             policy,
@@ -126,9 +129,11 @@ def collect_groups(
             use=found.use,
         )
         # Episodes in the order of their plans: a table [group, rollout], read row by row.
+        own = informative_groups(groups_of(fresh, sampling.group_size), sampling.dynamic_sampling)
+        fresh = _with_images_of(own, plans, fresh, {} if ended is None else ended)
+        fresh = of_all_hosts(fresh, sampling.group_size)
         groups = groups_of(fresh, sampling.group_size)
         kept = informative_groups(groups, sampling.dynamic_sampling)
-        fresh = _with_images_of(kept, plans, fresh, {} if ended is None else ended)
         # Rejected groups too: a group that always succeeds is how a state counts as solved.
         init_states = init_states.record(groups, len(kept), sampling)
         found = CollectedGroups(

@@ -1,10 +1,12 @@
 """The rollouts of an iteration that was interrupted: kept on disk, and not run again.
 
 A kill leaves none of them, and then they are run again, with equal bits: only their time is lost.
+So are those of all hosts but the first, which alone writes the run folder.
 """
 
 from pathlib import Path
 
+from pi0_jax.hosts import talk
 from pi0_jax.interruption import deferred
 from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.rollout.collect import Ended
@@ -17,6 +19,8 @@ def keep(folder: Path, ended: Ended) -> None:
         folder: of this iteration alone.
         ended: its episodes so far; one of which the simulator failed is left out.
     """
+    if not talk.leads():
+        return
     with deferred("the rollouts of this iteration are stored"):
         for (task, seed, rollout), episode in ended.items():
             file = folder / f"{task}_{seed}_{rollout}.npz"
@@ -31,7 +35,7 @@ def kept(folder: Path) -> Ended:
         InputError: a file is damaged.
     """
     found: Ended = {}
-    for file in sorted(folder.glob("*.npz")):
+    for file in sorted(folder.glob("*.npz")) if talk.leads() else ():
         rollout = int(file.stem.rpartition("_")[2])
         for episode in load_episodes(file):
             found[episode.task, episode.seed, rollout] = episode

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pi0_jax.episode import Episode, without_images
+from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import remove
 from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.io.shared_episodes import of_first_host
 from pi0_jax.rl.best import best_steps
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
 from pi0_jax.rl.iteration import CollectedGroups
@@ -114,7 +116,8 @@ class LoopStore:
         host |= {"outcomes": [asdict(outcome) for outcome in state.outcomes]}
         first = partial(self._write_episodes, state.iteration, episodes)
         self._saver.wait()
-        self._saver.save(step, state.train_state, host, self._best(state, step), first)
+        best = talk.first(lambda: self._best(state, step))
+        self._saver.save(step, state.train_state, host, best, first)
         self._stored = state.iteration
 
     def resumed(self, fresh: LoopState) -> LoopState:
@@ -125,7 +128,7 @@ class LoopStore:
         """
         state = self._newest(fresh)
         self._stored = state.iteration
-        self._clean(state.iteration + 1)
+        talk.first(lambda: self._clean(state.iteration + 1))
         return state
 
     def _episodes(self, iteration: int) -> Path:
@@ -140,11 +143,12 @@ class LoopStore:
             episodes = tuple(without_images(episode) for episode in episodes)
         save_episodes(self._episodes(iteration), episodes)
 
-    def _best(self, state: LoopState, step: int) -> set[int]:
+    def _best(self, state: LoopState, step: int) -> list[int]:
         """Steps of the best states, of those that are stored and this one."""
         lines = read_metrics(self._run.metrics.path)
         stored = {*checkpoint.steps(self._saver.folder), step}
-        return best_steps(state.outcomes, self._setup.first_step, lines, self._name, stored)
+        best = best_steps(state.outcomes, self._setup.first_step, lines, self._name, stored)
+        return sorted(best)
 
     def _clean(self, following: int) -> None:
         """Removes kept rollouts of iterations that are done, or that will be done anew."""
@@ -188,7 +192,8 @@ class LoopStore:
         first = max(1, iteration - kept + 2) if kept else 1
         for number in range(first, iteration + 1):
             # Episodes lie as a table [group, rollout]; errors are left out of their groups.
-            groups = groups_of(load_episodes(self._episodes(number)), config.groups.group_size)
+            episodes = of_first_host(partial(load_episodes, self._episodes(number)))
+            groups = groups_of(episodes, config.groups.group_size)
             accepted = informative_groups(groups, config.groups.dynamic_sampling)
             fresh = windows_of(self._setup, CollectedGroups(groups=tuple(accepted)))
             buffer = with_windows(config, buffer, number, fresh)

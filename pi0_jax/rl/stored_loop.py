@@ -8,10 +8,14 @@ per evaluation, and one with the seconds that training waited for a checkpoint.
 import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from pi0_jax.data.demonstrations import Demonstrations
+from pi0_jax.hosts import talk
+from pi0_jax.hosts.stopping import asked_anywhere
+from pi0_jax.hosts.talk import HostEndedError
 from pi0_jax.interruption import deferred
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.policy.folder import PolicyFolder
@@ -155,8 +159,10 @@ def _run(stored: _Stored, state: LoopState) -> LoopState:
             state = _iterate(stored, state)
             _evaluate(stored, state)
     except KeyboardInterrupt:
-        # Updates of the next iteration, which would have taken its arrays, are not interrupted.
-        stored.store.save(state)
+        # Updates of the next iteration, which would have taken its arrays, are not interrupted. One
+        # of several hosts cannot save alone.
+        if talk.count() == 1:
+            stored.store.save(state)
         raise
     return state
 
@@ -169,22 +175,22 @@ def _iterate(stored: _Stored, state: LoopState) -> LoopState:
     try:
         rollouts = _roll_out(stored, state, ended)
         state = _learn(stored, state, rollouts)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, HostEndedError):
         if not stored.store.has(number):
             keep(unfinished, ended)
         raise
-    shutil.rmtree(unfinished, ignore_errors=True)
+    talk.first(lambda: shutil.rmtree(unfinished, ignore_errors=True))
     return state
 
 
 def _learn(stored: _Stored, state: LoopState, rollouts: Rollouts) -> LoopState:
     """The second half of an iteration, logged and stored."""
-    store, done = stored.store, None
+    store, done, stops = stored.store, None, False
     if stored.setup.config.max_drop and judged(state, rollouts.collected)[1]:
         # The best so far: it may be what the run ends with.
         store.save(state)
     try:
-        with _finishing(stored, state):
+        with _finishing(stored, state) as asked:
             after, report = learn(stored.setup, state, rollouts)
             # Before anything of this iteration is written.
             check_finite(after.train_state)
@@ -193,18 +199,22 @@ def _learn(stored: _Stored, state: LoopState, rollouts: Rollouts) -> LoopState:
                 _save(stored, after, report)
             else:
                 store.save_episodes(after.iteration, report.collected.episodes)
-            done = after
+            done, stops = after, asked_anywhere(asked)
     except KeyboardInterrupt:
-        if done is not None:
+        # One of several hosts that was asked after they had agreed cannot save alone.
+        if done is not None and (stops or talk.count() == 1):
             store.save(done)
         raise
     return done
 
 
-def _finishing(stored: _Stored, state: LoopState) -> AbstractContextManager[object]:
-    """Defers a stop to the end of an iteration whose updates take the only copy of a state."""
-    if stored.store.has(state.iteration):
-        return contextlib.nullcontext()
+def _finishing(stored: _Stored, state: LoopState) -> AbstractContextManager[Callable[[], bool]]:
+    """Defers a stop to the end of an iteration whose updates take the only copy of a state.
+
+    Of several hosts none may leave in the middle of updates.
+    """
+    if stored.store.has(state.iteration) and talk.count() == 1:
+        return contextlib.nullcontext(lambda: False)
     return deferred("the end of this iteration's updates and one save")
 
 
@@ -263,8 +273,12 @@ def _evaluate(stored: _Stored, state: LoopState) -> None:
     """Evaluates a state if that is due, and not done: a stop may have come in between."""
     if stored.evaluate is None or not state.iteration:
         return
-    lines = evaluations(read_metrics(stored.session.run.metrics.path), stored.name)
-    if any(line["iteration"] == state.iteration for line in lines):
+    if talk.first(lambda: _is_evaluated(stored, state.iteration)):
         return
     step = stored.setup.first_step + int(state.train_state.step)
     stored.evaluate(state, IterationReport(state.iteration, step, CollectedGroups(), {}, ()))
+
+
+def _is_evaluated(stored: _Stored, iteration: int) -> bool:
+    lines = evaluations(read_metrics(stored.session.run.metrics.path), stored.name)
+    return any(line["iteration"] == iteration for line in lines)

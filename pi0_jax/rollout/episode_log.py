@@ -3,6 +3,9 @@
 Demonstrations are stored in the same way. While they are made, every episode is a file in
 NAME.parts/ and a line in NAME.jsonl. At the end the files become one file NAME.npz, and the lines
 are put in order.
+
+Of several hosts the first alone reads and writes: what others have made it stores when they give
+it to all.
 """
 
 import json
@@ -12,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi0_jax.episode import Episode
+from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import write_text
 from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.io.shared_episodes import of_first_host
 
 Key = tuple[str, int]
 """Name of the task and seed of the initial state; an evaluation visits each once."""
@@ -45,6 +50,9 @@ class EpisodeLog:
     @property
     def unfinished(self) -> bool:
         """Whether `finish` is still to be done: it was not begun, or was interrupted."""
+        return talk.first(self._is_unfinished)
+
+    def _is_unfinished(self) -> bool:
         return self._parts.exists() or not self.path.exists()
 
     def begin(self) -> dict[Key, Episode]:
@@ -55,15 +63,20 @@ class EpisodeLog:
         Raises:
             InputError: a file is damaged.
         """
+        return {key(episode): episode for episode in of_first_host(self._stored)}
+
+    def _stored(self) -> list[Episode]:
         # Both may exist: an interruption can come after NAME.npz and before the parts are removed.
         files = [self.path] * self.path.exists() + sorted(self._parts.glob("*.npz"))
         stored = [episode for file in files for episode in load_episodes(file)]
         known = {key(episode): episode for episode in stored if episode.error is None}
         self._write_lines(known.values())
-        return known
+        return list(known.values())
 
     def add(self, episode: Episode) -> None:
         """Stores an episode that has just ended: first its file, then its line."""
+        if not talk.leads():
+            return
         save_episodes(self._parts / f"{episode.task}_{episode.seed}.npz", [episode])
         with self._lines.open("a") as file:
             file.write(_line(episode))
@@ -80,7 +93,10 @@ class EpisodeLog:
 
         It may be called again: where all is done nothing is written.
         """
-        if not self.unfinished:
+        talk.first(lambda: self._finish(episodes))
+
+    def _finish(self, episodes: Sequence[Episode]) -> None:
+        if not self._is_unfinished():
             return
         save_episodes(self.path, episodes)
         self._write_lines(episodes)

@@ -9,6 +9,8 @@ from typing import Annotated
 from pi0_jax.env.base import Engine, Task
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
+from pi0_jax.io.shared_episodes import of_all_hosts
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_execute_steps
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import (
@@ -31,7 +33,7 @@ from pi0_jax.run.paired import against_one
 from pi0_jax.run.session import Session
 from pi0_jax.run.success import Phase, Row
 
-# Episodes that run at a time: few enough for memory.
+# Episodes that run at a time on a host: few enough for memory.
 _AT_ONCE = 64
 
 State = tuple[Task, int]
@@ -221,12 +223,14 @@ def evaluate_states(
         One episode per state, in their order.
     """
     episodes: list[Episode] = []
-    for block in _blocks(states, engine.workers):
-        plans = plan_states(engine, block)
+    # The same blocks on all hosts, whatever cores they have.
+    for block in _blocks(states, talk.count() * talk.first(lambda: engine.workers)):
+        plans = plan_states(engine, talk.share(block))
         # Optimizer step 0 in the key of the noise, for any training: all policies get the
         # same noise, so that differences between them are paired.
-        ended = collect(policy, engine, plans, execute_steps, 0, report, False, use=use)
-        # Again, because an episode that could not start is not reported on the way.
+        own = collect(policy, engine, plans, execute_steps, 0, report, False, use=use)
+        ended = of_all_hosts(own)
+        # Again, with those that could not start or ran elsewhere: not reported on the way.
         report(ended)
         episodes += ended
     return episodes
@@ -261,7 +265,7 @@ def _blocks(states: Sequence[State], workers: int) -> list[list[State]]:
             blocks[-1] += of_task
         else:
             blocks.append(list(of_task))
-    size = max(_AT_ONCE, workers)
+    size = max(talk.count() * _AT_ONCE, workers)
     return [block[i : i + size] for block in blocks for i in range(0, len(block), size)]
 
 

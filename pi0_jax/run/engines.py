@@ -11,6 +11,7 @@ from pi0_jax.env.cluster.ray_pool import RayPool
 from pi0_jax.env.workers.cores import cores
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError, check_choices
+from pi0_jax.hosts import talk
 from pi0_jax.ranges import check_ranges
 
 PROCESSES, RAY = "processes", "ray"
@@ -52,8 +53,13 @@ def reached(config: PoolConfig) -> contextlib.AbstractContextManager[None]:
     """A block in which the machines of the simulators can be reached; none is started yet.
 
     Raises:
-        InputError: there is no such cluster.
+        InputError: there is no such cluster, or several hosts would each take all of it.
     """
+    if config.engine == RAY and talk.count() > 1 and not config.workers:
+        raise InputError(
+            f"pool.engine is 'ray' for {talk.count()} hosts: set pool.workers to the simulators of "
+            "each host, as the first would take all cores of the cluster"
+        )
     return connected(config.address) if config.engine == RAY else contextlib.nullcontext()
 
 

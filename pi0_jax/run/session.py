@@ -16,11 +16,13 @@ from pi0_jax.env.base import Engine
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
+from pi0_jax.hosts import talk
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.ranges import check_ranges
 from pi0_jax.run import engines, seeds
 from pi0_jax.run.engines import PoolConfig
 from pi0_jax.run.folder import BASE, PROGRESS, RunFolder, protocol
+from pi0_jax.run.followed import open_run
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ class Session(Streams):
         return {"env_steps_per_s": steps_per_s, "episodes_per_min": per_minute}
 
 
+def _hosts() -> str:
+    """How many there are, where there are several."""
+    return f", {talk.count()} hosts of {jax.device_count()} devices" if talk.count() > 1 else ""
+
+
 def _digests(config: Mapping[str, Any]) -> dict[str, str]:
     """What results were made of, by digest: the config, and the policies and data that it names.
 
@@ -173,12 +180,15 @@ def open_session(
     # A renderer and the cluster first: without them nothing is written.
     renderer, told = choose_renderer(), (settings.wandb_project, settings.verbosity)
     with engines.reached(settings.pool):
-        run = RunFolder(workdir, dict(config), resume, *told, defaults, from_step)
+        made_with = {"renderer": renderer, "assets": suite.assets}
+        rest = (*told, defaults, from_step, made_with)
+        run = open_run(workdir, dict(config), resume, *rest)
         # Before any rollout: a resumed run on another renderer would mix two kinds of images.
         used = {"rows": settings.rows, "digests": _digests(config)}
         run.set_protocol({**protocol(suite, renderer), **used})
         with engines.started(settings.pool, renderer, suite.asset_folders) as pool:
             run.message(
                 f"{suite.name}: {pool.workers} simulators, {renderer} rendering, {jax.devices()[0]}"
+                f"{_hosts()}"
             )
             yield Session(run, suite, pool, settings.seed, settings.rows)

@@ -10,6 +10,9 @@ checkpoints/<step>.<n>/      the n-th save after it at the same step: no update 
 checkpoints/<name>.damaged/  set aside, because it could not be read (`training/recovery.py`)
 checkpoints/<name>.aside/    set aside by --from
 
+Of several hosts the first alone reads and writes them; the others give it what it lacks, and get
+what it has read.
+
 A save touches no earlier one, and appears when all of it is on the disk. Only then older ones go.
 Training saves by a `Saver` (`saver.py`), which writes in the background.
 """
@@ -25,6 +28,7 @@ import jax
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import atomic_folder, remove
 from pi0_jax.io.digests import write_digests
 from pi0_jax.io.orbax_tree import load_tree, save_tree
@@ -32,6 +36,7 @@ from pi0_jax.io.place import check_space, size_text
 from pi0_jax.json_file import read_object
 from pi0_jax.ranges import check_ranges
 from pi0_jax.training.frozen import NOTHING, Frozen
+from pi0_jax.training.sharding import place
 from pi0_jax.training.step import TrainState
 from pi0_jax.types import path_name
 
@@ -78,7 +83,10 @@ def check_room(
     Raises:
         InputError: the disk has less room.
     """
-    size = size_of(leaves_of(state, frozen))
+    talk.first(lambda: _check_room(folder, size_of(leaves_of(state, frozen)), count))
+
+
+def _check_room(folder: Path, size: int, count: int) -> None:
     # What lies there already is part of them.
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     check_space(
@@ -195,8 +203,13 @@ def latest(folder: Path) -> dict[str, Any] | None:
     Raises:
         InputError: the file is missing or damaged.
     """
-    found = saved(folder)
-    return host_of(found[-1]) if found else None
+
+    def of_newest() -> dict[str, Any] | None:
+        """As the first host finds them."""
+        found = saved(folder)
+        return host_of(found[-1]) if found else None
+
+    return talk.first(of_newest)
 
 
 def restore(
@@ -214,27 +227,44 @@ def restore(
     Raises:
         InputError: there is no checkpoint, or it belongs to another model, optimizer or base.
     """
+    path = folder / talk.first(lambda: _named(folder, step).name)
+    # One of an earlier version, or of a base outside the run, holds all leaves.
+    left = frozen if talk.first(lambda: _checked_base(path, frozen)) else NOTHING
+    wanted = leaves_of(like, left)
+    tree = talk.first_tree(_read(path, wanted) if talk.leads() else wanted)
+    # Leaf by leaf, to the place of its counterpart: on a mesh every device gets only its part, and
+    # none needs room for the whole state.
+    placed = {name: _placed(tree[name], leaf) for name, leaf in wanted.items()}
+    leaves = [placed.get(name, leaf) for name, leaf in leaves_of(like).items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _named(folder: Path, step: int | None) -> Path:
+    """The newest checkpoint of a step, or of all; errors as `restore`."""
     found = saved(folder)
     of_step = [path for path in found if step in (None, step_of(path))]
     if not of_step:
         named = "a checkpoint" if step is None else f"the checkpoint {step}"
         raise InputError(f"{folder}: expected {named}, found {steps(folder) or 'none'}")
-    path = of_step[-1]
-    # One of an earlier version, or of a base outside the run, holds all leaves.
-    left = frozen if _checked_base(path, frozen) else NOTHING
-    tree, wanted = load_tree(path / "state"), leaves_of(like, left)
+    return of_step[-1]
+
+
+def _read(path: Path, wanted: Leaves) -> Leaves:
+    """The leaves of a checkpoint, as host arrays in the shapes of `wanted`; errors as `restore`."""
+    tree = load_tree(path / "state")
     shapes, wanted_shapes = (jax.tree.map(np.shape, one) for one in (tree, wanted))
     if shapes != wanted_shapes:
         raise InputError(f"{path}: belongs to another model or optimizer than the config's")
-    # Leaf by leaf, to the place of its counterpart: on a mesh every device gets only its part, and
-    # none needs room for the whole state. An array that was bound to no device is not bound now:
-    # bound ones would be another program for jit, and a resumed run would compile it again.
-    placed = {
-        name: jax.device_put(tree[name], place.sharding if place.committed else None)
-        for name, place in wanted.items()
-    }
-    leaves = [placed.get(name, leaf) for name, leaf in leaves_of(like).items()]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return tree
+
+
+def _placed(values: np.ndarray, like: jax.Array) -> jax.Array:
+    """Host values where a state has the leaf `like`."""
+    if not like.is_fully_addressable:
+        return place(values, like.sharding)
+    # An array that was bound to no device is not bound now: bound ones would be another program for
+    # jit, and a resumed run would compile it again.
+    return jax.device_put(values, like.sharding if like.committed else None)
 
 
 def _checked_base(path: Path, frozen: Frozen) -> bool:

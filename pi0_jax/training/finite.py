@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
 from pi0_jax.training import checkpoint
 from pi0_jax.training.step import TrainState
 
@@ -50,7 +51,7 @@ def told_where_to_go_back(folder: Path) -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        good = checkpoint.steps(folder)
+        good = talk.first(lambda: checkpoint.steps(folder))
         todo = (
             f"go on from the last good checkpoint, {folder / str(good[-1])}, at a lower rate: "
             f"add --resume --from {good[-1]} and the keys to change, such as "

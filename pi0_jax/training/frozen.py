@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_jax.hosts import talk
 from pi0_jax.training.optimizer import Rules
 from pi0_jax.training.step import Params, split
 
@@ -56,7 +57,9 @@ def left_out(params: Params, rules: Rules, home: Path | None, run: Path) -> Froz
         home: the folder of that policy; None where it has none.
         run: the run folder. What lies elsewhere may be gone when it is needed again.
     """
-    if home is None or not home.resolve().is_relative_to(run.resolve()):
+    inside = home is not None and home.resolve().is_relative_to(run.resolve())
+    # Of several hosts the first alone has the run folder, and all leave out the same.
+    if not talk.first(lambda: inside):
         return NOTHING
     return Frozen(split(params, rules)[1])
 

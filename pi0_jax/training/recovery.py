@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
 from pi0_jax.io.digests import check_digests
 from pi0_jax.io.durable import rename
 from pi0_jax.io.orbax_tree import load_shapes
@@ -21,6 +22,10 @@ def recover(folder: Path, phase: str, say: Callable[[str], None]) -> None:
         phase: "sft" or "rl"; one of another phase ends the search, as it will not be read.
         say: takes a warning of one line for each that is set aside.
     """
+    talk.first(lambda: _recover(folder, phase, say))
+
+
+def _recover(folder: Path, phase: str, say: Callable[[str], None]) -> None:
     for path in reversed(saved(folder)):
         try:
             if host_of(path).get("phase") != phase:

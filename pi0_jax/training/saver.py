@@ -1,4 +1,7 @@
-"""Checkpoints that training does not wait for: copied to the host at once, written meanwhile."""
+"""Checkpoints that training does not wait for: copied to the host at once, written meanwhile.
+
+Of several hosts the first has the copy and writes it; all take part in the copying.
+"""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,12 +13,13 @@ import jax
 import numpy as np
 
 from pi0_jax.errors import first_line
+from pi0_jax.hosts import talk
 from pi0_jax.interruption import deferred
 from pi0_jax.io.place import free_memory, size_text
 from pi0_jax.training import checkpoint
 from pi0_jax.training.checkpoint import KEEP, Leaves
 from pi0_jax.training.frozen import NOTHING, Frozen
-from pi0_jax.training.sharding import gather
+from pi0_jax.training.sharding import on_first_host
 from pi0_jax.training.step import TrainState
 
 _UNTIL = "the end of the save that is under way"
@@ -75,15 +79,19 @@ class Saver:
         with deferred(_UNTIL):
             self.wait()
             leaves = checkpoint.leaves_of(state, self._frozen)
-            background = self._has_memory(checkpoint.size_of(leaves))
-            kept = _on_host(leaves) if background else leaves
+            background = talk.first(lambda: self._has_memory(checkpoint.size_of(leaves)))
+            # What lies on several hosts cannot be written from where it is.
+            kept = _on_host(leaves) if background or talk.count() > 1 else leaves
 
             def write() -> None:
                 first()
                 keep, frozen = self._keep, self._frozen
                 checkpoint.write(self.folder, step, kept, host, keep, also, frozen)
 
-            self.begin(write) if background else write()
+            if background:
+                self.begin(write)
+            elif talk.leads():
+                write()
 
     def begin(self, work: Callable[[], None]) -> None:
         """Begins to write something in the background; first waits for the save before.
@@ -93,7 +101,8 @@ class Saver:
         """
         with deferred(_UNTIL):
             self.wait()
-            self._writing = self._thread.submit(work)
+            if talk.leads():
+                self._writing = self._thread.submit(work)
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """The state of a checkpoint, the newest if none is named (`checkpoint.restore`)."""
@@ -152,6 +161,6 @@ class Saver:
 
 def _on_host(leaves: Leaves) -> dict[str, np.ndarray]:
     """Copies of leaves, which the next update cannot change."""
-    whole = gather(leaves)
-    # A CPU's arrays are host memory: what `gather` gives of them is that memory itself.
+    whole = on_first_host(leaves)
+    # A CPU's arrays are host memory: what comes of them is that memory itself.
     return jax.tree.map(np.array, whole) if jax.default_backend() == "cpu" else whole

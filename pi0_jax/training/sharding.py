@@ -12,23 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from pi0_jax.errors import InputError
+from pi0_jax.hosts import talk
 from pi0_jax.model.mesh import DATA, FSDP, ROWS, leaf_spec
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.types import Batch, path_name
-
-
-def start_host(coordinator: str, hosts: int, host: int) -> None:
-    """Joins this process to a run on several hosts; call it before any other use of JAX.
-
-    Args:
-        coordinator: address and port of host 0, such as "10.0.0.1:1234".
-        hosts: number of processes.
-        host: number of this process, from 0.
-    """
-    jax.distributed.initialize(coordinator, num_processes=hosts, process_id=host)
 
 
 def make_mesh(hardware: Hardware) -> Mesh:
@@ -46,6 +36,16 @@ def make_mesh(hardware: Hardware) -> Mesh:
     # Auto: the compiler propagates the layout; with Explicit types every einsum must name one.
     kinds = (jax.sharding.AxisType.Auto,) * 2
     return jax.make_mesh((hardware.data, hardware.fsdp), (DATA, FSDP), axis_types=kinds)
+
+
+def check_devices(hardware: Hardware) -> None:
+    """Checks that a mesh is of all devices; only a single process may use one of several.
+
+    Raises:
+        InputError: as `make_mesh`.
+    """
+    if hardware.devices > 1 or talk.count() > 1:
+        make_mesh(hardware)
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:
@@ -84,14 +84,13 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
         mesh: mesh from `make_mesh`.
     """
     layout = over_batch(mesh)
+    # [b, H, d] for actions, [b/devices, H, d] on each device.
+    return jax.tree.map(lambda leaf: place(np.asarray(leaf), layout), batch)
 
-    def place(leaf: Any) -> jax.Array:
-        """Puts one leaf on its devices."""
-        host = np.asarray(leaf)  # [b, H, d] for actions, [b/devices, H, d] on each device
-        # By callback: each host cuts out only what its own devices need.
-        return jax.make_array_from_callback(host.shape, layout, host.__getitem__)
 
-    return jax.tree.map(place, batch)
+def place(host: np.ndarray, layout: Sharding) -> jax.Array:
+    """A host array, equal on every host, on its devices; each host copies only what they need."""
+    return jax.make_array_from_callback(np.shape(host), layout, host.__getitem__)
 
 
 def rows_here(mesh: Mesh, rows: int) -> np.ndarray | None:
@@ -117,3 +116,16 @@ def gather(tree: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def on_first_host(leaves: dict[str, Any]) -> dict[str, Any]:
+    """Arrays by name, which may lie on several hosts, whole on the first; all hosts call it.
+
+    Returns:
+        Host arrays there, nothing on the others.
+    """
+    if talk.count() == 1:
+        return gather(leaves)
+    # One after the other: the devices have no room for all of them whole.
+    whole = ((name, gather(leaf)) for name, leaf in leaves.items())
+    return {name: leaf for name, leaf in whole if talk.leads()}
