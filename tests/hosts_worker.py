@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tiny import episode
 
+from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
 from pi0_jax.hosts.joining import joined
 from pi0_jax.hosts.talk import HostEndedError
@@ -29,7 +30,7 @@ def main() -> None:
         with joined(host, coordinator, stop):
             say(found)
             if not talk.leads():
-                raise ValueError("the second host is broken\nin two lines")
+                raise InputError("the second host is broken\nin two lines")
             talk.barrier()  # for the end of the other one
     except (ValueError, HostEndedError) as error:
         found["error"] = [type(error).__name__, str(error), getattr(error, "code", None)]

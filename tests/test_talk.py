@@ -61,8 +61,8 @@ def test_hosts_that_differ_are_refused(talked):
 
 def test_a_host_that_fails_ends_the_other_one_with_its_reason(talked):
     first, second = talked
-    assert first["error"] == ["HostEndedError", "host 1 has ended: the second host is broken", 1]
-    assert second["error"] == ["ValueError", "the second host is broken\nin two lines", None]
+    assert first["error"] == ["HostEndedError", "host 1 has ended: the second host is broken", 2]
+    assert second["error"] == ["InputError", "the second host is broken\nin two lines", None]
 
 
 def test_one_process_gets_what_it_gives():

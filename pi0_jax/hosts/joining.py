@@ -168,9 +168,10 @@ def _others_ended() -> HostEndedError | None:
 
 def _cause(error: BaseException) -> BaseException:
     """Why this process ends: the end of another one, if there was one."""
-    # The network of the devices may be the first to notice that a host is not there.
-    patience = _SILENCE_S if isinstance(error, jax.errors.JaxRuntimeError) else 0
-    until = time.monotonic() + patience
+    # The network of the devices may be the first to notice that a host is not there, and what it
+    # raises has several types. Soon jax ends this process, or the host has said why it ended.
+    ours = isinstance(error, (InputError, OSError)) or not isinstance(error, Exception)
+    until = time.monotonic() + (0 if ours else 1.5 * _SILENCE_S)
     while not (found := group.ended or _others_ended()) and time.monotonic() < until:
         time.sleep(_LOOK_S)
     return found or error
