@@ -96,6 +96,15 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path):
     assert not half.exists()
 
 
+def test_copies_that_somebody_made_are_no_checkpoints(tmp_path):
+    checkpoint.save(tmp_path, 44, state(), HOST)
+    for copy in ("0044", "45.bak", "45.0", "46~", "47 (copy)", "lost+found"):
+        shutil.copytree(tmp_path / "44", tmp_path / copy)
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    assert checkpoint.steps(tmp_path) == [44]
+    assert [path.name for path in checkpoint.saved(tmp_path)] == ["44"]
+
+
 def test_a_save_that_fails_leaves_the_old_one(tmp_path):
     checkpoint.save(tmp_path, 5, state(seed=5), {"at": 5})
     with pytest.raises(TypeError):  # after the arrays, before the end

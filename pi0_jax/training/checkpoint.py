@@ -43,7 +43,8 @@ from pi0_jax.types import path_name
 Leaves = dict[str, Any]
 """Leaves of a `TrainState` by position, as they are saved: on a device, or on the host."""
 
-_NAME = re.compile(r"(\d+)(?:\.(\d+))?")
+# As a save names them: 0044 or 44.bak is a copy that somebody made.
+_NAME = re.compile(r"(0|[1-9]\d*)(?:\.([1-9]\d*))?")
 _FROZEN = "frozen.json"
 
 
