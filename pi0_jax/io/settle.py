@@ -1,7 +1,7 @@
 """Files go to the disk, and get their digests, while others of their folder are still being made.
 
 At the end of minutes of writing, waiting for the disk and reading everything once more would be a
-sixth of the whole; so a thread does both for each file that seems to be complete. It only saves
+sixth of the whole; so a thread writes to the disk what has grown, and reads what seems complete. It only saves
 time: what changes later, or was not seen in time, is waited for and read at the end as ever.
 """
 
@@ -73,10 +73,14 @@ def _follow(folder: Path, found: dict[Path, tuple[Seen, str]], over: threading.E
         for path, seen in now.items():
             if over.is_set():
                 return
-            if before.get(path) == seen and found.get(path, (None,))[0] != seen:
-                with contextlib.suppress(OSError):
-                    sync_file(path)
+            if found.get(path, (None,))[0] == seen:
+                continue
+            with contextlib.suppress(OSError):
+                if before.get(path) == seen:
                     found[path] = seen, crc32(path)
+                else:
+                    # Also of one that still grows: less is left for the end.
+                    sync_file(path)
         before = now
 
 
