@@ -1,8 +1,8 @@
 """Files go to the disk, and get their digests, while others of their folder are still being made.
 
 At the end of minutes of writing, waiting for the disk and reading everything once more would be a
-sixth of the whole; so a thread writes to the disk what has grown, and reads what seems complete. It only saves
-time: what changes later, or was not seen in time, is waited for and read at the end as ever.
+sixth of the whole. So a thread writes to the disk what has grown, and reads what seems complete. It
+only saves time: what changes later, or was not seen in time, is waited for and read at the end.
 """
 
 import contextlib
