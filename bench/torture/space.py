@@ -11,7 +11,7 @@ from torture.ground import RUN, Ended, Ground, Row
 from torture.jobs import Job, conversions, evaluation
 from torture.moments import CHANGES, Change
 from torture.recorder import Kind
-from torture.stopping import resumed
+from torture.stopping import at_stages, resumed
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -28,10 +28,9 @@ _QUOTAS = (300_000, 20_000, 1_000)  # largest file [bytes]
 def full(ground: Ground, stages: Iterable[str] = CHANGES) -> Iterator[Row]:
     """From a change on every write fails; then the same command again, with room."""
     for number in _ERRORS:
-        wrong = []
-        for stage in stages:
-            ended = ground.meet(CHANGES[stage], errno=number)
-            wrong += [f"{stage}: {fault}" for fault in _faults(ended) + resumed(ground)]
+        wrong = at_stages(
+            ground, {stage: CHANGES[stage] for stage in stages}, _faults, errno=number
+        )
         row = f"{os.strerror(number)}, at {len([*stages])} stages of train.py"
         yield Row(row, len([*stages]), wrong)
 

@@ -3,11 +3,12 @@
 The recorder raises the signal before a change of the file system, so that each stage is met.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from torture import ground as grounds
@@ -15,7 +16,7 @@ from torture.compare import differences
 from torture.disk import read_tree
 from torture.ground import RUN, Ended, Ground, Row
 from torture.jobs import OUT, conversions, evaluation
-from torture.moments import STAGES, Change
+from torture.moments import STAGES, Call, Change
 from torture.recorder import Kind
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
@@ -29,10 +30,9 @@ _CONVERSION = Change(f"{OUT}.pi0_jax-partial", Kind.MKDIR)
 def stopped(ground: Ground, stages: Iterable[str] = STAGES) -> Iterator[Row]:
     """Each signal at each stage: exit 130, a last line with the command, and an equal end."""
     for number in _STOP:
-        wrong = []
-        for stage in stages:
-            ended = ground.meet(STAGES[stage], signal=number)
-            wrong += [f"{stage}: {fault}" for fault in _faults(ended) + resumed(ground)]
+        wrong = at_stages(
+            ground, {stage: STAGES[stage] for stage in stages}, _faults, signal=number
+        )
         yield Row(f"{number.name} at {len([*stages])} stages of train.py", len([*stages]), wrong)
 
 
@@ -57,23 +57,14 @@ def others(ground: Ground) -> Iterator[Row]:
 
 def killed(ground: Ground, stages: tuple[str, ...] = _KILLED) -> Iterator[Row]:
     """A kill -9 of the real process, whose states are otherwise replayed."""
-    wrong = []
-    for stage in stages:
-        ended = ground.meet(STAGES[stage], signal=signal.SIGKILL)
-        found = [] if ended.code == -9 else [f"exit {ended.code}"]
-        wrong += [f"{stage}: {fault}" for fault in found + resumed(ground)]
+    moments = {stage: STAGES[stage] for stage in stages}
+    wrong = at_stages(ground, moments, _not_killed, signal=signal.SIGKILL)
     yield Row("kill -9 of a real process", len(stages), wrong, ", ".join(stages))
 
 
 def twice(ground: Ground) -> Iterator[Row]:
     """A second signal, while the first waits for an update: exit 130 at once."""
-    ground.begin()
-    run = ground.root / RUN
-    words = command("train.py", *TRAIN, "--config.sft.steps=100000", f"--workdir={run}")
-    with subprocess.Popen(
-        words, cwd=ROOT, env=environment(ground.cache), stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(run / "checkpoints", process)
+    with _training(ground, "--config.sft.steps=100000") as process:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
         start = time.monotonic()
@@ -83,6 +74,40 @@ def twice(ground: Ground) -> Iterator[Row]:
     wrong += [] if seconds < 5 else [f"ended after {seconds:.0f} s"]
     wrong += ["a traceback"] if "Traceback" in said else []
     yield Row("a second signal at once", 1, wrong)
+
+
+@contextlib.contextmanager
+def _training(ground: Ground, flag: str) -> Iterator[subprocess.Popen[str]]:
+    """A run of train.py, begun anew, that is past its first checkpoint."""
+    ground.begin()
+    run = ground.root / RUN
+    words = command("train.py", *TRAIN, flag, f"--workdir={run}")
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment(ground.cache), stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(run / "checkpoints", process)
+        yield process
+
+
+def at_stages(
+    ground: Ground,
+    moments: Mapping[str, Change | Call],
+    faults: Callable[[Ended], list[str]],
+    **fault: int,
+) -> list[str]:
+    """What was wrong where a fault met train.py at each stage, which was then resumed.
+
+    Args:
+        ground: where it runs.
+        moments: name of a stage -> when the fault comes.
+        faults: what is wrong with how the process ended.
+        **fault: as `recorder.settings`.
+    """
+    wrong = []
+    for stage, moment in moments.items():
+        ended = ground.meet(moment, **fault)
+        wrong += [f"{stage}: {found}" for found in faults(ended) + resumed(ground)]
+    return wrong
 
 
 def resumed(ground: Ground) -> list[str]:
@@ -121,13 +146,7 @@ def alive(pid: int) -> bool:
 
 def orphans(ground: Ground) -> Iterator[Row]:
     """A kill -9 of the parent of workers, of which one is stopped: all end by themselves."""
-    ground.begin()
-    run = ground.root / RUN
-    words = command("train.py", *TRAIN, "--config.pool.workers=2", f"--workdir={run}")
-    with subprocess.Popen(
-        words, cwd=ROOT, env=environment(ground.cache), stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(run / "checkpoints", process)
+    with _training(ground, "--config.pool.workers=2") as process:
         workers = children_of(process.pid)
         if workers:
             os.kill(workers[0], signal.SIGSTOP)
@@ -148,6 +167,10 @@ def _faults(ended: Ended) -> list[str]:
     """What is wrong with how train.py or eval.py ended after a signal."""
     found = _how_it_ended(ended, "error: interrupted; to continue: ")
     return found if "--resume" in ended.last else [*found, "no --resume in the last line"]
+
+
+def _not_killed(ended: Ended) -> list[str]:
+    return [] if ended.code == -signal.SIGKILL else [f"exit {ended.code}"]
 
 
 def _how_it_ended(ended: Ended, last: str) -> list[str]:
