@@ -24,6 +24,7 @@ from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.env.workers.in_process import InProcess
 from pi0_jax.interruption import ask
+from pi0_jax.io.digests import check_digests
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.policy import folder
@@ -121,13 +122,18 @@ def test_a_given_checkpoint_is_read_once_and_linked(tmp_path, config, monkeypatc
     trained = len(jax.tree.leaves(load_policy(given).params)) - left
     assert len(load_shapes(run / f"checkpoints/{LONGEST}/state")) == 3 * trained + 3
 
-    results = (run / "results.json").read_bytes()
+    results, policy = ((run / n).read_bytes() for n in ("results.json", "policy/digests.json"))
     main(Arguments(config, run, resume=True))
     assert (run / "results.json").read_bytes() == results
+    # An evaluation knows the policy by this file, so it stays as long as the policy is the same.
+    assert (run / "policy/digests.json").read_bytes() == policy
+    (run / "policy/config.json").write_text("{}")
     given.rename(tmp_path / "gone")
     main(Arguments(config, run, resume=True))
     assert (run / "results.json").read_bytes() == results
     assert f"config.init names is gone; {run / 'start'} is used" in capsys.readouterr().err
+    assert (run / "policy/digests.json").read_bytes() != policy
+    check_digests(run / "policy")
     assert find_base(load_policy(run / "policy"), "base") == run / "start"
 
 

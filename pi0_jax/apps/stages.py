@@ -25,6 +25,7 @@ from pi0_jax.data.normalize import NormStats
 from pi0_jax.env.base import Job
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
+from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
 from pi0_jax.hosts.stopping import asked_anywhere
 from pi0_jax.interruption import deferred
@@ -32,6 +33,7 @@ from pi0_jax.io.atomic import remove
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.io.shared_episodes import of_all_hosts, of_first_host
 from pi0_jax.model.pi0 import Pi0
+from pi0_jax.policy.compare import same_policy
 from pi0_jax.policy.folder import (
     PolicyFolder,
     PolicySpec,
@@ -346,9 +348,21 @@ def _batches(
 
 
 def export(run: RunFolder, final: PolicyFolder) -> None:
-    """Writes the final policy; one that an interrupted run left is replaced."""
+    """Writes the final policy, unless a run that had ended is only shown again.
+
+    Evaluations know a policy by the digest of its files, which differs each time it is written.
+    """
     path = run.path / "policy"
     if path.exists():
+        if _is_stored(path, final):
+            return
         # By another name first: nobody may load a policy of which a part is gone.
         remove(path)
     _write_policy(path, final)
+
+
+def _is_stored(path: Path, policy: PolicyFolder) -> bool:
+    try:
+        return same_policy(load_policy(path), policy)
+    except InputError:
+        return False  # damaged, or of other settings: it is written anew

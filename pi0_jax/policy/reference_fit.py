@@ -6,7 +6,6 @@ velocities would mean nothing.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.io.tree_check import leaves_by_path
 from pi0_jax.model.pi0 import COND_EMBED
+from pi0_jax.policy.compare import difference, same_bits
 from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.reference import kind_of
 
@@ -29,8 +29,6 @@ _SAME = (
     "state_in_prompt",
     "padded_state_text",
 )
-_LONGEST = 60  # characters of a value that is shown in a message
-_STEP = 2**19  # elements of a leaf that are compared at a time
 
 
 def with_reference(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
@@ -50,7 +48,7 @@ def with_reference(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     check_reference(policy, base)
     ours = leaves_by_path(policy.params)
     theirs = leaves_by_path(base.params)
-    shared = {n: ours[n] if n in ours and _equal(ours[n], x) else x for n, x in theirs.items()}
+    shared = {n: ours[n] if n in ours and same_bits(ours[n], x) else x for n, x in theirs.items()}
     return dataclasses.replace(policy, reference=nest(shared))
 
 
@@ -74,51 +72,21 @@ def check_reference(policy: PolicyFolder, base: PolicyFolder) -> None:
     where = f"reference {base.path}" if base.path else "the reference"
     wrong = ""
     for name in _SAME:
-        wrong = wrong or _difference(name, getattr(policy.spec, name), getattr(base.spec, name))
+        wrong = wrong or difference(name, getattr(policy.spec, name), getattr(base.spec, name))
     for name in ("state", "actions"):
         ours, theirs = (getattr(folder.stats, name) for folder in (policy, base))
-        wrong = wrong or _difference(f"statistics of {name}", ours, theirs)
-    if wrong := wrong or _branch_difference(policy, base):
+        wrong = wrong or difference(f"statistics of {name}", ours, theirs)
+    if wrong := wrong or _branchdifference(policy, base):
         raise InputError(
             f"{where} does not fit the policy: {wrong}; name a policy of the same kind, such as "
             "the one that training started from"
         )
 
 
-def _branch_difference(policy: PolicyFolder, base: PolicyFolder) -> str:
+def _branchdifference(policy: PolicyFolder, base: PolicyFolder) -> str:
     """How the branch modes differ; "" if the base can be told what the policy is told."""
     ours, theirs = policy.spec.branch_mode, base.spec.branch_mode
     # "embedding" is also what a policy has that never had branches: its embedding is zero.
     if ours == theirs or (theirs == EMBEDDING and not np.any(base.params[COND_EMBED])):
         return ""
     return f"branch_mode is {theirs!r}, the policy's {ours!r}"
-
-
-def _difference(name: str, ours: Any, theirs: Any) -> str:
-    """The first difference of two values, by name; "" if they are equal."""
-    if isinstance(ours, np.ndarray) or isinstance(theirs, np.ndarray):
-        return "" if np.array_equal(ours, theirs) else f"{name} is another than the policy's"
-    if dataclasses.is_dataclass(ours) and type(ours) is type(theirs):
-        parts = (entry.name for entry in dataclasses.fields(ours))
-        found = (_difference(f"{name}.{n}", getattr(ours, n), getattr(theirs, n)) for n in parts)
-        return next(filter(None, found), "")
-    if ours == theirs:
-        return ""
-    if max(len(repr(ours)), len(repr(theirs))) > _LONGEST:
-        return f"{name} is another than the policy's"
-    return f"{name} is {theirs!r}, the policy's {ours!r}"
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Whether two leaves are the same array, or the same bits."""
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and _same_bits(a, b))
-
-
-def _same_bits(a: Any, b: Any) -> bool:
-    # Piece by piece: the leaves of an action expert differ in their first, and a leaf of the VLM
-    # would need a gigabyte for the comparison.
-    ours, theirs = (
-        np.ascontiguousarray(x).reshape(-1).view(f"u{x.dtype.itemsize}") for x in (a, b)
-    )
-    pieces = range(0, ours.size, _STEP)
-    return all(np.array_equal(ours[i : i + _STEP], theirs[i : i + _STEP]) for i in pieces)
