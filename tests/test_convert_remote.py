@@ -66,7 +66,10 @@ def test_a_part_fetched_before_does_not_pass_for_the_whole() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ImportError("Please install s3fs"), "s3://b/x: needs s3fs: pip install s3fs$"),
+        (
+            ImportError("Please install s3fs"),
+            "s3://b/x: it needs s3fs: run `pip install s3fs`$",
+        ),
         (LookupError("401"), "s3://b/x: cannot fetch: 401$"),
     ],
 )
@@ -228,7 +231,7 @@ def test_a_private_bucket_needs_googles_library(
 
     monkeypatch.setattr(web, "bucket_files", refused)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(InputError, match=r"gs://b/x: needs gcsfs: pip install gcsfs$"):
+    with pytest.raises(InputError, match=r"gs://b/x: it needs gcsfs: run `pip install gcsfs`$"):
         remote.local("gs://b/x")
 
 

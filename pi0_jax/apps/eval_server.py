@@ -12,6 +12,7 @@ from pi0_jax.apps.settings import EvalSettings, TrainSettings
 from pi0_jax.env.suite import Suite, make_suite
 from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
+from pi0_jax.optional import needed
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.rollout.evaluate import evaluate_points
@@ -19,7 +20,7 @@ from pi0_jax.rollout.guidance import Guidance
 from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import open_session
-from pi0_jax.serve.settings import KEY_VARIABLE, needs_extra
+from pi0_jax.serve.settings import INSTALL, KEY_VARIABLE
 
 if TYPE_CHECKING:
     from pi0_jax.serve.client import ServedPolicy
@@ -72,6 +73,6 @@ def _checked(served: "ServedPolicy", settings: EvalSettings, suite: Suite) -> in
 
 def _client():
     """The client, whose packages are an extra."""
-    with needs_extra():
+    with needed("--server", INSTALL):
         from pi0_jax.serve import client
     return client

@@ -21,13 +21,14 @@ from typing import Any, NoReturn
 from pi0_jax.apps.serve_flags import parser
 from pi0_jax.apps.start import fingerprint
 from pi0_jax.errors import InputError, exit_status, first_line
+from pi0_jax.optional import needed
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import kind_of
 from pi0_jax.policy.reference_fit import load_with_reference
 from pi0_jax.serve.describe import description, metadata
 from pi0_jax.serve.layouts import layouts_of
 from pi0_jax.serve.request import Rules, Sampling
-from pi0_jax.serve.settings import KEY_VARIABLE, Limits, Listening, needs_extra
+from pi0_jax.serve.settings import INSTALL, KEY_VARIABLE, Limits, Listening
 from pi0_jax.serve.warm_up import scales_to_compile, warm_up
 
 
@@ -147,7 +148,7 @@ def _check_port(listening: Listening) -> None:
 
 def _check_packages() -> None:
     """Checks that the extra is installed."""
-    with needs_extra():
+    with needed("a policy server", INSTALL):
         import pi0_jax.serve.server  # noqa: F401
 
 

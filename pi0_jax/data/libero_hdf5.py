@@ -19,6 +19,7 @@ import numpy as np
 
 from pi0_jax.episode import Episode, digest
 from pi0_jax.errors import InputError
+from pi0_jax.optional import needed
 from pi0_jax.plain_file import check_file
 from pi0_jax.robots import load_robot
 
@@ -51,10 +52,8 @@ def read_libero_hdf5(path: Path) -> Iterator[Hdf5Demonstration]:
     Raises:
         InputError: h5py is not installed, or the file is missing, damaged or another's.
     """
-    try:
+    with needed("an HDF5 file", "pip install 'pi0_jax[hdf5]'"):
         import h5py
-    except ImportError as error:
-        raise InputError("HDF5 files need h5py: pip install 'pi0_jax[hdf5]'") from error
     check_file(path)
     try:
         with h5py.File(path, "r") as file:

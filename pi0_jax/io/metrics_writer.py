@@ -15,6 +15,7 @@ from typing import Any, Self, TextIO
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.atomic import naming, write_text
 from pi0_jax.io.durable import make_folder
+from pi0_jax.optional import needed
 
 _WANDB_RUN = ".wandb_run"  # beside metrics.jsonl: the name that W&B knows the run by
 
@@ -250,13 +251,8 @@ def import_wandb(project: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
+    with needed(f"wandb_project={project!r}", "pip install wandb"):
         return importlib.import_module("wandb")
-    except ImportError as error:
-        raise InputError(
-            f"W&B project {project!r} is asked for but wandb is not installed: "
-            "run `pip install wandb`, or leave the project empty"
-        ) from error
 
 
 def _start_wandb(project: str, run_dir: Path) -> Any:

@@ -1,8 +1,6 @@
 """How a server is operated: where it listens, who may speak to it, and how much."""
 
-import contextlib
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,20 +11,10 @@ from pi0_jax.ranges import check_ranges
 KEY_VARIABLE = "PI0_JAX_API_KEY"
 """The environment variable with the API key, of servers and of their clients."""
 
+INSTALL = "pip install 'pi0_jax[serve]'"
+"""What installs the packages of servers and of their clients."""
+
 _SHORTEST_KEY = 16  # characters
-
-
-@contextlib.contextmanager
-def needs_extra() -> Iterator[None]:
-    """Around an import of what speaks over a socket, whose packages are an extra.
-
-    Raises:
-        InputError: one of them is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is missing: pip install 'pi0_jax[serve]'") from error
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pi0_jax.convert.files import web
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.inside import file_inside
 from pi0_jax.io.atomic import atomic_file, atomic_folder
+from pi0_jax.optional import needed
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
 CACHE = Path.home() / ".cache" / "pi0_jax"
@@ -165,7 +166,8 @@ def _from_fsspec(source: str, folder: Path) -> None:
     try:
         files, root = fsspec.core.url_to_fs(source)
     except ImportError as error:
-        raise InputError(f"{source}: needs {package}: pip install {package}") from error
+        # fsspec's own, which names no module.
+        raise InputError(f"{source}: it needs {package}: run `pip install {package}`") from error
     found = {file: file.removeprefix(root).strip("/") for file in files.find(root)}
     found = {file: inside for file, inside in found.items() if not _is_state(inside)}
     if not found:
@@ -215,10 +217,8 @@ def _is_state(name: str) -> bool:
 
 
 def _library(name: str, source: str, package: str) -> Any:
-    try:
+    with needed(f"{source}: it", f"pip install {package}"):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"{source}: needs {package}: pip install {package}") from error
 
 
 def _message(text: str) -> None:

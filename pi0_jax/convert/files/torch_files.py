@@ -15,6 +15,7 @@ import numpy as np
 
 from pi0_jax.convert.files import containers, safetensors_file
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.optional import needed
 from pi0_jax.plain_file import check_file
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -122,10 +123,8 @@ def _is_pickle(file: Path) -> bool:
 
 def _unpickle(file: Path) -> containers.Contents:
     # torch is no dependency: only pickles need it.
-    try:
+    with needed(f"{file}: a pickle", "pip install torch"):
         import torch
-    except ImportError as error:
-        raise InputError(f"{file}: reading pickles needs torch: pip install torch") from error
     check_file(file)
     # In a file by torch 1.6 or later, which is a zip archive, mmap leaves the values on disk until
     # they are read.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.errors import InputError
+from pi0_jax.optional import needed
 from pi0_jax.plain_file import check_file
 
 # LeRobot begins a new file after 100 MB. Repeated values need no room there, but in memory.
@@ -19,11 +20,9 @@ def pyarrow() -> tuple[Any, Any]:
     Raises:
         InputError: pyarrow, an optional dependency, is not installed.
     """
-    try:
+    with needed("a LeRobot folder", "pip install 'pi0_jax[lerobot]'"):
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError as error:
-        raise InputError("LeRobot folders need pyarrow: pip install 'pi0_jax[lerobot]'") from error
     return pa, parquet
 
 

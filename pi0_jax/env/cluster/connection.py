@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pi0_jax.errors import InputError, first_line
+from pi0_jax.optional import needed
 
 _LISTEN_TIMEOUT_S = 10.0
 
@@ -23,12 +24,8 @@ def import_ray() -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
+    with needed("config.pool.engine='ray'", "pip install 'pi0_jax[ray]'"):
         return importlib.import_module("ray")
-    except ImportError as error:
-        raise InputError(
-            "config.pool.engine='ray' needs Ray: run `pip install -e '.[ray]'`"
-        ) from error
 
 
 @contextlib.contextmanager
