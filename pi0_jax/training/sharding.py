@@ -31,7 +31,9 @@ def make_mesh(hardware: Hardware) -> Mesh:
     if hardware.devices != found:
         raise InputError(
             f"hardware.data * hardware.fsdp must be the number of devices, got "
-            f"{hardware.data} * {hardware.fsdp} = {hardware.devices} and {found} devices"
+            f"{hardware.data} * {hardware.fsdp} = {hardware.devices} and {found} devices: "
+            f"set --config.hardware.data={found} (whole copies) or --config.hardware.fsdp={found} "
+            "(each device holds a part)"
         )
     # Auto: the compiler propagates the layout; with Explicit types every einsum must name one.
     kinds = (jax.sharding.AxisType.Auto,) * 2
