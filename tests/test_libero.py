@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from naive_libero import ASSETS, NaiveLoop, looks
-from skips import needs_libero
+from skips import needs_libero, slow
 
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.robosuite.gl import choose_renderer
@@ -51,7 +51,8 @@ def physics(simulator, state) -> np.ndarray:
 
 # A drawer that starts open, a stove that glows when it is on, and things on a floor.
 @pytest.mark.parametrize(
-    ("suite", "index"), [("libero_spatial", 4), ("libero_goal", 7), ("libero_object", 2)]
+    ("suite", "index"),
+    [pytest.param("libero_spatial", 4, marks=slow), ("libero_goal", 7), ("libero_object", 2)],
 )
 def test_every_bit_and_every_pixel_is_that_of_the_naive_loop(pools, suite, index):
     one, two = pools

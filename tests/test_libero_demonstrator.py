@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from naive_libero import ASSETS
-from skips import needs_assets, needs_libero
+from skips import needs_assets, needs_libero, slow
 
 from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
@@ -41,7 +41,7 @@ def demonstrations(pool, task, style, seeds):
 @pytest.mark.parametrize(
     ("suite", "index"),
     [
-        pytest.param("libero_spatial", 7, id="a bowl from the stove to the plate"),
+        pytest.param("libero_spatial", 7, id="a bowl from the stove to the plate", marks=slow),
         pytest.param("libero_object", 0, id="a can into the basket"),
         pytest.param("libero_object", 6, id="a flat box into the basket"),
         pytest.param("libero_goal", 9, id="a bottle onto the rack"),

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+from skips import slow
 
 from pi0_jax.env.base import ChunkResult, Job, run, start
 from pi0_jax.env.robosuite.gl import choose_renderer
@@ -131,7 +132,8 @@ def test_video_frames_do_not_change_the_episode(pools):
     assert filmed.frames.std() > 10  # a picture, not a blank
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+# test_pool stops workers of the scripted task.
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=slow)])
 def test_a_worker_killed_or_stopped_loses_nothing(pools, how: int):
     state = call(pools[1], start, 7).state
     actions = actions_from(7, 16)

@@ -61,7 +61,8 @@ def test_several_devices_act_with_the_bits_of_one(tmp_path, monkeypatch, devices
     assert len(np.unique(one)) > NUMBER
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
+# Guidance 2 computes both branches, guidance 1 one of them.
+@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=slow), 2.0])
 def test_held_in_the_dtype_of_their_use_they_act_as_float32_does(guidance):
     policy, params = acting(guidance), random_params()
     obs, noise = policy.transforms.observe(seen()[:ROWS]), noises()[:ROWS]
