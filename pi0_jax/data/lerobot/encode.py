@@ -3,6 +3,7 @@
 Axis letters: h height, w width.
 """
 
+import contextlib
 import io
 import os
 from fractions import Fraction
@@ -84,6 +85,8 @@ class VideoFile:
         frame.pts, frame.time_base = self.frames, self._time_base
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
+        if not self.frames:
+            _at_normal_priority()
         self.frames += 1
 
     def close(self) -> None:
@@ -91,3 +94,19 @@ class VideoFile:
         for packet in self._stream.encode() if self.frames else ():
             self._container.mux(packet)
         self._container.close()
+
+
+def _at_normal_priority() -> None:
+    """Takes their real-time priority from the encoder's threads.
+
+    SVT-AV1 gives it to them where it may, as root in a container: nothing else on the machine would
+    run until the video is written.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        return  # not Linux
+    real_time = (os.SCHED_FIFO, os.SCHED_RR)
+    for thread in (int(path.name) for path in Path("/proc/self/task").iterdir()):
+        # One that has ended in the meantime has none.
+        with contextlib.suppress(ProcessLookupError):
+            if os.sched_getscheduler(thread) in real_time:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
