@@ -21,10 +21,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 from checkpoints import TorchGolden, put_together
+from hypothesis import HealthCheck, settings
 from skips import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401
 
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.testing import random_params
+
+# How long an example takes is the machine's affair.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pi0_jax.errors import InputError
@@ -201,7 +201,6 @@ def test_what_is_not_finite_weighs_nothing_and_is_counted(settings, baseline, va
     np.testing.assert_allclose(np.delete(weights, 2), episode_weights(sound, config)[0], rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(width=32), min_size=2, max_size=6), min_size=1, max_size=4))
 def test_any_rewards_give_weights_that_can_be_trained_on(rewards):
     weights, spoiled = episode_weights([np.array(part) for part in rewards], AdvantageConfig())

@@ -35,7 +35,7 @@ def test_what_hardly_moves_has_a_floor():
 MASKS = st.lists(st.booleans(), max_size=3).map(tuple)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     horizon=st.integers(1, 70),

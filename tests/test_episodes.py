@@ -33,7 +33,7 @@ ENTRY = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(ENTRY, max_size=4))
 def test_what_is_saved_is_loaded(tmp_path_factory, entries):
     path = tmp_path_factory.mktemp("episodes") / "deep" / "file.npz"
@@ -108,7 +108,7 @@ def test_every_truncation_is_refused(tmp_path):
             load_episodes(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**9), st.integers(0, 7))
 def test_a_flipped_bit_is_refused(tmp_path_factory, where, bit):
     path = tmp_path_factory.mktemp("episodes") / "a.npz"

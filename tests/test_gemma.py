@@ -70,7 +70,7 @@ def test_rope_by_hand():
     chex.assert_trees_all_close(turned.ravel(), np.array([c, c2, s, s2]), atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 500))
 def test_rope_keeps_norms_and_sees_distances_only(p, q, shift):
     rng = np.random.default_rng(p)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import episode
 
@@ -55,7 +55,6 @@ def test_states_take_turns_over_tasks():
     assert names(sampler.next_groups(TASKS, 2, ENDLESS)[0]) == [("c", 105), ("a", 106)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 7), max_size=6), st.sampled_from([ENDLESS, FOUR]))
 def test_any_portions_give_the_same_balanced_plan(portions, config):
     sampler, drawn = InitStateSchedule(3), []

@@ -138,7 +138,7 @@ ODD = st.one_of(
 KEYS = sorted({*dotted_values(load_config("demo").to_dict())} - {"suite", "compilation_cache"})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([key for key in KEYS if not key.startswith("task.")]), ODD)
 def test_any_value_of_any_key_is_right_or_one_line(key, value):
     try:

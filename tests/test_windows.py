@@ -29,7 +29,7 @@ def robot(windows) -> np.ndarray:
     return TRANSFORMS.robot_actions(windows.actions, np.zeros((count(windows), 8)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps=st.integers(1, 12), every=st.integers(1, 6), horizon=st.integers(1, 7))
 def test_windows_are_what_was_executed(steps, every, horizon):
     looks = list(range(0, steps, every))
@@ -102,7 +102,7 @@ def looked_at(steps: int, execute: int, every: int):
     return episode(steps, looks, chunk_start=np.isin(np.arange(steps), chunks))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.integers(1, 14),
     execute=st.integers(1, 6),
@@ -134,7 +134,7 @@ def test_a_stride_covers_every_executed_step_as_often_as_it_says(
         assert times.min() >= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps=st.integers(1, 14), execute=st.integers(1, 6), every=st.integers(0, 6))
 def test_executed_windows_do_not_see_the_looks_between(steps, execute, every):
     done = looked_at(steps, execute, every)
@@ -183,7 +183,7 @@ def test_steps_of_a_stride(stride, every):
     assert WindowConfig(stride).every == every
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.lists(st.integers(0, 99)))
 def test_taking_across_parts_is_taking_from_the_whole(sizes, indices):
     parts = [

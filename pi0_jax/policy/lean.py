@@ -8,9 +8,10 @@ import jax
 
 from pi0_jax.model.acting import is_per_layer
 
-# XLA's CPU compiler multiplies bfloat16 weights as float32. Its order for many cores widens all of
-# them at once, 10.4 GB beside the 7.3 GB of the published pi0, that for little memory layer by
-# layer (1.3 GB), with the same numbers. Small networks have no need of it.
+# XLA's CPU compiler of jax 0.10 multiplies bfloat16 weights as float32 (that of 0.12 as they are).
+# Its order for many cores widens all of them at once, 10.4 GB beside the 7.3 GB of the published
+# pi0, that for little memory layer by layer (1.3 GB), with the same numbers. Small networks have no
+# need of it.
 _LEAST_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
