@@ -33,6 +33,14 @@ def test_a_video_has_every_frame_at_its_time(kind, tmp_path):
     assert means == pytest.approx([0, 100, 200], abs=6)
 
 
+def test_an_av_without_the_encoder_says_so(tmp_path, monkeypatch):
+    """As those of conda and of distributions, and av 14.0."""
+    monkeypatch.setattr(av, "codecs_available", {"libx264"})
+    with pytest.raises(InputError, match=r"has no libsvtav1, which writes av1: .* h264$"):
+        VideoFile(tmp_path / "folder/x.mp4", "av1", fps=10)
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_side_must_be_even(tmp_path):
     with VideoFile(tmp_path / "x.mp4", "h264", fps=10) as video:
         with pytest.raises(InputError, match="even sides, got 48 x 63"):

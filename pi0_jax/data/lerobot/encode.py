@@ -46,8 +46,18 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, kind: str, fps: float) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Begins the file.
+
+        Raises:
+            InputError: the installed av was built without this encoder.
+        """
         codec, options = _ENCODERS[kind]
+        if codec not in av.codecs_available:
+            raise InputError(
+                f"av {av.__version__} has no {codec}, which writes {kind}: install av from PyPI "
+                f"(14.1 or later), or choose other pictures: {', '.join((*IMAGES, *VIDEOS))}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
         # SVT-AV1 says twenty lines about itself on stderr, unless it is told to name errors alone.
         os.environ.setdefault("SVT_LOG", "1")
         self.frames = 0
