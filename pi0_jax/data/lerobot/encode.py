@@ -55,7 +55,7 @@ class VideoFile:
         if codec not in av.codecs_available:
             raise InputError(
                 f"av {av.__version__} has no {codec}, which writes {kind}: install av from PyPI "
-                f"(14.1 or later), or choose other pictures: {', '.join((*IMAGES, *VIDEOS))}"
+                f"(15 or later), or choose other pictures: {', '.join((*IMAGES, *VIDEOS))}"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         # SVT-AV1 says twenty lines about itself on stderr, unless it is told to name errors alone.
