@@ -34,7 +34,7 @@ def test_a_video_has_every_frame_at_its_time(kind, tmp_path):
 
 
 def test_an_av_without_the_encoder_says_so(tmp_path, monkeypatch):
-    """As those of conda and of distributions, and av 14.0."""
+    """As those of conda and of distributions, and av 14."""
     monkeypatch.setattr(av, "codecs_available", {"libx264"})
     with pytest.raises(InputError, match=r"has no libsvtav1, which writes av1: .* h264$"):
         VideoFile(tmp_path / "folder/x.mp4", "av1", fps=10)
