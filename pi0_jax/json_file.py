@@ -1,15 +1,14 @@
-"""JSON files that another program or a person wrote: one object, or one sentence about the file."""
+"""JSON files that another program or a person wrote: a value, or one sentence about the file."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from pi0_jax.errors import InputError
-from pi0_jax.plain_file import check_file
+from pi0_jax.plain_file import read_bytes
 
-# Far above every index of shards; a bomb would fill the memory.
-_MOST_BYTES = 2**28
-_MOST_DIGITS = 18  # of a whole number; those that fit into 64 bits are never longer
+_MOST_DIGITS = 20  # of a whole number, with its sign; reading thousands of them takes minutes
+_MOST = 2**63  # whole numbers beyond it, either way, fit into no array
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -17,21 +16,29 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file; the caller knows what it would have been for.
-        InputError: a folder, a pipe, a git-lfs pointer, too long, no JSON, no object, nested too
+        InputError: no object, or as `read_value`.
+    """
+    values = read_value(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object {{...}}, got {values!r:.40}")
+    return values
+
+
+def read_value(path: Path) -> Any:
+    """What stands in a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file; the caller knows what it would have been for.
+        InputError: a folder, a pipe, a git-lfs pointer, too long, no JSON in UTF-8, nested too
             deeply, or a name twice, of which Python would keep the last.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: expected a JSON file, found a folder")
-    check_file(path, _MOST_BYTES)
+    content = read_bytes(path)
     try:
-        values = json.loads(path.read_text(), object_pairs_hook=once, parse_int=_whole)
+        return json.loads(content.decode(), object_pairs_hook=once, parse_int=_whole)
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply to be a file of a checkpoint") from error
     except ValueError as error:
         raise InputError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a JSON object {{...}}, got {values!r:.40}")
-    return values
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -49,6 +56,6 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
+    if len(text) > _MOST_DIGITS or not -_MOST <= (number := int(text)) < _MOST:
         raise ValueError(f"the number {text[:_MOST_DIGITS]}... is too large")
-    return int(text)
+    return number

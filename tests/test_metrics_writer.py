@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import sys
 import types
 from pathlib import Path
@@ -40,6 +41,21 @@ def test_reopening_appends_after_a_crash(tmp_path: Path):
     lines = read_metrics(path)
     assert [line["step"] for line in lines] == [1, 2]
     assert 100.0 <= lines[1]["elapsed"] < 101.0
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\n\x00half", b"[1]\n{}\nhalf"])
+def test_what_is_no_file_of_metrics_is_not_cut(tmp_path: Path, content: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.jsonl:1: expected a JSON object"):
+        MetricsWriter(path)
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_in_its_place_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"metrics\.jsonl: expected a plain file, got a pipe"):
+        MetricsWriter(tmp_path / "metrics.jsonl")
 
 
 def test_rewinding_drops_what_will_be_repeated(tmp_path: Path):

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pi0_jax.errors import InputError, some
 from pi0_jax.io.digests import DIGESTS, differing, write_digests
+from pi0_jax.io.episodes import VISIBLE
 from pi0_jax.io.zip_digest import is_whole
 
 
@@ -54,7 +55,7 @@ def _things(folder: Path) -> list[Path]:
     folders = [path.parent for path in sorted(folder.rglob(DIGESTS))]
     files = [
         path
-        for path in sorted(folder.rglob("*.npz"))
+        for path in sorted(folder.rglob(VISIBLE))
         if not any(path.is_relative_to(one) for one in folders)
     ]
     return folders + files

@@ -22,6 +22,9 @@ from pi0_jax.robot import robot_from_dict
 FORMAT_VERSION = 3
 _READ = (2, FORMAT_VERSION)
 
+VISIBLE = "[!.]*.npz"
+"""Pattern of the files of a folder; hidden ones are of desktops and copying programs."""
+
 _RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
 _CHAINS = ("chain", "chain_log_prob")
 _SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, *_CHAINS, "robot"))

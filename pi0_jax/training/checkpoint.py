@@ -190,12 +190,9 @@ def host_of(path: Path) -> dict[str, Any]:
         InputError: the file is missing or damaged.
     """
     try:
-        values = json.loads((path / "host.json").read_text())
-    except (OSError, ValueError) as error:
+        return read_object(path / "host.json")
+    except OSError as error:
         raise InputError(f"{path}/host.json: expected what the host remembers: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}/host.json: expected what the host remembers, got {values!r:.40}")
-    return values
 
 
 def latest(folder: Path) -> dict[str, Any] | None:

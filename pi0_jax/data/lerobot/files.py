@@ -20,7 +20,7 @@ from pi0_jax.data.lerobot.tables import read_table
 from pi0_jax.errors import InputError
 from pi0_jax.inside import file_inside
 from pi0_jax.json_file import read_object
-from pi0_jax.plain_file import check_file
+from pi0_jax.plain_file import read_text
 
 _WIDTH = re.compile(r"(0?\d)?d?")
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -137,8 +137,7 @@ def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    check_file(file)
-    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    return [json.loads(line) for line in read_text(file).splitlines() if line.strip()]
 
 
 def _named(path: Path, info: Mapping[str, Any], key: str, **values: str | int) -> Path:
@@ -197,7 +196,7 @@ def _episodes_v3(
     for camera in cameras:
         places += [f"videos/{camera}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict[str, Any]] = []
-    for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
+    for file in sorted((path / "meta" / "episodes").glob("*/[!.]*.parquet")):
         rows += read_table(file, ["episode_index", "length", *places]).to_pylist()
     return {int(row["episode_index"]): _episode_v3(path, info, cameras, row) for row in rows}
 

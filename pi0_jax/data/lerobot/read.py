@@ -47,7 +47,7 @@ def read_recordings(
     listed = list(dict.fromkeys(episode.data for episode in layout.episodes.values()))
     found, broken, findings = _of_files(layout, listed, cameras)
     if missing := sorted(layout.episodes.keys() - found.keys()):
-        others = sorted({*(layout.path / "data").rglob("*.parquet")} - {*listed})
+        others = sorted({*(layout.path / "data").rglob("[!.]*.parquet")} - {*listed})
         more, _, _ = _of_files(layout, others, cameras)
         found |= {number: more[number] for number in missing if number in more}
     findings = [*findings, *_lost(layout, found, broken)]
