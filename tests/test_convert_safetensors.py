@@ -1,5 +1,6 @@
 """Our tensor-by-tensor safetensors reader and writer against the library."""
 
+import os
 from pathlib import Path
 
 import ml_dtypes
@@ -62,6 +63,14 @@ def test_a_truncated_file_says_so(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(InputError, match=r"x\.safetensors: truncated"):
         SafetensorsFile(path)
+
+
+def test_nothing_stands_behind_the_tensors(tmp_path: Path) -> None:
+    save_file({"a": np.ones(40, np.float32)}, tmp_path / "x.safetensors")
+    # Ten terabytes, which the disk does not keep and a digest would read.
+    os.truncate(tmp_path / "x.safetensors", 10 * 2**40)
+    with pytest.raises(InputError, match=r"x\.safetensors: too long: its header promises"):
+        SafetensorsFile(tmp_path / "x.safetensors")
 
 
 def test_other_files_are_no_safetensors(tmp_path: Path) -> None:

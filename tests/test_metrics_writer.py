@@ -43,11 +43,21 @@ def test_reopening_appends_after_a_crash(tmp_path: Path):
     assert 100.0 <= lines[1]["elapsed"] < 101.0
 
 
-@pytest.mark.parametrize("content", [b"\x1f\x8b\n\x00half", b"[1]\n{}\nhalf"])
+@pytest.mark.parametrize("half", [b"", b'{"step": 2, "lo', bytes(40), bytes(4) + b'{"st'])
+def test_what_a_power_cut_may_leave_is_dropped(tmp_path: Path, half: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + half)
+    MetricsWriter(path).close()
+    assert path.read_bytes() == b'{"step": 1}\n'
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x1f\x8b\n\x00half", b"[1]\n{}\nhalf", b"null", b"[[[[", b'{"step": 1}\n<html>']
+)
 def test_what_is_no_file_of_metrics_is_not_cut(tmp_path: Path, content: bytes):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"metrics\.jsonl:1: expected a JSON object"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl.*: expected .*JSON"):
         MetricsWriter(path)
     assert path.read_bytes() == content
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from pi0_jax.apps import check, cli, evaluate, export, train
+from pi0_jax.apps import check, cli, evaluate, export, serve, train
 from pi0_jax.convert.commands import flax_to_jax, flax_to_torch, info, jax_to_flax, torch_to_flax
 from pi0_jax.convert.commands.command import status
 from pi0_jax.data import check as check_data
@@ -94,6 +94,8 @@ def of_tools(run: Path, policy: Path, openpi: Path, bad: dict[str, Path]) -> Ite
         yield _tool(check_data.main, name, str(path))
         yield Case(f"check {name}", partial(check.main, [str(path)]))
         yield Case(f"export {name}", partial(export.main, [str(path), new]))
+        serving = ["--checkpoint", str(path), "--port", "0"]
+        yield Case(f"serve {name}", partial(serve.main, serving))
     for flag in _ODD_FLAGS:
         yield _tool(torch_to_flax.main, flag, str(openpi), new, flag)
     for main, words in (

@@ -133,7 +133,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     # Whatever follows the last line end is incomplete.
-    whole, _, _ = read_bytes(path, _MOST_BYTES).rpartition(b"\n")
+    whole, _, half = read_bytes(path, _MOST_BYTES).rpartition(b"\n")
+    # After a power cut bytes may be there that were never written.
+    if (begun := half.lstrip(b"\0")) and not begun.startswith(b"{"):
+        raise InputError(f"{path}: expected lines of JSON, got {half[:80]!r}")
     return [_parse(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
 
 

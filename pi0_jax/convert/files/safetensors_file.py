@@ -83,15 +83,17 @@ class SafetensorsFile:
             self.entries = {key: _entry(path, 8 + length, value) for key, value in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged safetensors header: {error}") from error
-        self._check_size(size)
+        self._check_size(path, 8 + length, size)
         _check_places(path, 8 + length, list(self.entries.values()))
 
-    def _check_size(self, size: int) -> None:
-        end = max((e.offset + _nbytes(e) for e in self.entries.values()), default=0)
-        if size < end:
+    def _check_size(self, path: Path, start: int, size: int) -> None:
+        end = max((e.offset + _nbytes(e) for e in self.entries.values()), default=start)
+        # The format has nothing behind the tensors, and a digest would read it all.
+        if size != end:
+            what = "truncated" if size < end else "too long"
             raise InputError(
-                f"{self.entries[next(iter(self.entries))].file}: truncated: its header promises "
-                f"{end} bytes, the file has {size}; fetch it again"
+                f"{path}: {what}: its header promises {end} bytes, the file has {size}; fetch it "
+                "again"
             )
 
 

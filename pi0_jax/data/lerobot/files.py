@@ -146,7 +146,9 @@ def _named(path: Path, info: Mapping[str, Any], key: str, **values: str | int) -
     Raises:
         InputError: the template asks for more than a value and its digits, or leaves the folder.
     """
-    template, where = str(info[key]), f"{path}/meta/info.json: {key}"
+    template, where = info[key], f"{path}/meta/info.json: {key}"
+    if not isinstance(template, str):
+        raise InputError(f"{where}: expected a path with fields, got {template!r:.80}")
     for _, name, width, conversion in string.Formatter().parse(template):
         if name is None:
             continue  # text behind the last field
