@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from pi0_jax.errors import InputError, first_line, some
 from pi0_jax.inside import file_inside
 from pi0_jax.json_file import read_object
+from pi0_jax.listing import below
 from pi0_jax.plain_file import check_file
 
 DIGESTS = "digests.json"
@@ -38,7 +39,7 @@ def write_digests(folder: Path, digest: Callable[[Path], str] | None = None) -> 
         folder: the folder.
         digest: file -> its CRC-32, where it may be known already (`io/settle.py`).
     """
-    names = [str(path.relative_to(folder)) for path in sorted(_files(folder))]
+    names = [str(path.relative_to(folder)) for path in _files(folder)]
     with ThreadPoolExecutor(_THREADS) as threads:
         digests = threads.map(
             lambda name: [(folder / name).stat().st_size, (digest or crc32)(folder / name)], names
@@ -116,7 +117,7 @@ def crc32(path: Path, size: int | None = None) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
+    for path in below(folder):
         if path.is_file() and path != folder / DIGESTS:
             yield path
 

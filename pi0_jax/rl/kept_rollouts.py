@@ -10,6 +10,7 @@ from pathlib import Path
 from pi0_jax.hosts import talk
 from pi0_jax.interruption import deferred
 from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.listing import entries
 from pi0_jax.rollout.collect import Ended
 
 _NAME = re.compile(r"[^.].*_(\d+)\.npz")
@@ -38,7 +39,7 @@ def kept(folder: Path) -> Ended:
         InputError: a file is damaged.
     """
     found: Ended = {}
-    for file in sorted(folder.glob("*.npz")) if talk.leads() else ():
+    for file in entries(folder, "*.npz") if talk.leads() else ():
         # Desktops and copying programs leave files of other names.
         if name := _NAME.fullmatch(file.name):
             for episode in load_episodes(file):

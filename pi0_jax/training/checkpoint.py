@@ -34,6 +34,7 @@ from pi0_jax.io.digests import write_digests
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.place import check_space, size_text
 from pi0_jax.json_file import read_object
+from pi0_jax.listing import entries
 from pi0_jax.ranges import check_ranges
 from pi0_jax.training.frozen import NOTHING, Frozen
 from pi0_jax.training.sharding import place
@@ -167,9 +168,13 @@ def write(
 
 
 def saved(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
+    """The complete checkpoints in a folder, oldest first.
+
+    Raises:
+        OSError: the folder may not be read.
+    """
     # One that is being written, removed or was set aside has another kind of name.
-    found = [path for path in folder.glob("*") if _NAME.fullmatch(path.name)]
+    found = [path for path in entries(folder) if _NAME.fullmatch(path.name)]
     return sorted(found, key=_order)
 
 

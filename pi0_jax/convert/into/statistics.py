@@ -18,6 +18,7 @@ from pi0_jax.convert.settings.stored_stats import (
 )
 from pi0_jax.data.normalize import NormStats, load_norm_stats
 from pi0_jax.errors import InputError
+from pi0_jax.listing import below
 from pi0_jax.plain_file import check_file
 
 # lerobot's modes that pi0 has: whether quantiles replace mean and standard deviation.
@@ -182,7 +183,7 @@ def _asset_files(folder: Path) -> dict[str, Path]:
     """Asset id to its norm_stats.json."""
     # An asset id may hold a slash, as in org/robot; where there is none, the file's place has none.
     beside = [f for p in ("", "*/", "*/*/") for f in sorted(folder.glob(f"{p}norm_stats.json"))]
-    inside = sorted((folder / "assets").rglob("norm_stats.json"))
+    inside = below(folder / "assets", "norm_stats.json")
     found = {str(file.parent.relative_to(folder)): file for file in beside}
     found = {name: f for name, f in found.items() if name.partition("/")[0] != "assets"}
     if "." in found:
