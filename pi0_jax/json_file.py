@@ -29,19 +29,29 @@ def read_value(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file; the caller knows what it would have been for.
-        InputError: a folder, a pipe, a git-lfs pointer, too long, no JSON in UTF-8, nested too
-            deeply, or a name twice, of which Python would keep the last.
+        InputError: a folder, a pipe, a git-lfs pointer, too long, or no JSON in UTF-8 (`parse`).
     """
     content = read_bytes(path)
     try:
-        return json.loads(content.decode(), object_pairs_hook=once, parse_int=_whole)
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply to be a file of a checkpoint") from error
+        return parse(content.decode())
     except ValueError as error:
         raise InputError(f"{path}: expected JSON: {error}") from error
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def parse(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: no JSON, nested too deeply, a number that fits into no array, or a name twice,
+            of which Python would keep the last.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose names all differ.
 
     Raises:

@@ -125,6 +125,7 @@ def test_contiguous_copies_any_order_of_axes(
             "is there twice",
         ),
         ('{"__metadata__": [1]}', "damaged safetensors header"),
+        ('{"a": ' + "[" * 100000, "damaged safetensors header"),
     ],
 )
 def test_a_header_that_the_library_refuses(tmp_path: Path, header: str, message: str) -> None:

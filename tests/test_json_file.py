@@ -27,7 +27,7 @@ def test_an_object(tmp_path: Path) -> None:
         (b'{"b": {"a": 1, "a": 2}}', "'a' is there twice"),
         (b'{"a": 9223372036854775808}', "the number 9223372036854775808... is too large"),
         (b'{"a": 1' + b"0" * 400 + b"}", r"the number 10000000000000000000\.\.\. is too large"),
-        (b"[" * 100000, "a.json: nested too deeply"),
+        (b"[" * 100000, "a.json: expected JSON: nested too deeply"),
         (b"version https://git-lfs.github.com/spec/v1", "a git-lfs pointer"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -145,6 +146,14 @@ SPOILED = {
     "lists of different lengths": (
         lambda p: replace_column(p, "observation.state", RAGGED),
         "'observation.state': expected numbers, or lists of one length",
+    ),
+    "a task of brackets": (
+        lambda p: (p / "meta/tasks.jsonl").write_text("[" * 100000),
+        "expected a LeRobot folder with meta/: .*nested too deeply",
+    ),
+    "a list of episodes of ten terabytes": (
+        lambda p: os.truncate(p / "meta/episodes.jsonl", 10 * 2**40),
+        "episodes.jsonl: expected at most",
     ),
     "a task without a text": (
         lambda p: (p / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "lift"}\n'),

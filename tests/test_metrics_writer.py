@@ -52,7 +52,15 @@ def test_what_a_power_cut_may_leave_is_dropped(tmp_path: Path, half: bytes):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x1f\x8b\n\x00half", b"[1]\n{}\nhalf", b"null", b"[[[[", b'{"step": 1}\n<html>']
+    "content",
+    [
+        b"\x1f\x8b\n\x00half",
+        b"[1]\n{}\nhalf",
+        b"null",
+        b"[" * 100000 + b"\n",
+        b'{"step": 1}\n<html>',
+    ],
+    ids=("gzip", "list", "null", "nested", "page"),
 )
 def test_what_is_no_file_of_metrics_is_not_cut(tmp_path: Path, content: bytes):
     path = tmp_path / "metrics.jsonl"

@@ -152,7 +152,7 @@ def instead(make):
     [
         ("_METADATA", instead(os.mkfifo), "_METADATA: expected a plain file, got a pipe"),
         ("_METADATA", lambda file: os.truncate(file, 2**43), "_METADATA: expected at most"),
-        ("_METADATA", lambda file: file.write_text("[" * 100000), "_METADATA: nested too deeply"),
+        ("_METADATA", lambda file: file.write_text("[" * 100000), "nested too deeply"),
         ("_METADATA", lambda file: file.write_text('{"tree_metadata": []}'), "cannot read this"),
         ("manifest.ocdbt", instead(os.mkfifo), "manifest.ocdbt: expected a plain file"),
         ("manifest.ocdbt", instead(lambda file: file.symlink_to("/dev/zero")), "or a device"),

@@ -16,6 +16,7 @@ from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.atomic import naming, write_text
 from pi0_jax.io.durable import make_folder
 from pi0_jax.optional import needed
+from pi0_jax.json_file import parse
 from pi0_jax.plain_file import read_bytes
 
 _MOST_BYTES = 2**31  # millions of lines
@@ -237,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = parse(line)
     except ValueError as error:
         raise InputError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}") from error
     if not isinstance(value, dict):

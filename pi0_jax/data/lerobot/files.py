@@ -7,7 +7,6 @@ data/**.parquet          one row per control step
 videos/**.mp4            of cameras whose pictures are not in the table
 """
 
-import json
 import math
 import re
 import string
@@ -19,7 +18,7 @@ from typing import Any
 from pi0_jax.data.lerobot.tables import read_table
 from pi0_jax.errors import InputError
 from pi0_jax.inside import file_inside
-from pi0_jax.json_file import read_object
+from pi0_jax.json_file import parse, read_object
 from pi0_jax.plain_file import read_text
 
 _WIDTH = re.compile(r"(0?\d)?d?")
@@ -137,7 +136,7 @@ def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read_text(file).splitlines() if line.strip()]
+    return [parse(line) for line in read_text(file).splitlines() if line.strip()]
 
 
 def _named(path: Path, info: Mapping[str, Any], key: str, **values: str | int) -> Path:
