@@ -99,6 +99,7 @@ def of_tools(run: Path, policy: Path, openpi: Path, bad: dict[str, Path]) -> Ite
     for flag in _ODD_FLAGS:
         yield _tool(torch_to_flax.main, flag, str(openpi), new, flag)
     for main, words in (
+        *((main, ("/", new)) for main in converters),
         *((torch_to_flax.main, (str(policy), new)), (jax_to_flax.main, (str(openpi), new))),
         *((flax_to_jax.main, (str(openpi), new)), (torch_to_flax.main, ())),
         *((torch_to_flax.main, (str(openpi), str(openpi), "--overwrite")),),

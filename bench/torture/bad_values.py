@@ -33,7 +33,7 @@ POLICY: Mapping[str, tuple[Any, ...]] = {
     "action_space.delta_mask": ([0], [True] * 99),
     "robot.control_hz": ("20", 0, float("nan")),
     "robot.cameras": ("fixed", ["front", 3], ["front", ""], []),
-    "robot.state": ({}, []),
+    "robot.state": ({}, 3),
 }
 INFO: Mapping[str, tuple[Any, ...]] = {
     "codebase_version": ("v4.0", 3, None),

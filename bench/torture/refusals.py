@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ def refused(what: str, cases: Iterable[Case]) -> Row:
 def fault_of(call: Callable[[], object]) -> str:
     """What is wrong with how an input ends; "" where it is refused in one line."""
     said = io.StringIO()
+    # Such as that a folder has no digests.
+    logging.disable()
     try:
         with _limited(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = call()
@@ -53,6 +56,8 @@ def fault_of(call: Callable[[], object]) -> str:
         return _one_line(f"error: {error}\n")
     except (Exception, SystemExit, _HangsError) as error:  # noqa: BLE001
         return f"{type(error).__name__}: {first_line(error)}"
+    finally:
+        logging.disable(logging.NOTSET)
     return _one_line(said.getvalue()) if type(code) is int and code in _WRONG else "accepted"
 
 

@@ -58,7 +58,8 @@ def from_file(path: Path, asset_id: str | None, config: TorchConfig | None = Non
         InputError: no such file, or another kind of file.
     """
     if path.is_dir():
-        inside = sorted(str(file) for file in path.rglob("norm_stats.json"))
+        # No deeper than assets/org/robot: it may be the root of a disk.
+        inside = [str(f) for depth in range(4) for f in path.glob("*/" * depth + "norm_stats.json")]
         hint = f"; there is {', '.join(inside)}" if inside else ""
         raise InputError(f"{path}: --norm-stats takes a file and this is a folder{hint}")
     check_file(path)
