@@ -18,8 +18,8 @@ import numpy as np
 
 from pi0_jax.episode import Episode, digest
 from pi0_jax.errors import InputError
-from pi0_jax.optional import needed
 from pi0_jax.json_file import parse
+from pi0_jax.optional import needed
 from pi0_jax.plain_file import check_file
 from pi0_jax.robots import load_robot
 

@@ -15,8 +15,8 @@ from typing import Any, Self, TextIO
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.atomic import naming, write_text
 from pi0_jax.io.durable import make_folder
-from pi0_jax.optional import needed
 from pi0_jax.json_file import parse
+from pi0_jax.optional import needed
 from pi0_jax.plain_file import read_bytes
 
 _MOST_BYTES = 2**31  # millions of lines
