@@ -116,6 +116,10 @@ NAN = pa.array([[np.nan] * 8] * 3)
 RAGGED = pa.array([[0.0] * 8, [0.0] * 7, [0.0] * 8])
 SPOILED = {
     "no folder": (shutil.rmtree, "expected a LeRobot folder with meta/"),
+    "no list of tasks": (
+        lambda p: (p / "meta/tasks.jsonl").unlink(),
+        "expected a LeRobot folder with meta/: .*No such file .*tasks.jsonl",
+    ),
     "a version of tomorrow": (
         lambda p: spoil_json(p / "meta/info.json", codebase_version="v4.0"),
         "expected LeRobot v2.0, v2.1, v3.0, got 'v4.0'",

@@ -103,7 +103,9 @@ def open_layout(path: Path) -> Layout:
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: expected a LeRobot folder with meta/: {error!r}") from error
+        # Those of the system name the file.
+        said = str(error) if isinstance(error, OSError) else repr(error)
+        raise InputError(f"{path}: expected a LeRobot folder with meta/: {said}") from error
     # Checked outside the `try`: these messages say more than the general one.
     if not 0 < layout.fps < math.inf:
         raise InputError(f"{path}: expected a positive fps in meta/info.json, got {layout.fps}")
