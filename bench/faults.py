@@ -2,10 +2,10 @@
 
 python bench/faults.py [--short] [--cache FOLDER] [PART ...]     from the root of the repository
 
-PART: kills power signals space damage workers devices; all of them by default. Each case begins
-with a tiny run (SFT, RIPT, evaluation; scripted task), which a fault meets, and which is then
-resumed and compared with the unbroken run bit for bit. Exit code 1 where a row is red. Needs Linux
-and a C compiler; no root.
+PART: kills power signals space damage workers devices inputs; all of them by default. Each case
+begins with a tiny run (SFT, RIPT, evaluation; scripted task), which a fault meets, and which is
+then resumed and compared with the unbroken run bit for bit; `inputs` gives bad input to every door.
+Exit code 1 where a row is red. Needs Linux and a C compiler; no root.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-from torture import devices, flips, replayed, space, stopping, workers
+from torture import devices, flips, inputs, replayed, space, stopping, workers
 from torture.ground import Ground, Row, ground
 from torture.recorder import has_compiler
 from torture.resume import warm
@@ -73,6 +73,11 @@ def machines(made: Ground, short: bool) -> Iterator[Row]:
     yield from devices.moved(made, *[("two devices",)] * short)
 
 
+def bad_inputs(made: Ground, short: bool) -> Iterator[Row]:
+    """Bad configs, paths, folders, checkpoints, data and observations."""
+    yield from inputs.given(made, 10 if short else 1)
+
+
 PARTS: dict[str, Part] = {
     "kills": kills,
     "power": power,
@@ -81,6 +86,7 @@ PARTS: dict[str, Part] = {
     "damage": damage,
     "workers": simulators,
     "devices": machines,
+    "inputs": bad_inputs,
 }
 
 

@@ -13,6 +13,9 @@ _START = b"version https://git-lfs.github.com/spec/"
 # The format's own limit, in bytes.
 _MAX_SIZE = 1024
 
+MOST_BYTES = 2**28
+"""Far above every file of settings and every index of shards; a longer one would fill the memory"""
+
 
 def is_pointer(path: Path) -> bool:
     """Whether a file is a git-lfs pointer; False for a path that is no file."""
@@ -40,3 +43,28 @@ def check_file(path: Path, most_bytes: int | None = None) -> None:
         raise InputError(
             f"{path}: expected at most {most_bytes:,} bytes, got {path.stat().st_size:,}"
         )
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of a file that is read whole.
+
+    Raises:
+        FileNotFoundError: no such file; the caller knows what it would have been for.
+        InputError: a folder, or as `check_file`.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file, found a folder")
+    check_file(path, most_bytes)
+    return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file that is read whole.
+
+    Raises:
+        FileNotFoundError, InputError: as `read_bytes`; or it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8: {error}") from error

@@ -45,9 +45,10 @@ def build(section: str, kind: type[T], values: Mapping[str, Any]) -> T:
         values: field -> value, a mapping for a field that is a dataclass.
 
     Raises:
-        InputError: a key that is unknown or missing, or a value that is of another type or that
-            `kind` refuses.
+        InputError: no section, a key that is unknown or missing, or a value that is of another type
+            or that `kind` refuses.
     """
+    check_section(section, values)
     hints, known = get_type_hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
     names = [entry.name for entry in known]
     for name in values:
@@ -62,6 +63,16 @@ def build(section: str, kind: type[T], values: Mapping[str, Any]) -> T:
         if needed and entry.name not in values:
             raise InputError(f"config key {_key(section, entry.name)} is missing; set it")
     return kind(**{n: _value(_key(section, n), hints[n], value) for n, value in values.items()})
+
+
+def check_section(key: str, value: object) -> None:
+    """Checks that a value is a section of several keys.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"config key {key} is a section of several keys, got {value!r:.80}")
 
 
 def replaced(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,8 +133,6 @@ def _value(key: str, kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         if isinstance(kind, type) and isinstance(value, kind):
             return value
-        if not isinstance(value, Mapping):
-            raise InputError(f"config key {key} is a section of several keys, got {value!r}")
         return build(key, kind, value)  # type: ignore[arg-type]
     plain = get_origin(kind) or kind
     if plain in (UnionType, Union):
@@ -135,6 +144,8 @@ def _value(key: str, kind: Any, value: Any) -> Any:
         return float(value) if abs(value) < _FLOATS_END else value
     if plain is tuple:
         value = tuples(value)
+    if plain is Mapping:
+        check_section(key, value)
     if plain in _WANTED and not _is(plain, value):
         raise InputError(f"config key {key} must be {_WANTED[plain]}, got {value!r}")
     if plain is tuple and get_args(kind)[1:] == (Ellipsis,):

@@ -82,7 +82,7 @@ def test_yaml_without_a_base_starts_from_the_defaults(tmp_path):
         ("x.py", "def get_config(): pass\n", "get_config must return a ConfigDict, got None"),
         ("x.py", "a = 1\n", "x.py.* has no attribute 'get_config'"),
         ("x.json", "{}", "x.json: expected the config.json of a run"),
-        ("x.json", "no", "x.json: Expecting value"),
+        ("x.json", "no", "x.json: expected JSON: Expecting value"),
         ("x.yaml", "- 1\n", r"x.yaml: expected keys and values, got \[1\]"),
         ("x.yaml", "a: [\n", "x.yaml"),
         ("x.yaml", "seed: 1\n", "config key suite is missing; set it"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pi0_jax.convert.files import checkpoint_below
 from pi0_jax.convert.files.checkpoint_below import find, folders
 from pi0_jax.errors import InputError
 
@@ -55,3 +56,10 @@ def test_a_link_is_no_second_checkpoint(tmp_path: Path) -> None:
 def test_states_of_the_training_are_not_searched(tmp_path: Path) -> None:
     make(tmp_path, "1/training_state", "1/optimizer_0", ".git/x", "assets/a")
     assert find(tmp_path, is_checkpoint) is None
+
+
+def test_a_whole_disk_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_below, "_MOST", 3)
+    make(tmp_path, "a/b/c")
+    with pytest.raises(InputError, match="more than 3 folders; name the checkpoint's own"):
+        find(tmp_path, is_checkpoint)

@@ -150,3 +150,10 @@ def test_an_ignored_name_that_is_not_there_is_a_slip(tmp_path: Path) -> None:
     assert account(tmp_path, [], ["extra.json"]) == ["extra.json"]
     with pytest.raises(InputError, match="has no such file"):
         account(tmp_path, [], ["extra.jsn"])
+
+
+def test_what_desktops_and_copying_programs_leave(tmp_path: Path) -> None:
+    left = ["._config.json", ".DS_Store", ".nfs0001", "Thumbs.db", "config.json~", "#config.json#"]
+    weights = make(tmp_path, *left, "__MACOSX/config.json", ".ipynb_checkpoints/a.json")
+    (tmp_path / ".#config.json").symlink_to("me@host.123")  # an editor's lock
+    assert account(tmp_path, weights) == sorted([*left, ".#config.json"])

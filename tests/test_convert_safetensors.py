@@ -1,5 +1,6 @@
 """Our tensor-by-tensor safetensors reader and writer against the library."""
 
+import os
 from pathlib import Path
 
 import ml_dtypes
@@ -64,6 +65,14 @@ def test_a_truncated_file_says_so(tmp_path: Path, cut: int) -> None:
         SafetensorsFile(path)
 
 
+def test_nothing_stands_behind_the_tensors(tmp_path: Path) -> None:
+    save_file({"a": np.ones(40, np.float32)}, tmp_path / "x.safetensors")
+    # Ten terabytes, which the disk does not keep and a digest would read.
+    os.truncate(tmp_path / "x.safetensors", 10 * 2**40)
+    with pytest.raises(InputError, match=r"x\.safetensors: too long: its header promises"):
+        SafetensorsFile(tmp_path / "x.safetensors")
+
+
 def test_other_files_are_no_safetensors(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "lfs").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
@@ -116,6 +125,7 @@ def test_contiguous_copies_any_order_of_axes(
             "is there twice",
         ),
         ('{"__metadata__": [1]}', "damaged safetensors header"),
+        ('{"a": ' + "[" * 100000, "damaged safetensors header"),
     ],
 )
 def test_a_header_that_the_library_refuses(tmp_path: Path, header: str, message: str) -> None:

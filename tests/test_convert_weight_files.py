@@ -115,3 +115,9 @@ def test_a_damaged_index(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(InputError, match=message):
         weight_set(tmp_path)
+
+
+def test_hidden_files_are_of_desktops_and_copying_programs(tmp_path: Path) -> None:
+    beside = ("._model.safetensors", ".model.safetensors", "._model.safetensors.index.json")
+    made = folder(tmp_path / "c", "model.safetensors", *beside)
+    assert names(weight_set(made)) == ["model.safetensors"]

@@ -74,7 +74,9 @@ def test_a_half_written_part_is_no_episode(log):
     log.begin()
     log.add(ONE)
     parts = log.path.with_suffix(".parts")
-    (parts / ".scripted_2.npz.partial").write_bytes(b"PK")
+    # What desktops and copying programs leave.
+    for name in (".scripted_2.npz.partial", "._scripted_1.npz", ".DS_Store", "scripted_1.npz~"):
+        (parts / name).write_bytes(b"PK")
     assert log.begin().keys() == {key(ONE)}
     (parts / "scripted_2.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"scripted_2\.npz"):

@@ -23,6 +23,7 @@ FLOORS = (
         "json_file",
         "npz_file",
         "inside",
+        "listing",
         "interruption",
         "ranges",
         "optional",

@@ -100,6 +100,7 @@ def test_a_video_that_is_a_pipe(tmp_path):
         ("{episode_index:>3000000000}", "expected fields such as"),
         ("{episode_index.__class__}", "expected fields such as"),
         ("data/{wrong}.parquet", "expected fields such as"),
+        (5, "data_path: expected a path with fields, got 5"),
         ("data/{episode_index:06d", "expected a LeRobot folder"),
     ],
 )

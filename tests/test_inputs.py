@@ -55,6 +55,8 @@ def test_what_is_wrong_is_one_sentence(changes, message):
     [
         ([], "at least one observation, got none"),
         (GOOD, "got one that is in no list"),
+        (None, "a list of at least one observation, got NoneType"),
+        (IMAGES, "a list of at least one observation, got ndarray"),
         ([IMAGES], "observation 0: expected a RawObs, got ndarray"),
     ],
 )

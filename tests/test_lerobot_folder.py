@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -115,6 +116,10 @@ NAN = pa.array([[np.nan] * 8] * 3)
 RAGGED = pa.array([[0.0] * 8, [0.0] * 7, [0.0] * 8])
 SPOILED = {
     "no folder": (shutil.rmtree, "expected a LeRobot folder with meta/"),
+    "no list of tasks": (
+        lambda p: (p / "meta/tasks.jsonl").unlink(),
+        "expected a LeRobot folder with meta/: .*No such file .*tasks.jsonl",
+    ),
     "a version of tomorrow": (
         lambda p: spoil_json(p / "meta/info.json", codebase_version="v4.0"),
         "expected LeRobot v2.0, v2.1, v3.0, got 'v4.0'",
@@ -145,6 +150,14 @@ SPOILED = {
     "lists of different lengths": (
         lambda p: replace_column(p, "observation.state", RAGGED),
         "'observation.state': expected numbers, or lists of one length",
+    ),
+    "a task of brackets": (
+        lambda p: (p / "meta/tasks.jsonl").write_text("[" * 100000),
+        "expected a LeRobot folder with meta/: .*nested too deeply",
+    ),
+    "a list of episodes of ten terabytes": (
+        lambda p: os.truncate(p / "meta/episodes.jsonl", 10 * 2**40),
+        "episodes.jsonl: expected at most",
     ),
     "a task without a text": (
         lambda p: (p / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "lift"}\n'),

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import sys
 import types
 from pathlib import Path
@@ -40,6 +41,39 @@ def test_reopening_appends_after_a_crash(tmp_path: Path):
     lines = read_metrics(path)
     assert [line["step"] for line in lines] == [1, 2]
     assert 100.0 <= lines[1]["elapsed"] < 101.0
+
+
+@pytest.mark.parametrize("half", [b"", b'{"step": 2, "lo', bytes(40), bytes(4) + b'{"st'])
+def test_what_a_power_cut_may_leave_is_dropped(tmp_path: Path, half: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + half)
+    MetricsWriter(path).close()
+    assert path.read_bytes() == b'{"step": 1}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x1f\x8b\n\x00half",
+        b"[1]\n{}\nhalf",
+        b"null",
+        b"[" * 100000 + b"\n",
+        b'{"step": 1}\n<html>',
+    ],
+    ids=("gzip", "list", "null", "nested", "page"),
+)
+def test_what_is_no_file_of_metrics_is_not_cut(tmp_path: Path, content: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.jsonl.*: expected .*JSON"):
+        MetricsWriter(path)
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_in_its_place_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"metrics\.jsonl: expected a plain file, got a pipe"):
+        MetricsWriter(tmp_path / "metrics.jsonl")
 
 
 def test_rewinding_drops_what_will_be_repeated(tmp_path: Path):

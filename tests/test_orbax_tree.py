@@ -5,7 +5,7 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -113,7 +113,7 @@ def test_damage_is_wrong_input(tmp_path: Path) -> None:
     write(tmp_path / "t")
     metadata = (tmp_path / "t/_METADATA").read_text()
     (tmp_path / "t/_METADATA").write_text(metadata[:-9])
-    with pytest.raises(InputError, match="cannot read this Orbax folder"):
+    with pytest.raises(InputError, match="_METADATA: expected JSON"):
         TreeReader(tmp_path / "t")
     (tmp_path / "t/_METADATA").write_text(metadata)
     shutil.rmtree(tmp_path / "t/d")
@@ -135,6 +135,40 @@ def test_a_damaged_tree_is_one_line(
         load_tree(tmp_path / "t")
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+def instead(make):
+    """Something else in place of a file."""
+
+    def damage(file: Path) -> None:
+        file.unlink()
+        make(file)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("_METADATA", instead(os.mkfifo), "_METADATA: expected a plain file, got a pipe"),
+        ("_METADATA", lambda file: os.truncate(file, 2**43), "_METADATA: expected at most"),
+        ("_METADATA", lambda file: file.write_text("[" * 100000), "nested too deeply"),
+        ("_METADATA", lambda file: file.write_text('{"tree_metadata": []}'), "cannot read this"),
+        ("manifest.ocdbt", instead(os.mkfifo), "manifest.ocdbt: expected a plain file"),
+        ("manifest.ocdbt", instead(lambda file: file.symlink_to("/dev/zero")), "or a device"),
+        # TensorStore would end the process for want of memory.
+        ("manifest.ocdbt", lambda file: os.truncate(file, 2**43), "manifest.ocdbt: expected at"),
+        ("d/*", instead(os.mkfifo), "d/.*: expected a plain file, got a pipe"),
+        ("d/*", lambda file: os.truncate(file, 2**43), "d/.*: expected at most"),
+    ],
+)
+def test_what_tensorstore_would_wait_for_or_die_of(
+    tmp_path: Path, name: str, damage: Callable[[Path], object], message: str
+) -> None:
+    save_tree(tmp_path / "t", TREE)
+    damage(next((tmp_path / "t").glob(name)))
+    with pytest.raises(InputError, match=message):
+        load_tree(tmp_path / "t")
 
 
 @pytest.mark.parametrize("zarr3", [True, False])

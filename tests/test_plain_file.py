@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pi0_jax.errors import InputError
-from pi0_jax.plain_file import check_file, is_pointer
+from pi0_jax.plain_file import check_file, is_pointer, read_bytes, read_text
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 
@@ -43,3 +43,19 @@ def test_a_length_may_be_limited(tmp_path: Path) -> None:
     check_file(tmp_path / "x", 5)
     with pytest.raises(InputError, match="expected at most 4 bytes, got 5"):
         check_file(tmp_path / "x", 4)
+
+
+def test_a_file_that_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("é")
+    assert (read_bytes(tmp_path / "x"), read_text(tmp_path / "x")) == (b"\xc3\xa9", "é")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "none")
+    with pytest.raises(InputError, match="expected a file, found a folder"):
+        read_bytes(tmp_path)
+    # Ten terabytes of which the disk keeps none.
+    os.truncate(tmp_path / "x", 10 * 2**40)
+    with pytest.raises(InputError, match="x: expected at most 268,435,456 bytes"):
+        read_text(tmp_path / "x")
+    (tmp_path / "x").write_text("é", "latin-1")
+    with pytest.raises(InputError, match="x: expected text in UTF-8"):
+        read_text(tmp_path / "x")

@@ -1,6 +1,7 @@
 """report.html from whole, partial and hostile run folders."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_empty_folder(tmp_path: Path):
     html = write_report(tmp_path).read_text()
     Page(html)
     assert "No evaluation has finished yet." in html
+
+
+def test_a_list_of_videos_that_is_none(tmp_path: Path):
+    run = write_run(tmp_path / "demo", ROWS)
+    (run / "videos" / "index.json").write_text('[1, null, {"file": ["a b.mp4"]}]')
+    Page(write_report(run).read_text())
+    (run / "videos" / "index.json").unlink()
+    os.mkfifo(run / "videos" / "index.json")
+    with pytest.raises(InputError, match=r"index\.json: expected a plain file, got a pipe"):
+        write_report(run)
 
 
 def test_interrupted_line_and_empty_rows(tmp_path: Path):

@@ -59,6 +59,15 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, name, content):
     assert (tmp_path / name).read_text() == content
 
 
+@pytest.mark.parametrize("name", ["config.json", "results.json", "metrics.jsonl", ".lock"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, name):
+    RunFolder(tmp_path, CONFIG, resume=False)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: .*got a pipe"):
+        RunFolder(tmp_path, CONFIG, resume=True)
+
+
 def test_a_process_killed_at_once_leaves_the_folder_free(tmp_path):
     (tmp_path / ".lock").touch()
     assert RunFolder(tmp_path, CONFIG, resume=False).rows == []

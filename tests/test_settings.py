@@ -54,6 +54,7 @@ def test_a_method_is_rl_with_some_keys_replaced():
         ("pool", {"workers": -1}, "pool.workers must be a"),
         (None, {"seed": -1}, "config.seed must be a"),
         (None, {"verbosity": -1}, "config.verbosity must be a"),
+        ("baselines", {"odd": 3}, "config key baselines.odd is a section of several keys, got 3"),
         (None, {"sede": 1}, "unknown config key sede; the nearest valid key is seed"),
     ],
 )
@@ -61,6 +62,13 @@ def test_what_is_refused(section, changes, message):
     wrong = config()
     (wrong[section] if section else wrong).update(changes)
     with pytest.raises(InputError, match=message):
+        train_settings(wrong)
+
+
+@pytest.mark.parametrize("key", ["rl", "baselines", "task", "eval", "sft"])
+def test_a_number_is_no_section(key):
+    wrong = ConfigDict(config().to_dict() | {key: 3})
+    with pytest.raises(InputError, match=f"config key {key} is a section of several keys, got 3"):
         train_settings(wrong)
 
 

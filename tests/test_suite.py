@@ -29,6 +29,7 @@ def test_options_reach_task_and_expert():
         ("scripted+scripted", {}, "suite names each suite once, got 'scripted.scripted'"),
         ("scripted+lift", {"max_steps": 9, "image_size": 16}, "have different robots"),
         ("scripted", {"speeed": 1}, "task.speeed of suite 'scripted'; .* is task.speed"),
+        ("scripted", {"demonstrator": 3}, "task.demonstrator is a section of several keys, got 3"),
         ("scripted", {"demonstrator": {"hoover": 1}}, "nearest .* is task.demonstrator.hover"),
         ("libero_10", {"tasks": 3}, "config.task of suite 'libero_10'"),
     ],

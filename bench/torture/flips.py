@@ -50,7 +50,7 @@ def damaged(ground: Ground, bits: int = 200, others: int = 40) -> Iterator[Row]:
     """Damages files of a finished run and of exports, one at a time, and reads what has them."""
     made = ground.begin() / "copy"
     shutil.copytree(ground.wanted / RUN, made)
-    _export(made)
+    exported(made)
     files = [path for path in sorted(made.rglob("*")) if path.is_file() and _reader(made, path)]
     kinds = _by_kind(made, files)
     for name, damage in DAMAGES.items():
@@ -81,14 +81,19 @@ def without_digest(ground: Ground, count: int = 60) -> Iterator[Row]:
     yield Row("the same in files without a digest, then resumed: no traceback", count, wrong)
 
 
-def _export(made: Path) -> None:
-    """Exports of all formats, which have digests as well."""
-    policy = str(made / "policy")
+def exported(run: Path) -> None:
+    """Exports a run in all formats into folders of its own; they have digests as well."""
+    policy, demos = str(run / "policy"), ("--episodes", "demonstrations")
+    flags = (*demos, "--fps", "10", "--pictures", "png")
+    quietly(lambda: flax_to_torch.main([policy, str(run / "openpi"), "--layout", "openpi"]))
+    quietly(lambda: flax_to_jax.main([policy, str(run / "orbax")]))
+    quietly(lambda: export.main([str(run), str(run / "lerobot"), *flags]))
+
+
+def quietly(work: Callable[[], object]) -> None:
+    """Runs a command without its words."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        flax_to_torch.main([policy, str(made / "openpi"), "--layout", "openpi"])
-        flax_to_jax.main([policy, str(made / "orbax")])
-        flags = ("--episodes", "demonstrations", "--fps", "10", "--pictures", "png")
-        export.main([str(made), str(made / "lerobot"), *flags])
+        work()
 
 
 def _by_kind(made: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
@@ -147,8 +152,7 @@ def _converted(source: Path) -> None:
     convert = torch_to_flax if source.name == "openpi" else jax_to_flax
     back = source.with_name("back")
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            convert.main([str(source), str(back)])
+        quietly(lambda: convert.main([str(source), str(back)]))
     finally:
         shutil.rmtree(back, ignore_errors=True)
 

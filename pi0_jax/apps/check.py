@@ -12,7 +12,9 @@ from typing import NoReturn
 
 from pi0_jax.errors import InputError, some
 from pi0_jax.io.digests import DIGESTS, differing, write_digests
+from pi0_jax.io.episodes import VISIBLE
 from pi0_jax.io.zip_digest import is_whole
+from pi0_jax.listing import below
 
 
 def command() -> NoReturn:
@@ -51,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _things(folder: Path) -> list[Path]:
     """Folders with digests, and episode files that are in none of them."""
-    folders = [path.parent for path in sorted(folder.rglob(DIGESTS))]
+    folders = [path.parent for path in below(folder, DIGESTS)]
     files = [
         path
-        for path in sorted(folder.rglob("*.npz"))
+        for path in below(folder, VISIBLE)
         if not any(path.is_relative_to(one) for one in folders)
     ]
     return folders + files

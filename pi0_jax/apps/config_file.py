@@ -16,7 +16,6 @@ A YAML file without `base` starts from the defaults of its `suite`.
 
 import importlib
 import importlib.util
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,8 @@ from ml_collections import ConfigDict
 from pi0_jax.apps.finetune_settings import fine_tune_config, is_fine_tuning
 from pi0_jax.apps.settings import train_config
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
+from pi0_jax.plain_file import read_text
 from pi0_jax.plain_values import replaced, tuples
 
 # Entries of a run's config.json that are no keys: they record what else the run depended on.
@@ -109,8 +110,8 @@ def _from_python(path: Path, argument: str) -> ConfigDict:
 
 def _from_run(path: Path, argument: str) -> ConfigDict:
     _no_argument(path, argument)
-    stored = json.loads(path.read_text())
-    if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+    stored = read_object(path)
+    if not isinstance(stored.get("config"), dict):
         raise InputError(f"--config {path}: expected the config.json of a run")
     # Completed, because a run of an earlier version lacks the keys that are new since then.
     return _completed({k: v for k, v in stored["config"].items() if k not in BESIDE})
@@ -119,7 +120,7 @@ def _from_run(path: Path, argument: str) -> ConfigDict:
 def _from_yaml(path: Path, argument: str) -> ConfigDict:
     _no_argument(path, argument)
     # A safe loader: a config of somebody else must not run code.
-    values = yaml.load(path.read_text(), _Loader)
+    values = yaml.load(read_text(path), _Loader)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"--config {path}: expected keys and values, got {values!r}")
     base = values.pop("base", None)

@@ -1,11 +1,11 @@
 """Which policy the guidance of an evaluation leads away from: `config.eval.reference`."""
 
-import json
 from pathlib import Path
 
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fingerprint
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.reference import BASE, KINDS, kinds_of
 from pi0_jax.policy.reference_fit import with_reference
@@ -89,7 +89,7 @@ def _pointed_at(file: Path) -> Path:
     if (own := file.with_name(START)).is_dir():
         return own
     try:
-        found = json.loads(file.read_text())
+        found = read_object(file)
         checkpoint, before = Path(found["checkpoint"]), found["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: is damaged ({error!r}); restore it") from error

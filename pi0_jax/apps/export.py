@@ -29,7 +29,8 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError, exit_status
 from pi0_jax.io.atomic import new_folder
-from pi0_jax.io.episodes import load_episodes
+from pi0_jax.io.episodes import VISIBLE, load_episodes
+from pi0_jax.listing import below, entries
 from pi0_jax.rollout.looks import replay_looks
 from pi0_jax.run import engines
 
@@ -156,13 +157,13 @@ def _files(run: Path, names: Sequence[str] | None) -> list[Path]:
     """
     root = run / "episodes"
     if names is None:
-        every = [path.relative_to(root).parts[0] for path in sorted(root.rglob("*.npz"))]
+        every = [path.relative_to(root).parts[0] for path in below(root, VISIBLE)]
         kinds = {Path(name).stem for name in every} - {_EVALUATIONS}
         names = sorted(kinds, key=lambda name: (name != _DEMONSTRATIONS, name))
     found = []
     for name in names:
         there = [root / f"{name}.npz"] * (root / f"{name}.npz").is_file()
-        there += sorted((root / name).glob("*.npz"))
+        there += entries(root / name, VISIBLE)
         if not there:
             raise InputError(f"{root}: expected episodes {name!r}, found none")
         found += there

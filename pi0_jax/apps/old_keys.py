@@ -40,7 +40,9 @@ def check_old_keys(values: Mapping[str, Any]) -> None:
         InputError: an old key; the message has its new name.
     """
     keys = [*dotted(values)]
-    for changes in values.get("baselines", {}).values():
+    baselines = values.get("baselines")
+    # What is no section has no keys; whoever reads it says so.
+    for changes in baselines.values() if isinstance(baselines, Mapping) else ():
         keys += dotted({"rl": changes})
     # Deepest first: an old key gives a more exact message than the section around it.
     for key in sorted(keys, key=lambda key: -key.count(".")):

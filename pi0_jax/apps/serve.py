@@ -22,6 +22,7 @@ from pi0_jax.apps.serve_flags import parser
 from pi0_jax.apps.start import fingerprint
 from pi0_jax.errors import InputError, exit_status, first_line
 from pi0_jax.optional import needed
+from pi0_jax.plain_file import read_text
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import kind_of
 from pi0_jax.policy.reference_fit import load_with_reference
@@ -120,7 +121,7 @@ def _rules(given: argparse.Namespace, policy: Policy) -> Rules:
 def _listening(given: argparse.Namespace) -> Listening:
     key = os.environ.get(KEY_VARIABLE, "")
     if given.api_key_file:
-        key = given.api_key_file.read_text().strip()
+        key = read_text(given.api_key_file).strip()
         if not key:
             raise InputError(f"{given.api_key_file}: expected an API key, the file is empty")
     return Listening(given.host, given.port, key, given.no_api_key, given.tls_cert, given.tls_key)

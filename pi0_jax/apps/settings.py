@@ -21,7 +21,7 @@ from pi0_jax.apps.sections import (
 )
 from pi0_jax.env.suite import task_options
 from pi0_jax.errors import InputError
-from pi0_jax.plain_values import build, defaults, nearest, replaced
+from pi0_jax.plain_values import build, check_section, defaults, nearest, replaced
 from pi0_jax.rl.config import check_unused_objectives
 from pi0_jax.rl.init_states import FRESH, VALIDATION
 from pi0_jax.rl.loop_store import LoopCheckpointsConfig
@@ -146,16 +146,23 @@ def train_settings(config: ConfigDict) -> TrainSettings:
     """
     values = config.to_dict()
     check_old_keys(values)
-    rl = values.get("rl", {})
+    rl, others = (_section(values, key) for key in ("rl", "baselines"))
     # A baseline is `rl` with some keys replaced, so it is merged before it is checked.
     baselines = {
-        name: build("rl", RiptSettings, replaced(rl, changes))
-        for name, changes in values.get("baselines", {}).items()
+        name: build("rl", RiptSettings, replaced(rl, _section(others, name, "baselines.")))
+        for name in others
     }
     settings = build("", TrainSettings, {**values, "baselines": baselines})
     # Over all methods together: the section of an objective may serve a baseline alone.
     check_unused_objectives([*settings.baselines.values(), settings.rl])
     return settings
+
+
+def _section(values: Mapping[str, Any], key: str, above: str = "") -> Mapping[str, Any]:
+    """A section of a config; empty where there is none."""
+    section = values.get(key, {})
+    check_section(f"{above}{key}", section)
+    return section
 
 
 def eval_settings(config: ConfigDict) -> EvalSettings:

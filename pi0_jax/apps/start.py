@@ -18,7 +18,9 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import write_text
 from pi0_jax.io.digests import DIGESTS
+from pi0_jax.json_file import read_object
 from pi0_jax.model.config import preset
+from pi0_jax.plain_file import read_bytes
 from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_robot, load_policy, open_policy
 from pi0_jax.training.sharding import check_devices
 
@@ -199,7 +201,7 @@ def point_at(file: Path, checkpoint: Path) -> None:
     if not file.exists():
         write_text(file, json.dumps(now, indent=1) + "\n")
         return
-    before = json.loads(file.read_text())
+    before = read_object(file)
     if before.get("fingerprint") != now["fingerprint"]:
         raise InputError(
             f"{checkpoint}: is another checkpoint than the one that this run started from "
@@ -218,5 +220,5 @@ def fingerprint(checkpoint: Path) -> str:
     digest = hashlib.sha256()
     for name in names:
         if (checkpoint / name).is_file():
-            digest.update((checkpoint / name).read_bytes())
+            digest.update(read_bytes(checkpoint / name))
     return digest.hexdigest()

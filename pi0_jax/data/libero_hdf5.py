@@ -9,7 +9,6 @@ Axis letters: t control step, n value of the simulator's state, h height, w widt
 # h5py is an optional dependency.
 # pyright: reportMissingImports=false
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from pi0_jax.episode import Episode, digest
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import parse
 from pi0_jax.optional import needed
 from pi0_jax.plain_file import check_file
 from pi0_jax.robots import load_robot
@@ -67,7 +67,7 @@ def read_libero_hdf5(path: Path) -> Iterator[Hdf5Demonstration]:
 
 def _instruction(data: Any) -> str:
     """The words of the task, which stand in JSON in an attribute, at times between quotes."""
-    words = json.loads(data.attrs["problem_info"])["language_instruction"]
+    words = parse(data.attrs["problem_info"])["language_instruction"]
     return ("".join(words) if isinstance(words, list) else str(words)).strip('" ')
 
 

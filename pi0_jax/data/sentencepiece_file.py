@@ -5,7 +5,7 @@ from pathlib import Path
 import sentencepiece
 
 from pi0_jax.errors import InputError
-from pi0_jax.plain_file import check_file
+from pi0_jax.plain_file import read_bytes
 
 PALIGEMMA_PIECES = 257_152
 """Gemma's 256,000, then <loc0000> to <loc1023> and <seg000> to <seg127>
@@ -65,8 +65,7 @@ def load_pieces(path: Path, vocab_size: int) -> sentencepiece.SentencePieceProce
 def _parse(path: Path) -> sentencepiece.SentencePieceProcessor:
     if not path.is_file():
         raise InputError(f"{path}: expected PaliGemma's sentencepiece model; {_WHERE}")
-    check_file(path)
-    content = path.read_bytes()
+    content = read_bytes(path)
     # An empty file would parse, as a model without pieces.
     problem = None if content else "it is empty"
     try:

@@ -14,6 +14,7 @@ from pi0_jax.io.digests import write_digests
 from pi0_jax.io.durable import make_folder, remove_folder, rename, sync_file, sync_tree
 from pi0_jax.io.place import check_free
 from pi0_jax.io.settle import digest, settling
+from pi0_jax.listing import below
 
 # Hidden, and with another ending: a search for *.npz must not find an unfinished file. Those of
 # folders are names that no user would give to a backup.
@@ -130,7 +131,7 @@ def clean(folder: Path) -> list[str]:
     Returns:
         What was removed, as paths relative to `folder`.
     """
-    left = [path for path in sorted(folder.rglob(".*")) if is_unfinished(path)]
+    left = [path for path in below(folder, ".*") if is_unfinished(path)]
     for path in left:
         if path.name.endswith(_OLD):
             _give_back(path, path.with_name(path.name[1 : -len(_OLD)]))

@@ -8,15 +8,17 @@ change its digest too.
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from pi0_jax.errors import InputError, some
+from pi0_jax.errors import InputError, first_line, some
 from pi0_jax.inside import file_inside
 from pi0_jax.json_file import read_object
+from pi0_jax.listing import below
 from pi0_jax.plain_file import check_file
 
 DIGESTS = "digests.json"
@@ -37,7 +39,7 @@ def write_digests(folder: Path, digest: Callable[[Path], str] | None = None) -> 
         folder: the folder.
         digest: file -> its CRC-32, where it may be known already (`io/settle.py`).
     """
-    names = [str(path.relative_to(folder)) for path in sorted(_files(folder))]
+    names = [str(path.relative_to(folder)) for path in _files(folder)]
     with ThreadPoolExecutor(_THREADS) as threads:
         digests = threads.map(
             lambda name: [(folder / name).stat().st_size, (digest or crc32)(folder / name)], names
@@ -59,7 +61,8 @@ def check_digests(folder: Path, *, largest: int | None = None) -> None:
     Raises:
         InputError: files are missing, or differ; the message names them.
     """
-    if not (folder / DIGESTS).exists():
+    # A link that leads nowhere is damage.
+    if not os.path.lexists(folder / DIGESTS):
         _logger.warning(
             "%s has no %s, so damage would not be noticed; `python -m pi0_jax.check --renew %s` "
             "makes it",
@@ -114,14 +117,17 @@ def crc32(path: Path, size: int | None = None) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
+    for path in below(folder):
         if path.is_file() and path != folder / DIGESTS:
             yield path
 
 
 def _read(folder: Path) -> dict[str, tuple[int, str]]:
     path = folder / DIGESTS
-    found = read_object(path)
+    try:
+        found = read_object(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
     files = found.get("files")
     if found.get("algorithm") != _ALGORITHM or not isinstance(files, dict) or not files:
         raise InputError(f"{path}: damaged: expected digests of the kind {_ALGORITHM!r}")

@@ -16,11 +16,15 @@ from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.io.atomic import atomic_file
 from pi0_jax.io.zip_digest import add_digest, is_whole
+from pi0_jax.json_file import parse
 from pi0_jax.npz_file import read_arrays
 from pi0_jax.robot import robot_from_dict
 
 FORMAT_VERSION = 3
 _READ = (2, FORMAT_VERSION)
+
+VISIBLE = "[!.]*.npz"
+"""Pattern of the files of a folder; hidden ones are of desktops and copying programs."""
 
 _RAGGED = ("images", "image_steps", "state", "actions", "chunk_start")
 _CHAINS = ("chain", "chain_log_prob")
@@ -114,5 +118,5 @@ def _episode(
     chains = {name: parts[name][index] for name in _CHAINS if name in parts}
     values |= {name: chain for name, chain in chains.items() if len(chain)}
     values["error"] = values["error"] or None
-    values["robot"] = robot_from_dict(json.loads(arrays["robot"][index].item()))
+    values["robot"] = robot_from_dict(parse(arrays["robot"][index].item()))
     return Episode(**values)

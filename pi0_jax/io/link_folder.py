@@ -8,6 +8,7 @@ from pi0_jax.inside import file_inside
 from pi0_jax.io.atomic import atomic_folder
 from pi0_jax.io.digests import DIGESTS, listed
 from pi0_jax.io.place import check_space, size_text
+from pi0_jax.listing import below
 from pi0_jax.plain_file import check_file
 
 
@@ -48,7 +49,7 @@ def link_folder(source: Path, target: Path) -> str:
 def _names(folder: Path) -> list[str]:
     if (folder / DIGESTS).exists():
         return [*listed(folder), DIGESTS]
-    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [str(path.relative_to(folder)) for path in below(folder) if path.is_file()]
 
 
 def _link(file: Path, name: Path) -> bool:

@@ -15,8 +15,11 @@ from typing import Any, Self, TextIO
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.atomic import naming, write_text
 from pi0_jax.io.durable import make_folder
+from pi0_jax.json_file import parse
 from pi0_jax.optional import needed
+from pi0_jax.plain_file import read_bytes
 
+_MOST_BYTES = 2**31  # millions of lines
 _WANDB_RUN = ".wandb_run"  # beside metrics.jsonl: the name that W&B knows the run by
 
 
@@ -39,15 +42,17 @@ class MetricsWriter:
                 folder; a resumed run goes on with its own.
 
         Raises:
-            InputError: a W&B project is given, and wandb is not installed or lets nobody in.
+            InputError: as `read_metrics`; or a W&B project is given, and wandb is not installed or
+                lets nobody in.
         """
         self.path = path
         make_folder(path.parent)
         self._wandb = _start_wandb(wandb_project, path.parent) if wandb_project else None
+        # First: what is no file of metrics is not cut. A resumed run counts its seconds on from the
+        # last line.
+        earlier = read_metrics(path)
         self._file = path.open("a+b")
         _drop_half_line(self._file)
-        # A resumed run counts its seconds on from the last line.
-        earlier = read_metrics(path)
         self._start = time.monotonic() - (earlier[-1].get("elapsed") or 0.0 if earlier else 0.0)
 
     def write(self, step: int, phase: str, **scalars: Any) -> None:
@@ -124,12 +129,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     A file that does not exist has no lines.
 
     Raises:
-        InputError: a line before the last is not a JSON object.
+        InputError: it is no plain file, or a line before the last is not a JSON object.
     """
     if not path.exists():
         return []
     # Whatever follows the last line end is incomplete.
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    whole, _, half = read_bytes(path, _MOST_BYTES).rpartition(b"\n")
+    # After a power cut bytes may be there that were never written.
+    if (begun := half.lstrip(b"\0")) and not begun.startswith(b"{"):
+        raise InputError(f"{path}: expected lines of JSON, got {half[:80]!r}")
     return [_parse(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
 
 
@@ -230,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = parse(line)
     except ValueError as error:
         raise InputError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}") from error
     if not isinstance(value, dict):

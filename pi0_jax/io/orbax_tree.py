@@ -27,12 +27,16 @@ import tensorstore as ts
 
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.io.tree_check import leaves_by_path
-from pi0_jax.plain_file import check_file
+from pi0_jax.json_file import read_object
+from pi0_jax.plain_file import MOST_BYTES, check_file
 
 Tree = Any
 
 # Orbax's name for a dict key in a tree path.
 _DICT_KEY = 2
+_OCDBT = "manifest.ocdbt"
+_DESCRIBE = (_OCDBT, ".zarray", "zarr.json")
+_LARGEST = 2**36  # bytes of a file of values; TensorStore ends the process where they do not fit
 _CHUNK_BYTES = 128 * 2**20
 _OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
 
@@ -107,9 +111,9 @@ class TreeReader:
             InputError: no Orbax folder, or one that is damaged.
         """
         self.path = path
-        check_file(path / "_METADATA")
         try:
-            metadata = json.loads((path / "_METADATA").read_text())
+            metadata = read_object(path / "_METADATA")
+            _check_files(path)
             entries = metadata["tree_metadata"].values()
             # An empty dict has an entry too, but no array.
             names = [_names(e) for e in entries if not e["value_metadata"].get("skip_deserialize")]
@@ -123,7 +127,7 @@ class TreeReader:
             raise InputError(f"{path}: expected an Orbax folder (with _METADATA)") from error
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise InputError(f"{path}: cannot read this Orbax folder: {_line(error)}") from error
         self.shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
         self.dtypes = {name: array.dtype.name for name, array in self._arrays.items()}
@@ -300,6 +304,16 @@ def _as_os_error(path: Path) -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
+def _check_files(path: Path) -> None:
+    """Checks what TensorStore does not: that no file makes it wait for ever or fill the memory.
+
+    Raises:
+        InputError: one would.
+    """
+    for file in path.rglob("*"):
+        check_file(file, MOST_BYTES if file.name in _DESCRIBE else _LARGEST)
+
+
 def _names(entry: dict[str, Any]) -> list[str]:
     return [str(key["key"]) for key in entry["key_metadata"]]
 
@@ -321,7 +335,7 @@ def _is_ocdbt(path: Path) -> bool:
     Raises:
         InputError: they lie in one per process, which Orbax merges at the end of a save.
     """
-    if (path / "manifest.ocdbt").exists():
+    if (path / _OCDBT).exists():
         return True
     if any(path.glob("ocdbt.process_*")):
         raise InputError(

@@ -1,11 +1,11 @@
 """Checks, before any work, that a file or folder may be made at a place and fits there; memory."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from pi0_jax.errors import InputError
+from pi0_jax.json_file import read_object
 
 _MEMORY = Path("/proc/meminfo")
 
@@ -83,8 +83,8 @@ def _is_ours(folder: Path) -> bool:
 
 def _has(path: Path, key: str) -> bool:
     try:
-        return key in json.loads(path.read_text())
-    except (OSError, ValueError, TypeError):
+        return key in read_object(path)
+    except (OSError, InputError):
         return False
 
 

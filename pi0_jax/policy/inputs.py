@@ -23,9 +23,11 @@ def check_observations(observations: Sequence[RawObs], robot: Robot) -> None:
     Raises:
         InputError: the first fault, with what was expected and what was got.
     """
-    # A single observation is the most likely mistake, and would fail with "no len()".
-    if isinstance(observations, RawObs) or not len(observations):
-        got = "one that is in no list" if isinstance(observations, RawObs) else "none"
+    # A single observation is the most likely mistake.
+    if not isinstance(observations, Sequence) or not observations:
+        one, kind = isinstance(observations, RawObs), type(observations).__name__
+        none = "none" if isinstance(observations, Sequence) else kind
+        got = "one that is in no list" if one else none
         raise InputError(f"expected a list of at least one observation, got {got}")
     for index, obs in enumerate(observations):
         if not isinstance(obs, RawObs):

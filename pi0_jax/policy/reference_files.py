@@ -23,6 +23,7 @@ from pi0_jax.io.tree_check import (
     not_finite,
     shapes_by_path,
 )
+from pi0_jax.json_file import read_object
 
 REFERENCE = "reference"
 LEAVES, PARAMS = "leaves.json", "params"
@@ -86,7 +87,7 @@ def _listed(path: Path) -> list[str]:
         InputError: the file is missing or damaged, or of another version.
     """
     try:
-        found = json.loads(path.read_text())
+        found = read_object(path)
         version, names = found["format_version"], found["leaves"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

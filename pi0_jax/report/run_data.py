@@ -1,6 +1,5 @@
 """Reads a run folder, whole or not, and sums up its results in a sentence."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from pi0_jax.errors import InputError
 from pi0_jax.io.metrics_writer import read_metrics
+from pi0_jax.json_file import read_value
 from pi0_jax.report.held_out import HELD_OUT_FOLDER, held_out_lines
 from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
@@ -172,10 +172,7 @@ def _capital(text: str) -> str:
 def _read_json(path: Path, default: Any) -> Any:
     if not path.exists():
         return default
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON, got: {error}") from error
+    value = read_value(path)
     if not isinstance(value, type(default)):
         raise InputError(f"{path}: expected a JSON {type(default).__name__}")
     return value
@@ -187,4 +184,5 @@ def _media(folder: Path, pattern: str) -> list[Mapping[str, Any]]:
     bare = [{"file": name, "title": Path(name).stem} for name in names]
     index = _read_json(folder / "index.json", [])
     # A file outside the folder, or not written yet, would be a dead link in the page.
-    return [entry for entry in index or bare if entry.get("file") in names]
+    entries = [entry for entry in index or bare if isinstance(entry, Mapping)]
+    return [entry for entry in entries if entry.get("file") in names]

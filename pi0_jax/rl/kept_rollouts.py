@@ -4,12 +4,16 @@ A kill leaves none of them, and then they are run again, with equal bits: only t
 So are those of all hosts but the first, which alone writes the run folder.
 """
 
+import re
 from pathlib import Path
 
 from pi0_jax.hosts import talk
 from pi0_jax.interruption import deferred
 from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.listing import entries
 from pi0_jax.rollout.collect import Ended
+
+_NAME = re.compile(r"[^.].*_(\d+)\.npz")
 
 
 def keep(folder: Path, ended: Ended) -> None:
@@ -35,8 +39,9 @@ def kept(folder: Path) -> Ended:
         InputError: a file is damaged.
     """
     found: Ended = {}
-    for file in sorted(folder.glob("*.npz")) if talk.leads() else ():
-        rollout = int(file.stem.rpartition("_")[2])
-        for episode in load_episodes(file):
-            found[episode.task, episode.seed, rollout] = episode
+    for file in entries(folder, "*.npz") if talk.leads() else ():
+        # Desktops and copying programs leave files of other names.
+        if name := _NAME.fullmatch(file.name):
+            for episode in load_episodes(file):
+                found[episode.task, episode.seed, int(name[1])] = episode
     return found

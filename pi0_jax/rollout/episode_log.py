@@ -17,8 +17,9 @@ from pathlib import Path
 from pi0_jax.episode import Episode
 from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import write_text
-from pi0_jax.io.episodes import load_episodes, save_episodes
+from pi0_jax.io.episodes import VISIBLE, load_episodes, save_episodes
 from pi0_jax.io.shared_episodes import of_first_host
+from pi0_jax.listing import entries
 
 Key = tuple[str, int]
 """Name of the task and seed of the initial state; an evaluation visits each once."""
@@ -67,7 +68,7 @@ class EpisodeLog:
 
     def _stored(self) -> list[Episode]:
         # Both may exist: an interruption can come after NAME.npz and before the parts are removed.
-        files = [self.path] * self.path.exists() + sorted(self._parts.glob("*.npz"))
+        files = [self.path] * self.path.exists() + entries(self._parts, VISIBLE)
         stored = [episode for file in files for episode in load_episodes(file)]
         known = {key(episode): episode for episode in stored if episode.error is None}
         self._write_lines(known.values())

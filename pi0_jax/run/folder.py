@@ -22,6 +22,8 @@ from pi0_jax.io.atomic import clean, is_unfinished, write_text
 from pi0_jax.io.durable import make_folder
 from pi0_jax.io.metrics_writer import MetricsWriter, Progress, import_wandb
 from pi0_jax.io.place import check_space, check_writable
+from pi0_jax.json_file import read_object
+from pi0_jax.plain_file import check_file
 from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.same_config import RATES, changes
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
@@ -266,7 +268,7 @@ def _go_back(path: Path, step: int) -> list[Path]:
 
 def _change_config(stored: Path, config: dict[str, Any], step: int) -> str:
     """Stores a config with other rates; the earlier ones stay in the file, with their command."""
-    values = json.loads(stored.read_text())
+    values = read_object(stored)
     now = {"command": values["command"], "config": values["config"], "until_step": step}
     earlier = [*values.get("earlier", []), now]
     _write(stored, {"command": sys.argv, "config": config, "earlier": earlier})
@@ -282,8 +284,9 @@ def _lock(folder: Path) -> TextIO:
     """Locks the run until the process ends, also by a kill; two processes would damage the run.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it is no plain file.
     """
+    check_file(folder / _LOCK)
     file = (folder / _LOCK).open("w")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -302,7 +305,7 @@ def _read(path: Path, key: str, parse: Callable[[Any], T], default: Any = None) 
         InputError: the file is damaged.
     """
     try:
-        values = json.loads(path.read_text())
+        values = read_object(path)
         return parse(values[key] if default is None else values.get(key, default))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

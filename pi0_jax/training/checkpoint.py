@@ -34,6 +34,7 @@ from pi0_jax.io.digests import write_digests
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.place import check_space, size_text
 from pi0_jax.json_file import read_object
+from pi0_jax.listing import entries
 from pi0_jax.ranges import check_ranges
 from pi0_jax.training.frozen import NOTHING, Frozen
 from pi0_jax.training.sharding import place
@@ -167,9 +168,13 @@ def write(
 
 
 def saved(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
+    """The complete checkpoints in a folder, oldest first.
+
+    Raises:
+        OSError: the folder may not be read.
+    """
     # One that is being written, removed or was set aside has another kind of name.
-    found = [path for path in folder.glob("*") if _NAME.fullmatch(path.name)]
+    found = [path for path in entries(folder) if _NAME.fullmatch(path.name)]
     return sorted(found, key=_order)
 
 
@@ -190,12 +195,9 @@ def host_of(path: Path) -> dict[str, Any]:
         InputError: the file is missing or damaged.
     """
     try:
-        values = json.loads((path / "host.json").read_text())
-    except (OSError, ValueError) as error:
+        return read_object(path / "host.json")
+    except OSError as error:
         raise InputError(f"{path}/host.json: expected what the host remembers: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}/host.json: expected what the host remembers, got {values!r:.40}")
-    return values
 
 
 def latest(folder: Path) -> dict[str, Any] | None:

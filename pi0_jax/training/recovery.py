@@ -9,6 +9,7 @@ from pi0_jax.hosts import talk
 from pi0_jax.io.digests import check_digests
 from pi0_jax.io.durable import rename
 from pi0_jax.io.orbax_tree import load_shapes
+from pi0_jax.listing import below
 from pi0_jax.training.checkpoint import host_of, saved, step_of, steps
 
 _DAMAGED, _ASIDE = ".damaged", ".aside"
@@ -60,7 +61,7 @@ def go_back(run: Path, step: int, *, sft_ended: bool = False, rl_ended: bool = F
     Raises:
         InputError: there is no checkpoint of this step, or what it belongs to has ended.
     """
-    folders = [path for path in run.rglob("checkpoints") if saved(path)]
+    folders = [path for path in below(run, "checkpoints") if saved(path)]
     if not folders:
         raise InputError(f"--from {step}: {run} has no checkpoint; leave --from out")
     folder = max(folders, key=lambda path: max(one.stat().st_mtime_ns for one in saved(path)))

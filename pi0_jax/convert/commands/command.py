@@ -6,6 +6,7 @@ wrong, 130 interrupted.
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -218,7 +219,8 @@ def check_destination(source: str, destination: Path, *, overwrite: bool) -> Non
         raise InputError(f"{destination}: exists already; choose another DST or pass --overwrite")
     check_free(destination, overwrite=overwrite)
     # Replacing DST would delete SRC with it.
-    here, there = destination.resolve(), Path(source).expanduser().resolve()
+    # Not `Path.resolve`, for which a link to itself is no wrong input.
+    here, there = (Path(os.path.realpath(p)) for p in (destination, Path(source).expanduser()))
     if here == there or here in there.parents:
         raise InputError(f"{destination}: DST must not be SRC or hold it")
     # A folder inside a checkpoint would look like a part of it.

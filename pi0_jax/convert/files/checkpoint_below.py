@@ -15,6 +15,7 @@ _NO_CHECKPOINTS = (
     *("assets", "wandb", "videos", "logs", "blobs"),
 )
 _NAMED = 6
+_MOST = 10_000  # folders that are looked into: the path may be the root of a disk
 
 
 def find(path: Path, is_checkpoint: Callable[[Path], bool]) -> tuple[Path, list[str]] | None:
@@ -48,6 +49,9 @@ def folders(path: Path, is_last: Callable[[Path], bool] = lambda _: False) -> It
     Args:
         path: the folder above.
         is_last: whether what lies below a folder is part of it.
+
+    Raises:
+        InputError: there are too many.
     """
     seen = {path.resolve()}
 
@@ -59,6 +63,8 @@ def folders(path: Path, is_last: Callable[[Path], bool] = lambda _: False) -> It
             if child.name.startswith(_NO_CHECKPOINTS) or child.resolve() in seen:
                 continue
             seen.add(child.resolve())
+            if len(seen) > _MOST:
+                raise InputError(f"{path}: more than {_MOST:,} folders; name the checkpoint's own")
             yield child
             if depth < _DEEPEST and not is_last(child):
                 yield from walk(child, depth + 1)

@@ -7,6 +7,9 @@ pattern without a slash is one for the name, in any folder.
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
+HIDDEN = "."
+"""How names begin that editors, copying programs and desktops give: no library reads such files."""
+
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -59,5 +62,7 @@ def reason(path: PurePath | str, known: dict[str, str]) -> str | None:
 def may_hold_weights(name: str) -> bool:
     """Whether a file may hold the policy's weights, as far as its name says."""
     if PurePath(name).suffix not in WEIGHT_SUFFIXES or name in ADAPTER_FILES:
+        return False
+    if name.startswith(HIDDEN):
         return False
     return reason(name, TRAINING | STATISTICS) is None

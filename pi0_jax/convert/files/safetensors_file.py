@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.json_file import once
+from pi0_jax.json_file import parse
 from pi0_jax.plain_file import check_file
 
 DTYPES = {
@@ -78,29 +78,23 @@ class SafetensorsFile:
                 raise InputError(f"{path}: truncated or no safetensors file ({size} bytes)")
             raw = file.read(length)
         try:
-            header = json.loads(raw, object_pairs_hook=once)
+            header = parse(raw)
             self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
             self.entries = {key: _entry(path, 8 + length, value) for key, value in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged safetensors header: {error}") from error
-        self._check_size(size)
-        _check_places(path, 8 + length, list(self.entries.values()))
-
-    def _check_size(self, size: int) -> None:
-        end = max((e.offset + _nbytes(e) for e in self.entries.values()), default=0)
-        if size < end:
-            raise InputError(
-                f"{self.entries[next(iter(self.entries))].file}: truncated: its header promises "
-                f"{end} bytes, the file has {size}; fetch it again"
-            )
+        _check_places(path, 8 + length, size, list(self.entries.values()))
 
 
-def _check_places(path: Path, start: int, entries: list[Entry]) -> None:
-    """Checks that tensors lie one behind another, as the format asks.
+def _check_places(path: Path, start: int, size: int, entries: list[Entry]) -> None:
+    """Checks that tensors lie one behind another up to the end of the file, as the format asks.
 
     Raises:
-        InputError: two overlap, or bytes between them belong to none.
+        InputError: two overlap, or bytes between or behind them belong to none, or are missing.
     """
+    end = max((e.offset + _nbytes(e) for e in entries), default=start)
+    if size < end:
+        raise InputError(_other_size(path, "truncated", end, size))
     for entry in sorted(entries, key=lambda e: (e.offset, _nbytes(e))):
         if entry.offset != start:
             raise InputError(
@@ -108,6 +102,13 @@ def _check_places(path: Path, start: int, entries: list[Entry]) -> None:
                 f"{start}; fetch it again"
             )
         start += _nbytes(entry)
+    # A digest would read whatever follows, and nobody else.
+    if size > end:
+        raise InputError(_other_size(path, "too long", end, size))
+
+
+def _other_size(path: Path, what: str, end: int, size: int) -> str:
+    return f"{path}: {what}: its header promises {end} bytes, the file has {size}; fetch it again"
 
 
 def read(entry: Entry) -> np.ndarray:

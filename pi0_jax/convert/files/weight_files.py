@@ -10,7 +10,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
-from pi0_jax.convert.files.known_files import ADAPTER_FILES, may_hold_weights
+from pi0_jax.convert.files.known_files import ADAPTER_FILES, HIDDEN, may_hold_weights
 from pi0_jax.errors import InputError, some
 from pi0_jax.json_file import read_object
 
@@ -73,6 +73,10 @@ def check_listed(weights: WeightSet, tensors: Container[str]) -> None:
         )
 
 
+def _is_index(name: str) -> bool:
+    return name.endswith(_INDEX) and not name.startswith(HIDDEN)
+
+
 def weight_sets(folder: Path) -> list[WeightSet]:
     """Every set of weights in a folder, complete or not.
 
@@ -80,7 +84,7 @@ def weight_sets(folder: Path) -> list[WeightSet]:
         InputError: an index that cannot be read, or that leaves a shard out.
     """
     names = sorted(child.name for child in folder.iterdir() if child.is_file())
-    sets = [_indexed(folder / name) for name in names if name.endswith(_INDEX)]
+    sets = [_indexed(folder / name) for name in names if _is_index(name)]
     listed = {file.name for found in sets for file in found.files}
     rest = [name for name in names if may_hold_weights(name) and name not in listed]
     shards: dict[tuple[str, str, str], list[str]] = defaultdict(list)

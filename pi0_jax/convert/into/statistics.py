@@ -18,6 +18,7 @@ from pi0_jax.convert.settings.stored_stats import (
 )
 from pi0_jax.data.normalize import NormStats, load_norm_stats
 from pi0_jax.errors import InputError
+from pi0_jax.listing import below
 from pi0_jax.plain_file import check_file
 
 # lerobot's modes that pi0 has: whether quantiles replace mean and standard deviation.
@@ -57,7 +58,8 @@ def from_file(path: Path, asset_id: str | None, config: TorchConfig | None = Non
         InputError: no such file, or another kind of file.
     """
     if path.is_dir():
-        inside = sorted(str(file) for file in path.rglob("norm_stats.json"))
+        # No deeper than assets/org/robot: it may be the root of a disk.
+        inside = [str(f) for depth in range(4) for f in path.glob("*/" * depth + "norm_stats.json")]
         hint = f"; there is {', '.join(inside)}" if inside else ""
         raise InputError(f"{path}: --norm-stats takes a file and this is a folder{hint}")
     check_file(path)
@@ -182,7 +184,7 @@ def _asset_files(folder: Path) -> dict[str, Path]:
     """Asset id to its norm_stats.json."""
     # An asset id may hold a slash, as in org/robot; where there is none, the file's place has none.
     beside = [f for p in ("", "*/", "*/*/") for f in sorted(folder.glob(f"{p}norm_stats.json"))]
-    inside = sorted((folder / "assets").rglob("norm_stats.json"))
+    inside = below(folder / "assets", "norm_stats.json")
     found = {str(file.parent.relative_to(folder)): file for file in beside}
     found = {name: f for name, f in found.items() if name.partition("/")[0] != "assets"}
     if "." in found:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pi0_jax.convert.files.known_files import (
     ADAPTER_CONFIG,
+    HIDDEN,
     STATISTICS,
     TRAINING,
     WEIGHT_SUFFIXES,
@@ -19,6 +20,7 @@ from pi0_jax.convert.settings.lerobot_processors import POSTPROCESSOR, PREPROCES
 from pi0_jax.convert.settings.torch_config import is_lerobot
 from pi0_jax.convert.sources.orbax_source import is_orbax
 from pi0_jax.errors import InputError, some
+from pi0_jax.plain_file import read_bytes
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
 _MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
@@ -56,11 +58,12 @@ HARMLESS = {
     "wandb/*": "a log",
     "logs/*": "a log",
     "videos/*": "what an evaluation showed",
+    f"{HIDDEN}*": "of an editor, a copying program or a desktop: no library reads a hidden file",
 }
 """Files that change no policy, beside those of `known_files.TRAINING`."""
 
-# Folders of tools, not of the checkpoint.
-_TOOLS = (".git", ".cache", "__pycache__")
+# Folders of tools and desktops, not of the checkpoint, beside hidden ones.
+_TOOLS = ("__pycache__", "__MACOSX", "@eaDir", "lost+found")
 _NAMED = 6
 
 
@@ -128,7 +131,7 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield path
         elif path.name == "params" and is_orbax(path):
             continue
-        elif path.is_dir() and path.name not in _TOOLS:
+        elif path.is_dir() and not path.name.startswith((HIDDEN, *_TOOLS)):
             # What a link leads to is a part of something else.
             if path.is_symlink() or is_orbax(path) or is_checkpoint(path):
                 yield path
@@ -142,6 +145,7 @@ def _check_dead(link: Path, ignored: bool) -> None:
     Raises:
         InputError: its file could matter.
     """
+    ignored = ignored or link.name.startswith(HIDDEN)  # such as an editor's lock
     if link.suffix in (*_MATTERS, Path(TOKENIZER_FILE).suffix) and not ignored:
         raise InputError(
             f"{link}: a link to {link.readlink()}, which is not there; fetch the checkpoint again, "
@@ -163,4 +167,4 @@ def _is_read(path: Path, name: str) -> bool:
 def _is_named(path: Path) -> bool:
     """Whether a file is the state of one of lerobot's processors: one of them names it."""
     processors = [path.parent / name for name in (PREPROCESSOR, POSTPROCESSOR)]
-    return any(path.name in file.read_text() for file in processors if file.is_file())
+    return any(path.name.encode() in read_bytes(file) for file in processors if file.is_file())

@@ -7,7 +7,6 @@ data/**.parquet          one row per control step
 videos/**.mp4            of cameras whose pictures are not in the table
 """
 
-import json
 import math
 import re
 import string
@@ -19,8 +18,8 @@ from typing import Any
 from pi0_jax.data.lerobot.tables import read_table
 from pi0_jax.errors import InputError
 from pi0_jax.inside import file_inside
-from pi0_jax.json_file import read_object
-from pi0_jax.plain_file import check_file
+from pi0_jax.json_file import parse, read_object
+from pi0_jax.plain_file import read_text
 
 _WIDTH = re.compile(r"(0?\d)?d?")
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -104,7 +103,9 @@ def open_layout(path: Path) -> Layout:
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: expected a LeRobot folder with meta/: {error!r}") from error
+        # Those of the system name the file.
+        said = str(error) if isinstance(error, OSError) else repr(error)
+        raise InputError(f"{path}: expected a LeRobot folder with meta/: {said}") from error
     # Checked outside the `try`: these messages say more than the general one.
     if not 0 < layout.fps < math.inf:
         raise InputError(f"{path}: expected a positive fps in meta/info.json, got {layout.fps}")
@@ -137,8 +138,7 @@ def first_of(names: Sequence[str], present: Collection[str], path: Path) -> str:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    check_file(file)
-    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    return [parse(line) for line in read_text(file).splitlines() if line.strip()]
 
 
 def _named(path: Path, info: Mapping[str, Any], key: str, **values: str | int) -> Path:
@@ -147,7 +147,9 @@ def _named(path: Path, info: Mapping[str, Any], key: str, **values: str | int) -
     Raises:
         InputError: the template asks for more than a value and its digits, or leaves the folder.
     """
-    template, where = str(info[key]), f"{path}/meta/info.json: {key}"
+    template, where = info[key], f"{path}/meta/info.json: {key}"
+    if not isinstance(template, str):
+        raise InputError(f"{where}: expected a path with fields, got {template!r:.80}")
     for _, name, width, conversion in string.Formatter().parse(template):
         if name is None:
             continue  # text behind the last field
@@ -197,7 +199,7 @@ def _episodes_v3(
     for camera in cameras:
         places += [f"videos/{camera}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict[str, Any]] = []
-    for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
+    for file in sorted((path / "meta" / "episodes").glob("*/[!.]*.parquet")):
         rows += read_table(file, ["episode_index", "length", *places]).to_pylist()
     return {int(row["episode_index"]): _episode_v3(path, info, cameras, row) for row in rows}
 

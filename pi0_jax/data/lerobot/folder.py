@@ -139,7 +139,7 @@ class LeRobotFolder:
         files = [
             (str(path.relative_to(self.path)), path.stat().st_size, path.stat().st_mtime_ns)
             for part in ("data", "videos")
-            for path in sorted((self.path / part).rglob("*.*"))
+            for path in sorted((self.path / part).rglob("[!.]*.*"))
         ]
         said = repr((_FRAMES_VERSION, episodes, files, self.robot.cameras))
         return hashlib.sha256(said.encode()).hexdigest()[:16]

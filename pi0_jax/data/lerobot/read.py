@@ -18,6 +18,7 @@ from pi0_jax.data.lerobot.pictures import ParquetPictures, Pictures, VideoPictur
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.data.lerobot.tables import read_columns, scalars
 from pi0_jax.errors import InputError, some
+from pi0_jax.listing import below
 
 # Names of the columns in openpi's own conversions, and by LeRobot's convention.
 STATE = ("observation.state", "state")
@@ -47,7 +48,7 @@ def read_recordings(
     listed = list(dict.fromkeys(episode.data for episode in layout.episodes.values()))
     found, broken, findings = _of_files(layout, listed, cameras)
     if missing := sorted(layout.episodes.keys() - found.keys()):
-        others = sorted({*(layout.path / "data").rglob("*.parquet")} - {*listed})
+        others = sorted({*below(layout.path / "data", "[!.]*.parquet")} - {*listed})
         more, _, _ = _of_files(layout, others, cameras)
         found |= {number: more[number] for number in missing if number in more}
     findings = [*findings, *_lost(layout, found, broken)]
