@@ -24,13 +24,13 @@ _TRAIN = (
     "--config.rl.iterations=8",
     "--config.eval.episodes=12",
     "--config.pool.workers=2",
-    "--config.pool.timeout_s=3",
+    "--config.pool.timeout_s=6",
 )
 # A simulator has three minutes to be built, and a worker two to start; here both have seconds.
 _HASTY = """
 import runpy, sys
 from pi0_jax.env.workers import seat
-seat.BUILD_TIMEOUT_S, seat.START_TIMEOUT_S = 3.0, 20.0
+seat.BUILD_TIMEOUT_S, seat.START_TIMEOUT_S = 6.0, 20.0
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
