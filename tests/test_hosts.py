@@ -7,7 +7,6 @@ exchange is shown in small by test_talk.
 import dataclasses
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -67,9 +66,9 @@ def rows(run: Path) -> list[dict]:
     return json.loads((run / "results.json").read_text())["rows"]
 
 
-def assert_equal_runs(a: Path, b: Path, first: str = "base") -> None:
-    """Every bit but clocks, from the policy that RIPT starts from, in the folder `first`."""
-    assert_equal_training(a, b, first, "policy")
+def assert_equal_runs(a: Path, b: Path) -> None:
+    """Every bit but clocks."""
+    assert_equal_training(a, b, "base", "policy")
     found, wanted = episodes(a), episodes(b)
     assert found.keys() == wanted.keys()
     assert "episodes/ript/002.npz" in found
@@ -140,22 +139,6 @@ def test_hosts_share_an_evaluation(ground, two):
     assert rows(found[0]) == rows(found[1])
     for a, b in zip(*(episodes(run)["episodes/eval/policy_1.npz"] for run in found), strict=True):
         np.testing.assert_array_equal(a.actions, b.actions)
-
-
-@slow
-def test_hosts_with_disks_of_their_own(ground, two, tmp_path):
-    """RIPT from a given policy: each host has a copy of it, and the first alone the run."""
-    apart = Ground(ground.config, (tmp_path / "0", tmp_path / "1"))
-    for disk in apart.disks:
-        shutil.copytree(two / "base", disk / "given")
-    flags = ("--config.init.checkpoint=given", "--config.sft.steps=0")
-    one = apart.run("one", *flags, count=1)
-    processes = apart.start("two", *flags)
-    until(one.with_name("two") / "episodes/ript/002.npz", processes)
-    processes[0].send_signal(signal.SIGTERM)
-    assert hosts.codes(processes, 60) == [130, 130]
-    assert_equal_runs(one, apart.run("two", *flags, "--resume"), "start")
-    assert [path.name for path in apart.disks[1].iterdir()] == ["given"]
 
 
 @slow
