@@ -16,15 +16,17 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def start(script: Path, *arguments: str, devices: int = 1, log: Path) -> subprocess.Popen:
-    """A process with so many devices; what it says goes into a file."""
+def start(
+    script: Path, *arguments: str, devices: int = 1, log: Path, folder: Path = ROOT
+) -> subprocess.Popen:
+    """A process with so many devices in a working folder; what it says goes into a file."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     # Threads enough that two devices of one process can wait for each other.
     surroundings = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "4"}
     with log.open("w") as file:
         return subprocess.Popen(
             [sys.executable, script, *arguments], env=surroundings | {"PYTHONPATH": str(ROOT)},
-            cwd=ROOT, stdout=file, stderr=file,
+            cwd=folder, stdout=file, stderr=file,
         )  # fmt: skip
 
 

@@ -8,22 +8,16 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import hosts
-import jax
 import numpy as np
 import pytest
+from host_runs import Ground, assert_equal_training, params, until
 from skips import slow
 
 from pi0_jax.io.episodes import load_episodes
-from pi0_jax.io.orbax_tree import load_tree
-from pi0_jax.policy.folder import load_policy
 
-TRAIN = Path(hosts.__file__).with_name("hosts_train.py")
 EVAL = hosts.ROOT / "eval.py"
 CONFIG = """
 from pi0_jax.configs import demo
@@ -43,50 +37,13 @@ def get_config():
     config.hardware.fsdp = 2
     return config
 """
-# Of one machine, or of what it is doing besides.
-CLOCKS = (
-    *("time", "elapsed", "seconds", "env_steps", "episodes_per"),
-    *("host_peak", "observations", "padding"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ground:
-    """Where runs are made."""
-
-    path: Path
-
-    def start(self, name: str, *more: str, count: int = 2, script: Path = TRAIN) -> list:
-        """The processes of a run: two hosts of one device, or one of two."""
-        address = hosts.free_address()
-        config = f"--config={self.path / 'config.py'}"
-        arguments = [config, f"--workdir={self.path / name}", *more]
-        places = [(f"--host={i}/{count}", f"--coordinator={address}") for i in range(count)]
-        return [
-            hosts.start(
-                script,
-                *arguments,
-                *(place if count > 1 else ()),
-                devices=2 // count,
-                log=self.path / f"{name}.{host}.log",
-            )
-            for host, place in enumerate(places)
-        ]
-
-    def run(self, name: str, *more: str, count: int = 2, script: Path = TRAIN) -> Path:
-        """A run to its end."""
-        assert hosts.codes(self.start(name, *more, count=count, script=script)) == [0] * count
-        return self.path / name
-
-    def said(self, name: str, host: int) -> list[str]:
-        return (self.path / f"{name}.{host}.log").read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory) -> Ground:
     path = tmp_path_factory.mktemp("hosts")
     (path / "config.py").write_text(CONFIG)
-    return Ground(path)
+    return Ground((f"--config={path / 'config.py'}",), (path, path))
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +58,8 @@ def two(ground) -> Path:
     return ground.run("two")
 
 
-def params(folder: Path) -> list[np.ndarray]:
-    return jax.tree.leaves(load_policy(folder).params)
-
-
 def episodes(run: Path) -> dict[str, list]:
     return {str(p.relative_to(run)): load_episodes(p) for p in sorted(run.rglob("*.npz"))}
-
-
-def lines(run: Path) -> list[dict]:
-    found = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in found]
 
 
 def rows(run: Path) -> list[dict]:
@@ -120,9 +68,7 @@ def rows(run: Path) -> list[dict]:
 
 def assert_equal_runs(a: Path, b: Path) -> None:
     """Every bit but clocks."""
-    for folder in ("base", "policy"):
-        for x, y in zip(params(a / folder), params(b / folder), strict=True):
-            np.testing.assert_array_equal(x, y)
+    assert_equal_training(a, b, "base", "policy")
     found, wanted = episodes(a), episodes(b)
     assert found.keys() == wanted.keys()
     assert "episodes/ript/002.npz" in found
@@ -130,21 +76,7 @@ def assert_equal_runs(a: Path, b: Path) -> None:
         for x, y in zip(members, wanted[name], strict=True):
             for field in dataclasses.fields(x):
                 np.testing.assert_array_equal(getattr(x, field.name), getattr(y, field.name))
-    assert lines(a) == lines(b)
     assert rows(a) == rows(b)
-    states = [path.relative_to(a) for path in sorted(a.rglob("checkpoints/*/state"))]
-    assert len(states) >= 2
-    for state in states:
-        trees = (load_tree(run / state) for run in (a, b))
-        for x, y in zip(*map(jax.tree.leaves, trees), strict=True):
-            np.testing.assert_array_equal(x, y)
-
-
-def until(path: Path, processes: Sequence[subprocess.Popen]) -> None:
-    """Waits for a file of a run."""
-    while not path.exists():
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.02)
 
 
 @slow
@@ -158,7 +90,7 @@ def test_two_hosts_have_the_bits_of_one_process_with_two_devices(ground, one, tw
 @slow
 def test_a_signal_to_one_host_stops_both_at_one_step(ground, two):
     processes = ground.start("stopped")
-    until(ground.path / "stopped/checkpoints/2", processes)
+    until(ground.disks[0] / "stopped/checkpoints/2", processes)
     processes[1].send_signal(signal.SIGTERM)
     assert hosts.codes(processes, 60) == [130, 130]
     assert "error: host 1 has ended: it was interrupted; to con" in ground.said("stopped", 0)[-1]
@@ -169,7 +101,7 @@ def test_a_signal_to_one_host_stops_both_at_one_step(ground, two):
 @slow
 def test_another_number_of_hosts_goes_on(ground, two):
     processes = ground.start("fewer")
-    until(ground.path / "fewer/episodes/ript/001.npz", processes)
+    until(ground.disks[0] / "fewer/episodes/ript/001.npz", processes)
     processes[0].send_signal(signal.SIGTERM)
     assert hosts.codes(processes, 60) == [130, 130]
     fewer = ground.run("fewer", "--resume", "--config.hardware.fsdp=1", count=1)
@@ -186,7 +118,7 @@ def test_another_number_of_hosts_goes_on(ground, two):
 def test_a_killed_host_ends_the_other_within_a_minute(ground, two, killed):
     name = f"killed {killed}"
     processes = ground.start(name)
-    until(ground.path / name / "episodes/ript/001.npz", processes)
+    until(ground.disks[0] / name / "episodes/ript/001.npz", processes)
     os.kill(processes[killed].pid, signal.SIGKILL)
     codes = hosts.codes(processes, 60)
     assert codes[killed] == -signal.SIGKILL
