@@ -6,7 +6,7 @@
 #   make test        lint, types and all tests
 #   make lint        ruff and basedpyright alone
 #   make bench       scripts that print what they compare
-#   make torture     kills, power cuts, full disks, damage, bad input: docs/reliability.md (an hour; PARTS=kills)
+#   make torture     kills, power cuts, full disks, damage, bad input: docs/reliability.md (half an hour; PARTS=kills)
 #   make api         pages of the library's docstrings: docs/api/index.html
 #   make constraints .venv anew with the newest releases, written down in constraints.txt
 #
