@@ -11,7 +11,7 @@ def needed(by: str, install: str) -> Iterator[None]:
     """Around the import of packages that are no dependency.
 
     Args:
-        by: what needs them, as the subject of the message: "LeRobot folders".
+        by: what needs them, as the subject of the message: "a LeRobot folder".
         install: the command that installs them.
 
     Raises:

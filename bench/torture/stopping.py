@@ -125,23 +125,27 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -
 
 def children_of(pid: int) -> list[int]:
     """Process ids of a process's children."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
-    return found
+    every = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return [one for one in every if _stat(one)[1:2] == [str(pid)]]
 
 
 def alive(pid: int) -> bool:
     """Whether a process runs: it exists and is no zombie."""
+    return state_of(pid) not in ("", "Z")
+
+
+def state_of(pid: int) -> str:
+    """The kernel's letter for what a process does, "T" for stopped; "" if there is none."""
+    return "".join(_stat(pid)[:1])
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and more of a process, as the kernel says them; empty if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        # Behind its name, which may hold spaces and brackets.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return []
 
 
 def orphans(ground: Ground) -> Iterator[Row]:

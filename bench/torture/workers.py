@@ -14,7 +14,7 @@ from pathlib import Path
 from torture import resume
 from torture.compare import differences
 from torture.ground import RUN, Ended, Ground, Row
-from torture.stopping import children_of
+from torture.stopping import children_of, state_of
 from torture.tiny_run import ROOT, TRAIN, command, environment
 
 _WORKERS = 2
@@ -98,7 +98,7 @@ def _stopped_one_by_one(pids: Sequence[int], draw: random.Random) -> int:
     A job that meets three stopped workers in a row is given up, and one that takes as long as the
     time between two attacks would meet the third.
     """
-    calm = len(pids) == _WORKERS and not any(map(_is_stopped, pids))
+    calm = len(pids) == _WORKERS and "T" not in map(state_of, pids)
     return _one(signal.SIGSTOP)(pids, draw) if calm else 0
 
 
@@ -155,11 +155,3 @@ def _is_worker(pid: int) -> bool:
             return b"pi0_jax.env.workers.worker" in file.read()
     except OSError:
         return False
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state == "T"

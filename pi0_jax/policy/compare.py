@@ -14,8 +14,7 @@ _STEP = 2**19  # elements of a leaf that are compared at a time
 
 def same_policy(a: PolicyFolder, b: PolicyFolder) -> bool:
     """Whether two policies act alike: settings, statistics and the bits of all leaves are equal."""
-    settings = ((a.spec, b.spec), (a.stats, b.stats))
-    if any(difference("it", ours, theirs) for ours, theirs in settings):
+    if difference("spec", a.spec, b.spec) or difference("statistics", a.stats, b.stats):
         return False
     return _same_trees(a.params, b.params) and _same_trees(a.reference, b.reference)
 

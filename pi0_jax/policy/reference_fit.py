@@ -76,14 +76,14 @@ def check_reference(policy: PolicyFolder, base: PolicyFolder) -> None:
     for name in ("state", "actions"):
         ours, theirs = (getattr(folder.stats, name) for folder in (policy, base))
         wrong = wrong or difference(f"statistics of {name}", ours, theirs)
-    if wrong := wrong or _branchdifference(policy, base):
+    if wrong := wrong or _branch_difference(policy, base):
         raise InputError(
             f"{where} does not fit the policy: {wrong}; name a policy of the same kind, such as "
             "the one that training started from"
         )
 
 
-def _branchdifference(policy: PolicyFolder, base: PolicyFolder) -> str:
+def _branch_difference(policy: PolicyFolder, base: PolicyFolder) -> str:
     """How the branch modes differ; "" if the base can be told what the policy is told."""
     ours, theirs = policy.spec.branch_mode, base.spec.branch_mode
     # "embedding" is also what a policy has that never had branches: its embedding is zero.
