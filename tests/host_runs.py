@@ -34,8 +34,23 @@ class Ground:
     config: tuple[str, ...]
     disks: tuple[Path, Path]
 
-    def start(self, name: str, *more: str, count: int = 2, script: Path = TRAIN) -> list:
-        """The processes of a run: two hosts of one device, or one of two."""
+    def start(
+        self,
+        name: str,
+        *more: str,
+        count: int = 2,
+        script: Path = TRAIN,
+        own: tuple[tuple[str, ...], ...] = ((), ()),
+    ) -> list:
+        """The processes of a run: two hosts of one device, or one of two.
+
+        Args:
+            name: of the run.
+            more: flags of all hosts.
+            count: of processes.
+            script: what runs.
+            own: flags of each host.
+        """
         address = hosts.free_address()
         places = [(f"--host={i}/{count}", f"--coordinator={address}") for i in range(count)]
         return [
@@ -44,6 +59,7 @@ class Ground:
                 *self.config,
                 f"--workdir={name}",
                 *more,
+                *own[host],
                 *(place if count > 1 else ()),
                 devices=2 // count,
                 log=self._log(name, host),

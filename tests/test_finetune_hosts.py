@@ -1,12 +1,13 @@
 """Fine-tuning over two hosts, which are processes of this machine, each with a disk of its own."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import hosts
 import lerobot_folders
 import pytest
-from host_runs import Ground, assert_equal_training
+from host_runs import Ground, assert_equal_training, until
 from lerobot_folders import LEROBOT, Sound
 from skips import slow
 
@@ -59,6 +60,15 @@ def assert_equal_runs(a: Path, b: Path, other: Path) -> None:
 def test_two_hosts_have_the_bits_of_one_process_with_two_devices(ground, one):
     assert_equal_runs(one, ground.run("two"), ground.disks[1])
     assert [line for line in ground.said("two", 1) if "Gloo" not in line] == []
+
+
+@slow
+def test_a_signal_to_one_host_stops_both_and_resume_goes_on(ground, one):
+    processes = ground.start("stopped")
+    until(ground.disks[0] / "stopped/checkpoints/8", processes)
+    processes[1].send_signal(signal.SIGTERM)
+    assert hosts.codes(processes, 120) == [130, 130]
+    assert_equal_runs(one, ground.run("stopped", "--resume"), ground.disks[1])
 
 
 @slow

@@ -32,11 +32,27 @@ def test_another_host_writes_nothing(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_hosts_with_other_input_are_refused(monkeypatch):
-    def other(own):
-        return [own, ("node-2", own[1] | {"rows": "other"})]
+def check_two_hosts(monkeypatch, first: dict, second: dict) -> None:
+    """`check_alike` on a host that gathers itself and another."""
+    said = []
+    monkeypatch.setattr(talk, "gather", lambda own: said.append(own) or [own])
+    check_alike(second)
+    monkeypatch.setattr(talk, "gather", lambda own: [own, ("node-2", said[0][1])])
+    check_alike(first)
 
-    check_alike({"rows": 8})
-    monkeypatch.setattr(talk, "gather", other)
-    with pytest.raises(InputError, match=r"host 1 \(node-2\) has another rows than host 0: start"):
-        check_alike({"rows": 8})
+
+def test_hosts_with_other_input_are_refused(monkeypatch):
+    check_two_hosts(monkeypatch, {"rl": {"rows": 8}}, {"rl": {"rows": 8}})
+    with pytest.raises(InputError, match=r"host 1 \(node-2\) has another rl.rows than host 0: st"):
+        check_two_hosts(monkeypatch, {"rl": {"rows": 8}}, {"rl": {"rows": 4}})
+
+
+def test_equal_content_may_lie_elsewhere(monkeypatch):
+    first, second = ({"init": {"checkpoint": path}, "init_digest": "ab"} for path in ("a", "b"))
+    check_two_hosts(monkeypatch, first, second)
+    with pytest.raises(InputError, match="another init_digest than host 0"):
+        check_two_hosts(monkeypatch, first, second | {"init_digest": "cd"})
+    for values in (first, second):
+        del values["init_digest"]
+    with pytest.raises(InputError, match=r"another init\.checkpoint than host 0"):
+        check_two_hosts(monkeypatch, first, second)

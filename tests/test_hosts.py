@@ -7,6 +7,7 @@ exchange is shown in small by test_talk.
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def test_two_hosts_have_the_bits_of_one_process_with_two_devices(ground, one, tw
     # The second host has nothing to say, and makes no folder.
     assert [line for line in ground.said("two", 1) if "Gloo" not in line] == []
     assert (two / "report.html").exists()
+
+
+@slow
+def test_hosts_with_disks_of_their_own_start_from_a_checkpoint(ground, two, tmp_path):
+    untrained = ("--config.sft.steps=0", "--config.demonstrations.episodes=0")
+    apart = Ground((*ground.config, *untrained), (tmp_path / "0", tmp_path / "1"))
+    for disk in apart.disks:
+        shutil.copytree(two / "base", disk / disk.name / "base")
+    # Another place on each host, with one policy.
+    first, second = (f"--config.init.checkpoint={disk.name}/base" for disk in apart.disks)
+    one = apart.run("one", first, count=1)
+    codes = hosts.codes(apart.start("both", own=((first,), (second,))))
+    assert codes == [0, 0], apart.said("both", 0)[-1:]
+    assert rows(one) == rows(apart.disks[0] / "both")
+    assert_equal_training(one, apart.disks[0] / "both", "policy")
+    assert not (apart.disks[1] / "both").exists()
 
 
 @slow

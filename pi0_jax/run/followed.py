@@ -14,6 +14,7 @@ from pi0_jax.hosts import talk
 from pi0_jax.io.metrics_writer import Progress
 from pi0_jax.run.folder import MESSAGES, PROGRESS, RunFolder
 from pi0_jax.run.paired import Paired
+from pi0_jax.run.same_config import without_places
 from pi0_jax.run.success import Row
 from pi0_jax.versions import SIMULATOR, versions
 
@@ -86,14 +87,17 @@ def open_run(
 def check_alike(values: Mapping[str, Any]) -> None:
     """Checks that all hosts have the same input and the same programs.
 
+    Where a policy or a data set lies may differ, as long as its digest does not.
+
     Args:
         values: of this host: its whole config, and what else results depend on.
 
     Raises:
-        InputError: they differ; the message names the first host and key that do.
+        InputError: they differ; the message names the first host and key ("rl.batch_size") that do.
     """
     installed = versions()
-    named = {**values, **{name: installed.get(name) for name in ("jax", *SIMULATOR)}}
+    programs = {name: installed.get(name) for name in ("jax", *SIMULATOR)}
+    named = without_places(values) | programs
     digests = {name: _digest(value) for name, value in named.items()}
     (_, expected), *others = talk.gather((socket.gethostname(), digests))
     for index, (name, found) in enumerate(others, 1):

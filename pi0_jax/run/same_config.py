@@ -65,6 +65,13 @@ def changes(
     return refused, allowed
 
 
+def without_places(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values by dotted key, without paths to something whose digest is among them."""
+    found = dotted_values(values)
+    known = {place for place, digest in _CONTENT.items() if found.get(digest) is not None}
+    return {key: value for key, value in found.items() if key not in known}
+
+
 def _same_content(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     digest = _CONTENT.get(key, "")
     return old.get(digest) is not None and old.get(digest) == new.get(digest)
