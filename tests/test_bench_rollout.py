@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skips import slow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 import rollout as bench
@@ -64,6 +65,7 @@ def test_the_table(capsys):
     ]  # fmt: skip
 
 
+@slow
 def test_the_own_loop_of_lift_ends_in_the_same_state(capsys):
     assert bench.compare_loops(LiftTask(image_size=32), 12, 1, choose_renderer())
     lines = [

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from skips import slow
 from tiny import policy_folder
 
 from pi0_jax.policy.folder import save_policy
@@ -76,7 +77,7 @@ def test_what_an_evaluation_says(unbroken):
     assert (out / "report.html").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=slow), signal.SIGKILL])
 def test_stopped_in_the_middle_and_resumed(start, unbroken, tmp_path, how):
     out = tmp_path / "run"
     process = start(out)

@@ -43,11 +43,11 @@ def demonstrations(pool, task, style, seeds):
     [
         pytest.param("libero_spatial", 7, id="a bowl from the stove to the plate", marks=slow),
         pytest.param("libero_object", 0, id="a can into the basket"),
-        pytest.param("libero_object", 6, id="a flat box into the basket"),
+        pytest.param("libero_object", 6, id="a flat box into the basket", marks=slow),
         pytest.param("libero_goal", 9, id="a bottle onto the rack"),
         pytest.param("libero_goal", 0, id="a drawer is opened"),
         pytest.param("libero_goal", 3, id="a bowl is pushed aside, and put into a drawer"),
-        pytest.param("libero_goal", 5, id="a plate is pushed"),
+        pytest.param("libero_goal", 5, id="a plate is pushed", marks=slow),
         pytest.param("libero_goal", 7, id="a knob is turned"),
     ],
 )
@@ -94,7 +94,7 @@ def closed_again(simulator, drawer: str) -> tuple[float, float]:
     return before, joint.value
 
 
-@pytest.mark.parametrize("level", ["top", "middle"])
+@pytest.mark.parametrize("level", ["top", pytest.param("middle", marks=slow)])
 def test_a_drawer_is_pushed_closed(pool, level):
     region = f"wooden_cabinet_1_{level}_region"
     ((before, after),) = pool.map([Job(task_of("libero_goal", 0), closed_again, (region,))])

@@ -132,8 +132,9 @@ def test_video_frames_do_not_change_the_episode(pools):
     assert filmed.frames.std() > 10  # a picture, not a blank
 
 
-# test_pool stops workers of the scripted task.
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=slow)])
+# test_pool kills and stops workers of the scripted task.
+@slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_killed_or_stopped_loses_nothing(pools, how: int):
     state = call(pools[1], start, 7).state
     actions = actions_from(7, 16)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradients import CFG, KEY, SAMPLES, SIZE, gradient, windows
+from skips import slow
 from tiny import CONFIG, MODEL
 
 from pi0_jax.errors import InputError
@@ -206,6 +207,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(params, objective, branch_
     chex.assert_trees_all_close(summed, expected, rtol=1e-3, atol=2e-5)
 
 
+@slow
 def test_filtered_bc_is_cfg_at_alpha_0(params):
     (one, _), whole = gradient(FilteredBc(), params, windows())
     (two, _), others = gradient(Cfg(alpha=0.0), params, windows(), trained=PART)

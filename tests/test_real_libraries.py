@@ -97,6 +97,12 @@ def ours(policy: PolicyFolder, size: int = SIZE) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def python() -> Path:
+    """Asked for before `policies`, which take seconds to make."""
+    return lerobot_python()
+
+
+@pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PolicyFolder]:
     folder = tmp_path_factory.mktemp("policies")
     found = {}
@@ -130,9 +136,9 @@ def in_lerobot(
 
 
 def test_lerobot_loads_exports_strictly_and_acts_as_we_do(
-    policies: dict[str, PolicyFolder], tmp_path: Path
+    python: Path, policies: dict[str, PolicyFolder], tmp_path: Path
 ) -> None:
-    theirs = in_lerobot(lerobot_python(), policies, tmp_path)
+    theirs = in_lerobot(python, policies, tmp_path)
     for name, policy in policies.items():
         np.testing.assert_allclose(theirs[name], ours(policy), rtol=0, atol=TOLERANCE, err_msg=name)
     for i, (name, policy) in enumerate(policies.items()):
@@ -151,11 +157,12 @@ def check_comes_back(policy: PolicyFolder, saved: Path, back: Path, name: str) -
     np.testing.assert_allclose(found.stats.actions.std, policy.stats.actions.std, rtol=1e-6)
 
 
-def test_transformers_acts_as_we_do(policies: dict[str, PolicyFolder], tmp_path: Path) -> None:
+def test_transformers_acts_as_we_do(tmp_path: Path) -> None:
     # The library has neither statistics nor steps before the network: transforms are ours.
     import torch
 
-    policy = policies["pi0"]
+    (tmp_path / "pi0").mkdir()
+    policy = policy_of("pi0", tmp_path / "pi0")
     run(flax_to_torch.main, policy.path, tmp_path / "x", "--layout", "transformers")
     model, info = PI0ForConditionalGeneration.from_pretrained(
         tmp_path / "x", output_loading_info=True

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from loops import DEMOS, EASY, HOPELESS, MIXED, OPTIMIZER, compiled_once
+from skips import slow
 from tiny import RIPT, policy_folder, ript
 
 from pi0_jax.env.demonstrator import DemonstratorConfig
@@ -250,10 +251,13 @@ def check_resumed(tmp_path, scripted_pool, base, monkeypatch, config):
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, options):
+@pytest.mark.parametrize(
+    "name",
+    ["finite states", *(pytest.param(name, marks=slow) for name in OPTIONS if name[0] != "f")],
+)
+def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, name):
     """Initial states, groups and buffer are what they were: three iterations, two resumed."""
-    config = ript(iterations=3, **options)
+    config = ript(iterations=3, **OPTIONS[name])
     check_resumed(tmp_path, scripted_pool, base, monkeypatch, config)
     a, b = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "whole"))
     assert a == b
@@ -275,6 +279,7 @@ def test_images_that_nobody_will_train_on_are_not_stored(tmp_path, scripted_pool
             assert len(one.images) == (sum(one.chunk_start) if stored else 0)
 
 
+@slow
 def test_branches_by_prompt_learn(tmp_path, scripted_pool, base):
     """Rollouts, windows, demonstrations and a guided policy, with a prompt per branch."""
     branch_mode = "text_indicator"  # by "prompt_dropout" it is another text for the same loop
@@ -355,7 +360,7 @@ def test_a_policy_that_gets_worse_is_stopped_and_its_best_is_kept(
     assert said[-1].startswith(WORSE)
 
 
-@pytest.mark.parametrize("calls", [2, 4, None])
+@pytest.mark.parametrize("calls", [2, *(pytest.param(n, marks=slow) for n in (4, None))])
 def test_a_stop_survives_an_interruption(worse, tmp_path, scripted_pool, base, monkeypatch, calls):
     """In the rollouts of iteration 2 or 4, or after the end."""
     whole = run(session(tmp_path / "whole", scripted_pool), base, GUARDED)
