@@ -46,8 +46,8 @@ def _equal(wanted: Path, found: Path) -> bool:
         return _same_arrays(TreeReader(wanted).read_all(), TreeReader(found).read_all())
     if wanted.name == "metrics.jsonl":
         return _lines(wanted) == _lines(found)
-    if wanted.name == "config.json":
-        return _without_command(wanted) == _without_command(found)
+    if wanted.name in ("config.json", "host.json"):
+        return _without_names(wanted) == _without_names(found)
     if wanted.name in _OF_THEIR_TIME or wanted.suffix == _VIDEO:
         return True
     return wanted.read_bytes() == found.read_bytes()
@@ -71,9 +71,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _without_command(path: Path) -> Any:
+def _without_names(path: Path) -> Any:
+    """What a run remembers, but for its name and the command that began it."""
     values = json.loads(path.read_text())
-    values.pop("command", None)
+    for name in ("command", "run"):
+        values.pop(name, None)
     # A setting that results do not depend on, and that some cases set.
     values.get("config", {}).pop("pool", None)
     return values

@@ -249,7 +249,8 @@ def supervise(
 
     recover(folder, "sft", say)
     batch_of = _batches(session, method, start, demos, config.batch_size, hardware)
-    with told_where_to_go_back(folder), Saver(folder, keep, frozen, say) as saver:
+    saving = Saver(folder, keep, frozen, say, run.identity)
+    with told_where_to_go_back(folder), saving as saver:
         if checkpoint.latest(folder):
             state = saver.restore(state)
         # Lines of steps after the checkpoint are written again by the updates that are repeated.

@@ -139,7 +139,8 @@ def run_stored_ript(
     # there are the best by rollouts, the best by evaluation, and the one that is being written.
     count = checkpoints.keep + (3 if evaluate else 2)
     checkpoint.check_room(folder, fresh.train_state, count, frozen)
-    with told_where_to_go_back(folder), Saver(folder, checkpoints.keep, frozen, say) as saver:
+    saving = Saver(folder, checkpoints.keep, frozen, say, session.run.identity)
+    with told_where_to_go_back(folder), saving as saver:
         store = LoopStore(session.run, name, setup, saver, say)
         # From here on the state is that of an unbroken run: randomness depends on positions alone.
         state = store.resumed(fresh)

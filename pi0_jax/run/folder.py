@@ -24,9 +24,11 @@ from pi0_jax.io.metrics_writer import MetricsWriter, Progress, import_wandb
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.json_file import read_object
 from pi0_jax.plain_file import check_file
+from pi0_jax.run.identity import check_own, new_identity
 from pi0_jax.run.paired import Paired, paired_from_dict
 from pi0_jax.run.same_config import RATES, changes
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
+from pi0_jax.training.checkpoint import RUN
 from pi0_jax.training.recovery import go_back
 from pi0_jax.versions import MISSING, SIMULATOR, versions
 
@@ -54,6 +56,7 @@ class RunFolder:
         rows: results so far, in order.
         paired: comparisons of guidance scales so far, in order.
         protocol: what the results depend on, other than the settings of their evaluation.
+        identity: name that no other run has, which its checkpoints bear.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class RunFolder:
 
         Raises:
             InputError: the folder holds a run and `resume` is not set, or it holds none and
-                `resume` is set; the run there has another config, or another process works on it;
-                one of its files is damaged; the disk is full; or wandb is not installed.
+                `resume` is set; the run there has another config, checkpoints of another run are
+                among its own, or another process works on it; one of its files is damaged; the disk
+                is full; or wandb is not installed.
         """
         stored = path / "config.json"
         # All checks before the first write, so that a wrong --workdir stays as it is.
@@ -96,7 +100,8 @@ class RunFolder:
             said += [f"set aside: {name}" for name in _go_back(path, from_step)]
             said += [_change_config(stored, config, from_step)]
         if not stored.exists():
-            _write(stored, {"command": sys.argv, "config": config})
+            _write(stored, {"command": sys.argv, "config": config, RUN: new_identity()})
+        self.identity = _read(stored, RUN, str, "")
         self.path, self._verbosity = path, verbosity
         for line in said:
             self.message(line)
@@ -238,6 +243,7 @@ def _check(
             "another folder"
         )
     before = _read(stored, "config", dict[str, Any])
+    check_own(path, _read(stored, RUN, str, ""))
     # Through JSON, as the stored one went: tuples become lists and keys text.
     after, known = (json.loads(json.dumps(dict(values))) for values in (config, defaults))
     free = RATES if from_step is not None else ()
@@ -271,7 +277,7 @@ def _change_config(stored: Path, config: dict[str, Any], step: int) -> str:
     values = read_object(stored)
     now = {"command": values["command"], "config": values["config"], "until_step": step}
     earlier = [*values.get("earlier", []), now]
-    _write(stored, {"command": sys.argv, "config": config, "earlier": earlier})
+    _write(stored, {**values, "command": sys.argv, "config": config, "earlier": earlier})
     return f"going on from checkpoint {step}; the config until there stays in {stored.name}"
 
 

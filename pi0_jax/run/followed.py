@@ -26,7 +26,7 @@ class FollowedRun(RunFolder):
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.identity = path, ""
         self.rows, self.paired, self.protocol = [], [], {}
 
     def set_protocol(self, protocol: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ checkpoints/<step>.<n>/      the n-th save after it at the same step: no update 
     state/                   Orbax: step, trained parameters, optimizer state, moving average
     frozen.json              digest of the leaves that are left out, which the base policy has
                              (`frozen.py`); not there where all parameters are in state/
-    host.json                phase; in RL also the iteration and the plan of initial states
+    host.json                phase, name of the run; in RL also the iteration and the plan of
+                             initial states
     digests.json             size and digest of each file (`io/digests.py`)
 checkpoints/<name>.damaged/  set aside, because it could not be read (`training/recovery.py`)
 checkpoints/<name>.aside/    set aside by --from
@@ -47,6 +48,9 @@ Leaves = dict[str, Any]
 # As a save names them: 0044 or 44.bak is a copy that somebody made.
 _NAME = re.compile(r"(0|[1-9]\d*)(?:\.([1-9]\d*))?")
 _FROZEN = "frozen.json"
+
+RUN = "run"
+"""Key of host.json, and of the run's config.json, for the name of the run."""
 
 
 @dataclass(frozen=True)

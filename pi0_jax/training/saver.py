@@ -40,6 +40,7 @@ class Saver:
         keep: int = KEEP,
         frozen: Frozen = NOTHING,
         say: Callable[[str], None] = lambda line: None,
+        run: str = "",
     ) -> None:
         """Starts nothing yet.
 
@@ -48,9 +49,11 @@ class Saver:
             keep: how many of the newest stay.
             frozen: leaves that are left out.
             say: takes one line for a person at a time.
+            run: name of the run, which every checkpoint bears; "" for none.
         """
         self.folder = folder
         self._keep, self._frozen, self._say = keep, frozen, say
+        self._run = {checkpoint.RUN: run} if run else {}
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self._told = False
@@ -86,7 +89,7 @@ class Saver:
             def write() -> None:
                 first()
                 keep, frozen = self._keep, self._frozen
-                checkpoint.write(self.folder, step, kept, host, keep, also, frozen)
+                checkpoint.write(self.folder, step, kept, host | self._run, keep, also, frozen)
 
             if background:
                 self.begin(write)
