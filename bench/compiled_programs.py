@@ -86,7 +86,7 @@ def programs(devices: list[Any], machine: Machine, *, uncast: bool) -> list[Prog
 
 def _sampler(device: Any, machine: Machine, rows: int, guidance: float, uncast: bool) -> Program:
     model, there = Pi0(CONFIG), SingleDeviceSharding(device)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = model.shapes()
     params = shapes if uncast else _held(shapes)
     obs = abstract_batch(CONFIG, CAMERAS, rows).obs
     noise = jax.ShapeDtypeStruct((rows, CONFIG.action_horizon, CONFIG.action_dim), jnp.float32)
@@ -110,7 +110,7 @@ def _update(
     devices: list[Any], machine: Machine, preset: str, size: int, hardware: Hardware
 ) -> Program:
     optimizer = OptimizerConfig(2.5e-5, 20, preset=preset, rules=(("cond_embed", 20.0),))
-    shapes = jax.eval_shape(Pi0(CONFIG).init, jax.random.key(0))
+    shapes = Pi0(CONFIG).shapes()
 
     def job(layout: Hardware) -> Job:
         """The update with this layout."""

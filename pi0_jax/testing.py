@@ -54,7 +54,7 @@ def tiny_policy(robot: Robot = SCRIPTED_ROBOT, seed: int = 0) -> PolicyFolder:
 def random_params(seed: int = 0, config: Pi0Config = CONFIG) -> dict[str, Any]:
     """float32 host arrays of a model, none of them zero."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(Pi0(config).init, jax.random.key(0))
+    shapes = Pi0(config).shapes()
     return jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), shapes)
 
 

@@ -174,7 +174,7 @@ def test_a_config_builds(path, argument):
     evaluation = settings.eval
     c = model.config
     noise = jax.ShapeDtypeStruct((1, c.action_horizon, c.action_dim), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     obs = abstract_batch(c, cameras, 1).obs
     for scale in evaluation.guidance:
         chunk = jax.eval_shape(

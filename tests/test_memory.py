@@ -23,7 +23,7 @@ from pi0_jax.training.step import Loss
 
 def job(config=CONFIG, preset="full", size=4, ema_decay=0.0, **hardware) -> Job:
     return Job(
-        jax.eval_shape(Pi0(config).init, jax.random.key(0)),
+        Pi0(config).shapes(),
         lambda remat: Cfg(0.1).loss(Pi0(config, remat), 1, "embedding"),
         OptimizerConfig(1e-4, 10, preset=preset, ema_decay=ema_decay),
         abstract_batch(config, 2, size),
@@ -80,8 +80,9 @@ def test_remat_keeps_less():
     assert kept[0] > 1.1 * kept[1] > 1.1 * kept[2]
 
 
-# "full" in small: its gradients in the action expert, test_pi05; what it computes, test_layer_scan.
-@pytest.mark.parametrize("remat", ["mlp", pytest.param("full", marks=slow)])
+# In small: its gradients in the action expert, test_pi05; what it computes, test_layer_scan.
+@slow
+@pytest.mark.parametrize("remat", ["mlp", "full"])
 def test_remat_changes_no_number(params, remat):
     plain = gradient(CFG, params, windows())
     again = gradient(CFG, params, windows(), model=Pi0(CONFIG, remat))

@@ -158,7 +158,7 @@ def test_parameters_may_be_held_in_bfloat16(params):
 
 def test_the_published_size():
     """The official 3,238,048,528 parameters, and two rows of cond_embed."""
-    shapes = jax.eval_shape(Pi0(preset("pi0")).init, jax.random.key(0))
+    shapes = Pi0(preset("pi0")).shapes()
     assert shapes["cond_embed"].shape == (2, 1024)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 3_238_048_528 + 2048
 

@@ -51,7 +51,7 @@ def gradient(params, model: Pi0):
 
 def test_the_published_size():
     """The official 3,353,433,872 parameters in 51 leaves, and two rows of cond_embed."""
-    shapes = jax.eval_shape(Pi0(preset("pi05")).init, jax.random.key(0))
+    shapes = Pi0(preset("pi05")).shapes()
     leaves = jax.tree.leaves(shapes)
     assert (len(leaves), sum(leaf.size for leaf in leaves)) == (52, 3_353_433_872 + 2048)
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from mesh_worker import parts
+from skips import slow
 from tiny import CONFIG
 
 from pi0_jax.errors import InputError
@@ -41,52 +42,66 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-@pytest.fixture(scope="module")
-def runs(folder) -> dict[str, dict[str, np.ndarray]]:
-    """Two steps: on one device, on eight with leaves alone cut, on two hosts with all there is."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    plans = {
-        "one": [(1, 1, 1, 1)],
-        "eight": [(8, 1, 8, 1)],
-        "hosts": [(4, 2, 4, 2, address, 2, host) for host in (0, 1)],
-    }
-    started = [
-        spawn(folder / f"{name}.npz", *arguments)
-        for name, plan in plans.items()
-        for arguments in plan
-    ]
-    for process in started:
+def stepped(out: Path, *plans: tuple[object, ...]) -> dict[str, np.ndarray]:
+    """Two steps, by a process for each plan; what the first of them stored."""
+    for process in [spawn(out, *plan) for plan in plans]:
         finish(process)
-    return {name: dict(np.load(folder / f"{name}.npz")) for name in plans}
+    return dict(np.load(out))
 
 
-def test_the_same_numbers_everywhere(runs):
-    expected = runs["one"]
+@pytest.fixture(scope="module")
+def one(folder) -> dict[str, np.ndarray]:
+    return stepped(folder / "one.npz", (1, 1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def eight(folder) -> dict[str, np.ndarray]:
+    """Leaves alone are cut."""
+    return stepped(folder / "eight.npz", (8, 1, 8, 1))
+
+
+def check(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], fsdp: int) -> None:
+    """Equal numbers; and each device holds its part of large leaves, moments, acting copies."""
     leaves = [key for key in expected if key.startswith("leaf")]
     assert len(leaves) > 30
     assert expected["losses"][0] != expected["losses"][1]
-    for name in ("eight", "hosts"):
-        np.testing.assert_allclose(runs[name]["losses"], expected["losses"], rtol=1e-5)
-        for key in leaves:
-            np.testing.assert_allclose(runs[name][key], expected[key], rtol=1e-4, atol=1e-4)
-    check_parts(runs)
+    np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-5)
+    for key in leaves:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=1e-4)
+    held = found["embedding_shard"].tolist()
+    assert held == [CONFIG.vocab_size, CONFIG.vlm.width // fsdp]
+    gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
+    assert gating == fsdp * np.prod(found["moment_shard"]) == fsdp * np.prod(found["acting_shard"])
 
 
-def test_weights_are_gathered_and_activations_are_not(runs, folder, hlo):
+def test_eight_devices_have_the_numbers_of_one(one, eight):
+    check(one, one, 1)
+    check(eight, one, 8)
+
+
+# tests/test_hosts.py has whole runs; test_talk in small what hosts say to each other.
+@slow
+def test_two_hosts_have_the_numbers_of_one_device(one, folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    plans = [(4, 2, 4, 2, address, 2, host) for host in (0, 1)]
+    check(stepped(folder / "hosts.npz", *plans), one, 4)
+
+
+def test_weights_are_gathered_and_activations_are_not(one, eight, folder, hlo):
     """Real FSDP moves a weight twice and its gradient once.
 
     Without the constraints of `model/mesh.py` this program moves 12.5 times its parameters: a
     product that has both cut along `fsdp` gathers activations of the whole batch.
     """
-    total = sum(leaf.nbytes for key, leaf in runs["one"].items() if key.startswith("leaf"))
+    total = sum(leaf.nbytes for key, leaf in one.items() if key.startswith("leaf"))
     moved = hlo.collective_bytes(hlo.parse((folder / "eight.hlo").read_text()))
     assert 0.5 * total < moved["all-gather"] < 2 * total
     assert sum(moved.values()) < 3 * total
 
 
-def test_a_training_of_one_device_goes_on_on_eight_and_comes_back(runs, folder):
+def test_a_training_of_one_device_goes_on_on_eight_and_comes_back(one, folder):
     """The second step on a mesh; then the whole state again on one device, with equal bits."""
     finish(spawn(folder / "one", 8, worker=WORKER.with_name("moved_worker.py")))
     params, loss, config, frozen = parts()
@@ -99,18 +114,7 @@ def test_a_training_of_one_device_goes_on_on_eight_and_comes_back(runs, folder):
     assert {device for leaf in jax.tree.leaves(moved) for device in leaf.devices()} == here
     assert int(moved.step) == 2
     for number, leaf in enumerate(jax.tree.leaves(moved.params)):
-        expected = runs["one"][f"leaf{number:02}"]
-        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-4)
-
-
-def check_parts(runs) -> None:
-    """Each device holds its part of the large leaves, of their moments and acting copies."""
-    gating = CONFIG.depth * 2 * CONFIG.vlm.width * CONFIG.vlm.mlp_dim
-    for name, count in (("one", 1), ("eight", 8), ("hosts", 4)):
-        held = runs[name]["embedding_shard"].tolist()
-        assert held == [CONFIG.vocab_size, CONFIG.vlm.width // count]
-        assert gating == count * np.prod(runs[name]["moment_shard"])
-        assert gating == count * np.prod(runs[name]["acting_shard"])
+        np.testing.assert_allclose(leaf, one[f"leaf{number:02}"], rtol=1e-4, atol=1e-4)
 
 
 def test_a_mesh_of_other_than_all_devices_is_refused():

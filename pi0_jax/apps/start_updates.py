@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-import jax
-
 from pi0_jax.apps.sections import RiptSettings
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.errors import InputError
@@ -38,7 +36,7 @@ def check_updates(
         InputError: a rule matches no parameter, everything is frozen, or an update cannot fit; the
             message names the section.
     """
-    params = jax.eval_shape(Pi0(spec.model).init, jax.random.key(0))
+    params = Pi0(spec.model).shapes()
     hardware = settings.hardware
     for section, optimizer, size, loss in _planned(settings, methods):
         batch = batch_shapes(spec, size)

@@ -25,6 +25,7 @@ H horizon, d padded action dimension, w width of the action expert, l layer.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -97,6 +98,11 @@ class Pi0:
             for key, (name, shape) in zip(rngs, _dense_shapes(c).items(), strict=False)
         }
         return {"PaliGemma": paligemma, **layers, COND_EMBED: jnp.zeros((2, c.action.width))}
+
+    def shapes(self) -> Params:
+        """Shapes and dtypes of the parameters; none is made."""
+        # A tree of its own for each caller.
+        return jax.tree.map(lambda leaf: leaf, _shapes(self.config))
 
     def embed_prefix(self, params: Params, obs: Observation) -> tuple[jax.Array, jax.Array]:
         """Tokens [b, p, vlm width] of images and prompt, and their mask bool[b, p]."""
@@ -303,6 +309,12 @@ def _dense_shapes(c: Pi0Config) -> dict[str, tuple[int, int]]:
         "action_time_mlp_out": (width, width),
         "action_out_proj": (width, dims),
     }
+
+
+# Asked for at every policy that is opened, and a tenth of a second to trace.
+@lru_cache(maxsize=16)
+def _shapes(config: Pi0Config) -> Params:
+    return jax.eval_shape(Pi0(config).init, jax.random.key(0))
 
 
 def _init_dense(rng: jax.Array, fan_in: int, width: int) -> Params:

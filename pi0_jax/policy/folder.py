@@ -274,7 +274,7 @@ def check_shapes(shapes: dict[str, Any], config: Pi0Config, where: Path) -> None
 
 def _shapes_of(config: Pi0Config) -> dict[str, tuple[int, ...]]:
     """Path -> shape of every leaf of this architecture."""
-    return shapes_by_path(jax.eval_shape(Pi0(config).init, jax.random.key(0)))
+    return shapes_by_path(Pi0(config).shapes())
 
 
 def param_count(params: Any) -> int:
