@@ -92,9 +92,9 @@ def test_statistics_without_quantiles_are_refused(
     assert "no q01 and q99" in error and not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("state_in_prompt", [False, True])
 @pytest.mark.parametrize(
-    "config", [TINY05, dataclasses.replace(TINY05, depth=1, num_kv_heads=4, action_dim=33)]
+    ("config", "state_in_prompt"),
+    [(TINY05, True), (dataclasses.replace(TINY05, depth=1, num_kv_heads=4, action_dim=33), False)],
 )
 def test_there_and_back_bit_by_bit(
     tmp_path: Path, config: Pi0Config, state_in_prompt: bool

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from skips import slow
 
 from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
@@ -81,6 +82,7 @@ def test_lift_without_errors_always_succeeds(pool):
     assert max(len(episode) for episode in episodes) < TASK.max_steps
 
 
+@slow
 def test_lift_with_errors_succeeds_often_and_failures_are_kept(pool):
     episodes = demonstrations(pool, DemonstratorConfig(), range(40))
     successes = sum(episode.success for episode in episodes)

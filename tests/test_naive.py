@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from skips import slow
 from tiny import MODEL
 
 from pi0_jax.rl.objectives.cfg import Cfg
@@ -23,6 +24,7 @@ def naive(monkeypatch):
     return naive
 
 
+@slow
 def test_the_formulations_agree(naive, params):
     windows = batch(2)
     masked = windows.obs.image_mask.copy()
