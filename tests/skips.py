@@ -17,7 +17,7 @@ NO_PRO = "needs LIBERO-PRO, and hf-libero is installed in place of libero-pro-be
 NO_ASSETS = "needs LIBERO's assets (360 MB): scripts/prepare.sh libero"
 NO_ALOHA = "needs gym-aloha: pip install --no-deps gym-aloha==0.1.5 'gymnasium>=1'"
 NO_DM_CONTROL = "compares with gym-aloha's own loop, which needs dm-control: pip install gym-aloha"
-NO_RAY = "needs Ray, which no set of packages has: pip install 'ray>=2.50'"
+NO_RAY = "needs Ray, which no set of packages has: pip install 'ray>=2.60'"
 NO_H5PY = "needs h5py: pip install 'h5py>=3.12.1'"
 NOT_ALL_TASKS = "builds LIBERO's 130 tasks (15 minutes) on request: PI0_JAX_LIBERO_TASKS=all"
 NOT_ASKED_FOR = "installs lerobot (5 GB) on request: PI0_JAX_REAL_LIBRARIES=FOLDER"
