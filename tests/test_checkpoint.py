@@ -168,6 +168,18 @@ def test_a_newest_one_that_is_damaged_is_set_aside(tmp_path, damage):
     assert (tmp_path / "6.damaged.1").is_dir()
 
 
+def test_one_under_another_name_is_set_aside(tmp_path):
+    for step in (5, 6):
+        checkpoint.save(tmp_path, step, state(seed=step), {"phase": "sft"})
+    (tmp_path / "6").rename(tmp_path / "9")
+    with pytest.raises(InputError, match=r"9: expected the state after 9 steps, got that after 6"):
+        checkpoint.latest(tmp_path)
+    said: list[str] = []
+    recover(tmp_path, "sft", said.append)
+    assert "it is now 9.damaged, and training goes on from checkpoint 5" in said[0]
+    assert checkpoint.latest(tmp_path) == {"phase": "sft"}
+
+
 def test_all_may_be_damaged_and_those_of_another_phase_are_not_looked_at(tmp_path):
     for step in (4, 5, 6):
         host = {"phase": "sft" if step == 4 else "rl"}

@@ -1,13 +1,14 @@
 """Episodes of an evaluation on disk: none lost, none twice, in order at the end."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from tiny import episode
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.episodes import load_episodes
+from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.rollout.episode_log import EpisodeLog, key
 
 ONE, TWO = episode(2, [0], seed=1, success=True), episode(3, [0], seed=2)
@@ -105,3 +106,14 @@ def test_killed_in_the_end_it_is_ended_by_the_next_process(log, left):
     written = log.path.stat().st_mtime_ns
     log.finish([])  # nothing is to be done
     assert log.path.stat().st_mtime_ns == written
+
+
+def test_the_file_of_another_evaluation_is_refused(log):
+    log.finish([ONE])
+    other = EpisodeLog(log.path.with_name("base_1.npz"))
+    shutil.copyfile(log.path, other.path)
+    with pytest.raises(InputError, match=r"of episodes/base_1, got those of episodes/ript_1\.5"):
+        other.begin()
+    # A file of an earlier version does not say.
+    save_episodes(other.path, [ONE])
+    assert len(other.begin()) == 1

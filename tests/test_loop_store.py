@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import chex
 import pytest
@@ -10,6 +11,7 @@ from tiny import policy_folder, ript
 
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.suite import Suite
+from pi0_jax.errors import InputError
 from pi0_jax.interruption import ask
 from pi0_jax.policy.folder import load_policy, save_policy
 from pi0_jax.rl import evaluation, loop, stored_loop
@@ -164,6 +166,14 @@ def test_an_evaluation_that_is_stopped_is_made_on_resume(started, tmp_path, monk
     started("run", 3, evaluation=EVALUATION)
     assert told(tmp_path / "run") == told(whole[0])
     assert sum("eval_success" in line for line in told(whole[0])) == 2
+
+
+def test_episodes_of_another_iteration_are_refused(started, tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path / "run")
+    episodes = tmp_path / "run/episodes/ript"
+    shutil.copyfile(episodes / "001.npz", episodes / "003.npz")
+    with pytest.raises(InputError, match=r"003.npz: is not the file that iteration 3 of this run"):
+        started("run", evaluation=EVALUATION)
 
 
 def test_the_best_policy_is_stored_if_the_run_may_end_with_it(started, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_a_save_waits_for_the_one_before(tmp_path, gate):
     with Saver(tmp_path) as saving:
         saving.save(5, state(), {})
         threading.Timer(0.1, gate.set).start()
-        saving.save(6, state(), {}, first=lambda: gate.seen.append("first"))
+        saving.save(6, state(), {}, first=lambda: gate.seen.append("first") or {})
         assert gate.seen[:2] == ["begin 5", "end 5"]
     assert gate.seen == ["begin 5", "end 5", "first", "begin 6", "end 6"]
     assert checkpoint.steps(tmp_path) == [5, 6]

@@ -32,7 +32,7 @@ _SCALARS = tuple(f.name for f in fields(Episode) if f.name not in (*_RAGGED, *_C
 _EXPECTED = "an episode file (.npz)"
 
 
-def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
+def save_episodes(path: Path, episodes: Sequence[Episode], of: str = "") -> None:
     """Writes episodes into one compressed .npz: fields of different lengths end to end.
 
     The file appears under its name only when it is whole. An empty sequence is allowed.
@@ -40,24 +40,32 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     Args:
         path: file to write.
         episodes: in the order in which `load_episodes` gives them back.
+        of: what they are the episodes of, for whoever reads them; "" for nothing in particular.
     """
     # A file object, because NumPy would append .npz to the name of an unfinished file.
     with atomic_file(path) as partial:
         with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **_arrays(episodes))
+            np.savez_compressed(file, allow_pickle=False, **_arrays(episodes), of=np.array(of))
         add_digest(partial)
 
 
-def load_episodes(path: Path) -> list[Episode]:
+def load_episodes(path: Path, of: str = "") -> list[Episode]:
     """Reads what `save_episodes` wrote; nothing is unpickled.
 
+    Args:
+        path: the file.
+        of: what they must be the episodes of, if the file says that at all; "" for anything.
+
     Raises:
-        InputError: the file is missing, is not such a file, or has another format version.
+        InputError: the file is missing, is not such a file, has another format version, or holds
+            the episodes of something else.
     """
     arrays = read_arrays(path, _EXPECTED)
     # Members have digests of their own; this finds what was changed between them.
     if not is_whole(path):
         raise InputError(f"{path}: expected {_EXPECTED}, got one that is damaged; restore it")
+    if of and (other := str(arrays.get("of", ""))) not in ("", of):
+        raise InputError(f"{path}: expected the episodes of {of}, got those of {other}")
     try:
         if (version := int(arrays["format_version"])) in _READ:
             return _episodes(arrays, version)

@@ -3,8 +3,9 @@
     episodes/<method>/<iteration>.parts/  rollouts of an iteration that was interrupted
     episodes/<method>/<iteration>.npz   what the rollouts did; images uint8[look, c, h, w, 3] while
                                         an iteration to come will train on them
-    checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes:
-                                        the newest, and the best (`rl/best.py`)
+    checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes,
+                                        digests of the files of episodes: the newest, and the best
+                                        (`rl/best.py`)
 
 Axis letters: m window, c camera, h w image, H action horizon, d padded action dimension.
 """
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Annotated
 
 from pi0_jax.episode import Episode, without_images
+from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import remove
+from pi0_jax.io.digests import crc32
 from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.shared_episodes import of_first_host
@@ -38,7 +41,7 @@ from pi0_jax.training.sharding import gather
 from pi0_jax.training.step import Params
 from pi0_jax.types import Batch
 
-_PARTS = ".parts"
+_PARTS, _EPISODES = ".parts", "episodes"
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ class LoopStore:
         """
         self._run, self._name, self._setup = run, name, setup
         self._saver, self._say = saver, say
-        # Iterations of which nothing can be lost; set by `resumed`.
+        # Iterations of which nothing can be lost, and digests of their files; set by `resumed`.
         self._stored = 0
+        self._digests: dict[str, str] = {}
 
     def unfinished(self, iteration: int) -> Path:
         """Folder of the rollouts of an iteration that was interrupted."""
@@ -114,7 +118,7 @@ class LoopStore:
         host = {"phase": "rl", "iteration": state.iteration}
         host |= {"init_states": asdict(state.init_states)}
         host |= {"outcomes": [asdict(outcome) for outcome in state.outcomes]}
-        first = partial(self._write_episodes, state.iteration, episodes)
+        first = partial(self._write_first, state.iteration, episodes)
         self._saver.wait()
         best = talk.first(lambda: self._best(state, step))
         self._saver.save(step, state.train_state, host, best, first)
@@ -135,13 +139,34 @@ class LoopStore:
         """File of an iteration's episodes."""
         return self._run.episodes(f"{self._name}/{iteration:03d}")
 
+    def _write_first(
+        self, iteration: int, episodes: Sequence[Episode] | None
+    ) -> dict[str, dict[str, str]]:
+        """Writes the episodes, if any; what a checkpoint remembers of all files of episodes."""
+        self._write_episodes(iteration, episodes)
+        return {_EPISODES: dict(self._digests)}
+
     def _write_episodes(self, iteration: int, episodes: Sequence[Episode] | None) -> None:
         if episodes is None:
             return
         if self._setup.config.buffer_iterations == 1:
             # No later iteration trains on them, and images of LIBERO take gigabytes.
             episodes = tuple(without_images(episode) for episode in episodes)
-        save_episodes(self._episodes(iteration), episodes)
+        path = self._episodes(iteration)
+        save_episodes(path, episodes)
+        self._digests[str(iteration)] = crc32(path)
+
+    def _load_episodes(self, iteration: int) -> list[Episode]:
+        """Raises an InputError where the file is damaged, or that of another iteration or run."""
+        path = self._episodes(iteration)
+        found = load_episodes(path)
+        # A checkpoint of an earlier version has no digests.
+        if self._digests.get(str(iteration), crc32(path)) != crc32(path):
+            raise InputError(
+                f"{path}: is not the file that iteration {iteration} of this run wrote; put that "
+                "back, or go on from an earlier checkpoint (--resume --from STEP)"
+            )
+        return found
 
     def _best(self, state: LoopState, step: int) -> list[int]:
         """Steps of the best states, of those that are stored and this one."""
@@ -164,6 +189,7 @@ class LoopStore:
         host = checkpoint.latest(folder)
         if host is None or host["phase"] != "rl":
             return fresh
+        self._digests = dict(host.get(_EPISODES, {}))
         iteration, schedule = host["iteration"], InitStateSchedule(**host["init_states"])
         outcomes = tuple(Outcome(**outcome) for outcome in host["outcomes"])
         state = replace(fresh, iteration=iteration, init_states=schedule, outcomes=outcomes)
@@ -192,7 +218,7 @@ class LoopStore:
         first = max(1, iteration - kept + 2) if kept else 1
         for number in range(first, iteration + 1):
             # Episodes lie as a table [group, rollout]; errors are left out of their groups.
-            episodes = of_first_host(partial(load_episodes, self._episodes(number)))
+            episodes = of_first_host(partial(self._load_episodes, number))
             groups = groups_of(episodes, config.groups.group_size)
             accepted = informative_groups(groups, config.groups.dynamic_sampling)
             fresh = windows_of(self._setup, CollectedGroups(groups=tuple(accepted)))

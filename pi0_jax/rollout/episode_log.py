@@ -41,6 +41,11 @@ class EpisodeLog:
     path: Path
 
     @property
+    def _name(self) -> str:
+        """What its files say they are of, such as "eval/ript_1"."""
+        return f"{self.path.parent.name}/{self.path.stem}"
+
+    @property
     def _parts(self) -> Path:
         return self.path.with_suffix(".parts")
 
@@ -62,14 +67,14 @@ class EpisodeLog:
         Other lines of NAME.jsonl, and a line that was cut off, are dropped.
 
         Raises:
-            InputError: a file is damaged.
+            InputError: a file is damaged, or of another evaluation.
         """
         return {key(episode): episode for episode in of_first_host(self._stored)}
 
     def _stored(self) -> list[Episode]:
         # Both may exist: an interruption can come after NAME.npz and before the parts are removed.
         files = [self.path] * self.path.exists() + entries(self._parts, VISIBLE)
-        stored = [episode for file in files for episode in load_episodes(file)]
+        stored = [episode for file in files for episode in load_episodes(file, self._name)]
         known = {key(episode): episode for episode in stored if episode.error is None}
         self._write_lines(known.values())
         return list(known.values())
@@ -78,7 +83,7 @@ class EpisodeLog:
         """Stores an episode that has just ended: first its file, then its line."""
         if not talk.leads():
             return
-        save_episodes(self._parts / f"{episode.task}_{episode.seed}.npz", [episode])
+        save_episodes(self._parts / f"{episode.task}_{episode.seed}.npz", [episode], self._name)
         with self._lines.open("a") as file:
             file.write(_line(episode))
 
@@ -99,7 +104,7 @@ class EpisodeLog:
     def _finish(self, episodes: Sequence[Episode]) -> None:
         if not self._is_unfinished():
             return
-        save_episodes(self.path, episodes)
+        save_episodes(self.path, episodes, self._name)
         self._write_lines(episodes)
         # Last: until here every episode is in at least one of the two places.
         shutil.rmtree(self._parts, ignore_errors=True)

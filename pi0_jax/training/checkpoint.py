@@ -5,8 +5,8 @@ checkpoints/<step>.<n>/      the n-th save after it at the same step: no update 
     state/                   Orbax: step, trained parameters, optimizer state, moving average
     frozen.json              digest of the leaves that are left out, which the base policy has
                              (`frozen.py`); not there where all parameters are in state/
-    host.json                phase, name of the run; in RL also the iteration and the plan of
-                             initial states
+    host.json                step, phase, name of the run; in RL also the iteration, the plan of
+                             initial states, and digests of the episodes
     digests.json             size and digest of each file (`io/digests.py`)
 checkpoints/<name>.damaged/  set aside, because it could not be read (`training/recovery.py`)
 checkpoints/<name>.aside/    set aside by --from
@@ -47,7 +47,7 @@ Leaves = dict[str, Any]
 
 # As a save names them: 0044 or 44.bak is a copy that somebody made.
 _NAME = re.compile(r"(0|[1-9]\d*)(?:\.([1-9]\d*))?")
-_FROZEN = "frozen.json"
+_FROZEN, _STEP = "frozen.json", "step"
 
 RUN = "run"
 """Key of host.json, and of the run's config.json, for the name of the run."""
@@ -160,7 +160,8 @@ def write(
         if frozen.leaves:
             left = {"digest": frozen.digest, "leaves": len(frozen.leaves)}
             (partial / _FROZEN).write_text(json.dumps(left) + "\n")
-        (partial / "host.json").write_text(json.dumps(host, indent=1) + "\n")
+        values = {_STEP: step, **host}
+        (partial / "host.json").write_text(json.dumps(values, indent=1) + "\n")
         write_digests(partial)
     # Only now: at every moment `keep` complete checkpoints are on the disk.
     found = saved(folder)
@@ -196,12 +197,17 @@ def host_of(path: Path) -> dict[str, Any]:
     """The host values of one checkpoint.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, or the checkpoint has another one's name.
     """
     try:
-        return read_object(path / "host.json")
+        found = read_object(path / "host.json")
     except OSError as error:
         raise InputError(f"{path}/host.json: expected what the host remembers: {error}") from error
+    # Those of earlier versions do not say.
+    named = step_of(path)
+    if (step := found.pop(_STEP, named)) != named:
+        raise InputError(f"{path}: expected the state after {named} steps, got that after {step}")
+    return found
 
 
 def latest(folder: Path) -> dict[str, Any] | None:

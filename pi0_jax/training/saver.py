@@ -64,7 +64,7 @@ class Saver:
         state: TrainState,
         host: dict[str, Any],
         also: Collection[int] = (),
-        first: Callable[[], None] = lambda: None,
+        first: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         """Copies a state to the host, and begins to write it; first waits for the save before.
 
@@ -73,7 +73,8 @@ class Saver:
             state: training state on the device; it may be donated afterwards.
             host: JSON values that the host needs to continue.
             also: steps of which the newest checkpoint stays too.
-            first: writes what must be on the disk before the checkpoint is.
+            first: writes what must be on the disk before the checkpoint is, and gives
+                further values such as `host`, which are known only then.
 
         Raises:
             OSError: the disk is full, or was at the save before.
@@ -87,9 +88,8 @@ class Saver:
             kept = _on_host(leaves) if background or talk.count() > 1 else leaves
 
             def write() -> None:
-                first()
-                keep, frozen = self._keep, self._frozen
-                checkpoint.write(self.folder, step, kept, host | self._run, keep, also, frozen)
+                values = host | first() | self._run
+                checkpoint.write(self.folder, step, kept, values, self._keep, also, self._frozen)
 
             if background:
                 self.begin(write)
