@@ -79,7 +79,7 @@ def by_shapes() -> None:
 
 def shapes(config: Pi0Config, preset: str, ema_decay: float = 0.0) -> tuple[TrainState, Frozen]:
     """The state of a training and what its checkpoints leave out, as shapes."""
-    params = jax.eval_shape(Pi0(config).init, jax.random.key(0))
+    params = Pi0(config).shapes()
     return jax.eval_shape(initial(config, params, preset, ema_decay), params), left(params, preset)
 
 
@@ -108,7 +108,7 @@ def measured(folder: Path, config: Pi0Config, seconds: float, saves: int) -> Non
     # Not random: nothing is compressed, so the values have no effect.
     params = jax.tree.map(
         lambda leaf: np.ones(leaf.shape, leaf.dtype),
-        jax.eval_shape(Pi0(config).init, jax.random.key(0)),
+        Pi0(config).shapes(),
     )
     state = initial(config, params, "expert_only")(params)
     frozen = left(params, "expert_only")

@@ -82,7 +82,7 @@ def update_flops(
 ) -> float:
     """FLOPs of one update for one window."""
     model = Pi0(config, remat)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     optimizer = OptimizerConfig(1e-4, 10, preset=preset)
     # Chains of ten steps of a robot with seven actions, which only a policy gradient reads.
     batch = abstract_batch(config, cameras, 1, chain=(10, 7))
@@ -100,7 +100,7 @@ def objective_flops(objective: Objective, preset: str) -> float:
 def sample_flops(guidance: float, cameras: int = 2, config: Pi0Config = CONFIG) -> float:
     """FLOPs of one action chunk in ten Euler steps."""
     model = Pi0(config)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     noise = jax.ShapeDtypeStruct((1, config.action_horizon, config.action_dim), jnp.float32)
     obs = abstract_batch(config, cameras, 1).obs
     # Without jit the number of steps is a constant, so the loop's turns can be counted.
@@ -113,7 +113,7 @@ def sample_flops(guidance: float, cameras: int = 2, config: Pi0Config = CONFIG) 
 def base_flops(*, shared_prefix: bool, config: Pi0Config = CONFIG) -> float:
     """FLOPs of one action chunk in ten Euler steps, guided away from other parameters."""
     model = Pi0(config)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes()
     noise = jax.ShapeDtypeStruct((1, config.action_horizon, config.action_dim), jnp.float32)
     obs = abstract_batch(config, 2, 1).obs
     how = {"shared_prefix": shared_prefix, "two_prompts": False}

@@ -13,7 +13,6 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from jax.experimental import topologies
 
 from pi0_jax.model.config import pi0
@@ -50,7 +49,7 @@ def job(case: Case) -> Job:
     """The CFG update of the published pi0, two cameras, frozen leaves in bfloat16."""
     config = pi0()
     return Job(
-        jax.eval_shape(Pi0(config).init, jax.random.key(0)),
+        Pi0(config).shapes(),
         lambda remat: Cfg(0.1).loss(Pi0(config, remat), 1, "embedding"),
         OptimizerConfig(1e-4, 10, preset=case.preset),
         abstract_batch(config, 2, case.batch),

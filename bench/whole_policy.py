@@ -53,7 +53,7 @@ def make(folder: Path, config: Pi0Config) -> None:
             return np.zeros(shape.shape, np.float32)
         return np.resize(some, shape.shape)
 
-    shapes = jax.eval_shape(Pi0(config).init, jax.random.key(0))
+    shapes = Pi0(config).shapes()
     policy = testing.tiny_policy()
     spec = replace(policy.spec, model=config)
     params = jax.tree_util.tree_map_with_path(leaf, shapes)

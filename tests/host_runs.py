@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hosts
 import jax
@@ -68,11 +70,18 @@ class Ground:
             for host, place in enumerate(places)
         ]
 
-    def run(self, name: str, *more: str, count: int = 2, script: Path = TRAIN) -> Path:
-        """A run to its end."""
-        codes = hosts.codes(self.start(name, *more, count=count, script=script))
+    def run(self, name: str, *more: str, count: int = 2, **how: Any) -> Path:
+        """A run to its end; arguments as in `start`."""
+        codes = hosts.codes(self.start(name, *more, count=count, **how))
         assert codes == [0] * count, self.said(name, 0)[-1:]
         return self.disks[0] / name
+
+    def stop(self, name: str, file: str, host: int, timeout: float = 60) -> None:
+        """A run of which one host gets a signal when there is a file, and both end."""
+        processes = self.start(name)
+        until(self.disks[0] / name / file, processes)
+        processes[host].send_signal(signal.SIGTERM)
+        assert hosts.codes(processes, timeout) == [130, 130]
 
     def said(self, name: str, host: int) -> list[str]:
         return self._log(name, host).read_text().splitlines()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import GOLDENS, TINY, make_policy, make_torch
 from safetensors.torch import load_file, save_file
+from skips import slow
 
 from pi0_jax.convert.commands import flax_to_torch, jax_to_flax, torch_to_flax, verify
 from pi0_jax.convert.commands.command import status
@@ -20,6 +21,7 @@ from pi0_jax.policy.folder import PolicyFolder, load_policy, save_policy
 
 ORBAX, TORCH = ("tiny_pi05", "tiny_pi05_released"), "tiny_pi05_torch_openpi"
 TINY05 = dataclasses.replace(TINY, pi05=True)
+OTHER05 = dataclasses.replace(TINY05, depth=1, num_kv_heads=4, action_dim=33)
 
 
 def run(main: Any, *arguments: object) -> None:
@@ -94,7 +96,12 @@ def test_statistics_without_quantiles_are_refused(
 
 @pytest.mark.parametrize(
     ("config", "state_in_prompt"),
-    [(TINY05, True), (dataclasses.replace(TINY05, depth=1, num_kv_heads=4, action_dim=33), False)],
+    [
+        (TINY05, True),
+        (OTHER05, False),
+        pytest.param(TINY05, False, marks=slow),
+        pytest.param(OTHER05, True, marks=slow),
+    ],
 )
 def test_there_and_back_bit_by_bit(
     tmp_path: Path, config: Pi0Config, state_in_prompt: bool

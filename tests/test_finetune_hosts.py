@@ -1,13 +1,12 @@
 """Fine-tuning over two hosts, which are processes of this machine, each with a disk of its own."""
 
 import shutil
-import signal
 from pathlib import Path
 
 import hosts
 import lerobot_folders
 import pytest
-from host_runs import Ground, assert_equal_training, until
+from host_runs import Ground, assert_equal_training
 from lerobot_folders import LEROBOT, Sound
 from skips import slow
 
@@ -64,10 +63,7 @@ def test_two_hosts_have_the_bits_of_one_process_with_two_devices(ground, one):
 
 @slow
 def test_a_signal_to_one_host_stops_both_and_resume_goes_on(ground, one):
-    processes = ground.start("stopped")
-    until(ground.disks[0] / "stopped/checkpoints/8", processes)
-    processes[1].send_signal(signal.SIGTERM)
-    assert hosts.codes(processes, 120) == [130, 130]
+    ground.stop("stopped", "checkpoints/8", host=1, timeout=120)
     assert_equal_runs(one, ground.run("stopped", "--resume"), ground.disks[1])
 
 

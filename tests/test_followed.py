@@ -43,7 +43,9 @@ def check_two_hosts(monkeypatch, first: dict, second: dict) -> None:
 
 def test_hosts_with_other_input_are_refused(monkeypatch):
     check_two_hosts(monkeypatch, {"rl": {"rows": 8}}, {"rl": {"rows": 8}})
-    with pytest.raises(InputError, match=r"host 1 \(node-2\) has another rl.rows than host 0: st"):
+    with pytest.raises(
+        InputError, match=r"host 1 \(node-2\) has another rl\.rows than host 0: start"
+    ):
         check_two_hosts(monkeypatch, {"rl": {"rows": 8}}, {"rl": {"rows": 4}})
 
 

@@ -97,19 +97,15 @@ def test_hosts_with_disks_of_their_own_start_from_a_checkpoint(ground, two, tmp_
     # Another place on each host, with one policy.
     first, second = (f"--config.init.checkpoint={disk.name}/base" for disk in apart.disks)
     one = apart.run("one", first, count=1)
-    codes = hosts.codes(apart.start("both", own=((first,), (second,))))
-    assert codes == [0, 0], apart.said("both", 0)[-1:]
-    assert rows(one) == rows(apart.disks[0] / "both")
-    assert_equal_training(one, apart.disks[0] / "both", "policy")
+    both = apart.run("both", own=((first,), (second,)))
+    assert rows(one) == rows(both)
+    assert_equal_training(one, both, "policy")
     assert not (apart.disks[1] / "both").exists()
 
 
 @slow
 def test_a_signal_to_one_host_stops_both_at_one_step(ground, two):
-    processes = ground.start("stopped")
-    until(ground.disks[0] / "stopped/checkpoints/2", processes)
-    processes[1].send_signal(signal.SIGTERM)
-    assert hosts.codes(processes, 60) == [130, 130]
+    ground.stop("stopped", "checkpoints/2", host=1)
     assert "error: host 1 has ended: it was interrupted; to con" in ground.said("stopped", 0)[-1]
     assert ground.said("stopped", 1)[-1].startswith("error: interrupted; to continue: ")
     assert_equal_runs(ground.run("stopped", "--resume"), two)
@@ -117,10 +113,7 @@ def test_a_signal_to_one_host_stops_both_at_one_step(ground, two):
 
 @slow
 def test_another_number_of_hosts_goes_on(ground, two):
-    processes = ground.start("fewer")
-    until(ground.disks[0] / "fewer/episodes/ript/001.npz", processes)
-    processes[0].send_signal(signal.SIGTERM)
-    assert hosts.codes(processes, 60) == [130, 130]
+    ground.stop("fewer", "episodes/ript/001.npz", host=0)
     fewer = ground.run("fewer", "--resume", "--config.hardware.fsdp=1", count=1)
     assert rows(fewer) == rows(two)
     for x, y in zip(params(fewer / "policy"), params(two / "policy"), strict=True):

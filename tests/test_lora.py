@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from passes import rows, velocity
+from skips import slow
 from tiny import MODEL
 
 from pi0_jax.model import lora
+from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.testing import batch, observation
 from pi0_jax.training.fit import create_training, final_params, fit
 from pi0_jax.training.optimizer import OptimizerConfig
@@ -65,12 +67,19 @@ def test_merge_by_hand():
     assert lora.merge(weight) is weight
 
 
-def test_training_moves_adapters_and_leaves_the_base(params):
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(flow_matching_loss(MODEL, 1), id="plain"),
+        pytest.param(Cfg(0.1).loss(MODEL, 1, "embedding"), id="cfg", marks=slow),
+    ],
+)
+def test_training_moves_adapters_and_leaves_the_base(params, loss):
     # Adapters of one kind and one layer are enough to see. By those of the action expert nothing
     # goes back through the prefix, which is half of the time to compile.
     rules = ((r"lora/layers/(attn|mlp)/.*", 0.0), (r"(action|cond).*", 0.0))
     config = OptimizerConfig(1e-2, 0, rules=rules, preset="lora", ema_decay=0.5)
-    state, update = create_training(params, flow_matching_loss(MODEL, 1), config, 3)
+    state, update = create_training(params, loss, config, 3)
     state = fit(state, update, lambda step: batch(2), 3, KEY, 3, lambda step, values: None)
     chex.assert_trees_all_equal(state.params["PaliGemma"], params["PaliGemma"])
     assert np.abs(state.params["lora"]["layers"]["mlp_1"]["linear"]["b"]).max() > 1e-3

@@ -1,7 +1,6 @@
 """One device, eight devices, two hosts: the same numbers, and large leaves in parts."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hosts import free_address
 from mesh_worker import parts
 from skips import slow
 from tiny import CONFIG
@@ -82,9 +82,7 @@ def test_eight_devices_have_the_numbers_of_one(one, eight):
 # tests/test_hosts.py has whole runs; test_talk in small what hosts say to each other.
 @slow
 def test_two_hosts_have_the_numbers_of_one_device(one, folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     plans = [(4, 2, 4, 2, address, 2, host) for host in (0, 1)]
     check(stepped(folder / "hosts.npz", *plans), one, 4)
 

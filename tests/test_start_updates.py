@@ -49,5 +49,6 @@ def test_a_method_names_its_section():
 
 
 def test_memory():
+    check(**{"hardware.memory_gb": 1.0})
     with pytest.raises(InputError, match=r"config\.sft: .* but a device has 0.00 GB"):
         check(**{"hardware.memory_gb": 1e-5, "sft.batch_size": 2})

@@ -252,12 +252,15 @@ def check_resumed(tmp_path, scripted_pool, base, monkeypatch, config):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["finite states", *(pytest.param(name, marks=slow) for name in OPTIONS if name[0] != "f")],
+    "options",
+    [
+        pytest.param(values, id=name, marks=() if name == "finite states" else slow)
+        for name, values in OPTIONS.items()
+    ],
 )
-def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, name):
+def test_every_option_survives_an_interruption(tmp_path, scripted_pool, base, monkeypatch, options):
     """Initial states, groups and buffer are what they were: three iterations, two resumed."""
-    config = ript(iterations=3, **OPTIONS[name])
+    config = ript(iterations=3, **options)
     check_resumed(tmp_path, scripted_pool, base, monkeypatch, config)
     a, b = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "whole"))
     assert a and b

@@ -32,12 +32,24 @@ def is_whole(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - _COMMENT_BYTES))
-        tail = file.read()
     # Without a comment; no one bit makes this of an archive that has one.
-    if tail[-_END_BYTES:].startswith(_END):
+    if _tail(path)[-_END_BYTES:].startswith(_END):
         return True
-    mark, digest = tail[: len(_MARK)], tail[len(_MARK) :].decode("latin-1")
-    return mark == _MARK and crc32(path, size - _COMMENT_BYTES) == digest
+    digest = digest_of(path)
+    return bool(digest) and crc32(path, path.stat().st_size - _COMMENT_BYTES) == digest
+
+
+def digest_of(path: Path) -> str:
+    """The digest that stands at the end of an archive, "" where none does; the rest is not read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    tail = _tail(path)
+    return tail[len(_MARK) :].decode("latin-1") if tail.startswith(_MARK) else ""
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _COMMENT_BYTES))
+        return file.read()

@@ -20,10 +20,10 @@ from pi0_jax.episode import Episode, without_images
 from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import remove
-from pi0_jax.io.digests import crc32
 from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.shared_episodes import of_first_host
+from pi0_jax.io.zip_digest import digest_of
 from pi0_jax.rl.best import best_steps
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
 from pi0_jax.rl.iteration import CollectedGroups
@@ -154,14 +154,16 @@ class LoopStore:
             episodes = tuple(without_images(episode) for episode in episodes)
         path = self._episodes(iteration)
         save_episodes(path, episodes)
-        self._digests[str(iteration)] = crc32(path)
+        self._digests[str(iteration)] = digest_of(path)
 
     def _load_episodes(self, iteration: int) -> list[Episode]:
         """Raises an InputError where the file is damaged, or that of another iteration or run."""
         path = self._episodes(iteration)
+        # Whole, so that the digest in it is that of its bytes.
         found = load_episodes(path)
         # A checkpoint of an earlier version has no digests.
-        if self._digests.get(str(iteration), crc32(path)) != crc32(path):
+        wanted = self._digests.get(str(iteration))
+        if wanted and digest_of(path) != wanted:
             raise InputError(
                 f"{path}: is not the file that iteration {iteration} of this run wrote; put that "
                 "back, or go on from an earlier checkpoint (--resume --from STEP)"
