@@ -1,12 +1,13 @@
-"""What fsync and digests cost: a share of an RL iteration, and a ratio of pairs of conversions.
+"""What fsync and digests cost: a share of an RL iteration, and ratios of conversions and loads.
 
 In an RL iteration a thread does them while training goes on; "waiting" is what training waits.
 
 python bench/durability.py [--folder TMP] [--layers 4] [--pairs 5] [--only PART] [CONFIG FLAGS ...]
 
 An RL iteration of the demo (Lift; fewer rollouts and updates than the demo has, so the share of the
-one checkpoint is larger than there), and a conversion of a random checkpoint of half pi0's width.
-The disk is that of --folder: not one in memory. --only names one of both.
+one checkpoint is larger than there), a conversion of a random checkpoint of half pi0's width, and
+loads of what it gives, with digests checked and not. The disk is that of --folder: not one in memory.
+--only names one of the three.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from pi0_jax.apps import train as train_app
 from pi0_jax.convert.commands import torch_to_flax
 from pi0_jax.io import atomic, episodes
 from pi0_jax.model.config import ExpertConfig, Pi0Config, pi0
+from pi0_jax.policy import folder as policies
 from pi0_jax.rl import stored_loop
 from pi0_jax.training import checkpoint
 from pi0_jax.training.saver import Saver
@@ -91,19 +93,26 @@ class Clock:
 
 
 def main() -> None:
-    """Prints both shares."""
+    """Prints the shares."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help="where to make the temporary folder")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--only", choices=["rl", "conversion"])
+    parser.add_argument("--only", choices=["rl", "conversion", "load"])
     args, flags = parser.parse_known_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         print(f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores")
-        if args.only != "conversion":
+        if args.only in (None, "rl"):
             rl_iteration(Path(name) / "run", tuple(flags))
-        if args.only != "rl":
-            conversion(Path(name), args.layers, args.pairs)
+        if args.only == "rl":
+            return
+        size = make_checkpoint(Path(name) / "source", smaller(pi0(), args.layers))
+        # Whatever is read or compiled once.
+        converted(Path(name))
+        if args.only in (None, "conversion"):
+            conversion(Path(name), size, args.pairs)
+        if args.only in (None, "load"):
+            loading(Path(name) / "policy", size, args.pairs)
 
 
 def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
@@ -126,11 +135,8 @@ def rl_iteration(run: Path, flags: tuple[str, ...]) -> None:
     show("RL iteration", clocks[-1])
 
 
-def conversion(folder: Path, layers: int, pairs: int) -> None:
+def conversion(folder: Path, size: int, pairs: int) -> None:
     """Conversions with and without fsync and digests, in turn: what is overlapped has no clock."""
-    size = make_checkpoint(folder / "source", smaller(pi0(), layers))
-    # Whatever is read or compiled once.
-    converted(folder)
     ratios = np.array([_pair(folder, number) for number in range(pairs)])
     for name, column in zip(("wall", "CPU"), ratios.T, strict=True):
         each = ", ".join(f"{ratio - 1:+.1%}" for ratio in column)
@@ -166,6 +172,28 @@ def converted(folder: Path, *, durable: bool = True) -> tuple[float, float]:
         start, cpu = time.monotonic(), time.process_time()
         torch_to_flax.main(arguments)
         return time.monotonic() - start, time.process_time() - cpu
+
+
+def loading(policy: Path, size: int, pairs: int) -> None:
+    """Loads of one policy with its digests checked and not, in turn."""
+    _loaded(policy, checked=True)  # from now on in memory
+    ratios = []
+    for _ in range(pairs):
+        checked, plain = (_loaded(policy, checked=one) for one in (True, False))
+        print(f"  {checked:.2f} s against {plain:.2f}")
+        ratios.append(checked / plain)
+    print(f"load of {size / 1e9:.2f} GB: {np.median(ratios):.2f} times that without digests")
+
+
+def _loaded(policy: Path, *, checked: bool) -> float:
+    """Wall seconds of one load."""
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if not checked:
+            unchecked = mock.patch.object(policies, "check_digests", lambda *_, **__: None)
+            stack.enter_context(unchecked)
+        policies.load_policy(policy)
+    return time.monotonic() - start
 
 
 def smaller(config: Pi0Config, layers: int) -> Pi0Config:
