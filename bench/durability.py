@@ -6,8 +6,8 @@ python bench/durability.py [--folder TMP] [--layers 4] [--pairs 5] [--only PART]
 
 An RL iteration of the demo (Lift; fewer rollouts and updates than the demo has, so the share of the
 one checkpoint is larger than there), a conversion of a random checkpoint of half pi0's width, and
-loads of what it gives, with digests checked and not. The disk is that of --folder: not one in memory.
---only names one of the three.
+loads of what it gives, with digests checked and not. The disk is that of --folder: not one in
+memory. --only names one of the three.
 """
 
 import argparse

@@ -51,6 +51,30 @@ def test_every_picture_is_the_one_that_was_written(tmp_path, layout):
     assert all(known.values()) == (layout in LAYOUTS), known
 
 
+def test_small_pictures_whose_extremes_stand_in_the_header_of_a_page(tmp_path):
+    """pyarrow's statistics hold whole values of up to 4,096 bytes: a header may have four."""
+    expected = [bytes([number]) * 4090 for number in range(6)]
+    column = write(tmp_path / "t.parquet", expected, row_group_size=2, use_dictionary=False)
+    assert [column.read(row) for row in range(6)] == expected
+    assert all(places is not None for places in column._groups.values())
+
+
+def test_the_end_of_a_file_is_read_once(tmp_path, monkeypatch):
+    """A file of lerobot's has thousands of row groups, and its end is megabytes then."""
+    column = write(tmp_path / "t.parquet", pictures(20), row_group_size=2)
+    opened = []
+
+    class Counted(pq.ParquetFile):
+        def __init__(self, *args, **options):
+            opened.append(args)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", Counted)
+    for row in range(20):
+        column.read(row)
+    assert len(opened) == 1
+
+
 def test_what_is_read_is_the_picture_alone(tmp_path, monkeypatch):
     """The first read walks its row group; the next one touches a few blocks of 64 KB."""
     column = write(tmp_path / "t.parquet", pictures(30))

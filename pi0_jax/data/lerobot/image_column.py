@@ -22,7 +22,8 @@ from pi0_jax.data.lerobot.thrift import read_struct
 
 _DATA, _DICTIONARY = 0, 2  # kinds of pages
 _PLAIN, _BY_NUMBER = 0, (2, 8)  # encodings of values: themselves, or their places in a dictionary
-_HEADER = 4096  # bytes that hold any header of a page with short statistics
+# Bytes that hold any header of a page: with the smallest and largest value twice, of up to 4 KB each.
+_HEADER = 20_000
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,31 @@ class _Places:
         return self.pages[number].read(get, start, count)
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """The pages of one row group: rows, bytes of the file, and how they are packed."""
+
+    rows: int
+    start: int
+    size: int
+    codec: str
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the end of a file says of a column.
+
+    Attributes:
+        ends: int64[group]: the row behind each row group.
+        chunks: per row group; None where the column is none that is walked here.
+        levels: the definition level of a value that is there.
+    """
+
+    ends: np.ndarray
+    chunks: tuple[_Chunk, ...] | None
+    levels: int
+
+
 @dataclass
 class ImageColumn:
     """The encoded pictures of one column of a parquet file. Several threads may read at once.
@@ -77,7 +103,7 @@ class ImageColumn:
     column: str
     _groups: dict[int, _Places | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _ends: np.ndarray | None = None
+    _layout: _Layout | None = None
 
     def read(self, row: int) -> bytes:
         """The bytes of the picture in a row of the file.
@@ -98,22 +124,25 @@ class ImageColumn:
 
     def _group_of(self, row: int) -> tuple[int, int]:
         """The row group of a row, and the row in it."""
-        if self._ends is None:
-            _, parquet = pyarrow()
-            with parquet.ParquetFile(self.path) as file:
-                meta = file.metadata
-                rows = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
-            self._ends = np.cumsum(rows)
-        group = int(np.searchsorted(self._ends, row, side="right"))
-        return group, row - int(self._ends[group - 1] if group else 0)
+        ends = self._read_layout().ends
+        group = int(np.searchsorted(ends, row, side="right"))
+        return group, row - int(ends[group - 1] if group else 0)
+
+    def _read_layout(self) -> _Layout:
+        """The file's own description, read once: it has megabytes where row groups are many."""
+        if self._layout is None:
+            with self._lock:
+                self._layout = self._layout or _layout(self.path, f"{self.column}.bytes")
+        return self._layout
 
     def _places(self, group: int) -> _Places | None:
         """Where the pictures of a row group lie; None where pyarrow must say it."""
+        layout = self._read_layout()
         if group not in self._groups:
             # One thread walks; others that need the same row group wait for it.
             with self._lock:
                 if group not in self._groups:
-                    self._groups[group] = _find(self.path, group, f"{self.column}.bytes")
+                    self._groups[group] = _find(self.path, layout, group)
         return self._groups[group]
 
     def _by_pyarrow(self, group: int, row: int) -> bytes:
@@ -123,40 +152,50 @@ class ImageColumn:
         return table.column(0)[row].as_py()["bytes"]
 
 
-def _find(path: Path, group: int, column: str) -> _Places | None:
+def _layout(path: Path, column: str) -> _Layout:
     _, parquet = pyarrow()
     with parquet.ParquetFile(path) as file:
-        meta = file.metadata.row_group(group)
-        chunks = [meta.column(i) for i in range(meta.num_columns)]
-        which = [i for i, chunk in enumerate(chunks) if chunk.path_in_schema == column]
-        if not which:
-            return None
-        schema = file.schema.column(which[0])
-        rows, nested = meta.num_rows, schema.max_repetition_level
-        levels = schema.max_definition_level
+        meta, schema = file.metadata, file.schema
+        groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
+        ends = np.cumsum([group.num_rows for group in groups])
+        columns = [schema.column(number) for number in range(meta.num_columns)]
+        which = [number for number, one in enumerate(columns) if one.path == column]
+        if not which or columns[which[0]].max_repetition_level:
+            return _Layout(ends, None, 0)
+        chunks = tuple(_chunk(group.num_rows, group.column(which[0])) for group in groups)
+        return _Layout(ends, chunks, columns[which[0]].max_definition_level)
+
+
+def _chunk(rows: int, chunk: Any) -> _Chunk:
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    return _Chunk(rows, start, chunk.total_compressed_size, chunk.compression)
+
+
+def _find(path: Path, layout: _Layout, group: int) -> _Places | None:
+    if layout.chunks is None:
+        return None
+    chunk = layout.chunks[group]
     with (
         path.open("rb") as opened,
         mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         try:
-            if nested:
-                raise UnusualError("a list")
-            places = _walk(lambda at, count: data[at : at + count], chunks[which[0]], levels)
+            places = _walk(lambda at, count: data[at : at + count], chunk, layout.levels)
         except (ValueError, IndexError):
             return None
-    return places if len(places.where) == rows else None
+    return places if len(places.where) == chunk.rows else None
 
 
-def _walk(get: Get, chunk: Any, levels: int) -> _Places:
+def _walk(get: Get, chunk: _Chunk, levels: int) -> _Places:
     """The places of all values of a column of one row group."""
-    at = chunk.dictionary_page_offset or chunk.data_page_offset
-    end, dictionary = at + chunk.total_compressed_size, np.zeros((0, 3), np.int64)
+    at, end = chunk.start, chunk.start + chunk.size
+    dictionary = np.zeros((0, 3), np.int64)
     pages: list[_Page] = []
     parts: list[np.ndarray] = []
     while at < end:
         header, size = read_struct(get(at, _HEADER))
         at, kind, length = at + size, header[1], header[2]
-        page = _page(get, at, header[3], length, chunk.compression)
+        page = _page(get, at, header[3], length, chunk.codec)
         if kind == _DICTIONARY:
             dictionary = _plain(get, page, 0, header[7][1], len(pages))
         elif kind == _DATA:

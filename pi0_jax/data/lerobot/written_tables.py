@@ -33,7 +33,9 @@ class EpisodeTable:
         table = pa.table(arrays)
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._path, table.schema)
+            # Of a picture, the smallest and the largest bytes say nothing and take kilobytes.
+            described = [name for name in table.column_names if name not in pictures]
+            self._writer = pq.ParquetWriter(self._path, table.schema, write_statistics=described)
         self._writer.write_table(table)
 
     def close(self) -> None:
