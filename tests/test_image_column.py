@@ -52,7 +52,7 @@ def test_every_picture_is_the_one_that_was_written(tmp_path, layout):
 
 
 def test_small_pictures_whose_extremes_stand_in_the_header_of_a_page(tmp_path):
-    """pyarrow's statistics hold whole values of up to 4,096 bytes: a header may have four."""
+    """Statistics of pyarrow hold whole values of up to 4,096 bytes: a header may have four."""
     expected = [bytes([number]) * 4090 for number in range(6)]
     column = write(tmp_path / "t.parquet", expected, row_group_size=2, use_dictionary=False)
     assert [column.read(row) for row in range(6)] == expected

@@ -22,7 +22,7 @@ from pi0_jax.data.lerobot.thrift import read_struct
 
 _DATA, _DICTIONARY = 0, 2  # kinds of pages
 _PLAIN, _BY_NUMBER = 0, (2, 8)  # encodings of values: themselves, or their places in a dictionary
-# Bytes that hold any header of a page: with the smallest and largest value twice, of up to 4 KB each.
+# Bytes that hold any header of a page: the smallest and the largest value, twice, of up to 4 KB.
 _HEADER = 20_000
 
 
