@@ -69,6 +69,19 @@ def test_demonstrations_show_the_newest_picture_there_is(tmp_path, run, episodes
     )
 
 
+def test_successes_alone(tmp_path, run, episodes):
+    """A failure's row is left out; the advantages of the others are still against it."""
+    failed, solved = (replace(episodes[i], success=bool(i)) for i in (0, 1))
+    save_episodes(run / "episodes" / "demonstrations.npz", [failed, solved])
+    arguments = [str(run), "--episodes=demonstrations", "--pictures=png", "--fps=20", "--successes"]
+    export.main([*arguments[:1], str(tmp_path / "out"), *arguments[1:]])
+    (recording,) = read_lerobot(tmp_path / "out", None).recordings
+    np.testing.assert_array_equal(recording.actions, episodes[1].actions)
+    save_episodes(run / "episodes" / "demonstrations.npz", [failed])
+    with pytest.raises(InputError, match="at least one episode that solved its task"):
+        export.main([*arguments[:1], str(tmp_path / "none"), *arguments[1:]])
+
+
 def test_with_full_pictures_the_simulator_shows_every_step(tmp_path, run, episodes):
     """Rollouts too, of which the run kept no pictures; failures of a simulator are left out."""
     out = tmp_path / "out"

@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--full-pictures", action="store_true", help="replay episodes: a picture at every step"
     )
+    parser.add_argument(
+        "--successes", action="store_true", help="only episodes that solved their task"
+    )
     parser.add_argument("--fps", type=float, help="of a robot whose control rate is unknown")
     return parser
 
@@ -86,7 +89,8 @@ def _write(folder: Path, given: argparse.Namespace, episodes: _Weighed) -> int:
     """Writes episodes as they come; returns their number."""
     begin = next(episodes, None)
     if begin is None:
-        raise InputError(f"{given.source}: expected at least one episode without an error")
+        wanted = "that solved its task" if given.successes else "without an error"
+        raise InputError(f"{given.source}: expected at least one episode {wanted}")
     robot = begin[0].robot
     fps = given.fps or robot.control_hz
     if not fps:
@@ -118,9 +122,9 @@ def _from_run(run: Path, given: argparse.Namespace) -> _Weighed:
     """The episodes of a run that ended without an error, with pictures."""
     files = _files(run, given.episodes)
     if given.full_pictures:
-        yield from _replayed(run, files)
+        yield from _replayed(run, files, given.successes)
         return
-    for episode, advantage in itertools.chain.from_iterable(map(_usable, files)):
+    for episode, advantage in (pair for file in files for pair in _usable(file, given.successes)):
         if not len(episode.image_steps):
             raise InputError(
                 f"{run}: an episode of {episode.task} from state {episode.seed} has no pictures; "
@@ -129,7 +133,7 @@ def _from_run(run: Path, given: argparse.Namespace) -> _Weighed:
         yield episode, advantage
 
 
-def _replayed(run: Path, files: Sequence[Path]) -> _Weighed:
+def _replayed(run: Path, files: Sequence[Path], successes: bool) -> _Weighed:
     """The episodes with a picture at every step, rendered by the run's own simulator."""
     settings = eval_settings(load_config(str(run / "config.json")))
     suite = make_suite(settings.suite, settings.task)
@@ -139,7 +143,7 @@ def _replayed(run: Path, files: Sequence[Path]) -> _Weighed:
         engines.started(settings.pool, choose_renderer(), suite.asset_folders) as pool,
     ):
         for file in files:
-            episodes = _usable(file)
+            episodes = _usable(file, successes)
             at_once = pool.workers
             for first in range(0, len(episodes), at_once):
                 block = episodes[first : first + at_once]
@@ -172,7 +176,13 @@ def _files(run: Path, names: Sequence[str] | None) -> list[Path]:
     return found
 
 
-def _usable(file: Path) -> list[tuple[Episode, float]]:
-    """The episodes of a file with a step and without an error, and their advantages."""
+def _usable(file: Path, successes: bool) -> list[tuple[Episode, float]]:
+    """The episodes of a file with a step and without an error, and their advantages.
+
+    Args:
+        file: of episodes.
+        successes: leave out those that did not solve their task; advantages are against all.
+    """
     episodes = [one for one in load_episodes(file) if one.error is None and len(one)]
-    return list(zip(episodes, advantages(episodes), strict=True))
+    pairs = zip(episodes, advantages(episodes), strict=True)
+    return [pair for pair in pairs if pair[0].success or not successes]
