@@ -16,12 +16,13 @@ Axis letters: n picture, f value of a picture, d width.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from pi0_jax.apps.finetune_start import action_space, load_robot_file
-from pi0_jax.data.lerobot.read import read_lerobot
+from pi0_jax.data.lerobot.folder import read_lerobot
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
@@ -64,7 +65,7 @@ def main() -> None:
     print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters: {args.out}")
 
 
-def relative(robot: dict[str, object]) -> dict[str, object]:
+def relative(robot: dict[str, Any]) -> dict[str, Any]:
     """The same robot, whose joints are predicted relative to the state; its grippers are not."""
     return robot | {"fine_tuning": {**robot["fine_tuning"], "delta_mask": "6,-1,6,-1"}}
 
