@@ -30,7 +30,6 @@ from pi0_jax.hosts import talk
 from pi0_jax.hosts.stopping import asked_anywhere
 from pi0_jax.interruption import deferred
 from pi0_jax.io.atomic import remove
-from pi0_jax.io.episodes import load_episodes
 from pi0_jax.io.shared_episodes import of_all_hosts, of_first_host
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.compare import same_policy
@@ -86,7 +85,7 @@ def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
         stored.finish([found[_demonstrated(job)] for job in jobs])
         session.log_speed("demonstrations", made, time.monotonic() - clock)
     # From the file also when just made, so that a resumed run has the very same values.
-    return Recorded(of_first_host(lambda: load_episodes(stored.path)))
+    return Recorded(of_first_host(stored.load))
 
 
 def _demonstrated(job: Job) -> Key:

@@ -79,6 +79,14 @@ class EpisodeLog:
         self._write_lines(known.values())
         return list(known.values())
 
+    def load(self) -> list[Episode]:
+        """The episodes of NAME.npz, all of which have ended.
+
+        Raises:
+            InputError: the file is missing, damaged, or of another evaluation.
+        """
+        return load_episodes(self.path, self._name)
+
     def add(self, episode: Episode) -> None:
         """Stores an episode that has just ended: first its file, then its line."""
         if not talk.leads():

@@ -15,9 +15,9 @@ import numpy as np
 from pi0_jax.env.base import Task
 from pi0_jax.episode import Episode
 from pi0_jax.io.atomic import atomic_file, write_text
-from pi0_jax.io.episodes import load_episodes
 from pi0_jax.io.video import write_video
 from pi0_jax.rollout.collect import replay
+from pi0_jax.rollout.episode_log import EpisodeLog
 from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.session import Session
 
@@ -64,7 +64,8 @@ def record_videos(session: Session, acting: Sequence[Acting], each: int) -> None
     """
     run = session.run
     stored = [
-        load_episodes(run.episodes(f"eval/{one.method}_{one.guidance.suffix}")) for one in acting
+        EpisodeLog(run.episodes(f"eval/{one.method}_{one.guidance.suffix}")).load()
+        for one in acting
     ]
     shown = [
         (one, episodes[index])
