@@ -89,7 +89,8 @@ def _parse(arg: str) -> tuple[str, str, str]:
 
 def _tiny_tasks(suite: str) -> tuple[int, ...]:
     """The small tasks of a suite, or of the one that it perturbs; () for none."""
-    there = (name for name in TINY_TASKS if suite == name or suite.startswith(f"{name}_"))
+    alone = "" if "+" in suite else suite
+    there = (name for name in TINY_TASKS if alone == name or alone.startswith(f"{name}_"))
     return TINY_TASKS.get(next(there, ""), ())
 
 
