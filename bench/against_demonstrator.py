@@ -17,12 +17,10 @@ from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.suite import make_suite
-from pi0_jax.io.episodes import load_episodes
+from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
 from pi0_jax.run import engines
 from pi0_jax.run.paired import p_text, sign_test, won_lost
 from pi0_jax.run.success import wilson
-
-State = tuple[str, int]  # a task's name and the number of an initial state
 
 
 def main() -> None:
@@ -31,7 +29,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     evaluated = {
-        file.stem: {(one.task, one.seed): one.success for one in load_episodes(file)}
+        file.stem: {key(one): one.success for one in EpisodeLog(file).load() if not one.error}
         for file in sorted((run / "episodes" / "eval").glob("*.npz"))
     }
     shown = demonstrator(run, sorted({state for one in evaluated.values() for state in one}))
@@ -40,7 +38,7 @@ def main() -> None:
         print(difference(outcomes, shown))
 
 
-def demonstrator(run: Path, states: list[State]) -> dict[State, bool]:
+def demonstrator(run: Path, states: list[Key]) -> dict[Key, bool]:
     """Success of the demonstrator from these states; without those where a simulator failed."""
     settings = eval_settings(load_config(str(run / "config.json")))
     suite = make_suite(settings.suite, settings.task)
@@ -57,14 +55,14 @@ def demonstrator(run: Path, states: list[State]) -> dict[State, bool]:
     return {state: episode.success for state, episode in pairs if episode is not None}
 
 
-def rate(outcomes: dict[State, bool]) -> str:
+def rate(outcomes: dict[Key, bool]) -> str:
     """Successes of episodes, with the Wilson interval."""
     won, count = sum(outcomes.values()), len(outcomes)
     low, high = wilson(won, count)
     return f"{won} of {count} [{low:.0%}, {high:.0%}]"
 
 
-def difference(here: dict[State, bool], there: dict[State, bool]) -> str:
+def difference(here: dict[Key, bool], there: dict[Key, bool]) -> str:
     """The paired difference in points with its 95 % interval, and the sign test."""
     won, lost = won_lost(here, there)
     count = len(here.keys() & there.keys())

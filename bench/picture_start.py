@@ -96,7 +96,8 @@ def pictures(recordings: tuple[Recording, ...], side: int) -> np.ndarray:
     found = []
     for recording in recordings[: MOST // per_episode]:
         starts = recording.starts(1, skip_short=False)
-        for step in (*starts[list(EARLY)], rng.choice(starts)):
+        early = np.minimum(EARLY, len(starts) - 1)
+        for step in (*starts[early], rng.choice(starts)):
             found.extend(recording.observation(int(step), side).images)
     return np.stack(found).reshape(len(found), -1).astype(np.float32) / 127.5 - 1
 

@@ -220,7 +220,15 @@ def test_small_tasks_of_perturbed_suites():
     of = load(Path("libero.py")).get_config
     assert of("suite=libero_goal_swap,preset=tiny").task.tasks == (8,)
     assert of("suite=libero_spatial_with_mug,preset=tiny").suite == "libero_spatial_with_mug"
-    for none in ("libero_10_swap", "libero_goal_swap+libero_object"):
+    object_swap = of("suite=libero_object_swap,preset=tiny").task.demonstrator
+    assert object_swap == of("suite=libero_object,preset=tiny").task.demonstrator
+    # The last has tasks of its own.
+    others = (
+        "libero_10_swap",
+        "libero_goal_swap+libero_object",
+        "libero_object_two_normal_episodes",
+    )
+    for none in others:
         with pytest.raises(ValueError, match="preset=tiny has no task of"):
             of(f"suite={none},preset=tiny")
 

@@ -32,8 +32,8 @@ from pi0_jax.env.robosuite.libero_suites import SUITES, check_complete
 
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
 STAGES = ("ript", "sft")
-# Tasks of preset=tiny, if none are given; the scripted demonstrator can do them. Perturbations of
-# LIBERO-PRO have the same numbers.
+# Tasks of preset=tiny, if none are given; the scripted demonstrator can do them. They have the same
+# numbers in the suites that change these.
 TINY_TASKS = {"libero_spatial": (0,), "libero_object": (0,), "libero_goal": (8,)}
 
 
@@ -82,16 +82,14 @@ def _parse(arg: str) -> tuple[str, str, str]:
             f"{tuple(name for name in SUITES if not SUITES[name].pro)} or of LIBERO-PRO "
             f"(docs/libero.md), a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
-    if preset == "tiny" and not _tiny_tasks(suite):
+    if preset == "tiny" and _unchanged(suite) not in TINY_TASKS:
         raise ValueError(f"preset=tiny has no task of {suite!r}: choose one of {tuple(TINY_TASKS)}")
     return suite, preset, stage
 
 
-def _tiny_tasks(suite: str) -> tuple[int, ...]:
-    """The small tasks of a suite, or of the one that it perturbs; () for none."""
-    alone = "" if "+" in suite else suite
-    there = (name for name in TINY_TASKS if alone == name or alone.startswith(f"{name}_"))
-    return TINY_TASKS.get(next(there, ""), ())
+def _unchanged(suite: str) -> str:
+    """The suite that one of LIBERO-PRO changes; any other name is returned."""
+    return (suite in SUITES and SUITES[suite].changes) or suite
 
 
 def _trained(preset: str, stage: str) -> str:
@@ -130,10 +128,10 @@ def _improve(rl: Any, preset: str) -> None:
 
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
-    config.task.update({"image_size": 64, "pictures": "coarse"})
-    config.task.tasks = _tiny_tasks(config.suite)
+    suite = _unchanged(config.suite)
+    config.task.update({"tasks": TINY_TASKS[suite], "image_size": 64, "pictures": "coarse"})
     # This demonstrator succeeds in about half of its episodes; with bowls, in two thirds.
-    sigma = 0.035 if config.suite == "libero_object" else 0.03
+    sigma = 0.035 if suite == "libero_object" else 0.03
     config.task.demonstrator.offset_sigma = sigma
     config.model = "tiny"
     config.execute_steps = 16

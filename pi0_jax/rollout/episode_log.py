@@ -20,6 +20,8 @@ from pi0_jax.io.atomic import write_text
 from pi0_jax.io.episodes import VISIBLE, load_episodes, save_episodes
 from pi0_jax.io.shared_episodes import of_first_host
 from pi0_jax.listing import entries
+from pi0_jax.rollout.guidance import Guidance
+from pi0_jax.run.folder import RunFolder
 
 Key = tuple[str, int]
 """Name of the task and seed of the initial state; an evaluation visits each once."""
@@ -119,6 +121,11 @@ class EpisodeLog:
 
     def _write_lines(self, episodes: Iterable[Episode]) -> None:
         write_text(self._lines, "".join(map(_line, episodes)))
+
+
+def evaluation_log(run: RunFolder, method: str, guidance: Guidance) -> EpisodeLog:
+    """The files of the evaluation of a method of this run, guided like this."""
+    return EpisodeLog(run.episodes(f"eval/{method}_{guidance.suffix}"))
 
 
 def _line(episode: Episode) -> str:

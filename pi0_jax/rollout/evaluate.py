@@ -24,7 +24,7 @@ from pi0_jax.policy.reference import (
 from pi0_jax.policy.remote import RemotePolicy
 from pi0_jax.ranges import check_ranges
 from pi0_jax.rollout.collect import Report, collect, plan_states
-from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
+from pi0_jax.rollout.episode_log import EpisodeLog, Key, evaluation_log, key
 from pi0_jax.rollout.guidance import Guidance, sweep
 from pi0_jax.rollout.policy_use import PolicyUse
 from pi0_jax.run.folder import success_text
@@ -185,7 +185,7 @@ def evaluate_points(
     states = config.states(session.suite.tasks)
     outcomes: dict[Guidance, dict[Key, bool]] = {}
     for point in points:
-        log = EpisodeLog(run.episodes(f"eval/{method}_{point.suffix}"))
+        log = evaluation_log(run, method, point)
         found = log.begin()
         missing = [(task, seed) for task, seed in states if (task.name, seed) not in found]
         if missing:

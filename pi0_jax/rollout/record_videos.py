@@ -17,7 +17,7 @@ from pi0_jax.episode import Episode
 from pi0_jax.io.atomic import atomic_file, write_text
 from pi0_jax.io.video import write_video
 from pi0_jax.rollout.collect import replay
-from pi0_jax.rollout.episode_log import EpisodeLog
+from pi0_jax.rollout.episode_log import evaluation_log
 from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.session import Session
 
@@ -63,10 +63,7 @@ def record_videos(session: Session, acting: Sequence[Acting], each: int) -> None
             before it, solved by the first, failed by the last; at most `MOST_STATES` in all.
     """
     run = session.run
-    stored = [
-        EpisodeLog(run.episodes(f"eval/{one.method}_{one.guidance.suffix}")).load()
-        for one in acting
-    ]
+    stored = [evaluation_log(run, one.method, one.guidance).load() for one in acting]
     shown = [
         (one, episodes[index])
         for index in _choose(stored, each)

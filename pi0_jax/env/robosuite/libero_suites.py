@@ -16,11 +16,13 @@ class SuiteFacts:
         max_steps: control steps (20 Hz) after which an episode has failed.
         own_states: the benchmark's own initial states of each task.
         pro: whether it is one of LIBERO-PRO.
+        changes: the suite whose tasks it changes, in the same order; "" for none.
     """
 
     max_steps: int
     own_states: int = 50
     pro: bool = False
+    changes: str = ""
 
 
 # Those of openpi's and RIPT-VLA's evaluations, a little above the longest demonstration.
@@ -40,14 +42,23 @@ _CHANGES = {
 }
 # LIBERO-PRO's README gives a changed suite the limit of the suite that it changes. Two are changes
 # of none: theirs is ours to choose, and is that of LIBERO's short tasks in many scenes.
-_PRO = {f"{suite}_{change}": _LIBERO[suite] for suite in _CHANGES for change in _CHANGES[suite]}
-_PRO |= {"libero_object_two_normal_episodes": 280, "libero_mine": 400, "libero_study_table": 400}
+_PRO = {
+    f"{suite}_{change}": SuiteFacts(_LIBERO[suite], pro=True, changes=suite)
+    for suite in _CHANGES
+    for change in _CHANGES[suite]
+}
+_OTHER = {"libero_object_two_normal_episodes": 280, "libero_mine": 400, "libero_study_table": 400}
+# One object more, and fewer initial states.
+_WITH_MILK = {
+    f"{suite}_with_milk": SuiteFacts(_LIBERO[suite], own_states=10, pro=True, changes=suite)
+    for suite in ("libero_goal", "libero_spatial")
+}
 
 SUITES = {
     **{name: SuiteFacts(steps) for name, steps in _LIBERO.items()},
-    **{name: SuiteFacts(steps, pro=True) for name, steps in _PRO.items()},
-    "libero_goal_with_milk": SuiteFacts(300, own_states=10, pro=True),
-    "libero_spatial_with_milk": SuiteFacts(220, own_states=10, pro=True),
+    **_PRO,
+    **{name: SuiteFacts(steps, pro=True) for name, steps in _OTHER.items()},
+    **_WITH_MILK,
 }
 """Every suite by name; tests/test_libero_suites.py holds the list equal to the files."""
 
