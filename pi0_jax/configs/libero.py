@@ -32,9 +32,14 @@ from pi0_jax.env.robosuite.libero_suites import SUITES, check_complete
 
 PRESETS = ("gpu16", "gpu80", "gpu8", "tpu8", "tiny")
 STAGES = ("ript", "sft")
-# Tasks of preset=tiny, if none are given; the scripted demonstrator can do them. They have the same
-# numbers in the suites that change these.
-TINY_TASKS = {"libero_spatial": (0,), "libero_object": (0,), "libero_goal": (8,)}
+# Tasks of preset=tiny, if none are given; the scripted demonstrator can do them. Suites that change
+# these have them under the same number, but for the last.
+TINY_TASKS = {
+    "libero_spatial": (0,),
+    "libero_object": (0,),
+    "libero_goal": (8,),
+    "libero_goal_with_milk": (3,),
+}
 
 
 def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
@@ -82,9 +87,14 @@ def _parse(arg: str) -> tuple[str, str, str]:
             f"{tuple(name for name in SUITES if not SUITES[name].pro)} or of LIBERO-PRO "
             f"(docs/libero.md), a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
-    if preset == "tiny" and _unchanged(suite) not in TINY_TASKS:
+    if preset == "tiny" and not tiny_tasks(suite):
         raise ValueError(f"preset=tiny has no task of {suite!r}: choose one of {tuple(TINY_TASKS)}")
     return suite, preset, stage
+
+
+def tiny_tasks(suite: str) -> tuple[int, ...]:
+    """The tasks of preset=tiny in a suite, or in one of LIBERO-PRO that changes it; () for none."""
+    return TINY_TASKS.get(suite) or TINY_TASKS.get(_unchanged(suite), ())
 
 
 def _unchanged(suite: str) -> str:
@@ -128,10 +138,10 @@ def _improve(rl: Any, preset: str) -> None:
 
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
-    suite = _unchanged(config.suite)
-    config.task.update({"tasks": TINY_TASKS[suite], "image_size": 64, "pictures": "coarse"})
+    tasks = tiny_tasks(config.suite)
+    config.task.update({"tasks": tasks, "image_size": 64, "pictures": "coarse"})
     # This demonstrator succeeds in about half of its episodes; with bowls, in two thirds.
-    sigma = 0.035 if suite == "libero_object" else 0.03
+    sigma = 0.035 if _unchanged(config.suite) == "libero_object" else 0.03
     config.task.demonstrator.offset_sigma = sigma
     config.model = "tiny"
     config.execute_steps = 16

@@ -16,7 +16,7 @@ class SuiteFacts:
         max_steps: control steps (20 Hz) after which an episode has failed.
         own_states: the benchmark's own initial states of each task.
         pro: whether it is one of LIBERO-PRO.
-        changes: the suite whose tasks it changes, in the same order; "" for none.
+        changes: the suite whose tasks it changes, often in another order; "" for none.
     """
 
     max_steps: int
