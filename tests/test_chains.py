@@ -62,7 +62,7 @@ def test_the_densities_are_those_of_the_network(params, policy, acted):
         found = flow_sde.log_density(chain[:, after], mean, std)[..., :7]
         np.testing.assert_allclose(found, log_prob[:, at], atol=1e-4)
         # What a step adds to its mean is the noise that was given for it.
-        drawn = (chain[:, after] - np.asarray(mean)) / np.asarray(std)[..., None, None]
+        drawn = (chain[:, after] - np.asarray(mean)) / np.asarray(std)
         np.testing.assert_allclose(drawn, noise[:, after], atol=1e-4)
 
 

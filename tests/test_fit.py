@@ -11,7 +11,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.testing import batch
 from pi0_jax.training.fit import create_training, final_params, fit
 from pi0_jax.training.optimizer import OptimizerConfig
-from pi0_jax.training.step import SampledLoss
+from pi0_jax.training.step import OWN, SampledLoss
 
 OPTIMIZER = OptimizerConfig(0.1, warmup_steps=2)
 KEY = jax.random.key(3)
@@ -77,6 +77,22 @@ def test_a_loss_that_reads_what_acted_has_a_copy_of_what_is_trained():
     assert states[1].acting.keys() == {"w"}
     # A policy is made of the parameters alone.
     chex.assert_trees_all_equal(*(final_params(state) for state in states))
+
+
+def test_a_loss_may_have_parameters_of_its_own():
+    """They are trained, their paths are known to rules, and no policy has them."""
+
+    def both(params, batch, rng):
+        return jnp.sum((params["w"] - params[OWN]["scale"]) ** 2), {}
+
+    own = SampledLoss(lambda rng, batch: rng, both, own={"scale": jnp.ones(())})
+    config = dataclasses.replace(OPTIMIZER, rules=(("loss/scale", 0.5),), ema_decay=0.5)
+    state, update = create_training({"w": jnp.zeros(8)}, own, config, 6)
+    state = fit(state, update, batch_of, 4, KEY, 2, quiet)
+    assert float(state.params[OWN]["scale"]) < 1 - 1e-3 and state.ema.keys() == {"w", "loss/scale"}
+    assert final_params(state).keys() == {"w"}
+    with pytest.raises(InputError, match="'loss/scale' matches no parameter"):
+        start(config)
 
 
 def test_nothing_left_to_do():

@@ -23,6 +23,7 @@ from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import Job, abstract_batch, count
 from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig
+from pi0_jax.training.step import OWN
 from pi0_jax.types import Batch
 
 PG = FlowPg()
@@ -237,6 +238,47 @@ def test_branches_by_prompt(params, blind_params, windows):
         jax.eval_shape(PG.loss(MODEL, SAMPLES, "embedding"), rest, found, KEY)
 
 
+def learned_gradient(settings: FlowPg, windows: Batch) -> tuple[Any, np.ndarray]:
+    """Metrics, and the gradient of the noise's parameter, float32[d], of `Still`."""
+    network: Any = Still()
+    network.config = CONFIG
+    loss = settings.loss(network, STEPS, "embedding")
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, metrics), grads = run({OWN: loss.own}, windows, KEY)
+    return metrics, np.asarray(grads[OWN]["noise"])
+
+
+LEARNED = FlowPg(learn_noise=True, noise_low=0.5, noise_high=2.0)
+
+
+def test_learned_noise_by_hand(windows):
+    """What was drawn at the mean becomes less likely with more noise: -1 per log of the level.
+
+    The level is the geometric mean of its bounds, so the sigmoid is 1/2, its slope 1/4 and the
+    slope of log level log(4) / 4. A is 1, and each chunk has 4 steps.
+    """
+    start, k = jnp.asarray(windows.chain[:, :1]), jnp.zeros((4, 1), int)
+    mean, std = flow_sde.transition(start, 0 * start, k, 1, 1.0)
+    drawn = windows.replace(
+        chain=np.concatenate([start, mean], axis=1),
+        chain_log_prob=np.array(flow_sde.log_density(mean, mean, std))[..., :7],
+        action_mask=np.ones_like(windows.action_mask),
+        weight=np.ones(4, np.float32),
+    )
+    metrics, found = learned_gradient(LEARNED, drawn)
+    assert float(metrics["ratio_mean"]) == pytest.approx(1, abs=1e-4)
+    assert float(metrics["noise_level"]) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(found[:7], 4 * np.log(4) / 4, rtol=1e-3)
+    assert not found[7:].any()  # dimensions that the robot has not
+
+
+def test_a_level_stays_within_its_bounds():
+    for raw, level in ((-50.0, 0.5), (0.0, 1.0), (50.0, 2.0)):
+        found = LEARNED.noise_in({OWN: {"noise": np.full(8, raw, np.float32)}})
+        np.testing.assert_allclose(found, np.full(8, level), rtol=1e-5)
+    assert FlowPg(noise_level=0.7).noise_in({}) == 0.7
+
+
 def test_windows_without_chains_are_refused(params):
     with pytest.raises(InputError, match="needs the chains of the chunks, but these windows have"):
         PG.loss(MODEL, 1, "embedding")(params, batch(4), KEY)
@@ -248,6 +290,10 @@ def test_windows_without_chains_are_refused(params):
         (
             {"noise_level": 0.0},
             r"noise_level must be a number in \[0.01, 100\], got 0.0",
+        ),
+        (
+            {"learn_noise": True, "noise_level": 2.0},
+            "must lie between noise_low 0.5 and noise_high 1.5 to be learned, got 2",
         ),
         ({"clip_low": 1.0}, r"clip_low must be a number in \[0, 1\), got 1.0"),
         ({"clip_high": -0.1}, "rl.flow_pg.clip_high must be a number"),

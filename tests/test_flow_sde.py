@@ -14,7 +14,7 @@ def of_numbers(x, velocity, k: int, steps: int, level: float) -> tuple[float, fl
     """`transition` of a single number."""
     one = [jnp.full((1, 1, 1, 1), value, jnp.float32) for value in (x, velocity)]
     mean, std = transition(*one, jnp.full((1, 1), k), steps, level)
-    return float(mean[0, 0, 0, 0]), float(std[0, 0])
+    return float(mean[0, 0, 0, 0]), float(std[0, 0, 0, 0])
 
 
 # K = 4, level 0.5, so dt = 0.25 and t = 1, 0.75, 0.5, 0.25.
@@ -107,8 +107,18 @@ def test_a_chain_by_hand():
     np.testing.assert_allclose(quiet[:, -1], plain[:, 0], atol=1e-3)
 
 
+def test_dimensions_may_have_levels_of_their_own():
+    x, k = jnp.full((1, 4, 3, 2), 2.0), jnp.arange(4)[None]
+    own = transition(x, 1.5 * x, k, 4, jnp.array([0.5, 1.5]))
+    assert own[1].shape == (1, 4, 1, 2)
+    for d, level in enumerate((0.5, 1.5)):
+        mean, std = transition(x, 1.5 * x, k, 4, level)
+        np.testing.assert_array_equal(own[0][..., d], mean[..., d])
+        np.testing.assert_array_equal(own[1][..., 0, d], std[..., 0, 0])
+
+
 def test_times_and_density():
     np.testing.assert_allclose(step_time(jnp.arange(4), 4), [1, 0.75, 0.5, 0.25])
     # Two deviations away from the mean, deviation 0.5: -2 - log 0.5 - log(2 pi) / 2.
-    found = log_density(jnp.ones((1, 1, 1, 1)), jnp.zeros((1, 1, 1, 1)), jnp.full((1, 1), 0.5))
+    found = log_density(*(jnp.full((1, 1, 1, 1), value) for value in (1.0, 0.0, 0.5)))
     assert float(found[0, 0, 0, 0]) == pytest.approx(-2 + 0.693147 - 0.918939, abs=1e-5)

@@ -25,6 +25,7 @@ from pi0_jax.rl.loop import (
     run_ript,
     with_windows,
 )
+from pi0_jax.rl.objectives.flow_pg import FlowPg
 from pi0_jax.rl.setup import create_loop
 from pi0_jax.testing import batch
 from pi0_jax.training import setup as training_setup
@@ -302,7 +303,29 @@ def test_a_policy_gradient_on_the_chains_of_its_own_rollouts(scripted_pool, base
         assert report.metrics["ratio_mean"] == pytest.approx(1, abs=2e-4)
         assert report.metrics["approx_kl"] == pytest.approx(0, abs=1e-5)
         assert report.metrics["clip_fraction"] == 0
-    # Evaluation and all other objectives follow the plain flow.
+
+
+def test_rollouts_have_the_noise_that_was_learned(scripted_pool, base):
+    learned = dataclasses.replace(PG, flow_pg=FlowPg(learn_noise=True))
+    rules = (("loss/noise", 100.0), *OPTIMIZER.rules)
+    optimizer = dataclasses.replace(OPTIMIZER, rules=rules)
+    setup, state = create_loop(base, [MIXED], scripted_pool, learned, optimizer)
+    level = learned.chosen.noise_in(state.train_state.params)
+    np.testing.assert_allclose(level, np.ones(8), rtol=1e-5)
+    for _ in range(2):  # the first update is at rate 0
+        state, report = run_iteration(setup, state)
+    assert report.metrics["noise_level"] == pytest.approx(1, rel=1e-5)  # before the update
+    level = learned.chosen.noise_in(state.train_state.params)
+    assert np.abs(level[:7] - 1).min() > 1e-3 and level[7] == pytest.approx(1, rel=1e-5)
+    # The first flow step of the first chunk has the same mean, and the learned deviation.
+    fixed = dataclasses.replace(setup, config=PG)
+    chains = [roll_out(one, state).collected.episodes[0].chain[0, :2] for one in (setup, fixed)]
+    np.testing.assert_array_equal(chains[0][0], chains[1][0])
+    assert np.abs(chains[0][1] - chains[1][1])[:, :7].max() > 1e-3
+    assert improved_policy(setup, state).params.keys() == base.params.keys()
+
+
+def test_evaluation_and_all_other_objectives_follow_the_plain_flow(scripted_pool, base):
     plain = ript(objective="filtered_bc", demo_fraction=0.0, iterations=1)
     setup, state = create_loop(base, [MIXED], scripted_pool, plain, OPTIMIZER)
     episodes = roll_out(setup, state).collected.episodes

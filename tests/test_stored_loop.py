@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import chex
 import jax
@@ -49,9 +50,11 @@ def session(path, pool, resume: bool = False, task: ScriptedTask = MIXED) -> Ses
     return Session(RunFolder(path, {}, resume), suite, pool, seed=0, rows=8)
 
 
-def run(session: Session, base: PolicyFolder, config=RIPT, evaluation=None) -> PolicyFolder:
+def run(
+    session: Session, base: PolicyFolder, config=RIPT, evaluation=None, optimizer=OPTIMIZER
+) -> PolicyFolder:
     return run_stored_ript(
-        session, "ript", base, DEMOS, config, OPTIMIZER, FIRST_STEP, evaluation=evaluation
+        session, "ript", base, DEMOS, config, optimizer, FIRST_STEP, evaluation=evaluation
     )
 
 
@@ -237,16 +240,17 @@ OPTIONS = {
 }
 
 
-def check_resumed(tmp_path, scripted_pool, base, monkeypatch, config):
+def check_resumed(tmp_path, scripted_pool, base, monkeypatch, config, optimizer=OPTIMIZER):
     """Stops a run in its second iteration and resumes it: in run/, with the bits of whole/."""
-    whole = run(session(tmp_path / "whole", scripted_pool), base, config)
+    options: Any = {"config": config, "optimizer": optimizer}
+    whole = run(session(tmp_path / "whole", scripted_pool), base, **options)
     working = session(tmp_path / "run", scripted_pool)
     with monkeypatch.context() as patch:
         interrupt_second(patch, RunFolder, "progress")
         with pytest.raises(InterruptedError):
-            run(working, base, config)
+            run(working, base, **options)
     working.run.metrics.close()
-    resumed = run(session(tmp_path / "run", scripted_pool, resume=True), base, config)
+    resumed = run(session(tmp_path / "run", scripted_pool, resume=True), base, **options)
     chex.assert_trees_all_equal(resumed.params, whole.params)
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
@@ -483,13 +487,16 @@ PG = ript(
     buffer_iterations=1,
     demo_fraction=0.0,
     advantage={"negatives": "signed", "clipping": "none"},
+    flow_pg={"learn_noise": True},
 )
 
 
 def test_a_policy_gradient_resumes_bit_for_bit_and_leaves_its_chains(
     tmp_path, scripted_pool, base, monkeypatch
 ):
-    check_resumed(tmp_path, scripted_pool, base, monkeypatch, PG)
+    rules = (("loss/noise", 100.0), *OPTIMIZER.rules)
+    learning = dataclasses.replace(OPTIMIZER, rules=rules)
+    check_resumed(tmp_path, scripted_pool, base, monkeypatch, PG, learning)
     a, b = (load_episodes(tmp_path / p / "episodes/ript/002.npz") for p in ("run", "whole"))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x.chain, y.chain)

@@ -21,6 +21,9 @@ import jax.numpy as jnp
 
 from pi0_jax.model.flow import Velocity
 
+Level = jax.Array | float
+"""How much noise the steps have: one number, or float32[d], one per action dimension."""
+
 
 def step_time(k: jax.Array, num_flow_steps: int) -> jax.Array:
     """The flow time before step k, float32 of the shape of int32 `k`."""
@@ -28,7 +31,7 @@ def step_time(k: jax.Array, num_flow_steps: int) -> jax.Array:
 
 
 def transition(
-    x: jax.Array, velocity: jax.Array, k: jax.Array, num_flow_steps: int, level: jax.Array | float
+    x: jax.Array, velocity: jax.Array, k: jax.Array, num_flow_steps: int, level: Level
 ) -> tuple[jax.Array, jax.Array]:
     """The normal distribution of x after step k.
 
@@ -40,14 +43,14 @@ def transition(
         level: how much noise; 0 is Euler's method.
 
     Returns:
-        Mean float32[b, r, H, d], and the standard deviation float32[b, r] of every number in it.
+        Mean float32[b, r, H, d], and the standard deviation of every number in it, float32[b, r, 1,
+        1], or [b, r, 1, d] where the dimensions have levels of their own.
     """
+    k = k[..., None, None]  # [b, r, 1, 1]
     dt, t = 1.0 / num_flow_steps, step_time(k, num_flow_steps)
     # At t = 1 the exact noise has no bound: the first step takes that of the second's 1 - t = dt.
-    noise = jnp.square(level) * t / jnp.where(k == 0, dt, 1.0 - t)  # s^2, [b, r]
+    noise = jnp.square(level) * t / jnp.where(k == 0, dt, 1.0 - t)  # s^2, [b, r, 1, 1 or d]
     to_chunk, to_noise = 1.0 - t + dt, t - dt - noise * dt / (2.0 * t)
-    # [b, r] -> [b, r, 1, 1]
-    t, to_chunk, to_noise = (c[..., None, None] for c in (t, to_chunk, to_noise))
     mean = to_chunk * (x - t * velocity) + to_noise * (x + (1.0 - t) * velocity)
     return mean, jnp.sqrt(noise * dt)
 
@@ -58,18 +61,15 @@ def log_density(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     Args:
         x: float32[b, r, H, d].
         mean: float32[b, r, H, d].
-        std: float32[b, r].
+        std: float32[b, r, 1, 1 or d], as of `transition`.
 
     Returns:
         float32[b, r, H, d].
     """
-    std = std[..., None, None]
     return -0.5 * jnp.square((x - mean) / std) - jnp.log(std) - 0.5 * math.log(2 * math.pi)
 
 
-def sample_chain(
-    velocity: Velocity, noise: jax.Array, level: jax.Array | float
-) -> tuple[jax.Array, jax.Array]:
+def sample_chain(velocity: Velocity, noise: jax.Array, level: Level) -> tuple[jax.Array, jax.Array]:
     """Draws a chunk step by step, and keeps what lies between noise and chunk.
 
     Args:
@@ -88,7 +88,7 @@ def sample_chain(
         k, drawn = at
         ks = jnp.full(x.shape[:2], k)
         mean, std = transition(x, velocity(x, step_time(ks, steps)), ks, steps, level)
-        x = mean + std[..., None, None] * drawn[:, None]
+        x = mean + std * drawn[:, None]
         return x, (x[:, 0], log_density(x, mean, std)[:, 0])
 
     # Step by step: [b, K, H, d] -> [K, b, H, d], and back.

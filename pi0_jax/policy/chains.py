@@ -46,7 +46,7 @@ def sample_chains(
     params: Any,
     obs: Observation,
     noise: jax.Array,
-    level: jax.Array | float,
+    level: flow_sde.Level,
     two_prompts: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws one normalised chunk per observation from the conditional branch, by Flow-SDE.
@@ -73,7 +73,10 @@ def sample_chains(
 
 
 def act_in_chains(
-    policy: Policy, observations: Sequence[RawObs], noise: np.ndarray, level: float
+    policy: Policy,
+    observations: Sequence[RawObs],
+    noise: np.ndarray,
+    level: float | np.ndarray,
 ) -> ActedChains:
     """Computes one action chunk per observation, as `Policy.act`, with noise in every flow step.
 
@@ -81,7 +84,7 @@ def act_in_chains(
         policy: acts at guidance 1, because a mixture of two branches is not what a loss trains.
         observations: b observations.
         noise: float32[b, K + 1, H, d]; equal noise gives equal bits in any batch.
-        level: level of the noise (`model/flow_sde.py`).
+        level: level of the noise (`model/flow_sde.py`), one number or float32[d].
 
     Raises:
         InputError: the policy is guided, or an input or an action is refused as in `Policy.act`.

@@ -124,7 +124,7 @@ def collect_groups(
             optimizer_step,
             so_far,
             look_every=look_every,
-            noise_level=config.chosen.rollout_noise,
+            noise_level=config.chosen.noise_in(policy.params),
             ended=ended,
             use=found.use,
         )

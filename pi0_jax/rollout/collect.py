@@ -191,7 +191,7 @@ def collect(
     report: Report = lambda episodes: None,
     keep_images: bool = True,
     look_every: int = 0,
-    noise_level: float = 0.0,
+    noise_level: float | np.ndarray = 0.0,
     ended: Ended | None = None,
     use: PolicyUse | None = None,
 ) -> list[Episode]:
@@ -208,8 +208,8 @@ def collect(
             are empty.
         look_every: also record images before every n-th step of an episode; 0 for only those that
             the policy sees. It changes nothing else.
-        noise_level: draw the chunks by Flow-SDE with noise of this level, and record their chains;
-            0 for the plain flow, which a remote policy has alone.
+        noise_level: draw the chunks by Flow-SDE with noise of this level, one number or float32[d],
+            and record their chains; 0 for the plain flow, which a remote policy has alone.
         ended: episodes of these plans that an interrupted call has run already, with the same
             policy and step: they are not run again. Those that end are put there.
         use: counts the calls of the policy.
@@ -290,7 +290,7 @@ class _Acting:
     execute_steps: int
     optimizer_step: int
     look_every: int
-    noise_level: float
+    noise_level: float | np.ndarray
     use: PolicyUse
 
     def run(self, live: list[_Live]) -> Iterator[tuple[int, str | None]]:
@@ -364,7 +364,7 @@ class _Acting:
         # Every row has a seed of its own, so the batch does not matter.
         if isinstance(self.policy, RemotePolicy):
             return self.policy.act_seeded(observations, self.seeds(ready))
-        if not self.noise_level:
+        if not np.any(self.noise_level):
             return self.policy.act(observations, self.noise(ready, _chunk_shape(self.policy)))
         shape = chain_shape(self.policy)
         noise = self.noise(ready, shape)  # [b, K + 1, H, d]

@@ -14,6 +14,7 @@ from pi0_jax.training.micro_batches import accumulated_gradient
 from pi0_jax.training.optimizer import OptimizerConfig, check_rules, make_optimizer
 from pi0_jax.training.sharding import everywhere, make_mesh, over_batch, place_batch, shardings
 from pi0_jax.training.step import (
+    OWN,
     Gradient,
     Loss,
     Metrics,
@@ -22,6 +23,7 @@ from pi0_jax.training.step import (
     init_state,
     make_step,
     whole_gradient,
+    without_own,
 )
 from pi0_jax.training.trim_prompts import trim_prompts
 from pi0_jax.types import Batch, path_name
@@ -70,23 +72,21 @@ def make_init_and_update(
     params: Any, loss: Loss, config: OptimizerConfig, total_steps: int, hardware: Hardware
 ) -> tuple[Callable[[Any], TrainState], Update]:
     """Two pure functions: parameters -> first state, and the update (see `create_training`)."""
+    # A plain function has none of these needs.
+    needs = loss if isinstance(loss, SampledLoss) else None
+    more = _more_params(config, needs)
     # Shapes alone: rules are checked before minutes of copying.
-    adapted = jax.eval_shape(_adapters(config), params)
-    leaves = jax.tree_util.tree_flatten_with_path(adapted)[0]
+    leaves = jax.tree_util.tree_flatten_with_path(jax.eval_shape(more, params))[0]
     paths = [path_name(path) for path, _ in leaves]
     rules = config.all_rules
     check_rules(paths, rules)
-    # A plain function has none of these needs.
-    needs = loss if isinstance(loss, SampledLoss) else None
     acting = bool(needs and needs.reads_acting)
     optimizer = make_optimizer(config, total_steps, needs.apart if needs else None)
 
     def init_fn(params: Any) -> TrainState:
         """Makes the state at step 0."""
-        # Adapters first: they are parameters, so rules and optimizer must see them.
-        params = _adapters(config)(params)
         dtype, ema = hardware.frozen_dtype or None, config.ema_decay > 0
-        return init_state(params, optimizer, rules, dtype, ema, acting)
+        return init_state(more(params), optimizer, rules, dtype, ema, acting)
 
     return init_fn, make_step(_gradient(loss, hardware), optimizer, rules, config.ema_decay)
 
@@ -119,15 +119,21 @@ def jit_on_mesh(step: Update, layout: Any, mesh: Mesh) -> Any:
 
 
 def final_params(state: TrainState) -> Any:
-    """The parameters to act with, on the device: the moving average if kept, adapters merged."""
-    return lora.merge(state.averaged())
+    """The parameters of the policy, on the device: the moving average if kept, adapters merged."""
+    return lora.merge(without_own(state.averaged()))
 
 
-def _adapters(config: OptimizerConfig) -> Callable[[Any], Any]:
-    if config.preset != "lora":
-        return lambda params: params
-    # A fixed key: adapters of every run start from the same values.
-    return lambda params: lora.with_adapters(params, jax.random.key(0))
+def _more_params(config: OptimizerConfig, needs: SampledLoss | None) -> Callable[[Any], Any]:
+    """Parameters of a network -> all that are trained: adapters, and what the loss has."""
+    own = {OWN: needs.own} if needs and needs.own is not None else {}
+
+    def more(params: Any) -> Any:
+        """They are added first: rules and optimizer must see them."""
+        # A fixed key: adapters of every run start from the same values.
+        adapted = config.preset == "lora"
+        return (lora.with_adapters(params, jax.random.key(0)) if adapted else params) | own
+
+    return more
 
 
 def _gradient(loss: Loss, hardware: Hardware) -> Gradient:

@@ -17,6 +17,9 @@ from pi0_jax.types import Batch
 ACTING = "acting"
 """Branch of the parameters that a loss gets, if it reads what acted in the newest rollouts."""
 
+OWN = "loss"
+"""Branch of parameters that a loss trains beside the network's; no policy has them."""
+
 Params = Any
 Metrics = dict[str, jax.Array]
 LossAndMetrics = tuple[jax.Array, Metrics]
@@ -38,12 +41,15 @@ class SampledLoss:
         reads_acting: whether `evaluate` reads the parameters that acted (`acting_params`).
         apart: a row that a term of its own trains. It is clipped by itself, so that the size of its
             gradient has no effect on the step of all other parameters; None for no such row.
+        own: first values of parameters that the loss trains beside the network's, which
+            `evaluate` finds under `OWN`; None for none. They are float32 arrays.
     """
 
     sample: Callable[[jax.Array, Batch], Any]
     evaluate: Callable[[Params, Batch, Any], LossAndMetrics]
     reads_acting: bool = False
     apart: Row | None = None
+    own: Params | None = None
 
     def __call__(self, params: Params, batch: Batch, rng: jax.Array) -> LossAndMetrics:
         """The loss of a whole batch."""
@@ -105,6 +111,11 @@ def split(params: Params, rules: Rules) -> tuple[dict[str, Any], dict[str, Any]]
 def merge(trained: dict[str, Any], frozen: dict[str, Any]) -> Params:
     """Inverse of `split`."""
     return flax.traverse_util.unflatten_dict(trained | frozen, sep="/")
+
+
+def without_own(params: Params) -> Params:
+    """The network's parameters, without those of a loss."""
+    return {name: part for name, part in params.items() if name != OWN}
 
 
 def acting_params(params: Params) -> Params:

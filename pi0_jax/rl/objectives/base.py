@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.model.pi0 import POSITIVE, UNCONDITIONAL, Pi0
@@ -31,8 +32,16 @@ class Objective(Protocol):
 
     @property
     def rollout_noise(self) -> float:
-        """Level of the noise in the flow of the rollouts (`model/flow_sde.py`); 0 for none."""
+        """Level of the noise in the flow of the rollouts (`model/flow_sde.py`); 0 for none.
+
+        Where it is learned, that of the first ones.
+        """
         return 0.0
+
+    def noise_in(self, params: Params) -> float | np.ndarray:
+        """The level in rollouts of these parameters: one number, or float32[d]."""
+        del params
+        return self.rollout_noise
 
     @property
     def bounds(self) -> Mapping[str, float]:

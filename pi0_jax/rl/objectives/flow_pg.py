@@ -25,6 +25,7 @@ from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.windows import EXECUTED
@@ -33,7 +34,7 @@ from pi0_jax.model import flow, flow_sde
 from pi0_jax.model.pi0 import POSITIVE, Pi0
 from pi0_jax.ranges import check_ranges
 from pi0_jax.rl.objectives.base import Objective
-from pi0_jax.training.step import LossAndMetrics, Metrics, Params, SampledLoss
+from pi0_jax.training.step import OWN, LossAndMetrics, Metrics, Params, SampledLoss
 from pi0_jax.types import Batch
 
 CHUNK, STEP = "chunk", "step"
@@ -52,6 +53,12 @@ class FlowPg(Objective):
     Attributes:
         noise_level: level of the noise in rollouts. pi_RL's is 0.5 in every LIBERO config; in toys
             of ten flow steps 1 learnt faster.
+        learn_noise: every action dimension has a level of its own, which starts at `noise_level`
+            and is trained with the policy, between `noise_low` and `noise_high` (RIPT's
+            `fix_scale_head` is its opposite). Give it a rate: `rl.optimizer.rules` with
+            ("loss/noise", 30.0).
+        noise_low: lower bound of a learned level (RIPT's `log_scale_clip`, not as a logarithm).
+        noise_high: its upper bound.
         clip_low: the ratio has no gradient below 1 - clip_low for A < 0 (RIPT's `ppo_clip_range`).
         clip_high: nor above 1 + clip_high for A > 0 (RIPT's `ppo_clip_high`).
         dual_clip: for A < 0 the loss is at most dual_clip |A|, however large the ratio.
@@ -62,6 +69,9 @@ class FlowPg(Objective):
 
     # Without noise every step is certain, and its density infinite.
     noise_level: Annotated[float, "[0.01, 100]"] = 1.0
+    learn_noise: bool = False
+    noise_low: Annotated[float, "[0.01, 100]"] = 0.5
+    noise_high: Annotated[float, "[0.01, 100]"] = 1.5
     clip_low: Annotated[float, "[0, 1)"] = 0.2
     clip_high: Annotated[float, "[0, 1e6]"] = 0.2
     dual_clip: Annotated[float, "[1, 1e6]"] = 3.0
@@ -89,11 +99,18 @@ class FlowPg(Objective):
         """
         check_choices("rl.flow_pg", self, {"log_prob": (SUM, MEAN), "ratio": (CHUNK, STEP)})
         check_ranges("rl.flow_pg", self)
+        if self.learn_noise and not self.noise_low < self.noise_level < self.noise_high:
+            raise InputError(
+                f"rl.flow_pg.noise_level must lie between noise_low {self.noise_low:g} and "
+                f"noise_high {self.noise_high:g} to be learned, got {self.noise_level:g}"
+            )
 
     def __str__(self) -> str:
         """For the log."""
+        learned = f", learned in [{self.noise_low:g}, {self.noise_high:g}]"
+        noise = f"noise level {self.noise_level:g}{learned if self.learn_noise else ''}"
         return (
-            f"flow_pg, noise level {self.noise_level:g}, one ratio per {self.ratio} "
+            f"flow_pg, {noise}, one ratio per {self.ratio} "
             f"({self.log_prob} over dimensions), clip {self.clip_low:g} {self.clip_high:g}"
         )
 
@@ -101,6 +118,22 @@ class FlowPg(Objective):
     def rollout_noise(self) -> float:
         """The noise that gives every step of the flow a likelihood."""
         return self.noise_level
+
+    def noise_in(self, params: Params) -> float | np.ndarray:
+        """The learned level of each dimension, or the fixed one."""
+        return np.asarray(self._level(params)) if self.learn_noise else self.noise_level
+
+    def _level(self, params: Params) -> flow_sde.Level:
+        """`noise_low` to `noise_high`, evenly in the logarithm, as a sigmoid: float32[d]."""
+        if not self.learn_noise:
+            return self.noise_level
+        share = jax.nn.sigmoid(params[OWN]["noise"])
+        return self.noise_low * (self.noise_high / self.noise_low) ** share
+
+    def _first_noise(self, dimensions: int) -> np.ndarray:
+        """Inverse of `_level` at `noise_level`: float32[d]."""
+        low, level, high = np.log([self.noise_low, self.noise_level, self.noise_high])
+        return np.full(dimensions, np.log((level - low) / (high - level)), np.float32)
 
     def loss(self, model: Pi0, time_samples: int, branch_mode: str) -> SampledLoss:
         """Builds the clipped policy-gradient loss of the formula at the head of this file.
@@ -110,8 +143,9 @@ class FlowPg(Objective):
         weight is A, of either sign.
 
         The metrics: "ratio_mean" and "ratio_max"; "clip_fraction", the share of samples without a
-        gradient; "approx_kl", the mean of rho - 1 - log rho (an estimate of KL(p_old, p)). With
-        micro-batches "ratio_max" is a mean of the micro-batches' maxima.
+        gradient; "approx_kl", the mean of rho - 1 - log rho (an estimate of KL(p_old, p)); where it
+        is learned "noise_level", the mean over the robot's dimensions. With micro-batches
+        "ratio_max" is a mean of the micro-batches' maxima.
         """
 
         def loss(params: Params, batch: Batch, steps: jax.Array) -> LossAndMetrics:
@@ -124,13 +158,20 @@ class FlowPg(Objective):
             time = flow_sde.step_time(steps, flow_steps)
             # All drawn steps of a window are suffix rows over one prefix: [b, r, H, d].
             v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x, time, ids)
-            mean, std = flow_sde.transition(x, v, steps, flow_steps, self.noise_level)
+            mean, std = flow_sde.transition(x, v, steps, flow_steps, self._level(params))
             new = flow_sde.log_density(after, mean, std)[..., : old.shape[-1]]  # [b, r, H, e]
             mask = jnp.asarray(batch.action_mask)
             log_ratio = self._log_ratio(new - old, mask)  # [b, r, H]
-            return self._clipped(log_ratio, jnp.asarray(batch.weight), mask)
+            loss, metrics = self._clipped(log_ratio, jnp.asarray(batch.weight), mask)
+            return loss, metrics | self._noise_metric(params, old.shape[-1])
 
-        return SampledLoss(lambda rng, batch: _draw_steps(rng, batch, time_samples), loss)
+        own = {"noise": self._first_noise(model.config.action_dim)} if self.learn_noise else None
+        return SampledLoss(lambda rng, batch: _draw_steps(rng, batch, time_samples), loss, own=own)
+
+    def _noise_metric(self, params: Params, dimensions: int) -> Metrics:
+        if not self.learn_noise:
+            return {}
+        return {"noise_level": jnp.mean(jnp.asarray(self._level(params))[:dimensions])}
 
     def _log_ratio(self, difference: jax.Array, mask: jax.Array) -> jax.Array:
         """Log of rho, [b, r, H], of new minus old log densities [b, r, H, e]; mask bool[b, H]."""
