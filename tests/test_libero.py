@@ -1,5 +1,7 @@
 """LIBERO's tasks: what they say, and a simulator equal to LIBERO's own loop to the last bit."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from naive_libero import ASSETS, NaiveLoop, looks
@@ -128,6 +130,20 @@ def test_names_limits_and_instructions():
     assert task_of("libero_10", 2).instruction == ("turn on the stove and put the moka pot on it")
 
 
+def test_other_words_leave_the_task_as_it_is():
+    """Of two tasks whose instructions are swapped, each keeps its name, file and goal."""
+    own = libero_tasks("libero_goal", (1, 8), str(ASSETS))
+    words = [task.instruction for task in own]
+    swapped = libero_tasks("libero_goal", (1, 8), str(ASSETS), instructions=words[::-1])
+    assert [task.instruction for task in swapped] == words[::-1]
+    assert [task.instruction for task in swapped] == [
+        "put the bowl on the plate",
+        "put the bowl on the stove",
+    ]
+    for one, other in zip(own, swapped, strict=True):
+        assert dataclasses.replace(other, given_instruction="") == one
+
+
 def test_a_number_between_the_own_states_and_fifty_is_none():
     milk = LiberoTask("libero_goal_with_milk", 0, "a", "b")
     for seed in (0, 9, 50, 1000):
@@ -146,6 +162,8 @@ def test_a_number_between_the_own_states_and_fifty_is_none():
         ({"tasks": (1, 1)}, "each at most once"),
         ({"pictures": "nice"}, r"task.pictures must be one of .*, got 'nice'"),
         ({"image_size": 4}, "image_size"),
+        ({"tasks": (1, 8), "instructions": ("one",)}, r"each of the 2 tasks .* \('one',\)"),
+        ({"tasks": (1, 8), "instructions": ("one", "")}, "words of each of the 2 tasks"),
     ],
 )
 def test_mistakes_are_named(options, message):

@@ -46,7 +46,7 @@ def test_the_options_of_a_suite_are_the_fields_of_its_task_and_of_its_demonstrat
         "max_steps": 48,
         "demonstrator": dataclasses.asdict(DemonstratorConfig()),
     }
-    names = {"tasks", "assets", "image_size", "pictures", "demonstrator"}
+    names = {"tasks", "assets", "image_size", "pictures", "instructions", "demonstrator"}
     assert task_options("libero_10+libero_goal").keys() == names
     assert task_options("scripted+lift").keys() == {"image_size", "max_steps", "demonstrator"}
 

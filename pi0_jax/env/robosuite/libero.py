@@ -48,6 +48,8 @@ class LiberoTask:
         image_size: height and width [px] of both cameras.
         pictures: "exact" for LIBERO's own rendering, or "coarse" for policies trained from
             scratch: the arm by its collision shapes and no reflections, in a tenth of the time.
+        given_instruction: said in place of the benchmark's words; "" for those. The goal stays what
+            it is, so that words of another task show whether a policy reads.
     """
 
     suite: str
@@ -56,6 +58,7 @@ class LiberoTask:
     assets: str
     image_size: Annotated[int, "[8, 4096]"] = 256
     pictures: str = "exact"
+    given_instruction: str = ""
 
     def __post_init__(self) -> None:
         """Checks values.
@@ -75,7 +78,7 @@ class LiberoTask:
     @property
     def instruction(self) -> str:
         """The language instruction given to the policy."""
-        return libero_files.instruction(self.suite, self.file_name)
+        return self.given_instruction or libero_files.instruction(self.suite, self.file_name)
 
     @property
     def max_steps(self) -> int:
@@ -133,6 +136,7 @@ def libero_tasks(
     assets: str = "",
     image_size: int = 256,
     pictures: str = "exact",
+    instructions: Sequence[str] = (),
 ) -> tuple[LiberoTask, ...]:
     """Tasks of a suite, each checked to exist.
 
@@ -142,9 +146,11 @@ def libero_tasks(
         assets: folder of meshes and textures; empty for `libero_assets.assets` to find it.
         image_size: height and width [px] of both cameras.
         pictures: as in `LiberoTask`.
+        instructions: one per task that is chosen, said in place of the benchmark's; empty for the
+            benchmark's.
 
     Raises:
-        InputError: no such task, or LIBERO or its assets are missing.
+        InputError: no such task, not one instruction per task, or LIBERO or its assets are missing.
     """
     names = task_names(suite)
     chosen = tuple(tasks) or tuple(range(len(names)))
@@ -154,7 +160,14 @@ def libero_tasks(
             f"config.task.tasks: {suite} has the tasks 0 to {len(names) - 1}, each at most once; "
             f"got {chosen}"
         )
+    said = tuple(instructions) or ("",) * len(chosen)
+    if len(said) != len(chosen) or (instructions and not all(said)):
+        raise InputError(
+            f"config.task.instructions: expected the words of each of the {len(chosen)} tasks of "
+            f"{suite} that are chosen, in their order, got {tuple(instructions)}"
+        )
     folder = str(find_assets(assets, SUITES[suite].pro))
     return tuple(
-        LiberoTask(suite, index, names[index], folder, image_size, pictures) for index in chosen
+        LiberoTask(suite, index, names[index], folder, image_size, pictures, words)
+        for index, words in zip(chosen, said, strict=True)
     )
