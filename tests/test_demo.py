@@ -46,6 +46,7 @@ SMALL = (
     "--config.eval.num_flow_steps=2",
     "--config.eval.videos=1",
     "--config.eval.guidance=(1.0,2.0)",
+    "--config.eval.reference=unconditional",
 )
 SCRIPTED = (
     *SMALL,

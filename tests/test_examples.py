@@ -15,7 +15,7 @@ SAID = {
     "act": "4 actions of scripted; the first: [",
     "custom_loss": "step 1, loss 0.",
     "own_task": " of 8 episodes succeeded",
-    "ript": "12 rollouts, loss 1.",
+    "ript": "12 rollouts, loss 3.",
 }
 
 

@@ -23,7 +23,7 @@ def test_a_config_gives_one_frozen_value():
     assert settings.sft.optimizer.learning_rate == 2e-3
     assert settings.sft.log_every == 20
     assert settings.rl.optimizer.rules == (("cond_embed", 20.0),)
-    assert settings.eval.guidance == (0.0, 1.0, 1.5, 2.0, 3.0)
+    assert settings.eval.guidance == (1.0, 1.5, 2.0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.seed = 1
 
@@ -32,7 +32,7 @@ def test_a_method_is_rl_with_some_keys_replaced():
     methods = train_settings(config()).methods(tasks=1)
     assert list(methods) == ["continued_sft", "filtered_bc", "ript"]
     ript, cloning, sft = methods["ript"], methods["filtered_bc"], methods["continued_sft"]
-    assert (ript.objective, ript.groups.dynamic_sampling) == ("cfg", True)
+    assert (ript.objective, ript.groups.dynamic_sampling) == ("cfg_detached", True)
     assert (cloning.objective, cloning.groups.dynamic_sampling) == ("filtered_bc", False)
     assert cloning.advantage.success_weight
     assert cloning.time_samples == ript.time_samples == 2

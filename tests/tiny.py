@@ -24,6 +24,7 @@ RIPT = RiptConfig(
     updates_per_iteration=2,
     batch_size=8,
     groups=GroupConfig(group_size=3, groups_per_iteration=2, max_groups=6, first_seed=1000),
+    objective="cfg",
     time_samples=2,
     demo_fraction=0.25,
 )

@@ -82,4 +82,4 @@ def _make_tiny(config: Any) -> None:
     config.rl.groups.update({"groups_per_iteration": 32, "max_groups": 32})
     config.rl.optimizer.update({"learning_rate": 7e-4, "final_fraction": 0.2, "preset": "full"})
     config.baselines.continued_sft = {"groups": {"groups_per_iteration": 0}}
-    config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
+    config.eval.update({"guidance": (1.0, 1.5, 2.0), "reference": "base"})

@@ -45,7 +45,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg:
         config.baselines.filtered_bc = {**EVERY_SUCCESS, "objective": "filtered_bc"}
     config.eval.update({"episodes": 200, "first_seed": 100_000})
-    config.eval.guidance = (0.0, 1.0, 1.5, 2.0, 3.0)
+    config.eval.guidance = (1.0, 1.5, 2.0)
+    config.eval.reference = "unconditional+base"
     if arg == "ablations":
         _ablate(config)
     if arg in ("objectives", "all_objectives"):
@@ -72,8 +73,8 @@ def _shorten(config: Any) -> None:
 def _compare_objectives(config: Any) -> None:
     """`cfg`, as specified, is the method "ript"; the others learn from every success alike."""
     _shorten(config)
+    config.rl.objective = "cfg"
     config.eval.guidance = (1.0, 1.5, 2.0, 3.0, 10.0)
-    config.eval.reference = "unconditional+base"
     del config.baselines.continued_sft
     config.baselines.cfg_detached = {**EVERY_SUCCESS, "objective": "cfg_detached"}
 
@@ -98,13 +99,14 @@ def _compare_more(config: Any) -> None:
 
 
 def _ablate(config: Any) -> None:
-    """Adds methods that differ from RIPT in one setting each, in shorter runs.
+    """Adds methods that differ from RIPT with `cfg` in one setting each, in shorter runs.
 
     More episodes per evaluation make small differences visible. All methods have the same number
     of rollouts and of optimizer steps (bench/ablations.py).
     """
     _shorten(config)
-    config.eval.guidance = (1.0, 3.0)
+    config.rl.objective = "cfg"
+    config.eval.guidance, config.eval.reference = (1.0, 3.0), "unconditional"
     methods = {
         "alpha_0": {"cfg": {"alpha": 0.0}},
         "alpha_1": {"cfg": {"alpha": 1.0}},

@@ -160,7 +160,7 @@ def _make_tiny(config: Any) -> None:
         "advantage": {"success_weight": True},
         "objective": "filtered_bc",
     }
-    config.eval.update({"episodes": 100, "guidance": (0.0, 1.0, 1.5, 2.0, 3.0)})
+    config.eval.update({"episodes": 100, "guidance": (1.0, 1.5, 2.0), "reference": "base"})
 
 
 def _imitate_only(config: Any, preset: str) -> None:

@@ -68,7 +68,8 @@ class CfgDetached(Objective):
         if has_two_prompts(branch_mode):
             raise InputError(
                 f"rl.objective 'cfg_detached' trains one row of the condition embedding, but "
-                f"rl.branch_mode is {branch_mode!r}; set it to 'embedding'"
+                f"rl.branch_mode is {branch_mode!r}; set it to 'embedding', or rl.objective to "
+                "'cfg'"
             )
 
         def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
