@@ -1,5 +1,7 @@
 """Plain flow matching against its formula with the same draws."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,12 @@ def test_the_loss_is_its_formula(params):
         squared = np.square(v - (noise[:, r] - actions[:, r])).mean(-1)
         errors += list(squared[windows.action_mask])
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_an_augmented_loss_needs_what_the_loss_needs():
+    needs = {"reads_acting": True, "apart": ("w", 1), "own": {"scale": np.ones(())}}
+    found = augmented(dataclasses.replace(LOSS, **needs), ("base",))
+    assert {name: getattr(found, name) for name in needs} == needs
 
 
 def test_an_augmented_loss_is_that_of_changed_pictures(params):

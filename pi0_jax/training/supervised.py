@@ -109,7 +109,8 @@ def augmented(loss: SampledLoss, cameras: tuple[str, ...]) -> SampledLoss:
         changed = dataclasses.replace(batch, obs=dataclasses.replace(batch.obs, images=images))
         return loss.evaluate(params, changed, drawn[0])
 
-    return SampledLoss(sample, evaluate)
+    # What else the loss needs of a training stays: rows apart, parameters of its own.
+    return dataclasses.replace(loss, sample=sample, evaluate=evaluate)
 
 
 def noise_and_time_sampler(time_samples: int) -> Callable[[jax.Array, Batch], NoiseAndTime]:
