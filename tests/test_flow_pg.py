@@ -27,6 +27,7 @@ from pi0_jax.training.step import OWN
 from pi0_jax.types import Batch
 
 PG = FlowPg()
+LEARNED = FlowPg(learn_noise=True, noise_low=0.5, noise_high=2.0)
 STEPS = 4
 PART = ("action_out_proj", "cond_embed")
 A = np.array([1.0, -0.5, 0.5, 0.0], np.float32)
@@ -210,13 +211,16 @@ def test_the_flow_steps_of_a_window_are_all_different_as_long_as_there_are_enoug
 def test_every_preset_can_be_trained(params, preset, micro_batches):
     """Traced only: shapes, and that no value is missing, whatever is trained."""
     shapes = abstract_batch(CONFIG, 2, 4, chain=(STEPS, 7))
-    optimizer = OptimizerConfig(1e-3, warmup_steps=1, preset=preset)
+    rules = (("loss/noise", 30.0),)
+    optimizer = OptimizerConfig(1e-3, warmup_steps=1, rules=rules, preset=preset)
     hardware = Hardware(micro_batches=micro_batches)
-    loss = PG.loss(MODEL, SAMPLES, "embedding")
+    loss = LEARNED.loss(MODEL, SAMPLES, "embedding")
     job = Job(params, lambda remat: loss, optimizer, shapes, hardware)
     assert count(job).activations > 0
-    _, metrics = jax.eval_shape(job.parts()[1], *job.shapes())
-    assert {"loss", "ratio_mean", "ratio_max", "clip_fraction", "approx_kl"} <= metrics.keys()
+    state, metrics = jax.eval_shape(job.parts()[1], *job.shapes())
+    assert state.params["loss"]["noise"].shape == (CONFIG.action_dim,)
+    names = {"loss", "ratio_mean", "ratio_max", "clip_fraction", "approx_kl", "noise_level"}
+    assert names <= metrics.keys()
 
 
 def test_branches_by_prompt(params, blind_params, windows):
@@ -246,9 +250,6 @@ def learned_gradient(settings: FlowPg, windows: Batch) -> tuple[Any, np.ndarray]
     run = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (_, metrics), grads = run({OWN: loss.own}, windows, KEY)
     return metrics, np.asarray(grads[OWN]["noise"])
-
-
-LEARNED = FlowPg(learn_noise=True, noise_low=0.5, noise_high=2.0)
 
 
 def test_learned_noise_by_hand(windows):

@@ -47,7 +47,7 @@ def get_config(arg: str = "task=transfer_cube") -> ConfigDict:
     config.rl.groups.update({"group_size": 8, "groups_per_iteration": 24, "max_groups": 72})
     config.rl.optimizer.update({"learning_rate": 2.5e-5, "warmup_steps": 20})
     config.rl.optimizer.update({"rules": (("cond_embed", 20.0),), "preset": "expert_only"})
-    config.eval.update({"episodes": 100, "first_seed": 100_000, "guidance": (1.0, 1.5, 2.0, 3.0)})
+    config.eval.update({"episodes": 100, "first_seed": 100_000, "guidance": (1.0,)})
     if preset == "gpu16":
         config.hardware.update({"micro_batches": 8, "frozen_dtype": "bfloat16"})
     if preset == "tiny":

@@ -11,8 +11,12 @@ python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=
 
 Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, those of LIBERO-PRO that
 docs/libero.md lists (libero_goal_swap, ...), or several with a plus between them.
+
 --config.task.tasks='(0,3)' picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the
 meshes and textures.
+
+After RIPT, --config.eval.guidance='(1.0,1.5)' --config.eval.reference=base adds guidance away from
+the policy that RIPT started from (docs/results.md).
 
 Presets: gpu16 (one GPU of 16 GB), gpu80 (one of 80 GB; 32 are enough for ript), gpu8 (eight of 80
 GB), tpu8 (a host of eight TPU chips), tiny (scripted demonstrations -> SFT -> RIPT, no GPU).
@@ -65,7 +69,8 @@ def get_config(arg: str = "suite=libero_spatial") -> ConfigDict:
     _improve(config.rl, preset)
     # The benchmark's protocol: its own initial states of each task, nearly always 50.
     own = min(SUITES[one].own_states for one in suite.split("+"))
-    config.eval.update({"episodes": own, "first_seed": 0, "guidance": (1.0, 1.5, 2.0, 3.0)})
+    # A published checkpoint has no branches and no base to lead away from: scale 1 is all it has.
+    config.eval.update({"episodes": own, "first_seed": 0, "guidance": (1.0,)})
     if preset == "tiny":
         _make_tiny(config)
     if stage == "sft":
