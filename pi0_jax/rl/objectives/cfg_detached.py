@@ -85,6 +85,7 @@ class CfgDetached(Objective):
             still = jax.lax.stop_gradient(cache)
             v_uncond = model.velocity(fixed, still, *rest, jnp.full(time.shape, UNCONDITIONAL))
             mask, weight = jnp.asarray(batch.action_mask), jnp.asarray(batch.weight)
+            # Here the advantage becomes a condition: the positive branch learns what it weighs.
             # Errors [b, r, H]; the mask is [b, H]: steps after the end of an episode do not count.
             cond = flow.masked_mean(flow.matching_error(v_cond, actions, noise), mask, weight)
             uncond = flow.masked_mean(flow.matching_error(v_uncond, actions, noise), mask)
