@@ -296,6 +296,7 @@ def test_windows_without_chains_are_refused(params):
             {"learn_noise": True, "noise_level": 2.0},
             "must lie between noise_low 0.5 and noise_high 1.5 to be learned, got 2",
         ),
+        ({"noise_low": 0.1}, r"noise_high are \(0.1, 1.5\), but the noise is not learned"),
         ({"clip_low": 1.0}, r"clip_low must be a number in \[0, 1\), got 1.0"),
         ({"clip_high": -0.1}, "rl.flow_pg.clip_high must be a number"),
         ({"dual_clip": 0.5}, "rl.flow_pg.dual_clip must be a number"),

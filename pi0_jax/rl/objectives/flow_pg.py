@@ -99,6 +99,12 @@ class FlowPg(Objective):
         """
         check_choices("rl.flow_pg", self, {"log_prob": (SUM, MEAN), "ratio": (CHUNK, STEP)})
         check_ranges("rl.flow_pg", self)
+        bounds = self.noise_low, self.noise_high
+        if not self.learn_noise and bounds != (FlowPg.noise_low, FlowPg.noise_high):
+            raise InputError(
+                f"rl.flow_pg.noise_low and noise_high are {bounds}, but the noise is not learned: "
+                "set rl.flow_pg.learn_noise, or leave them as they are"
+            )
         if self.learn_noise and not self.noise_low < self.noise_level < self.noise_high:
             raise InputError(
                 f"rl.flow_pg.noise_level must lie between noise_low {self.noise_low:g} and "
