@@ -31,6 +31,7 @@ class NoisePolicy:
     """Acts by its noise alone."""
 
     model = SimpleNamespace(config=CONFIG)
+    params = {}
     robot = SCRIPTED_ROBOT
 
     def act(self, observations, noise):
