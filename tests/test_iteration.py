@@ -31,7 +31,7 @@ class NoisePolicy:
     """Acts by its noise alone."""
 
     model = SimpleNamespace(config=CONFIG)
-    params = {}
+    params = None
     robot = SCRIPTED_ROBOT
 
     def act(self, observations, noise):
