@@ -94,11 +94,12 @@ def watched(run: Path, episodes: list[Episode]) -> list[Watched]:
         engines.reached(settings.pool),
         engines.started(settings.pool, choose_renderer(), suite.asset_folders) as pool,
     ):
-        return [over.result for over in pool.run_all(jobs) if over.result is not None]
+        done = [over.result for over in pool.run_all(jobs)]
+    return [Watched(*one) for one in done if one is not None]
 
 
-def watch(simulator: Any, seed: int, actions: np.ndarray) -> Watched:
-    """Job function: the thing that was to be moved, while float32[t, 7] actions are executed."""
+def watch(simulator: Any, seed: int, actions: np.ndarray) -> tuple[Any, ...]:
+    """Job function: float32[t, 7] actions are executed; returns the fields of `Watched`."""
     first = simulator.start(seed).state
     scene = Scene(simulator._env, simulator._arm)
     simulator.load(first)
@@ -114,7 +115,8 @@ def watch(simulator: Any, seed: int, actions: np.ndarray) -> Watched:
         simulator.step(action)
     moved = np.linalg.norm((scene.origin(name) - start)[:2])
     closing = actions[:, -1] > 0
-    return Watched(" ".join(goal), np.array(distance), np.array(lift), closing, float(moved))
+    # A worker cannot give back a class of this script.
+    return " ".join(goal), np.array(distance), np.array(lift), closing, float(moved)
 
 
 def table(failures: Iterable[Watched]) -> str:
