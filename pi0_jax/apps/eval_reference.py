@@ -67,7 +67,8 @@ def find_base(policy: PolicyFolder, reference: str) -> Path | None:
             return _pointed_at(run / f"{RUN_BASE}.json")
     raise InputError(
         f"config.eval.reference is {BASE!r}, but {policy.path} carries no reference and is not the "
-        "policy of a run folder with its base; name a policy folder in config.eval.reference"
+        "policy of a run folder with its base; name a policy folder in config.eval.reference, or "
+        "evaluate it as it is: config.eval.reference=none, config.eval.guidance='(1.0,)'"
     )
 
 
