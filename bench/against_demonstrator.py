@@ -8,17 +8,16 @@ RUN is a folder of eval.py. The demonstrator has the errors that RUN's config gi
 
 import argparse
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pi0_jax.apps.config_file import load_config
-from pi0_jax.apps.settings import eval_settings
-from pi0_jax.env.base import Job
+from stored_runs import evaluations, run_jobs
+
+from pi0_jax.env.base import Job, Task
 from pi0_jax.env.demonstrator import demonstrate
-from pi0_jax.env.robosuite.gl import choose_renderer
-from pi0_jax.env.suite import make_suite
-from pi0_jax.rollout.episode_log import EpisodeLog, Key, key
-from pi0_jax.run import engines
+from pi0_jax.env.suite import Suite
+from pi0_jax.rollout.episode_log import Key, key
 from pi0_jax.run.paired import p_text, sign_test, won_lost
 from pi0_jax.run.success import wilson
 
@@ -29,8 +28,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     evaluated = {
-        file.stem: {key(one): one.success for one in EpisodeLog(file).load() if not one.error}
-        for file in sorted((run / "episodes" / "eval").glob("*.npz"))
+        name: {key(one): one.success for one in episodes}
+        for name, episodes in evaluations(run).items()
     }
     shown = demonstrator(run, sorted({state for one in evaluated.values() for state in one}))
     for name, outcomes in evaluated.items():
@@ -40,17 +39,14 @@ def main() -> None:
 
 def demonstrator(run: Path, states: list[Key]) -> dict[Key, bool]:
     """Success of the demonstrator from these states; without those where a simulator failed."""
-    settings = eval_settings(load_config(str(run / "config.json")))
-    suite = make_suite(settings.suite, settings.task)
-    tasks = {task.name: task for task in suite.tasks}
-    # No pictures are needed, and they would cost more than the rest.
-    style = replace(suite.style, render_every=100_000)
-    jobs = [Job(tasks[task], demonstrate, (seed, style)) for task, seed in states]
-    with (
-        engines.reached(settings.pool),
-        engines.started(settings.pool, choose_renderer(), suite.asset_folders) as pool,
-    ):
-        done = [over.result for over in pool.run_all(jobs)]
+
+    def jobs_of(suite: Suite, tasks: Mapping[str, Task]) -> list[Job]:
+        """One demonstration per state."""
+        # No pictures are needed, and they would cost more than the rest.
+        style = replace(suite.style, render_every=100_000)
+        return [Job(tasks[task], demonstrate, (seed, style)) for task, seed in states]
+
+    done = run_jobs(run, jobs_of)
     pairs = zip(states, done, strict=True)
     return {state: episode.success for state, episode in pairs if episode is not None}
 

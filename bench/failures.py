@@ -21,16 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stored_runs import evaluations, run_jobs
 
-from pi0_jax.apps.config_file import load_config
-from pi0_jax.apps.settings import eval_settings
 from pi0_jax.env.base import Job
-from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.skills.scene import Scene
-from pi0_jax.env.suite import make_suite
 from pi0_jax.episode import Episode
-from pi0_jax.rollout.episode_log import EpisodeLog
-from pi0_jax.run import engines
 
 CAUSES = ("time", "placing", "precision", "perception", "no attempt")
 _NEAR = 0.03  # m from the thing's surface to the point between the finger pads
@@ -77,24 +72,20 @@ def main() -> None:
     parser.add_argument("--episodes", default="*", help="name below RUN/episodes/eval; all of them")
     parser.add_argument("--of", type=int, default=10**6, help="failures per evaluation at most")
     args = parser.parse_args()
-    for file in sorted((args.run / "episodes" / "eval").glob(f"{args.episodes}.npz")):
-        episodes = [one for one in EpisodeLog(file).load() if not one.error]
+    for name, episodes in evaluations(args.run, args.episodes).items():
         failed = [one for one in episodes if not one.success][: args.of]
-        print(f"\n{file.stem}: {len(failed)} failures looked at, of {len(episodes)} episodes")
+        print(f"\n{name}: {len(failed)} failures looked at, of {len(episodes)} episodes")
         print(table(watched(args.run, failed)))
 
 
 def watched(run: Path, episodes: list[Episode]) -> list[Watched]:
     """Executes episodes again; without those in which a simulator failed."""
-    settings = eval_settings(load_config(str(run / "config.json")))
-    suite = make_suite(settings.suite, settings.task)
-    tasks = {task.name: task for task in suite.tasks}
-    jobs = [Job(tasks[one.task], watch, (one.seed, one.actions)) for one in episodes]
-    with (
-        engines.reached(settings.pool),
-        engines.started(settings.pool, choose_renderer(), suite.asset_folders) as pool,
-    ):
-        done = [over.result for over in pool.run_all(jobs)]
+    done = run_jobs(
+        run,
+        lambda suite, tasks: [
+            Job(tasks[one.task], watch, (one.seed, one.actions)) for one in episodes
+        ],
+    )
     return [Watched(*one) for one in done if one is not None]
 
 

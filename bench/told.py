@@ -8,22 +8,21 @@ their own task, and how many at some time that of the task whose words they were
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stored_runs import evaluations, run_jobs
 
-from pi0_jax.apps.config_file import load_config
-from pi0_jax.apps.settings import eval_settings
-from pi0_jax.env.base import Job
+from pi0_jax.env.base import Job, Task
 from pi0_jax.env.robosuite import libero_files
-from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.libero_import import libero_with
 from pi0_jax.env.robosuite.skills.scene import Scene
-from pi0_jax.env.suite import make_suite
-from pi0_jax.rollout.episode_log import EpisodeLog
-from pi0_jax.run import engines
+from pi0_jax.env.suite import Suite
+from pi0_jax.episode import Episode
 from pi0_jax.run.success import wilson
 
 
@@ -32,30 +31,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
-    settings = eval_settings(load_config(str(run / "config.json")))
-    suite = make_suite(settings.suite, settings.task)
-    tasks = {task.name: task for task in suite.tasks}
-    says = {task.instruction: task for task in libero_tasks(settings.suite)}
-    with (
-        engines.reached(settings.pool),
-        engines.started(settings.pool, choose_renderer(), suite.asset_folders) as pool,
-    ):
-        for file in sorted((run / "episodes" / "eval").glob("*.npz")):
-            episodes = [one for one in EpisodeLog(file).load() if not one.error]
-            jobs = [
-                Job(tasks[one.task], fulfilled, (one.seed, one.actions, says[one.prompt]))
-                for one in episodes
-            ]
-            done = [over.result for over in pool.run_all(jobs)]
-            told = {name: [] for name in tasks}
-            for one, did in zip(episodes, done, strict=True):
-                if did is not None:
-                    told[one.task].append((one.success, did))
-            print(f"\n{file.stem}\n\n| task | told | its own goal | the told goal |")
-            print("|---|---|---:|---:|")
-            for name, task in tasks.items():
-                own, other = (share(list(column)) for column in zip(*told[name], strict=True))
-                print(f"| {name} | {task.instruction} | {own} | {other} |")
+    for name, episodes in evaluations(run).items():
+        done = run_jobs(run, partial(told_jobs, episodes))
+        told = {}
+        for one, did in zip(episodes, done, strict=True):
+            if did is not None:
+                told.setdefault((one.task, one.prompt), []).append((one.success, did))
+        print(f"\n{name}\n\n| task | told | its own goal | the told goal |\n|---|---|---:|---:|")
+        for (task, words), outcomes in told.items():
+            own, other = (share(list(column)) for column in zip(*outcomes, strict=True))
+            print(f"| {task} | {words} | {own} | {other} |")
+
+
+def told_jobs(episodes: Sequence[Episode], suite: Suite, tasks: Mapping[str, Task]) -> list[Job]:
+    """One job per episode, with the task of the suite whose words it was told."""
+    says = {task.instruction: task for task in libero_tasks(suite.name)}
+    return [
+        Job(tasks[one.task], fulfilled, (one.seed, one.actions, says[one.prompt]))
+        for one in episodes
+    ]
 
 
 def fulfilled(simulator: Any, seed: int, actions: np.ndarray, told: LiberoTask) -> bool:
