@@ -23,6 +23,7 @@ from pi0_jax.apps.start import point_at
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder, load_policy, save_policy
+from pi0_jax.rollout.evaluate import EvalConfig
 
 
 @pytest.fixture
@@ -43,11 +44,19 @@ def run(tmp_path, policy, base) -> Path:
     return tmp_path / "run"
 
 
+def of(reference: str, *guidance: float) -> EvalConfig:
+    return EvalConfig(1, 0, guidance or (1.0, 2.0), reference=reference)
+
+
 def test_the_run_s_base_is_found(tmp_path, run, base):
     policy = load_policy(run / "policy")
-    assert find_base(policy, "base") == run / "base"
-    assert find_base(policy, "unconditional") is find_base(policy, "none") is None
-    assert find_base(policy, "other/folder") == Path("other/folder")
+    assert find_base(policy, of("base")) == run / "base"
+    assert find_base(policy, of("unconditional")) is find_base(policy, of("none", 1.0)) is None
+    assert find_base(policy, of("other/folder")) == Path("other/folder")
+    # The base itself has none to lead away from, and at guidance 1 it needs none.
+    with pytest.raises(InputError, match="carries no reference"):
+        find_base(load_policy(run / "base"), of("base"))
+    assert find_base(load_policy(run / "base"), of("base", 1.0)) is None
     found = read_base(policy, run / "base").reference
     np.testing.assert_array_equal(found["state_proj"]["bias"], base.params["state_proj"]["bias"])
     assert read_base(policy, None) is policy
@@ -57,21 +66,21 @@ def test_a_run_from_a_checkpoint_names_its_base(tmp_path, run):
     (run / "base").rename(tmp_path / "given")
     policy = load_policy(run / "policy")
     with pytest.raises(InputError, match="carries no reference and is not the policy of a run"):
-        find_base(policy, "base")
+        find_base(policy, of("base"))
     point_at(run / "base.json", tmp_path / "given")
-    assert find_base(policy, "base") == tmp_path / "given"
+    assert find_base(policy, of("base")) == tmp_path / "given"
     (tmp_path / "given/manifest.json").write_text("{}")
     with pytest.raises(InputError, match="given is gone or is another checkpoint than the one"):
-        find_base(policy, "base")
+        find_base(policy, of("base"))
     (run / "base.json").write_text("[]")
     with pytest.raises(InputError, match=r"base.json: is damaged"):
-        find_base(policy, "base")
+        find_base(policy, of("base"))
 
 
 def test_a_policy_s_own_reference_comes_first(run, policy, base):
     save_policy(run.parent / "moved", with_base(policy, base), {})
     found = load_policy(run.parent / "moved")
-    assert find_base(found, "base") is None
+    assert find_base(found, of("base")) is None
     assert read_base(found, None).reference is found.reference
 
 

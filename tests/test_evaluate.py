@@ -254,6 +254,8 @@ def test_a_reference_is_a_word_or_a_path():
     assert EvalConfig(**values).references == ("unconditional",)
     assert EvalConfig(**values, reference="runs/a+b/base").references == ("base",)
     assert EvalConfig(**values | {"guidance": (1.0,)}, reference="none").references == ("none",)
+    # Guidance 1 alone leads away from nothing, whatever the reference.
+    assert EvalConfig(**values | {"guidance": (1.0,)}, reference="base").references == ("none",)
     both = EvalConfig(**values, reference="unconditional+base")
     # Scale 1 has no reference, so it is measured once.
     assert both.sweep == (PLAIN, Guidance(2.0, "unconditional"), Guidance(2.0, "base"))

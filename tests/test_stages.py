@@ -9,7 +9,7 @@ import pytest
 from loops import LONGEST
 from tiny import episode, policy_folder
 
-from pi0_jax.apps import stages
+from pi0_jax.apps import stages, train
 from pi0_jax.apps.cli import Arguments
 from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.eval_reference import find_base
@@ -134,7 +134,22 @@ def test_a_given_checkpoint_is_read_once_and_linked(tmp_path, config, monkeypatc
     assert f"config.init names is gone; {run / 'start'} is used" in capsys.readouterr().err
     assert (run / "policy/digests.json").read_bytes() != policy
     check_digests(run / "policy")
-    assert find_base(load_policy(run / "policy"), "base") == run / "start"
+    assert (
+        find_base(load_policy(run / "policy"), EvalConfig(1, 0, (2.0,), reference="base"))
+        == run / "start"
+    )
+
+
+def test_the_policy_is_stored_before_videos_are_made(tmp_path, config, monkeypatch):
+    def fails(*_):
+        raise OSError("no display")
+
+    monkeypatch.setattr(train, "record_videos", fails)
+    run = tmp_path / "run"
+    with pytest.raises(OSError, match="no display"):
+        main(Arguments(config, run, resume=False))
+    check_digests(run / "policy")
+    assert not (run / "report.html").exists()
 
 
 def test_what_is_not_trained_is_not_written_out_again(tmp_path, config):

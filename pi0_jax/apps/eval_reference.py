@@ -9,6 +9,7 @@ from pi0_jax.json_file import read_object
 from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.reference import BASE, KINDS, kinds_of
 from pi0_jax.policy.reference_fit import with_reference
+from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import BASE as RUN_BASE
 from pi0_jax.run.folder import START
 
@@ -41,22 +42,25 @@ def with_base(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     return with_reference(policy, conditioned(base, policy.spec.branch_mode))
 
 
-def find_base(policy: PolicyFolder, reference: str) -> Path | None:
+def find_base(policy: PolicyFolder, evaluation: EvalConfig) -> Path | None:
     """The policy folder that an evaluation needs as a base beside the policy.
 
     Args:
         policy: the policy to evaluate.
-        reference: `config.eval.reference`.
+        evaluation: `config.eval`.
 
     Returns:
-        None if it needs none: for other references, or where the policy carries its own.
+        None if it needs none: for other references, at guidance 1 alone, or where the policy
+        carries its own.
 
     Raises:
         InputError: the policy carries no reference, and lies in no run folder with a base.
     """
-    if kinds_of(reference) == (BASE,) and reference != BASE:
-        return Path(reference).expanduser()
-    if BASE not in kinds_of(reference) or policy.reference is not None:
+    if BASE not in evaluation.references:
+        return None
+    if kinds_of(evaluation.reference) == (BASE,) and evaluation.reference != BASE:
+        return Path(evaluation.reference).expanduser()
+    if policy.reference is not None:
         return None
     assert policy.path is not None  # it was read from a folder
     run = policy.path.resolve().parent
@@ -68,7 +72,7 @@ def find_base(policy: PolicyFolder, reference: str) -> Path | None:
     raise InputError(
         f"config.eval.reference is {BASE!r}, but {policy.path} carries no reference and is not the "
         "policy of a run folder with its base; name a policy folder in config.eval.reference, or "
-        "evaluate it as it is: config.eval.reference=none, config.eval.guidance='(1.0,)'"
+        "evaluate it as it is: config.eval.guidance='(1.0,)'"
     )
 
 

@@ -66,7 +66,7 @@ def _from_folder(arguments: cli.Arguments, settings: EvalSettings) -> RunFolder:
         folder.transforms.check_prompt(task.instruction)  # needs the tokenizer, and must fit
     evaluation.executed(folder.spec)
     suite.check_states(evaluation.seeds)
-    base = find_base(folder, evaluation.reference)
+    base = find_base(folder, evaluation)
     folder = read_base(folder, base)
     # Stored with the config, so that --resume refuses to mix results of two checkpoints.
     stored = {"checkpoint": str(arguments.checkpoint.resolve()), **arguments.config.to_dict()}

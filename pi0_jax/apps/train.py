@@ -64,16 +64,24 @@ def main(arguments: cli.Arguments) -> None:
         session.run.message(f"demonstrations: {demos}")
         for finding in recorded.findings if recorded else ():
             session.run.message(str(finding))
-        final = _train(session, settings, methods if settings.rl.iterations else {}, demos)
-    talk.first(lambda: _conclude(session.run, settings, final))
+        methods = methods if settings.rl.iterations else {}
+        final = _train(session, settings, methods, demos)
+        # Before the videos, which take minutes where rendering is slow.
+        talk.first(lambda: _store(session.run, settings, final))
+        shown = _shown(methods, settings.eval)
+        talk.first(lambda: record_videos(session, shown, settings.eval.videos))
+    talk.first(lambda: _conclude(session.run))
 
 
-def _conclude(run: RunFolder, settings: TrainSettings, final: PolicyFolder) -> None:
-    """Writes the policy and the report."""
-    # A given checkpoint that was not trained is not written again.
+def _store(run: RunFolder, settings: TrainSettings, final: PolicyFolder) -> None:
+    """Writes the policy; a given checkpoint that was not trained is not written again."""
     if settings.rl.iterations or settings.sft.steps or not settings.init.checkpoint:
         export(run, final)
         run.message(f"policy {run.path / 'policy'}", RESULTS)
+
+
+def _conclude(run: RunFolder) -> None:
+    """Tells the results, and writes the report."""
     text = "\n".join([table(run.rows), *map(str, run.paired)])
     run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
     run.message(f"report {write_report(run.path)}", RESULTS)
@@ -94,8 +102,6 @@ def _train(
         final = train_method(session, settings, name, ript, base, demos)
         guided, points = _guided(evaluation, final, base), guidance_of(ript, evaluation)
         evaluate_policy(session, evaluation, "rl", name, guided, points)
-    shown = [Acting(BASE, PLAIN), *(_ript_videos(methods[RIPT], evaluation) if methods else ())]
-    talk.first(lambda: record_videos(session, shown, evaluation.videos))
     return with_base(final, base) if settings.keep_reference else final
 
 
@@ -104,10 +110,13 @@ def _guided(evaluation: EvalConfig, policy: PolicyFolder, base: PolicyFolder) ->
     return with_base(policy, base) if BASE_REFERENCE in evaluation.references else policy
 
 
-def _ript_videos(ript: RiptSettings, evaluation: EvalConfig) -> list[Acting]:
-    """RIPT as it is, and with the strongest guidance at which it was evaluated."""
-    guided = strongest(guidance_of(ript, evaluation))
-    return [Acting(RIPT, PLAIN), *([Acting(RIPT, guided)] if guided else [])]
+def _shown(methods: dict[str, RiptSettings], evaluation: EvalConfig) -> list[Acting]:
+    """The base, RIPT as it is, and RIPT with the strongest guidance of its evaluation."""
+    if not methods:
+        return [Acting(BASE, PLAIN)]
+    guided = strongest(guidance_of(methods[RIPT], evaluation))
+    points = [PLAIN, *([guided] if guided else [])]
+    return [Acting(BASE, PLAIN), *(Acting(RIPT, point) for point in points)]
 
 
 def guidance_of(ript: RiptSettings, evaluation: EvalConfig) -> tuple[Guidance, ...]:

@@ -88,7 +88,8 @@ class EvalConfig:
                 f"eval.reference must be {UNCONDITIONAL!r}, {BASE!r}, both with a plus between "
                 f"them, {NONE!r} or the path of a policy folder, got ''"
             )
-        if NONE in self.references and len(self.references) > 1:
+        named = kinds_of(self.reference)
+        if NONE in named and len(named) > 1:
             raise InputError(
                 f"eval.reference is {self.reference!r}: {NONE!r} goes with no other reference"
             )
@@ -100,8 +101,8 @@ class EvalConfig:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The kinds of `reference`: some of `policy.reference.KINDS`."""
-        return kinds_of(self.reference)
+        """What the scales lead away from: kinds of `policy.reference`; none at scale 1 alone."""
+        return kinds_of(self.reference) if set(self.guidance) != {1.0} else (NONE,)
 
     @property
     def sweep(self) -> tuple[Guidance, ...]:
