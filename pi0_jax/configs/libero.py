@@ -145,8 +145,8 @@ def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
     tasks = tiny_tasks(config.suite)
     config.task.update({"tasks": tasks, "image_size": 64, "pictures": "coarse"})
-    # This demonstrator succeeds in about half of its episodes; with bowls, in two thirds.
-    sigma = 0.035 if _unchanged(config.suite) == "libero_object" else 0.03
+    # This demonstrator picks the soup in half of its episodes, and bowls in two thirds.
+    sigma = 0.018 if _unchanged(config.suite) == "libero_object" else 0.03
     config.task.demonstrator.offset_sigma = sigma
     config.model = "tiny"
     config.execute_steps = 16
