@@ -10,6 +10,7 @@ CONFIG as for pi0-train. In a clone, `python eval.py` is the same command.
 from typing import NoReturn
 
 from pi0_jax.apps import cli
+from pi0_jax.apps.conclude import conclude
 from pi0_jax.apps.eval_reference import find_base, read_base
 from pi0_jax.apps.eval_server import through_server
 from pi0_jax.apps.settings import EvalSettings, TrainSettings, eval_settings
@@ -18,12 +19,10 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.hosts import talk
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import check_robot, load_policy
-from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import evaluate_policy
 from pi0_jax.rollout.record_videos import Acting, record_videos
-from pi0_jax.run.folder import RESULTS, RunFolder
+from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import open_session
-from pi0_jax.run.success import table
 from pi0_jax.training.hardware import cache_programs
 
 METHOD = "policy"
@@ -41,15 +40,17 @@ def main(arguments: cli.Arguments) -> None:
         run = through_server(arguments, settings, METHOD)
     else:
         run = _from_folder(arguments, settings)
-    talk.first(lambda: _conclude(run))
-
-
-def _conclude(run: RunFolder) -> None:
-    """Tells the results, and writes the report."""
-    text = "\n".join([table(run.rows), *map(str, run.paired)])
-    run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
-    run.message(f"report {write_report(run.path)}", RESULTS)
+    talk.first(lambda: conclude(run))
     # After the report, so that it is written in any case.
+    talk.first(lambda: check_measured(run))
+
+
+def check_measured(run: RunFolder) -> None:
+    """Checks that at least one episode says something about the policy.
+
+    Raises:
+        RuntimeError: every episode of every row ended in an error of the simulator.
+    """
     if not any(row.episodes for row in run.rows):
         raise RuntimeError("every episode ended in a simulator error: nothing was measured")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pi0_jax.apps import cli, finetune
+from pi0_jax.apps.conclude import conclude
 from pi0_jax.apps.eval_reference import check_reference_settings, with_base
 from pi0_jax.apps.finetune_settings import is_fine_tuning
 from pi0_jax.apps.own_start import with_own_start
@@ -25,13 +26,11 @@ from pi0_jax.hosts import talk
 from pi0_jax.plain_values import defaults
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.reference import BASE as BASE_REFERENCE
-from pi0_jax.report.page import write_report
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.guidance import PLAIN, Guidance, strongest, sweep
 from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import BASE, RESULTS, RIPT, RunFolder
 from pi0_jax.run.session import Session, open_session
-from pi0_jax.run.success import table
 from pi0_jax.training.hardware import cache_programs
 
 
@@ -70,7 +69,7 @@ def main(arguments: cli.Arguments) -> None:
         talk.first(lambda: _store(session.run, settings, final))
         shown = _shown(methods, settings.eval)
         talk.first(lambda: record_videos(session, shown, settings.eval.videos))
-    talk.first(lambda: _conclude(session.run))
+    talk.first(lambda: conclude(session.run))
 
 
 def _store(run: RunFolder, settings: TrainSettings, final: PolicyFolder) -> None:
@@ -78,13 +77,6 @@ def _store(run: RunFolder, settings: TrainSettings, final: PolicyFolder) -> None
     if settings.rl.iterations or settings.sft.steps or not settings.init.checkpoint:
         export(run, final)
         run.message(f"policy {run.path / 'policy'}", RESULTS)
-
-
-def _conclude(run: RunFolder) -> None:
-    """Tells the results, and writes the report."""
-    text = "\n".join([table(run.rows), *map(str, run.paired)])
-    run.message(f"results in {run.path}\n\n{text}\n", RESULTS)
-    run.message(f"report {write_report(run.path)}", RESULTS)
 
 
 def _train(

@@ -93,7 +93,7 @@ class EvalConfig:
             raise InputError(
                 f"eval.reference is {self.reference!r}: {NONE!r} goes with no other reference"
             )
-        if self.reference == NONE and set(self.guidance) != {1.0}:
+        if self.reference == NONE and self._guided:
             raise InputError(
                 f"eval.guidance is {self.guidance!r}, and eval.reference is {NONE!r}: without a "
                 f"reference the only scale is 1; choose {UNCONDITIONAL!r} or {BASE!r}"
@@ -102,7 +102,12 @@ class EvalConfig:
     @property
     def references(self) -> tuple[str, ...]:
         """What the scales lead away from: kinds of `policy.reference`; none at scale 1 alone."""
-        return kinds_of(self.reference) if set(self.guidance) != {1.0} else (NONE,)
+        return kinds_of(self.reference) if self._guided else (NONE,)
+
+    @property
+    def _guided(self) -> bool:
+        """Whether a scale needs a reference; at 1 the policy acts alone."""
+        return set(self.guidance) != {1.0}
 
     @property
     def sweep(self) -> tuple[Guidance, ...]:
