@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 from torture import resume
 from torture.tiny_run import TRAIN
 
-from pi0_jax.apps import stages
+from pi0_jax.apps import supervise
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.rl import loop
 from pi0_jax.training import checkpoint
@@ -37,13 +37,13 @@ def spoilt(batch):
 
 def in_sft(monkeypatch, at):
     """Step `at` of every supervised training meets a spoilt batch."""
-    inner = stages._batches
+    inner = supervise._batches
 
     def batches(*args):
         of = inner(*args)
         return lambda step: spoilt(of(step)) if step == at else of(step)
 
-    monkeypatch.setattr(stages, "_batches", batches)
+    monkeypatch.setattr(supervise, "_batches", batches)
 
 
 def in_rl(monkeypatch, at):

@@ -9,13 +9,13 @@ import pytest
 from loops import LONGEST
 from tiny import episode, policy_folder
 
-from pi0_jax.apps import stages, train
+from pi0_jax.apps import train
 from pi0_jax.apps.cli import Arguments
 from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.eval_reference import find_base
 from pi0_jax.apps.sections import DemonstrationsConfig
 from pi0_jax.apps.settings import train_config, train_settings
-from pi0_jax.apps.stages import demonstrations, initial_policy, supervise
+from pi0_jax.apps.stages import demonstrations, initial_policy
 from pi0_jax.apps.train import guidance_of, main
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
@@ -23,9 +23,7 @@ from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.env.workers.in_process import InProcess
-from pi0_jax.interruption import ask
 from pi0_jax.io.digests import check_digests
-from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
@@ -35,7 +33,6 @@ from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
-from pi0_jax.training import checkpoint
 
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
@@ -209,37 +206,3 @@ def test_demonstrations_that_were_made_are_kept_one_by_one(tmp_path, monkeypatch
     assert not (tmp_path / "run/episodes/demonstrations.parts").exists()
     demonstrations(session(tmp_path / "run"), config)
     assert len(made) == 5
-
-
-def test_supervised_training_that_is_stopped_saves_and_goes_on(tmp_path, config):
-    """Saves come every 4 steps; stopped in step 2, the state there is saved too."""
-    policy = load_policy(tmp_path / "given")
-    config.sft.update({"steps": 6, "save_every": 4, "log_every": 3})
-    settings, demos = train_settings(config), Recorded([episode(6, [0, 3])])
-
-    def trained(path, asks=False):
-        run = RunFolder(path, {}, resume=(path / "config.json").exists(), verbosity=0)
-        session = Session(run, SUITE, None, seed=0, rows=8)
-
-        class Asking(stages.Ahead):
-            def __call__(self, step):
-                return (step == 1 and ask(), super().__call__(step))[1]
-
-        with pytest.MonkeyPatch.context() as patch:
-            if asks:
-                patch.setattr(stages, "Ahead", Asking)
-            return supervise(session, "base", policy, demos, settings.sft, settings.hardware)
-
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "run", asks=True)
-    checkpoints = tmp_path / "run/checkpoints"
-    assert checkpoint.steps(checkpoints) == [2]
-    found, whole = trained(tmp_path / "run"), trained(tmp_path / "whole")
-    jax.tree.map(np.testing.assert_array_equal, found.params, whole.params)
-    assert checkpoint.steps(checkpoints) == [4, 6]
-    logged = [
-        [(line["step"], line["loss"]) for line in read_metrics(tmp_path / name / "metrics.jsonl")]
-        for name in ("run", "whole")
-    ]
-    assert logged[0] == logged[1]
-    assert [step for step, _ in logged[0]] == [3, 4, 6]

@@ -18,8 +18,9 @@ from pi0_jax.apps.finetune_start import (
 from pi0_jax.apps.judge import HeldOutJudge
 from pi0_jax.apps.own_start import kept_start, with_own_start
 from pi0_jax.apps.predictions import write_predictions
-from pi0_jax.apps.stages import export, supervise
+from pi0_jax.apps.stages import export
 from pi0_jax.apps.start import fingerprint
+from pi0_jax.apps.supervise import supervise
 from pi0_jax.data.held_out import judged_steps
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.hosts import talk

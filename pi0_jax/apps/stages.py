@@ -2,24 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Protocol
-
-import jax
 
 from pi0_jax.apps.own_start import kept_start
-from pi0_jax.apps.sections import (
-    OF_CHECKPOINT,
-    DemonstrationsConfig,
-    RiptSettings,
-    SupervisedSettings,
-)
+from pi0_jax.apps.sections import OF_CHECKPOINT, DemonstrationsConfig, RiptSettings
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
-from pi0_jax.data.ahead import Ahead
-from pi0_jax.data.cameras import views_of
+from pi0_jax.apps.supervise import supervise
 from pi0_jax.data.demonstrations import Demonstrations, Recorded
 from pi0_jax.data.normalize import NormStats
 from pi0_jax.env.base import Job
@@ -27,11 +17,8 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
-from pi0_jax.hosts.stopping import asked_anywhere
-from pi0_jax.interruption import deferred
 from pi0_jax.io.atomic import remove
 from pi0_jax.io.shared_episodes import of_all_hosts, of_first_host
-from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.compare import same_policy
 from pi0_jax.policy.folder import (
     PolicyFolder,
@@ -43,26 +30,10 @@ from pi0_jax.policy.folder import (
 )
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.rollout.episode_log import EpisodeLog, Key
-from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.run.folder import BASE, RunFolder, success_text
-from pi0_jax.run.session import Session, Work, method_number
-from pi0_jax.training import checkpoint
-from pi0_jax.training.finite import check_finite, told_where_to_go_back
-from pi0_jax.training.fit import Update, final_params, fit
-from pi0_jax.training.frozen import left_out
-from pi0_jax.training.hardware import Hardware
+from pi0_jax.run.session import Session
 from pi0_jax.training.optimizer import OptimizerConfig
-from pi0_jax.training.recovery import recover
-from pi0_jax.training.saver import Saver
-from pi0_jax.training.setup import set_up_training
-from pi0_jax.training.sharding import gather, make_mesh, rows_here
-from pi0_jax.training.step import SampledLoss, TrainState
-from pi0_jax.training.supervised import augmented, flow_matching_loss
-from pi0_jax.types import Batch
 from pi0_jax.versions import versions
-
-# Whoever stops supervised training waits for this, and loses nothing.
-_UNTIL = "the end of one update and one save"
 
 
 def demonstrations(session: Session, config: DemonstrationsConfig) -> Recorded:
@@ -189,162 +160,6 @@ def train_method(
     steps = ript.iterations * ript.updates_per_iteration
     sft = dataclasses.replace(sft, steps=steps, optimizer=optimizer)
     return supervise(session, name, base, demos, sft, hardware, settings.checkpoints.keep)
-
-
-class Judge(Protocol):
-    """Looks at a policy while it is trained, on what it does not learn from."""
-
-    def begin(self, state: TrainState) -> None:
-        """Before the first update, or when a run goes on from a checkpoint."""
-        ...
-
-    def judge(self, state: TrainState) -> Collection[int]:
-        """Before a checkpoint is stored; returns as `best`."""
-        ...
-
-    def best(self) -> Collection[int]:
-        """The optimizer step of the best policy so far; nothing before the first was judged."""
-        ...
-
-
-def supervise(
-    session: Session | Work,
-    method: str,
-    start: PolicyFolder,
-    demos: Demonstrations,
-    config: SupervisedSettings,
-    hardware: Hardware,
-    keep: int = checkpoint.KEEP,
-    loss: Callable[[Pi0], SampledLoss] | None = None,
-    judge: Judge | None = None,
-) -> PolicyFolder:
-    """Supervised training on the demonstrations' windows; continues from the newest checkpoint.
-
-    Args:
-        session: the run.
-        method: names the checkpoints, and decides which windows and noise are drawn.
-        start: the policy to train.
-        demos: what it imitates.
-        config: how long and on what batches.
-        hardware: layout of an update.
-        keep: how many checkpoints stay.
-        loss: network -> loss; None for flow matching.
-        judge: looks at the policy at every checkpoint; the result is then the best, which stays.
-    """
-    run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
-    batch = batch_shapes(start.spec, config.batch_size)
-    loss = _seen(loss or partial(_flow_matching, config), config, start)
-    state, update, budget = set_up_training(
-        start.params, model, loss, config.optimizer, config.steps, batch, hardware
-    )
-    run.message(f"{method}: {budget}")
-    frozen = left_out(start.params, config.optimizer.all_rules, start.path, run.path)
-    # Before the first update: a full disk must not show after hours.
-    checkpoint.check_room(folder, state, keep + 1, frozen)
-
-    def say(line: str) -> None:
-        """One line for the person who watches."""
-        run.message(f"{method}: {line}")
-
-    recover(folder, "sft", say)
-    batch_of = _batches(session, method, start, demos, config.batch_size, hardware)
-    saving = Saver(folder, keep, frozen, say, run.identity)
-    with told_where_to_go_back(folder), saving as saver:
-        if checkpoint.latest(folder):
-            state = saver.restore(state)
-        # Lines of steps after the checkpoint are written again by the updates that are repeated.
-        run.rewind("sft", method, int(state.step))
-        if judge:
-            judge.begin(state)
-        key = session.noise_key(method)
-        state = _updated(run, method, config, state, update, batch_of, key, saver, judge)
-        params = gather(final_params(_best(state, saver, judge)))
-    return dataclasses.replace(start, params=params)
-
-
-def _updated(
-    run: RunFolder,
-    method: str,
-    config: SupervisedSettings,
-    state: TrainState,
-    update: Update,
-    batch_of: Callable[[int], Batch],
-    key: jax.Array,
-    saver: Saver,
-    judge: Judge | None,
-) -> TrainState:
-    """The state after all updates, which are logged, judged and saved."""
-    clock = [time.monotonic()]
-    with (
-        # The device works on one batch while the host reads the next ones.
-        Ahead(batch_of, config.steps) as ahead,
-        run.progress(f"{method}: supervised", config.steps, done=int(state.step)) as progress,
-    ):
-
-        def log(step: int, metrics: dict[str, float]) -> None:
-            clock.append(time.monotonic())
-            # Since the line before: compilation, batches and checkpoints included.
-            run.log(step, "sft", method, **metrics, seconds_train=clock[-1] - clock[-2])
-            progress.update(step, f"loss {metrics['loss']:.4f}")
-
-        # In stretches of `save_every`: `fit` donates the state, so it is saved between two calls.
-        while (step := int(state.step)) < config.steps:
-            # Multiples, so that a run that was interrupted saves where an unbroken one does.
-            until = min(step - step % config.save_every + config.save_every, config.steps)
-            with deferred(_UNTIL) as asked:
-                # All hosts stop before the same update.
-                stop = partial(asked_anywhere, asked)
-                state = fit(state, update, ahead, until, key, config.log_every, log, stop=stop)
-                if int(state.step) > step:
-                    check_finite(state)
-                    best = judge.judge(state) if judge else ()
-                    saver.save(int(state.step), state, {"phase": "sft"}, best)
-    return state
-
-
-def _best(state: TrainState, saver: Saver, judge: Judge | None) -> TrainState:
-    """The state at the checkpoint that was judged best; without a judge the last one."""
-    if judge and (best := judge.best()) and int(state.step) not in best:
-        return saver.restore(state, min(best))
-    return state
-
-
-def _flow_matching(config: SupervisedSettings, model: Pi0) -> SampledLoss:
-    return flow_matching_loss(model, config.time_samples)
-
-
-def _seen(
-    loss: Callable[[Pi0], SampledLoss], config: SupervisedSettings, start: PolicyFolder
-) -> Callable[[Pi0], SampledLoss]:
-    """The loss, with augmented images if the config says so."""
-
-    def of(model: Pi0) -> SampledLoss:
-        """The loss of a network."""
-        plain = loss(model)
-        return augmented(plain, views_of(start.spec.robot)) if config.augment else plain
-
-    return of
-
-
-def _batches(
-    session: Session | Work,
-    method: str,
-    start: PolicyFolder,
-    demos: Demonstrations,
-    size: int,
-    hardware: Hardware,
-) -> Callable[[int], Batch]:
-    windows = demos.windows(start.transforms, start.spec.model.action_horizon)
-    # Several hosts draw the same batch, and each decodes the pictures of its own rows.
-    seen = rows_here(make_mesh(hardware), size) if hardware.devices > 1 else None
-
-    def batch_of(step: int) -> Batch:
-        """Windows, drawn as a function of the step alone: a resumed run draws the same."""
-        # 1 is the stream of supervised windows; those of RL are another (`rl/loop.py`).
-        rng = session.rng(1, step, method_number(method))
-        return windows.take(windows.draw(rng, size), seen)
-
-    return batch_of
 
 
 def export(run: RunFolder, final: PolicyFolder) -> None:
