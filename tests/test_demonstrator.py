@@ -7,7 +7,7 @@ from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.lift import LiftTask
-from pi0_jax.env.scripted import ScriptedTask
+from pi0_jax.env.scripted import ScriptedSimulator, ScriptedTask
 from pi0_jax.env.workers.pool import SimulatorPool
 
 EXACT = DemonstratorConfig(offset_sigma=0, offset_sigma_z=0, action_noise=0, rotation_noise=0)
@@ -45,6 +45,18 @@ def test_an_episode_is_what_happened(pool, task):
     assert replay.success == episode.success
     head = pool.map([Job(task, run, (first.state, episode.actions[:4]))])[0]
     np.testing.assert_array_equal(head.obs.images, episode.images[1])
+
+
+class Idle(ScriptedSimulator):
+    """Its demonstrator sees nothing to do."""
+
+    def demonstrator(self, style, rng):
+        yield from ()
+
+
+def test_a_demonstrator_that_does_nothing_is_an_error():
+    with pytest.raises(RuntimeError, match=r"does nothing from initial state 5: the goal may hold"):
+        demonstrate(Idle(ScriptedTask()), 5, EXACT)
 
 
 def test_the_scripted_task_has_a_demonstrator_too(pool):

@@ -119,6 +119,39 @@ def test_chunks_run_anywhere_and_states_are_a_function_of_their_number(pools):
     assert first.state.hash != call(two, task, start, seed + 1).state.hash
 
 
+def placements(simulator, seed: int) -> list[str]:
+    """Job function: hashes of a start, with its first two placements solved, and as it is again."""
+    found = [simulator.start(seed).state.hash]
+    simulator._solved = iter([True, True, False]).__next__
+    found.append(simulator.start(seed).state.hash)
+    del simulator._solved
+    return [*found, simulator.start(seed).state.hash]
+
+
+def always_solved(simulator, seed: int) -> str:
+    """Job function: the error of a seed that is placed anew, and the hash of an own state."""
+    simulator._solved = lambda: True
+    try:
+        simulator.start(seed)
+    except RuntimeError as error:
+        return f"{error} / {simulator.start(3).state.hash}"
+    finally:
+        del simulator._solved
+    return "no error"
+
+
+def test_a_placement_that_is_solved_is_drawn_again(pools):
+    """Only where objects are placed anew: the benchmark's own states stay what they are."""
+    one, _ = pools
+    task = task_of("libero_object", 0, image_size=16, pictures="coarse")
+    first, third, again = call(one, task, placements, OWN_STATES + 2000)
+    assert first == again != third
+    own = call(one, task, start, 3).state.hash
+    said = call(one, task, always_solved, OWN_STATES + 2000)
+    assert said.startswith("libero_object_0: the goal holds in each of 100 placements from seed")
+    assert said.endswith(own)
+
+
 def test_names_limits_and_instructions():
     spatial = libero_tasks("libero_spatial", (), str(ASSETS))
     assert [task.name for task in spatial] == [f"libero_spatial_{i}" for i in range(10)]

@@ -80,6 +80,14 @@ def test_a_clean_expert_does_two_things_in_a_row(pool, index):
     assert np.count_nonzero(np.diff(episode.actions[:, 6]) > 0) >= 2
 
 
+@needs_assets
+def test_a_bowl_that_fell_onto_the_plate_is_placed_anew(pool):
+    """Seed 10,001,168 puts the bowl on the plate's rim, where LIBERO calls it placed."""
+    (task,) = libero_tasks("libero_spatial", (0,), image_size=16, pictures="coarse")
+    (episode,) = demonstrations(pool, task, EXACT, [10_001_168])
+    assert episode.success and len(episode) > 30
+
+
 def closed_again(simulator, drawer: str) -> tuple[float, float]:
     """How far [m] a drawer is open before and after the expert pushes it closed."""
     simulator.start(OWN_STATE)

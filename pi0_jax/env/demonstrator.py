@@ -95,6 +95,9 @@ def demonstrate(simulator: DemonstratorSimulator, seed: int, style: Demonstrator
     The episode ends at success, when the demonstrator has no more actions, or at the task's step
     limit. All randomness comes from `seed`. Images are rendered before the steps 0, n, 2n, ...
     with n = `style.render_every`: a training window can start at each.
+
+    Raises:
+        RuntimeError: the demonstrator does nothing from this state.
     """
     start = simulator.start(seed)
     # Another stream than the one that placed the objects: errors must not depend on positions.
@@ -111,6 +114,11 @@ def demonstrate(simulator: DemonstratorSimulator, seed: int, style: Demonstrator
         success = simulator.step(action)
         if success or len(actions) == simulator.task.max_steps:
             break
+    if not actions:
+        raise RuntimeError(
+            f"the demonstrator does nothing from initial state {seed}: the goal may hold there "
+            "already, and `start` should not give such states"
+        )
     image_steps = np.arange(0, len(actions), style.render_every, dtype=np.int32)
     return Episode(
         task=simulator.task.name,

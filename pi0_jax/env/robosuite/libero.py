@@ -4,7 +4,8 @@ Importing this is cheap: LIBERO, robosuite and MuJoCo are imported where the sim
 
 Initial states have numbers. 0 to 49 are the benchmark's own, on which results are reported. From 50
 on, the number is a seed from which the objects are placed in the same regions as those of the
-benchmark's own states. So training does not use the states of an evaluation unless it is asked to.
+benchmark's own states; placements in which the goal holds already are drawn again. So training does
+not use the states of an evaluation unless it is asked to.
 """
 
 from collections.abc import Sequence
