@@ -123,7 +123,12 @@ def results(folder: Path) -> dict[Point, Row]:
     """Rows of a run by method and guidance."""
     entries = json.loads((folder / "results.json").read_text())["rows"]
     rows = pool_tasks([row_from_dict(entry) for entry in entries])
-    return {(row.method, Guidance(row.guidance or 1.0, row.reference)): row for row in rows}
+    # Without a guidance of its own, which 0 is, a row is of the policy as it is.
+    scales = [1.0 if row.guidance is None else row.guidance for row in rows]
+    return {
+        (row.method, Guidance(scale, row.reference)): row
+        for row, scale in zip(rows, scales, strict=True)
+    }
 
 
 def flips(folders: Sequence[Path], here: Point, there: Point) -> tuple[int, int]:
@@ -133,10 +138,14 @@ def flips(folders: Sequence[Path], here: Point, there: Point) -> tuple[int, int]
 
 
 def outcomes(folder: Path, method: str, guidance: Guidance) -> dict[tuple[str, int], bool]:
-    """Success by task and seed of one evaluation; every point has the same states and noise."""
+    """Success by task and seed of one evaluation; every point has the same states and noise.
+
+    As in results.json, an episode that ended in an error of the simulator says nothing.
+    """
     file = folder / "episodes" / "eval" / f"{method}_{guidance.suffix}.jsonl"
     episodes = [json.loads(line) for line in file.read_text().splitlines()]
-    return {(one["task"], one["seed"]): one["success"] for one in episodes}
+    valid = [one for one in episodes if one.get("error") is None]
+    return {(one["task"], one["seed"]): one["success"] for one in valid}
 
 
 COSTS = ("gap", "rollouts", "minutes")

@@ -1,4 +1,4 @@
-"""Device values: the model's inputs, and what its prefix passes on to its suffix.
+"""Device values: the model's inputs, and what its prefix passes on to its suffix; flow steps.
 
 Axis letters: b batch, c camera, h w image, d padded state/action dimension, t prompt token,
 p prefix token, H action horizon, K flow steps, a robot's action dimension, l layer, k key/value
@@ -13,6 +13,9 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 """Host array before `device_put`, device array after."""
+
+FLOW_STEPS = 10
+"""Euler steps that every published policy is sampled with."""
 
 
 @flax.struct.dataclass

@@ -256,6 +256,23 @@ def test_where_all_tasks_end_alike_they_take_turns():
     assert skipped == 9
 
 
+def test_missed_turns_do_not_end_the_search():
+    """Many tasks miss their turn, and two groups are wanted: the tasks behind them are found."""
+    many, choosy = tuple(ScriptedTask(name=f"t{i}") for i in range(30)), config(task_skip=3)
+    groups = [ended(f"t{i}", seed, "00") for i in range(20) for seed in range(4)]
+    found, skipped, _ = InitStateSchedule(0).record(groups, 0, choosy).next_groups(many, 2, choosy)
+    assert [task for task, _ in names(found)] == ["t20", "t21"]
+    assert skipped == 20
+
+
+def test_the_only_task_has_its_turn_after_those_that_it_missed():
+    choosy = config(task_skip=3, num_states=2)
+    sampler = InitStateSchedule(0).record([ended("a", 9, "00")] * 4, 0, choosy)
+    for _ in range(3):
+        found, skipped, sampler = sampler.next_groups(TASKS[:1], 1, choosy)
+        assert (len(found), skipped) == (1, 3)
+
+
 def test_a_resumed_sampler_goes_on():
     """It travels through a checkpoint's JSON, with all that it remembers."""
     _, _, sampler = InitStateSchedule(7, stream=2).next_groups(TASKS, 4, FOUR)

@@ -12,6 +12,7 @@ from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.reference import shares_prefix
 from pi0_jax.policy.reference_fit import check_reference, with_reference
 
 
@@ -35,6 +36,20 @@ def test_equal_leaves_become_the_policys_own(policy):
     assert found.reference["state_proj"]["bias"] is copied["state_proj"]["bias"]
     assert jax.tree.structure(found.reference) == jax.tree.structure(policy.params)
     assert found.params is policy.params
+
+
+def test_a_frozen_leaf_that_the_policy_rounded_is_the_bases(policy):
+    """hardware.frozen_dtype=bfloat16: the VLM is one, held once and run once."""
+    rounded = jax.tree.map(lambda x: np.asarray(jnp.asarray(x, jnp.bfloat16)), policy.params)
+    other = {n: x for n, x in policy.params.items() if n != "action_out_proj"}
+    other["action_out_proj"] = jax.tree.map(lambda x: x + 0.1, policy.params["action_out_proj"])
+    mine = dataclasses.replace(policy, params=rounded)
+    found = with_reference(mine, dataclasses.replace(policy, params=other)).reference
+    assert shares_prefix(rounded, found)
+    assert found["action_out_proj"]["bias"] is other["action_out_proj"]["bias"]
+    # The other way round the policy knows more than its base.
+    found = with_reference(policy, mine).reference
+    assert found["action_in_proj"]["kernel"] is rounded["action_in_proj"]["kernel"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -26,6 +26,22 @@ def test_plain_values_give_the_config():
         ({"demo_fraction": 1.0}, r"rl.demo_fraction must be a number in \[0, 1\), got 1.0"),
         ({"demo_fraction": 0.0, "demo_weight": 0.3}, "no demonstrations are drawn"),
         ({"demo_weight": -0.1}, "rl.demo_weight must be a"),
+        (
+            {"demo_fraction": 0.01, "demo_weight": 1.0, "batch_size": 8},
+            r"rl.demo_fraction 0.01 of rl.batch_size 8 is less than one window",
+        ),
+        (
+            {"demo_fraction": 0.5, "demo_weight": 0.0, "objective": "filtered_bc"},
+            "'filtered_bc' trains no unconditional branch, so demonstrations would do nothing",
+        ),
+        (
+            {"objective": "filtered_bc", "guidance": 3.0},
+            r"'filtered_bc' needs rl.guidance=1.0 \(got 3.0\)",
+        ),
+        (
+            {"objective": "cfg_detached", "branch_mode": "text_indicator"},
+            "'cfg_detached' needs rl.branch_mode='embedding' .got 'text_indicator'.",
+        ),
         ({"buffer_iterations": -1}, "rl.buffer_iterations must be a"),
         ({"rollout_params": "mean"}, "rl.rollout_params must be one of 'last', 'ema'"),
         ({"branch_mode": "text"}, "rl.branch_mode must be one of 'embedding', 'prompt_dropout'"),
@@ -152,4 +168,6 @@ def test_settings_of_an_objective_that_no_method_chose_are_refused():
         check_unused_objectives([ript(**own), ript(objective="cfg_dropout")])
     # The section is shared by both methods, and one of them trains with it.
     check_unused_objectives([ript(**own), chosen])
-    check_unused_objectives([RIPT, ript(objective="filtered_bc"), ript(cfg={"alpha": 1.0})])
+    check_unused_objectives(
+        [RIPT, ript(objective="filtered_bc", demo_fraction=0.0), ript(cfg={"alpha": 1.0})]
+    )

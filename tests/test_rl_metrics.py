@@ -74,8 +74,8 @@ def test_a_line_of_a_step_without_rollouts():
         (
             CollectedGroups(skipped=5),
             False,
-            "no group was informative (all 5 groups start from solved states and were "
-            "skipped); no update",
+            "no group was informative (all 5 groups were skipped: their states are solved, or "
+            "their task missed its turn); no update",
         ),
         (
             CollectedGroups((GOOD, BAD), (MIXED,), tried=1),

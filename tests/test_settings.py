@@ -45,6 +45,7 @@ def test_a_method_is_rl_with_some_keys_replaced():
     [
         ("baselines", {"odd": {"cfg": {"alhpa": 1.0}}}, "rl.cfg.alhpa; .* is rl.cfg.alpha"),
         ("baselines", {"odd": {"condition": "x"}}, "rl.condition is now rl.branch_mode"),
+        ("rl", {"groups": {"groups_per_iteration": 0}}, "so RL would have no rollouts: set it, or"),
         ("rl", {"rollout_params": "ema"}, "no moving average is kept"),
         ("rl", {"sampling": {"group_size": 4}}, "rl.sampling.group_size is now rl.groups.group_s"),
         ("sft", {"steps": -1}, "sft.steps must be a"),

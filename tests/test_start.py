@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from tiny import policy_folder
@@ -23,7 +24,7 @@ from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.io import orbax_tree
 from pi0_jax.policy import folder
-from pi0_jax.policy.folder import save_policy
+from pi0_jax.policy.folder import load_policy, open_policy, save_policy
 
 SUITE = Suite("scripted", (ScriptedTask(),), DemonstratorConfig())
 
@@ -49,7 +50,7 @@ def settings(checkpoint=None, *, steps=0, **rl) -> TrainSettings:
     [("embedding", 16), ("prompt_dropout", 16), ("text_indicator", 36)],
 )
 def test_a_fresh_policy_has_room_for_what_it_is_told(branch_mode, length):
-    spec = fresh_spec(settings(branch_mode=branch_mode), SUITE)
+    spec = fresh_spec(settings(branch_mode=branch_mode, objective="cfg"), SUITE)
     assert spec.model.prompt_length == length
     assert spec.branch_mode == "embedding"  # until RL says otherwise
 
@@ -71,6 +72,18 @@ def test_a_policy_keeps_the_branch_mode_it_was_trained_with(blind_params):
     for other in ("embedding", "prompt_dropout"):
         with pytest.raises(InputError, match="was trained with 'text_indicator': set it to that"):
             conditioned(told, other)
+
+
+def test_a_policy_whose_embedding_rl_has_trained_keeps_it(tmp_path, blind_params):
+    """Another mode would leave the embedding out: another policy, without a word."""
+    trained = blind_params | {"cond_embed": np.ones_like(blind_params["cond_embed"])}
+    assert not policy_folder(blind_params).has_condition
+    save_policy(tmp_path / "p", policy_folder(trained), {})
+    for one in (policy_folder(trained), load_policy(tmp_path / "p"), open_policy(tmp_path / "p")):
+        assert one.has_condition
+        assert conditioned(one, "embedding").spec == one.spec
+        with pytest.raises(InputError, match="was trained with 'embedding': set it to that"):
+            conditioned(one, "text_indicator")
 
 
 def test_a_checkpoint_is_checked_without_its_weights(tmp_path, blind_params, monkeypatch):
@@ -117,6 +130,9 @@ def test_demonstrations_come_from_one_place_and_from_somewhere():
     with pytest.raises(InputError, match="there are no demonstrations: set"):
         check_sources(train_settings(start))
     start.init.checkpoint, start.sft.steps = "policy", 0
+    with pytest.raises(InputError, match="no baseline that imitates"):
+        check_sources(train_settings(start))
+    start.baselines = {}
     check_sources(train_settings(start))
     start.init.statistics = "demonstrations"
     with pytest.raises(InputError, match="is 'demonstrations', and there are none"):

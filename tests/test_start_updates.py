@@ -15,11 +15,11 @@ SPEC = tiny_policy().spec
 def check(**changes) -> None:
     """The demo's updates on the tiny network, with some keys replaced by their dotted names."""
     config = load_config("demo")
-    assert changes.keys() <= dotted_values(config.to_dict()).keys()
+    assert changes.keys() <= {*dotted_values(config.to_dict()), "baselines"}
     for key, value in changes.items():
-        section, _, name = key.rpartition(".")
+        *sections, name = key.split(".")
         place = config
-        for part in section.split("."):
+        for part in sections:
             place = place[part]
         place[name] = value
     settings = train_settings(config)
@@ -46,6 +46,27 @@ def test_rules(section, rules, match):
 def test_a_method_names_its_section():
     with pytest.raises(InputError, match=r"config\.baselines\.continued_sft|config\.rl"):
         check(**{"rl.optimizer.rules": (("nothing", 1.0),)})
+
+
+def test_every_objective_s_rules_are_checked():
+    """Of flow_pg too, whose noise is a parameter only where it is learned."""
+    noise = {"rl.optimizer.rules": (("loss/noise", 30.0),)}
+    flow_pg = {
+        "rl.objective": "flow_pg",
+        "rl.advantage.negatives": "signed",
+        "rl.advantage.clipping": "none",
+        "rl.buffer_iterations": 1,
+        "baselines": {},
+    }
+    check(**flow_pg, **noise, **{"rl.flow_pg.learn_noise": True})
+    with pytest.raises(InputError, match=r"config\.rl: optimizer rule 'loss/noise' matches no"):
+        check(**flow_pg, **noise)
+
+
+def test_branches_by_prompt():
+    check(**{"rl.objective": "cfg", "rl.branch_mode": "text_indicator"})
+    with pytest.raises(InputError, match=r"'cfg_detached' needs rl.branch_mode='embedding'"):
+        check(**{"rl.branch_mode": "text_indicator"})
 
 
 def test_memory():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from typing import Any
 
 import chex
@@ -358,7 +359,8 @@ def test_a_policy_that_gets_worse_is_stopped_and_its_best_is_kept(
     found = lines(path)
     assert [line["updates"] for line in found] == [1, 1, 1, 0]
     assert [round(line["success_drop"], 1) for line in found] == [0.0, 0.0, 0.0, 2.3]
-    assert checkpoint.steps(path / "checkpoints") == [22, 23]
+    # 21 is what the checkpoint before the newest would go back to.
+    assert checkpoint.steps(path / "checkpoints") == [21, 22, 23]
     # In memory, too.
     again = run_ript(
         base, [MIXED], scripted_pool, GUARDED, OPTIMIZER, demonstrations=DEMOS,
@@ -366,6 +368,14 @@ def test_a_policy_that_gets_worse_is_stopped_and_its_best_is_kept(
     )  # fmt: skip
     chex.assert_trees_all_equal(again.params, best.params)
     assert said[-1].startswith(WORSE)
+
+
+def test_the_checkpoint_before_a_damaged_one_finds_its_best(worse, tmp_path, scripted_pool, base):
+    whole = run(session(tmp_path / "run", scripted_pool), base, GUARDED)
+    shutil.rmtree(tmp_path / "run/checkpoints/23/state")
+    again = run(session(tmp_path / "run", scripted_pool, resume=True), base, GUARDED)
+    chex.assert_trees_all_equal(again.params, whole.params)
+    assert [line["updates"] for line in lines(tmp_path / "run")] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("calls", [2, *(pytest.param(n, marks=slow) for n in (4, None))])

@@ -101,6 +101,20 @@ def test_what_is_behind_the_end_does_not_count(params):
         np.testing.assert_array_equal(leaf, 0)
 
 
+def test_a_trained_condition_is_the_positive_one_and_stays(params):
+    """As the policy acts: the row is added to every action token, as a bias is."""
+    rows = np.stack([np.full(params["cond_embed"].shape[1], x, np.float32) for x in (5.0, 0.3)])
+    trained, windows = params | {"cond_embed": rows}, batch(3)
+    loss = flow_matching_loss(MODEL, SAMPLES, positive=True)
+    found = jax.jit(jax.value_and_grad(lambda p: loss(p, windows, KEY)[0]))
+    value, grads = found(trained)
+    np.testing.assert_array_equal(grads["cond_embed"], 0)
+    bias = params["action_in_proj"]["bias"] + rows[1]
+    folded = params | {"action_in_proj": params["action_in_proj"] | {"bias": bias}}
+    assert float(value) == pytest.approx(float(value_and_grad(folded, windows)[0]), rel=1e-5)
+    assert abs(float(value) - float(value_and_grad(params, windows)[0])) > 1e-4
+
+
 def test_the_condition_is_not_trained(params):
     _, grads = value_and_grad(params, batch(3))
     np.testing.assert_array_equal(grads["cond_embed"], 0)

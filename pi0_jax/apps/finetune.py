@@ -20,7 +20,7 @@ from pi0_jax.apps.own_start import kept_start, with_own_start
 from pi0_jax.apps.predictions import write_predictions
 from pi0_jax.apps.stages import export
 from pi0_jax.apps.start import fingerprint
-from pi0_jax.apps.supervise import supervise
+from pi0_jax.apps.supervise import imitation, supervise
 from pi0_jax.data.held_out import judged_steps
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.hosts import talk
@@ -35,7 +35,6 @@ from pi0_jax.run.followed import open_run
 from pi0_jax.run.session import Work
 from pi0_jax.training.hardware import cache_programs
 from pi0_jax.training.step import SampledLoss
-from pi0_jax.training.supervised import flow_matching_loss
 
 
 def main(arguments: cli.Arguments) -> None:
@@ -82,7 +81,7 @@ def _train(run: RunFolder, settings: FineTuneSettings, start: FineTuneStart) -> 
     first = kept_start(run, first, [settings.sft.optimizer])
     held = sum(len(folder.recordings) for folder in start.held.folders)
     run.message(f"learnt: {start.learnt}; held out: {held} episodes")
-    loss = partial(_loss, settings, first.spec.branch_mode)
+    loss = partial(_loss, settings, first)
     config, model = settings.held_out, start.spec.model
     steps = judged_steps(
         judged(start), model.action_horizon, config.windows, model.vision.image_size
@@ -104,11 +103,11 @@ def judged(start: FineTuneStart) -> list[Recording]:
     return good or list(recordings)
 
 
-def _loss(settings: FineTuneSettings, branch_mode: str, model: Pi0) -> SampledLoss:
+def _loss(settings: FineTuneSettings, start: PolicyFolder, model: Pi0) -> SampledLoss:
     """Flow matching, or that of both branches where outcomes weigh the episodes."""
     if has_outcomes(settings):
-        return settings.cfg.loss(model, settings.sft.time_samples, branch_mode)
-    return flow_matching_loss(model, settings.sft.time_samples)
+        return settings.cfg.loss(model, settings.sft.time_samples, start.spec.branch_mode)
+    return imitation(start, settings.sft.time_samples, model)
 
 
 def _acting(settings: FineTuneSettings, folder: PolicyFolder, params: dict) -> Policy:

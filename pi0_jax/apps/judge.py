@@ -58,11 +58,11 @@ class HeldOutJudge:
             lambda params, batch, key: loss.evaluate(params, batch, loss.sample(key, batch))[0]
         )
 
-    def begin(self, state: TrainState) -> None:
+    def begin(self, state: TrainState, judged: bool) -> None:
         """Judges what training starts from; a resumed run forgets what it will do again."""
         step = int(state.step)
         self._run.rewind(HELD_OUT, BASE, step)
-        if step not in {line["step"] for line in self._lines()}:
+        if judged and step not in {line["step"] for line in self._lines()}:
             self.judge(state)
 
     def judge(self, state: TrainState) -> Collection[int]:

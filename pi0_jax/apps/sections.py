@@ -1,6 +1,6 @@
 """Sections of a config that only the programs know, or that join the settings of two packages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -107,3 +107,19 @@ class RiptSettings(RiptConfig):
         super().__post_init__()
         # Here, because only this section has both: rollouts may need the moving average.
         self.check_optimizer(self.optimizer)
+
+
+def without_rollouts(sft: SupervisedSettings, ript: RiptSettings) -> SupervisedSettings:
+    """The supervised training of a baseline without rollouts: as many windows, steps and draws.
+
+    Args:
+        sft: what it imitates with, as to augmentation, logging and frozen leaves.
+        ript: the baseline; its updates go to the demonstrations, at its rate and schedule.
+    """
+    return replace(
+        sft,
+        steps=ript.iterations * ript.updates_per_iteration,
+        batch_size=ript.batch_size,
+        time_samples=ript.time_samples,
+        optimizer=replace(ript.optimizer, rules=sft.optimizer.rules),
+    )

@@ -81,12 +81,19 @@ class TrainSettings(EvalSettings):
     keep_reference: bool = False
 
     def __post_init__(self) -> None:
-        """Checks that every baseline has a name of its own, which names its folder.
+        """Checks that RL has rollouts, and that every baseline's name can name its folder.
 
         Raises:
-            InputError: a name that another part of the run has, or that is no file name.
+            InputError: RL without rollouts; a name that another part of the run has, or that is no
+                file name.
         """
         super().__post_init__()
+        if self.rl.iterations and not self.rl.groups.groups_per_iteration:
+            raise InputError(
+                "config.rl.groups.groups_per_iteration is 0, so RL would have no rollouts: set it, "
+                "or config.rl.iterations to 0; a baseline without rollouts has it at 0 in "
+                "config.baselines"
+            )
         for name in self.baselines:
             if name in (BASE, RIPT) or not re.fullmatch(r"\w[\w-]{0,99}", name):
                 raise InputError(

@@ -6,7 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from pi0_jax.apps.own_start import kept_start
-from pi0_jax.apps.sections import OF_CHECKPOINT, DemonstrationsConfig, RiptSettings
+from pi0_jax.apps.sections import (
+    OF_CHECKPOINT,
+    DemonstrationsConfig,
+    RiptSettings,
+    without_rollouts,
+)
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.apps.start import conditioned, fresh_spec, given_policy, point_at
 from pi0_jax.apps.supervise import supervise
@@ -139,7 +144,7 @@ def train_method(
     demos: Demonstrations,
 ) -> PolicyFolder:
     """Trains the base policy by one method: RIPT's loop, or supervised if it has no rollouts."""
-    sft, hardware, optimizer = settings.sft, settings.hardware, ript.optimizer
+    sft, hardware = settings.sft, settings.hardware
     if ript.groups.groups_per_iteration:
         # A base policy that was never trained with branches lets each method choose their mode.
         base = conditioned(base, ript.branch_mode)
@@ -149,16 +154,13 @@ def train_method(
             base,
             demos,
             ript,
-            optimizer,
+            ript.optimizer,
             sft.steps,
             hardware,
             settings.eval,
             settings.checkpoints,
         )
-    # Without rollouts the steps go to the demonstrations, at the rate and schedule of RL.
-    optimizer = dataclasses.replace(optimizer, rules=sft.optimizer.rules)
-    steps = ript.iterations * ript.updates_per_iteration
-    sft = dataclasses.replace(sft, steps=steps, optimizer=optimizer)
+    sft = without_rollouts(sft, ript)
     return supervise(session, name, base, demos, sft, hardware, settings.checkpoints.keep)
 
 

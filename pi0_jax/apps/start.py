@@ -72,13 +72,20 @@ def check_sources(settings: TrainSettings) -> None:
         )
     if made or folder:
         return
-    if not settings.init.checkpoint or settings.sft.steps or settings.rl.demo_fraction:
+    if not settings.init.checkpoint or settings.sft.steps or _imitates(settings):
         raise InputError(
             "there are no demonstrations: set config.demonstrations.episodes or .lerobot, or "
-            "config.init.checkpoint, with config.sft.steps and config.rl.demo_fraction at 0"
+            "config.init.checkpoint, with config.sft.steps and config.rl.demo_fraction at 0 and no "
+            "baseline that imitates (config.baselines='{}' for none)"
         )
     if settings.init.statistics == OF_DEMONSTRATIONS:
         raise InputError("config.init.statistics is 'demonstrations', and there are none")
+
+
+def _imitates(settings: TrainSettings) -> bool:
+    """Whether a method of RL learns from demonstrations, or a baseline from nothing else."""
+    methods = (settings.rl, *settings.baselines.values()) if settings.rl.iterations else ()
+    return any(one.demo_fraction or not one.groups.groups_per_iteration for one in methods)
 
 
 def check_conditions(policy: PolicyFolder, suite: Suite, branch_modes: Iterable[str]) -> None:
@@ -99,11 +106,12 @@ def conditioned(policy: PolicyFolder, branch_mode: str) -> PolicyFolder:
     """The policy with `branch_mode` as the difference between its branches.
 
     Raises:
-        InputError: it was trained with a third mode, neither this one nor the default.
+        InputError: its branches were trained with another mode.
     """
-    # "embedding" is also what a policy has that never had branches, so it may become another.
     before = policy.spec.branch_mode
-    if before not in (EMBEDDING, branch_mode):
+    # "embedding" is also what a policy has that never had branches, so it may become another.
+    free = before == EMBEDDING and not policy.has_condition
+    if before != branch_mode and not free:
         raise InputError(
             f"config.rl.branch_mode is {branch_mode!r}, but the checkpoint was trained with "
             f"{before!r}: set it to that"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pi0_jax.apps.sections import RiptSettings
+from pi0_jax.apps.sections import RiptSettings, without_rollouts
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import Pi0
@@ -16,6 +16,7 @@ from pi0_jax.training.memory import Job, check, limit_of
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.step import Loss
 from pi0_jax.training.supervised import flow_matching_loss
+from pi0_jax.types import Batch
 
 
 class _Planned(NamedTuple):
@@ -23,7 +24,7 @@ class _Planned(NamedTuple):
 
     section: str
     optimizer: OptimizerConfig
-    batch_size: int
+    batch: Batch
     loss: Callable[[Pi0], Loss]
 
 
@@ -38,8 +39,7 @@ def check_updates(
     """
     params = Pi0(spec.model).shapes()
     hardware = settings.hardware
-    for section, optimizer, size, loss in _planned(settings, methods):
-        batch = batch_shapes(spec, size)
+    for section, optimizer, batch, loss in _planned(settings, spec, methods):
 
         def loss_of(remat: str, loss: Callable[[Pi0], Loss] = loss) -> Loss:
             """The loss of a network with this `remat`."""
@@ -53,16 +53,27 @@ def check_updates(
             raise InputError(f"config.{section}: {error}") from error
 
 
-def _planned(settings: TrainSettings, methods: Mapping[str, RiptSettings]) -> Iterator[_Planned]:
+def _planned(
+    settings: TrainSettings, spec: PolicySpec, methods: Mapping[str, RiptSettings]
+) -> Iterator[_Planned]:
     sft = settings.sft
-    supervised = partial(flow_matching_loss, time_samples=sft.time_samples)
     if sft.steps:
-        yield _Planned("sft", sft.optimizer, sft.batch_size, supervised)
+        loss = partial(flow_matching_loss, time_samples=sft.time_samples)
+        yield _Planned("sft", sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
     for name, ript in methods.items() if settings.rl.iterations else ():
         section = "rl" if name == RIPT else f"baselines.{name}"
-        # Chains, and a prompt per branch, are small beside what an update keeps.
-        if ript.groups.groups_per_iteration and not ript.chosen.rollout_noise:
-            loss = partial(
-                ript.chosen.loss, time_samples=ript.time_samples, branch_mode="embedding"
-            )
-            yield _Planned(section, ript.optimizer, ript.batch_size, loss)
+        if ript.groups.groups_per_iteration:
+            yield _Planned(section, ript.optimizer, *_update_of(ript, spec))
+        else:
+            instead = without_rollouts(sft, ript)
+            loss = partial(flow_matching_loss, time_samples=instead.time_samples)
+            batch = batch_shapes(spec, instead.batch_size)
+            yield _Planned(section, instead.optimizer, batch, loss)
+
+
+def _update_of(ript: RiptSettings, spec: PolicySpec) -> tuple[Batch, Callable[[Pi0], Loss]]:
+    """Batch and loss of an update of RL."""
+    mode = ript.branch_mode
+    spec = replace(spec, branch_mode=mode)
+    batch = batch_shapes(spec, ript.batch_size, chains=ript.chosen.rollout_noise > 0)
+    return batch, partial(ript.chosen.loss, time_samples=ript.time_samples, branch_mode=mode)

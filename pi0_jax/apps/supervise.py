@@ -11,6 +11,7 @@ import jax
 
 from pi0_jax.apps.sections import SupervisedSettings
 from pi0_jax.data.ahead import Ahead
+from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.demonstrations import Demonstrations
 from pi0_jax.hosts.stopping import asked_anywhere
@@ -45,12 +46,17 @@ Log = Callable[[int, dict[str, float]], None]
 class Judge(Protocol):
     """Looks at a policy while it is trained, on what it does not learn from."""
 
-    def begin(self, state: TrainState) -> None:
-        """Before the first update, or when a run goes on from a checkpoint."""
+    def begin(self, state: TrainState, judged: bool) -> None:
+        """Before the first update, or when a run goes on from a checkpoint.
+
+        Args:
+            state: what training goes on from.
+            judged: an unbroken run judges the policy of this step.
+        """
         ...
 
     def judge(self, state: TrainState) -> Collection[int]:
-        """Before a checkpoint is stored; returns as `best`."""
+        """Before a checkpoint is stored, but for one that an interruption makes; as `best`."""
         ...
 
     def best(self) -> Collection[int]:
@@ -84,7 +90,7 @@ def supervise(
     """
     run, folder, model = session.run, session.run.checkpoints(method), start.spec.model
     batch = batch_shapes(start.spec, config.batch_size)
-    loss = _seen(loss or partial(_flow_matching, config), config, start)
+    loss = _seen(loss or partial(imitation, start, config.time_samples), config, start)
     state, update, budget = set_up_training(
         start.params, model, loss, config.optimizer, config.steps, batch, hardware
     )
@@ -106,7 +112,8 @@ def supervise(
         # Lines of steps after the checkpoint are written again by the updates that are repeated.
         run.rewind("sft", method, int(state.step))
         if judge:
-            judge.begin(state)
+            step = int(state.step)
+            judge.begin(state, step % config.save_every == 0 or step == config.steps)
         key = session.noise_key(method)
         training = _Training(run, method, config, update, batch_of, key, saver, judge)
         state = training.finished(state)
@@ -153,9 +160,16 @@ class _Training:
             state = fit(state, self.update, ahead, until, self.key, every, log, stop=stop)
             if int(state.step) > step:
                 check_finite(state)
-                best = self.judge.judge(state) if self.judge else ()
+                best = self._judged(state, int(state.step) == until)
                 self.saver.save(int(state.step), state, {"phase": "sft"}, best)
         return state
+
+    def _judged(self, state: TrainState, whole: bool) -> Collection[int]:
+        """The best steps so far, this state's among them where the stretch is whole."""
+        if self.judge is None:
+            return ()
+        # What an interruption leaves is not judged: an unbroken run would not choose it either.
+        return self.judge.judge(state) if whole else self.judge.best()
 
     def _log(self, progress: Progress) -> Log:
         """Writes the metrics of a step, and shows how far the training is."""
@@ -178,8 +192,10 @@ def _best(state: TrainState, saver: Saver, judge: Judge | None) -> TrainState:
     return state
 
 
-def _flow_matching(config: SupervisedSettings, model: Pi0) -> SampledLoss:
-    return flow_matching_loss(model, config.time_samples)
+def imitation(start: PolicyFolder, time_samples: int, model: Pi0) -> SampledLoss:
+    """Flow matching of the velocity that this policy acts with, at guidance 1."""
+    by_embedding = not has_two_prompts(start.spec.branch_mode)
+    return flow_matching_loss(model, time_samples, by_embedding and start.has_condition)
 
 
 def _seen(

@@ -15,6 +15,7 @@ from pi0_jax.data.windows import chunks
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
 from pi0_jax.ranges import check_ranges
+from pi0_jax.types import FLOW_STEPS
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class HeldOutConfig:
 
     share: Annotated[float, "(0, 0.5]"] = 0.05
     windows: Annotated[int, "[1, 1e5]"] = 64
-    num_flow_steps: Annotated[int, "[1, 1000]"] = 10
+    num_flow_steps: Annotated[int, "[1, 1000]"] = FLOW_STEPS
     shown: Annotated[int, "[0, 100]"] = 3
 
     def __post_init__(self) -> None:

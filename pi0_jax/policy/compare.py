@@ -50,11 +50,21 @@ def same_bits(a: Any, b: Any) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and _same_pieces(a, b))
 
 
+def same_rounded(narrow: Any, wide: Any) -> bool:
+    """Whether `narrow` is `wide` as its own, smaller dtype rounds it, to the bit."""
+    smaller = narrow.dtype.itemsize < wide.dtype.itemsize
+    return smaller and narrow.shape == wide.shape and _same_pieces(narrow, wide)
+
+
 def _same_pieces(a: Any, b: Any) -> bool:
     # Piece by piece: the leaves of an action expert differ in their first, and a leaf of the VLM
     # would need a gigabyte for the comparison.
-    ours, theirs = (
-        np.ascontiguousarray(x).reshape(-1).view(f"u{x.dtype.itemsize}") for x in (a, b)
-    )
-    pieces = range(0, ours.size, _STEP)
-    return all(np.array_equal(ours[i : i + _STEP], theirs[i : i + _STEP]) for i in pieces)
+    ours, theirs = (np.ascontiguousarray(x).reshape(-1) for x in (a, b))
+    bits = f"u{ours.dtype.itemsize}"
+
+    def same(piece: slice) -> bool:
+        """Of the same dtype, `astype` copies no value."""
+        rounded = theirs[piece].astype(ours.dtype, copy=False)
+        return np.array_equal(ours[piece].view(bits), rounded.view(bits))
+
+    return all(same(slice(i, i + _STEP)) for i in range(0, ours.size, _STEP))

@@ -27,11 +27,11 @@ from pi0_jax.data.transforms import Transforms
 from pi0_jax.errors import InputError, check_choices
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.digests import check_digests
-from pi0_jax.io.orbax_tree import load_shapes, load_tree, save_tree
+from pi0_jax.io.orbax_tree import TreeReader, load_shapes, load_tree, save_tree
 from pi0_jax.io.tree_check import check_tree, compare, fail, shapes_by_path
 from pi0_jax.json_file import read_object
 from pi0_jax.model.config import Pi0Config
-from pi0_jax.model.pi0 import Pi0
+from pi0_jax.model.pi0 import COND_EMBED, Pi0
 from pi0_jax.plain_values import build
 from pi0_jax.policy.reference_files import read_reference, write_reference
 from pi0_jax.robot import Robot, numbered
@@ -136,6 +136,18 @@ class PolicyFolder:
     stats: NormStats
     path: Path | None = None
     reference: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether its condition embedding was trained; RL does so, to tell its branches apart.
+
+        Where weights were not read (`open_policy`), this reads that leaf alone.
+        """
+        rows = self.params[COND_EMBED]
+        if isinstance(rows, jax.ShapeDtypeStruct):
+            assert self.path is not None  # it was opened there
+            rows = TreeReader(self.path / PARAMS).read(f"params/{COND_EMBED}")
+        return bool(np.any(np.asarray(rows)))
 
     @property
     def transforms(self) -> Transforms:

@@ -39,7 +39,7 @@ from pi0_jax.policy.reference_fit import load_with_reference
 from pi0_jax.policy.replicas import Replicas, Weights
 from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
-from pi0_jax.types import Observation
+from pi0_jax.types import FLOW_STEPS, Observation
 
 _STATIC = ("model", "branch_ids", "two_prompts")
 
@@ -163,7 +163,7 @@ class Policy:
     params: Any = field(repr=False)
     transforms: Transforms
     guidance: Annotated[float, "[0, 1e6]"] = 1.0
-    num_flow_steps: Annotated[int, "[1, 1e5]"] = 10
+    num_flow_steps: Annotated[int, "[1, 1e5]"] = FLOW_STEPS
     rows: Annotated[int, "[1, 1e5]"] = 1
     reference: Reference = field(default_factory=Reference)
     replicas: Replicas | None = field(default=None, repr=False, compare=False)
@@ -188,7 +188,7 @@ class Policy:
         cls,
         path: str | Path,
         guidance: float = 1.0,
-        num_flow_steps: int = 10,
+        num_flow_steps: int = FLOW_STEPS,
         rows: int = 1,
         reference: str | Path = Reference.kind,
     ) -> "Policy":
@@ -215,7 +215,7 @@ class Policy:
         cls,
         folder: PolicyFolder,
         guidance: float = 1.0,
-        num_flow_steps: int = 10,
+        num_flow_steps: int = FLOW_STEPS,
         rows: int = 1,
         reference: str = Reference.kind,
     ) -> "Policy":

@@ -6,15 +6,13 @@ velocities would mean nothing.
 
 import dataclasses
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from pi0_jax.data.branches import EMBEDDING
 from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.io.tree_check import leaves_by_path
-from pi0_jax.model.pi0 import COND_EMBED
-from pi0_jax.policy.compare import difference, same_bits
+from pi0_jax.policy.compare import difference, same_bits, same_rounded
 from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.reference import kind_of
 
@@ -35,7 +33,9 @@ def with_reference(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     """The policy with `base` as the reference of its guidance.
 
     Values are compared once, here: leaves that are equal become one array, so that they are held
-    and stored once, and an equal VLM is run once.
+    and stored once, and an equal VLM is run once. Leaves are equal also where the policy's are the
+    base's in a narrower dtype: `hardware.frozen_dtype` rounds what is not trained, and the
+    rounding is no part of what training changed.
 
     Args:
         policy: the policy that acts.
@@ -48,8 +48,12 @@ def with_reference(policy: PolicyFolder, base: PolicyFolder) -> PolicyFolder:
     check_reference(policy, base)
     ours = leaves_by_path(policy.params)
     theirs = leaves_by_path(base.params)
-    shared = {n: ours[n] if n in ours and same_bits(ours[n], x) else x for n, x in theirs.items()}
+    shared = {n: ours[n] if n in ours and _equal(ours[n], x) else x for n, x in theirs.items()}
     return dataclasses.replace(policy, reference=nest(shared))
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    return same_bits(ours, theirs) or same_rounded(ours, theirs)
 
 
 def load_with_reference(path: str | Path, reference: str | Path) -> PolicyFolder:
@@ -87,6 +91,6 @@ def _branch_difference(policy: PolicyFolder, base: PolicyFolder) -> str:
     """How the branch modes differ; "" if the base can be told what the policy is told."""
     ours, theirs = policy.spec.branch_mode, base.spec.branch_mode
     # "embedding" is also what a policy has that never had branches: its embedding is zero.
-    if ours == theirs or (theirs == EMBEDDING and not np.any(base.params[COND_EMBED])):
+    if ours == theirs or (theirs == EMBEDDING and not base.has_condition):
         return ""
     return f"branch_mode is {theirs!r}, the policy's {ours!r}"

@@ -33,6 +33,23 @@ def best_steps(
     return {*best}
 
 
+def kept_by_drop(outcomes: Sequence[Outcome], step: int, newest: Collection[int]) -> set[int]:
+    """Optimizer steps of the policies that `max_drop` may go back to from one of some checkpoints.
+
+    Of each checkpoint that is the policy of the best rollouts before it. What training started
+    from has no checkpoint.
+
+    Args:
+        outcomes: how the rollouts of iterations 1, 2, ... ended.
+        step: optimizer steps of RL so far.
+        newest: the checkpoints' optimizer steps of RL.
+    """
+    # Where iterations 1, 2, ... ended: there the next one acted.
+    ends = [one.optimizer_step for one in outcomes[1:]] + [step]
+    before = [outcomes[: i + 1] for i, end in enumerate(ends) if end in newest]
+    return {some[best_iteration(some)].optimizer_step for some in before} - {0}
+
+
 def evaluations(lines: Sequence[Mapping[str, Any]], method: str) -> list[Mapping[str, Any]]:
     """Those of some lines that tell of an evaluation during RL (`rl/evaluation.py`)."""
     return [

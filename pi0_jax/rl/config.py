@@ -48,13 +48,14 @@ class RiptConfig:
         guidance: scale at which the rollout policy acts.
         rollout_params: what acts in the rollouts: "last", the newest parameters; "ema", their
             moving average, which needs optimizer.ema_decay.
-        buffer_iterations: train on the windows of the last n iterations, and delete older ones;
-            0 keeps all.
+        buffer_iterations: train on the windows of the last n iterations, and drop older ones from
+            memory; 0 keeps all. On disk, rollouts have their pictures unless n is 1.
         balance_tasks: draw every task's windows equally often, however long its episodes are and
             however many of its groups were accepted; else every window is equally likely.
-        demo_fraction: share of a batch drawn from demonstrations; all of it trains the
-            unconditional branch.
-        demo_weight: weight of demonstrations in the conditional branch.
+        demo_fraction: share of a batch drawn from demonstrations. They train the unconditional
+            branch, if the objective has one, and the conditional one as `demo_weight` says.
+        demo_weight: weight of demonstrations in the conditional branch; at 0 they do not hold the
+            policy at guidance 1 (with `cfg_detached` they then train one embedding row alone).
         max_drop: stop as soon as the success of the rollouts lies more than this many standard
             errors below that of the best iteration, and keep the policy of those rollouts; 0
             never stops. The best of many iterations is partly luck: a policy that stays as it is
@@ -115,6 +116,22 @@ class RiptConfig:
             raise InputError(
                 f"rl.objective {self.objective!r} needs {', '.join(wrong)}: set all of them, or "
                 "choose another objective"
+            )
+        self._check_demonstrations()
+
+    def _check_demonstrations(self) -> None:
+        """Checks that demonstrations in a batch change something."""
+        share, size = self.demo_fraction, self.batch_size
+        if share and not round(size * share):
+            raise InputError(
+                f"rl.demo_fraction {share:g} of rl.batch_size {size} is less than one window: "
+                "raise one of them, or set rl.demo_fraction to 0"
+            )
+        if share and not self.demo_weight and not self.chosen.has_guidance:
+            raise InputError(
+                f"rl.demo_fraction is {share:g}, but rl.demo_weight is 0 and rl.objective "
+                f"{self.objective!r} trains no unconditional branch, so demonstrations would do "
+                "nothing: set rl.demo_weight, e.g. to 1, or rl.demo_fraction to 0"
             )
 
     def __str__(self) -> str:

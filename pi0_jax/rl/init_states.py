@@ -136,7 +136,8 @@ class InitStateSchedule:
     ) -> tuple[list[tuple[Start, ...]], int, "InitStateSchedule"]:
         """The initial states of the next groups.
 
-        Looks at one epoch of the plan at most: if every state is solved, it finds none.
+        Looks at one epoch of states at most: if every state is solved, it finds none. Turns that a
+        task misses do not count: it misses `task_skip` of them, and then has one.
 
         Args:
             tasks: all tasks of the suite.
@@ -144,20 +145,21 @@ class InitStateSchedule:
             config: which states there are.
 
         Returns:
-            At most `count` groups of `states_per_group` starts, how many groups were skipped,
-            and the schedule after them.
+            At most `count` groups of `states_per_group` starts, how many groups were skipped (their
+            states are solved, or their task misses its turn), and the schedule after them.
         """
         # 0 for fresh states: their plan has no end, and none of them comes again.
         epoch = _groups_per_epoch(config) * len(tasks)
         found: list[tuple[Start, ...]] = []
-        skips, outcomes, seen = dict(self.skips), dict(self.outcomes), 0
-        missed, most = dict(self.missed), epoch or count * (1 + config.task_skip)
-        while len(found) < count and seen < most:
+        skips, outcomes, missed = dict(self.skips), dict(self.outcomes), dict(self.missed)
+        seen, looked = 0, 0
+        while len(found) < count and looked < (epoch or count):
             group = self._group(tasks, self.drawn + seen, config)
             names = [_name(start.task.name, start.seed) for start in group]
             seen += 1
             if self._misses(group[0].task.name, missed, config):
                 continue
+            looked += 1
             # A mixed group is skipped only if every one of its states is solved.
             if all(_solved(outcomes.get(name, ""), config) for name in names):
                 _pass_over(names, outcomes, skips, config.skip_threshold)

@@ -36,7 +36,8 @@ class CollectedGroups:
         episodes: all of them, errors included, group by group; images uint8[look, c, h, w, 3].
         groups: the accepted groups.
         tried: groups tried.
-        skipped: groups of the plan that were not tried because their states are solved.
+        skipped: groups of the plan that were not tried, because their states are solved or their
+            task missed its turn.
         use: calls of the policy.
     """
 
@@ -129,10 +130,13 @@ def collect_groups(
             use=found.use,
         )
         # Episodes in the order of their plans: a table [group, rollout], read row by row.
-        own = informative_groups(groups_of(fresh, sampling.group_size), sampling.dynamic_sampling)
+        size = sampling.group_size
+        own = informative_groups(groups_of(fresh, size), sampling.dynamic_sampling)
+        # A group with an error may become another one, when an interrupted iteration goes on.
+        own += [one for one in groups_of(fresh, size) if len(one.episodes) < size]
         fresh = _with_images_of(own, plans, fresh, {} if ended is None else ended)
-        fresh = of_all_hosts(fresh, sampling.group_size)
-        groups = groups_of(fresh, sampling.group_size)
+        fresh = of_all_hosts(fresh, size)
+        groups = groups_of(fresh, size)
         kept = informative_groups(groups, sampling.dynamic_sampling)
         # Rejected groups too: a group that always succeeds is how a state counts as solved.
         init_states = init_states.record(groups, len(kept), sampling)
@@ -245,7 +249,7 @@ def _with_images_of(
     """The episodes, without images where no window will be cut: gigabytes per round.
 
     Args:
-        kept: accepted groups.
+        kept: groups of which windows are or may be cut.
         plans: plans of all episodes.
         episodes: n episodes, in the order of their plans.
         ended: the same episodes by their keys; it is changed.

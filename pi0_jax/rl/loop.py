@@ -302,10 +302,12 @@ def improved_policy(setup: LoopSetup, state: LoopState) -> PolicyFolder:
     Where success has dropped by more than `max_drop`, it is that of the best iteration's rollouts.
     """
     if has_dropped(state.outcomes, setup.config.max_drop):
-        return replace(setup.base, params=state.best)
-    # To the host, because the loop's own arrays are donated to its next update.
+        params = state.best
+    else:
+        # To the host, because the loop's own arrays are donated to its next update.
+        params = gather(final_params(state.train_state))
     # Without a reference that the base may carry: the improved policy's own would be the base.
-    return replace(setup.base, params=gather(final_params(state.train_state)), reference=None)
+    return replace(setup.base, params=params, reference=None)
 
 
 def opening_lines(config: RiptConfig) -> list[str]:

@@ -1,8 +1,8 @@
 """What a stored loop has on disk, and how it is read back: states, episodes, kept rollouts.
 
     episodes/<method>/<iteration>.parts/  rollouts of an iteration that was interrupted
-    episodes/<method>/<iteration>.npz   what the rollouts did; images uint8[look, c, h, w, 3] while
-                                        an iteration to come will train on them
+    episodes/<method>/<iteration>.npz   what the rollouts did; with images uint8[look, c, h, w, 3],
+                                        unless the next iteration trains on its own windows alone
     checkpoints/<step>/                 train state, iteration, plan of initial states, outcomes,
                                         digests of the files of episodes: the newest, and the best
                                         (`rl/best.py`)
@@ -24,7 +24,7 @@ from pi0_jax.io.episodes import load_episodes, save_episodes
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.io.shared_episodes import of_first_host
 from pi0_jax.io.zip_digest import digest_of
-from pi0_jax.rl.best import best_steps
+from pi0_jax.rl.best import best_steps, kept_by_drop
 from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
 from pi0_jax.rl.iteration import CollectedGroups
 from pi0_jax.rl.loop import windows_of, with_windows
@@ -174,7 +174,12 @@ class LoopStore:
         """Steps of the best states, of those that are stored and this one."""
         lines = read_metrics(self._run.metrics.path)
         stored = {*checkpoint.steps(self._saver.folder), step}
-        best = best_steps(state.outcomes, self._setup.first_step, lines, self._name, stored)
+        first = self._setup.first_step
+        best = best_steps(state.outcomes, first, lines, self._name, stored)
+        if self._setup.config.max_drop:
+            # Not of the newest alone: where that is damaged, the one before is gone on from.
+            newest = {one - first for one in sorted(stored)[-self._saver.keep :]}
+            best |= {first + x for x in kept_by_drop(state.outcomes, step - first, newest)}
         return sorted(best)
 
     def _clean(self, following: int) -> None:

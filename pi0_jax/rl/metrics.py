@@ -57,7 +57,8 @@ def no_update_reason(collected: CollectedGroups, trains_on: bool) -> str:
         why = f"in {len(collected.groups)} informative groups every window is too short"
     elif not collected.tried:
         what = "no group was informative"
-        why = f"all {collected.skipped} groups start from solved states and were skipped"
+        skipped = f"all {collected.skipped} groups were skipped"
+        why = f"{skipped}: their states are solved, or their task missed its turn"
     elif failed := _all_failed(collected):
         what = "no rollout was completed"
         count = len(collected.episodes)

@@ -32,6 +32,7 @@ from pi0_jax.run.memory_used import memory_used
 from pi0_jax.run.paired import against_one
 from pi0_jax.run.session import Session
 from pi0_jax.run.success import Phase, Row
+from pi0_jax.types import FLOW_STEPS
 
 # Episodes that run at a time on a host: few enough for memory.
 _AT_ONCE = 64
@@ -61,7 +62,7 @@ class EvalConfig:
     episodes: Annotated[int, "[1, 1e6]"]
     first_seed: Annotated[int, "[0, 1e18]"]
     guidance: Annotated[tuple[float, ...], "[0, 1e6]"]
-    num_flow_steps: Annotated[int, "[1, 1e5]"] = 10
+    num_flow_steps: Annotated[int, "[1, 1e5]"] = FLOW_STEPS
     videos: Annotated[int, "[0, 1e6]"] = 2
     execute_steps: Annotated[int, "[0, 1e4]"] = 0
     every: Annotated[int, "[0, 1e9]"] = 0

@@ -32,6 +32,7 @@ class Saver:
 
     Attributes:
         folder: where all checkpoints of the training lie.
+        keep: how many of the newest stay.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class Saver:
             say: takes one line for a person at a time.
             run: name of the run, which every checkpoint bears; "" for none.
         """
-        self.folder = folder
-        self._keep, self._frozen, self._say = keep, frozen, say
+        self.folder, self.keep = folder, keep
+        self._frozen, self._say = frozen, say
         self._run = {checkpoint.RUN: run} if run else {}
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -89,7 +90,7 @@ class Saver:
 
             def write() -> None:
                 values = host | first() | self._run
-                checkpoint.write(self.folder, step, kept, values, self._keep, also, self._frozen)
+                checkpoint.write(self.folder, step, kept, values, self.keep, also, self._frozen)
 
             if background:
                 self.begin(write)

@@ -16,7 +16,7 @@ from pi0_jax.data.augment import Change, augment, draw_change
 from pi0_jax.data.cameras import on_hand
 from pi0_jax.model import flow
 from pi0_jax.model.draw import flat_key
-from pi0_jax.model.pi0 import Pi0
+from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, Pi0
 from pi0_jax.ranges import check_ranges
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.types import Batch
@@ -54,7 +54,7 @@ class SupervisedConfig:
         check_ranges("sft", self)
 
 
-def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:
+def flow_matching_loss(model: Pi0, time_samples: int, positive: bool = False) -> SampledLoss:
     """Builds the flow-matching loss of pi0 (arXiv 2410.24164, equation 1).
 
         L = mean over real action steps of |v(x_t, t) - (noise - actions)|^2
@@ -64,12 +64,14 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:
     over windows b, rows r and those of the H steps that the window's mask counts; windows are not
     weighted.
 
-    The condition embedding has no part in it, so it stays zero, and the trained policy acts the
-    same at every guidance scale.
+    The condition embedding is not trained. Where it is zero it has no part, and the trained policy
+    acts the same at every guidance scale.
 
     Args:
         model: the network.
         time_samples: noise/time draws r per observation; they share one prefix pass.
+        positive: v has the positive condition, which is how a policy acts whose embedding RL has
+            trained; the other branch is left where it is.
     """
 
     def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:
@@ -78,7 +80,11 @@ def flow_matching_loss(model: Pi0, time_samples: int) -> SampledLoss:
         x_t = flow.interpolate(actions, noise, time)  # [b, r, H, d]
         # Once per observation, for all r rows: images and prompt do not depend on noise and time.
         cache = model.encode_prefix(params, batch.obs)
-        v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time)
+        ids = None
+        if positive:
+            ids = jnp.full(time.shape, POSITIVE)  # [b, r]
+            params = params | {COND_EMBED: jax.lax.stop_gradient(params[COND_EMBED])}
+        v = model.velocity(params, cache, jnp.asarray(batch.obs.state), x_t, time, ids)
         # v [b, r, H, d] -> error [b, r, H]; the mask is [b, H]: no step after the episode's end.
         error = flow.matching_error(v, actions, noise)
         return flow.masked_mean(error, jnp.asarray(batch.action_mask)), {}

@@ -8,12 +8,13 @@ import numpy as np
 
 from pi0_jax.convert.files.safetensors_file import write_small
 from pi0_jax.convert.settings import lerobot_processors as names
-from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, VARIANTS
+from pi0_jax.convert.settings.flow_constants import NETWORK, VARIANTS
 from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, is_placeholder
 from pi0_jax.convert.settings.lerobot_relative import Relative, settings_for
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.types import FLOW_STEPS
 
 Json = dict[str, Any]
 

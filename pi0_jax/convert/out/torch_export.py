@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from pi0_jax.convert.out import lerobot_export
-from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, VARIANTS
+from pi0_jax.convert.settings.flow_constants import NETWORK, VARIANTS
 from pi0_jax.data.normalize import NormStats, save_norm_stats
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.types import FLOW_STEPS
 
 Json = dict[str, Any]
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pi0_jax.types import FLOW_STEPS
+
 NETWORK: dict[str, Any] = {
     # Times of training: Beta(1.5, 1) * 0.999 + 0.001.
     "time_sampling_beta_alpha": 1.5,
@@ -12,9 +14,6 @@ NETWORK: dict[str, Any] = {
     "min_period": 0.004,
     "max_period": 4.0,
 }
-FLOW_STEPS = 10
-"""Euler steps that every published policy is sampled with."""
-
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
 """openpi and lerobot build networks by these names only; they cannot load other sizes."""
 

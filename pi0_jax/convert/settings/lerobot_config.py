@@ -6,7 +6,7 @@ from typing import Any
 
 from pi0_jax.convert.settings import lerobot_processors
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, steps_note
+from pi0_jax.convert.settings.flow_constants import NETWORK, steps_note
 from pi0_jax.convert.settings.kinds import (
     BOOL,
     COUNT,
@@ -24,6 +24,7 @@ from pi0_jax.convert.settings.lerobot_processors import NORMALIZER, STATE_TEXT, 
 from pi0_jax.convert.settings.lerobot_relative import Relative, mask_of
 from pi0_jax.data.action_space import AS_THE_ROBOT, NONE, ActionSpace
 from pi0_jax.errors import InputError
+from pi0_jax.types import FLOW_STEPS
 
 _TRAINING = "only training reads it"
 _HUB = "only the hub reads it"

@@ -6,10 +6,11 @@ from typing import Any
 
 from pi0_jax.convert.keys.heads import DeclaredHeads
 from pi0_jax.convert.settings.declared import TorchConfig
-from pi0_jax.convert.settings.flow_constants import FLOW_STEPS, NETWORK, steps_note
+from pi0_jax.convert.settings.flow_constants import NETWORK, steps_note
 from pi0_jax.convert.settings.kinds import OBJECT, WHOLE
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
 from pi0_jax.errors import InputError
+from pi0_jax.types import FLOW_STEPS
 
 _TRAINING = "only training reads it"
 _GENERIC = "transformers gives it to every model; this one does not read it"

@@ -9,13 +9,14 @@ adds comes on top.
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from pi0_jax.data.branches import has_two_prompts
+from pi0_jax.data.branches import EMBEDDING, has_two_prompts
 from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, UNCONDITIONAL, Pi0
@@ -37,6 +38,8 @@ class CfgDetached(Objective):
     alpha: Annotated[float, "[0, 1000]"] = 1.0
 
     has_guidance: ClassVar[bool] = True
+    # Between two prompts there is no row to train alone.
+    requires: ClassVar[Mapping[str, object]] = {"branch_mode": EMBEDDING}
 
     def __post_init__(self) -> None:
         """Checks ranges.

@@ -8,6 +8,7 @@ failure 0) this is filtered behaviour cloning; with advantages as weights it is 
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +28,8 @@ class FilteredBc(Objective):
     """Objective `filtered_bc`; it has no settings of its own, and no guidance."""
 
     has_guidance: ClassVar[bool] = False
+    # Nothing trains the row that another scale would lead away from.
+    requires: ClassVar[Mapping[str, object]] = {"guidance": 1.0}
 
     def __str__(self) -> str:
         """For the log."""
