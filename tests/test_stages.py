@@ -15,7 +15,7 @@ from pi0_jax.apps.config_file import load_config
 from pi0_jax.apps.eval_reference import find_base
 from pi0_jax.apps.sections import DemonstrationsConfig
 from pi0_jax.apps.settings import train_config, train_settings
-from pi0_jax.apps.stages import demonstrations, initial_policy
+from pi0_jax.apps.stages import base_policy, demonstrations, initial_policy
 from pi0_jax.apps.train import guidance_of, main
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.data.demonstrations import Recorded
@@ -27,6 +27,7 @@ from pi0_jax.io.digests import check_digests
 from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.policy import folder
 from pi0_jax.policy.folder import load_policy, save_policy
+from pi0_jax.policy.reference_fit import check_reference
 from pi0_jax.robot import numbered
 from pi0_jax.rollout.episode_log import EpisodeLog
 from pi0_jax.rollout.evaluate import EvalConfig
@@ -154,6 +155,18 @@ def test_what_is_not_trained_is_not_written_out_again(tmp_path, config):
     main(Arguments(config, tmp_path / "run", resume=False))
     assert not [path for path in (tmp_path / "run").rglob("params")]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+
+
+def test_a_checkpoint_with_the_data_s_statistics_is_a_base_of_its_own(tmp_path, config):
+    """RUN/base.json would name a policy that acts in other units than the one that RL improves."""
+    config.init.statistics, config.demonstrations.episodes = "demonstrations", 1
+    run, demos = RunFolder(tmp_path / "run", {}, resume=False), Recorded([episode(6, [0, 4])])
+    base = base_policy(Session(run, SUITE, None, seed=0, rows=8), train_settings(config), demos)
+    assert base.path == tmp_path / "run/base" and not (tmp_path / "run/base.json").exists()
+    stored, given = load_policy(base.path), load_policy(tmp_path / "given")
+    np.testing.assert_array_equal(stored.stats.actions.mean, base.stats.actions.mean)
+    assert (stored.stats.actions.mean != given.stats.actions.mean).any()
+    check_reference(dataclasses.replace(base, path=None), stored)
 
 
 def test_the_policy_carries_its_base_and_is_guided_away_from_it(tmp_path, config, capsys):

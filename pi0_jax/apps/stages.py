@@ -72,7 +72,7 @@ def _demonstrated(job: Job) -> Key:
 def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations) -> PolicyFolder:
     """The policy before RL: a given checkpoint or a fresh one, after supervised training.
 
-    It is stored in RUN/base. A given checkpoint that is not trained is not written again:
+    It is stored in RUN/base. A given checkpoint that is used as it is is not written again:
     RUN/base.json names it, and RUN/start has it where RL leaves some of it frozen.
 
     Raises:
@@ -84,12 +84,11 @@ def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations
     # The only place where the weights of a given checkpoint are read.
     start = initial_policy(settings, session.suite, demos)
     session.run.message(f"policy: {param_count(start.params):,} parameters")
-    if start.path and not sft.steps:
+    if start.path and not sft.steps and settings.init.statistics == OF_CHECKPOINT:
         talk.first(partial(point_at, path.with_suffix(".json"), start.path))
-    start = kept_start(session.run, start, _first_optimizers(settings))
-    if start.path and not sft.steps:
-        return start
+        return kept_start(session.run, start, _rl_optimizers(settings))
     if sft.steps:
+        start = kept_start(session.run, start, [sft.optimizer])
         keep = settings.checkpoints.keep
         start = supervise(session, BASE, start, demos, sft, settings.hardware, keep)
     talk.first(partial(_write_policy, path, start))
@@ -110,10 +109,8 @@ def _write_policy(path: Path, policy: PolicyFolder) -> None:
     save_policy(path, policy, {"made_by": "train.py", "versions": versions()})
 
 
-def _first_optimizers(settings: TrainSettings) -> list[OptimizerConfig]:
-    """Of the trainings that start from what is given: the first one, or all methods of RL."""
-    if settings.sft.steps:
-        return [settings.sft.optimizer]
+def _rl_optimizers(settings: TrainSettings) -> list[OptimizerConfig]:
+    """Of all methods of RL."""
     methods = (*settings.baselines.values(), settings.rl)
     return [method.optimizer for method in methods if settings.rl.iterations]
 
