@@ -14,14 +14,14 @@ ROOT = Path(__file__).parent.parent
 START, END = "## The tree\n\n```\n", "```\n"
 # What has no docstring of its own.
 _OTHERS = {
-    "Makefile, scripts/": "make demo, demo-full, libero, test, lint, bench, torture, api; prepare "
-    "a machine",
+    "Makefile, scripts/": "make demo, demo-full, libero, test, lint, bench, torture, api, "
+    "constraints; prepare a machine",
     "configs/": "Short names for the settings in pi0_jax/configs/",
     "bench/": "Scripts that print what they compare, side by side in one run",
     "examples/": "The library in scripts of at most 25 lines, and a notebook with its outputs",
     "tests/": "One file per module, and test_floors, test_parity, test_walks, test_demo; goldens/",
-    "docs/": "Design, glossary, objectives, results, reliability, checkpoints, libero, serve, "
-    "cluster, performance, troubleshooting, log",
+    "docs/": "Design, glossary, objectives, results, reliability, checkpoints, libero, aloha, "
+    "finetune, serve, cluster, performance, troubleshooting, log",
 }
 _WIDTH = 26
 _SKIPPED = ("__init__.py",)

@@ -1,7 +1,7 @@
 """LIBERO's own demonstrations, one HDF5 file per task, with the states in which they began.
 
 Files are of strangers: nothing is unpickled, and no link to another file is followed. Needs h5py:
-`pip install 'pi0_jax[hdf5]'`.
+`pip install -e '.[hdf5]'`.
 
 Axis letters: t control step, n value of the simulator's state, h height, w width.
 """
@@ -52,7 +52,7 @@ def read_libero_hdf5(path: Path) -> Iterator[Hdf5Demonstration]:
     Raises:
         InputError: h5py is not installed, or the file is missing, damaged or another's.
     """
-    with needed("an HDF5 file", "pip install 'pi0_jax[hdf5]'"):
+    with needed("an HDF5 file", "pip install -e '.[hdf5]'"):
         import h5py
     check_file(path)
     try:

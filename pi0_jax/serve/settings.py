@@ -11,7 +11,7 @@ from pi0_jax.ranges import check_ranges
 KEY_VARIABLE = "PI0_JAX_API_KEY"
 """The environment variable with the API key, of servers and of their clients."""
 
-INSTALL = "pip install 'pi0_jax[serve]'"
+INSTALL = "pip install -e '.[serve]'"
 """What installs the packages of servers and of their clients."""
 
 _SHORTEST_KEY = 16  # characters

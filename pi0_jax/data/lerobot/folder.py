@@ -2,7 +2,7 @@
 
 Versions 2.0 and 2.1 have one file per episode, 3.0 has many episodes per file. Cameras and columns
 are found by the names that openpi and LeRobot use. Needs pyarrow:
-`pip install 'pi0_jax[lerobot]'`.
+`pip install -e '.[lerobot]'`.
 
 Axis letters: t control step, n window, H action horizon, c camera, s state, e action dimension.
 """

@@ -20,7 +20,7 @@ def pyarrow() -> tuple[Any, Any]:
     Raises:
         InputError: pyarrow, an optional dependency, is not installed.
     """
-    with needed("a LeRobot folder", "pip install 'pi0_jax[lerobot]'"):
+    with needed("a LeRobot folder", "pip install -e '.[lerobot]'"):
         import pyarrow as pa
         from pyarrow import parquet
     return pa, parquet

@@ -24,7 +24,7 @@ def import_ray() -> Any:
     Raises:
         InputError: it is not installed.
     """
-    with needed("config.pool.engine='ray'", "pip install 'pi0_jax[ray]'"):
+    with needed("config.pool.engine='ray'", "pip install -e '.[ray]'"):
         return importlib.import_module("ray")
 
 
