@@ -157,6 +157,7 @@ def write_hdf5(path, steps=5, **changes):
             demo.attrs["init_state"] = np.full(4, number / 3)
             values = {
                 "actions": rng.uniform(-1, 1, (steps, 7)),
+                "states": number + np.arange(4 * steps, dtype=float).reshape(steps, 4),
                 "obs/ee_states": rng.normal(size=(steps, 6)),
                 "obs/gripper_states": rng.normal(size=(steps, 2)),
                 "obs/agentview_rgb": rng.integers(256, size=(steps, 8, 8, 3), dtype=np.uint8),
@@ -172,14 +173,17 @@ def test_liberos_own_demonstrations_with_their_initial_states(tmp_path):
     path = write_hdf5(tmp_path / "pick_up_demo.hdf5")
     found = list(read_libero_hdf5(path))
     assert [one.episode.seed for one in found] == [2, 10]  # by number, not by letters
-    np.testing.assert_array_equal(found[1].initial_state, np.full(4, 10 / 3))
+    # Row t is seen after action t: the episode begins with what row 0 sees, and with action 1.
+    np.testing.assert_array_equal(found[1].initial_state, [14, 15, 16, 17])
     with h5py.File(path) as file:
         raw = file["data/demo_2/obs/agentview_rgb"][()]
         fingers = file["data/demo_2/obs/gripper_states"][()].astype(np.float32)
+        actions = file["data/demo_2/actions"][()].astype(np.float32)
     episode = found[0].episode
     assert (episode.task, episode.prompt) == ("pick_up", "pick up")
-    np.testing.assert_array_equal(episode.images[:, 0], np.rot90(raw, 2, (1, 2)))
-    np.testing.assert_array_equal(episode.state[:, 6:], fingers)
+    np.testing.assert_array_equal(episode.images[:, 0], np.rot90(raw[:-1], 2, (1, 2)))
+    np.testing.assert_array_equal(episode.state[:, 6:], fingers[:-1])
+    np.testing.assert_array_equal(episode.actions, actions[1:])
 
     export.main([str(tmp_path), str(tmp_path / "out"), "--pictures=png"])
     folder = read_lerobot(tmp_path / "out", None)
@@ -195,6 +199,7 @@ def test_liberos_own_demonstrations_with_their_initial_states(tmp_path):
         ({"obs/ee_states": np.zeros((4, 6))}, "dimensions|demonstration|concatenat"),
         ({"actions": np.full((5, 7), np.nan)}, "demonstration 2: a value is not finite"),
         ({"obs/agentview_rgb": np.zeros((5, 8, 8, 3))}, "uint8 pictures"),
+        ({"states": np.zeros((4, 9))}, r"states of the simulator.* 5\), got .* 4\)"),
     ],
 )
 def test_a_damaged_hdf5_file_is_one_error(tmp_path, changes, message):

@@ -208,6 +208,30 @@ def test_cameras_by_their_names_in_the_folder(given):
         start_of(given, lambda c: c.demonstrations.update({"cameras": ("image",)}))
 
 
+def test_a_mixture_has_one_order_of_cameras(given, tmp_path):
+    """The second folder lists the wrist first; the first says which robot it is."""
+    shutil.copytree(given["data"], tmp_path / "other")
+    info = json.loads((tmp_path / "other/meta/info.json").read_text())
+    info["features"] = dict(reversed(info["features"].items()))
+    (tmp_path / "other/meta/info.json").write_text(json.dumps(info))
+    assert read_lerobot(tmp_path / "other", None).robot.cameras == ("image2", "image")
+    shares = tuple((str(path), 1.0) for path in (given["data"], tmp_path / "other"))
+    mix = lambda c: c.demonstrations.update({"lerobot": "", "mixture": shares})  # noqa: E731
+    folders = start_of(given, mix, robot="lerobot").everything.folders
+    for folder in folders:
+        picture = folder.recordings[0].observation(0, 16).images[:, 0, 0, 0]
+        assert picture.tolist() == [0, 100]
+
+
+def test_the_update_is_checked_before_anything_is_read_or_written(given):
+    wrong = lambda c: c.sft.optimizer.update({"rules": (("cond_embd", 20.0),)})  # noqa: E731
+    with pytest.raises(InputError, match=r"config\.sft: optimizer rule 'cond_embd' matches no"):
+        start_of(given, wrong)
+    small = lambda c: c.hardware.update({"memory_gb": 1e-4})  # noqa: E731
+    with pytest.raises(InputError, match=r"config\.sft: .* but a device has 0.00 GB"):
+        start_of(given, small)
+
+
 def test_outcomes_are_told_and_need_a_branch_to_train(given, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(given["data"], data)

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from naive_libero import ASSETS, NaiveLoop, looks
-from skips import needs_libero, slow
+from skips import needs_libero, needs_pro, slow
 
 from pi0_jax.env.base import Job, run, start
 from pi0_jax.env.robosuite.gl import choose_renderer
 from pi0_jax.env.robosuite.libero import OWN_STATES, LiberoTask, libero_tasks
+from pi0_jax.env.robosuite.libero_suites import SUITES
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.errors import InputError
 
@@ -161,6 +162,14 @@ def test_names_limits_and_instructions():
     )
     assert len(libero_tasks("libero_90", (), str(ASSETS))) == 90
     assert task_of("libero_10", 2).instruction == ("turn on the stove and put the moka pot on it")
+
+
+@needs_pro
+def test_tasks_that_are_solved_before_anything_is_done_are_refused():
+    """In two goal files of LIBERO-PRO the goal is where the objects begin."""
+    with pytest.raises(InputError, match="libero_study_table 2 is where its objects begin"):
+        libero_tasks("libero_study_table", (0, 2), str(ASSETS))
+    assert [name for name, facts in SUITES.items() if facts.solved] == ["libero_study_table"]
 
 
 def test_other_words_leave_the_task_as_it_is():

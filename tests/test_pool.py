@@ -123,6 +123,21 @@ def test_map_keeps_the_order(pool):
     assert pool.backlog == 0
 
 
+def failing(simulator: object) -> None:
+    """Job function that fails at once."""
+    raise ValueError("spoilt")
+
+
+def test_an_ended_map_leaves_nothing_to_the_next(pool):
+    """Its error comes while others of its jobs run and wait."""
+    slow = [Job(TASK, slow_start, (1, 0.3))] * 4
+    with pytest.raises(RuntimeError, match="spoilt"):
+        pool.map([Job(TASK, failing), *slow])
+    assert pool.backlog == 0
+    starts = pool.map([Job(TASK, start, (seed,)) for seed in range(6)])
+    assert [b.state.hash for b in starts] == [TASK.build().start(s).state.hash for s in range(6)]
+
+
 def test_submit_and_gather(pool, tmp_path):
     assert pool.gather() == []  # nothing under way: does not wait
     seen: set[int] = set()

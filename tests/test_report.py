@@ -178,7 +178,7 @@ def test_bad_input_is_named(tmp_path: Path):
 def test_outcome_compares_at_guidance_one():
     text = outcome(ROWS).replace("\u202f", " ")
     assert text == (
-        "RIPT lifted success from 33 % [27, 40] to 68 % [61, 74] on 200 unseen initial states, "
+        "RIPT lifted success from 33 % [27, 40] to 68 % [61, 74] on 200 initial states, "
         "at guidance 1. For comparison: filtered BC 70 % [63, 76]."
     )
     assert [one.guidance for one in at_one_scale(ROWS)] == [None, None, 1]

@@ -307,9 +307,13 @@ def test_going_back_to_a_checkpoint_with_other_rates(tmp_path, capsys):
         checkpoint(step)
     with pytest.raises(InputError, match=r"rl.optimizer.learning_rate: 1.0 -> 0.5"):
         RunFolder(tmp_path, config(0.5), resume=True)
+    kept = tmp_path / "episodes/ript/004.parts"
+    kept.mkdir(parents=True)
     with pytest.raises(InputError, match=r"checkpoints of the steps \[44, 48, 52\]"):
         RunFolder(tmp_path, config(0.5), resume=True, from_step=40)
+    assert kept.is_dir()  # a slip of the pen costs nothing
     RunFolder(tmp_path, config(0.5), resume=True, from_step=48)
+    assert not kept.exists()
     found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert found == ["44", "48", "52.aside"]
     assert "going on from checkpoint 48" in capsys.readouterr().err

@@ -153,11 +153,22 @@ def test_acting_parameters_lie_over_the_newest_ones():
 
 def test_frozen_leaves_may_be_held_in_bfloat16():
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), parameters())
-    state = init_state(half, optax.adam(0.1), RULES, frozen_dtype="bfloat16")
-    assert state.params["head"]["w"].dtype == jnp.float32
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(state.params["tower"]))
+    # Also where the checkpoint is in bfloat16 and nobody asks for it: frozen leaves stay.
+    for dtype in ("bfloat16", None):
+        state = init_state(half, optax.adam(0.1), RULES, frozen_dtype=dtype)
+        assert state.params["head"]["w"].dtype == jnp.float32
+        assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(state.params["tower"]))
     state, _ = make_update(loss, optax.adam(0.1), RULES)(state, BATCH, jax.random.key(0))
     assert state.params["head"]["w"].dtype == jnp.float32
+
+
+def test_small_updates_of_a_bfloat16_checkpoint_are_not_lost():
+    """100 steps of 1e-4 at 1 are 0.01; in bfloat16, whose next number is 1.0078, they are 0."""
+    state = init_state({"w": jnp.ones(1, jnp.bfloat16)}, optax.sgd(1e-4), ())
+    update = make_update(lambda p, b, r: (p["w"].sum(), {}), optax.sgd(1e-4), ())
+    for _ in range(100):
+        state, _ = update(state, BATCH, jax.random.key(0))
+    assert float(state.params["w"][0]) == pytest.approx(0.99, abs=1e-4)
 
 
 def test_draws_depend_on_the_step_alone():

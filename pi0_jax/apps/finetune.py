@@ -18,6 +18,7 @@ from pi0_jax.apps.finetune_start import (
 from pi0_jax.apps.judge import HeldOutJudge
 from pi0_jax.apps.own_start import kept_start, with_own_start
 from pi0_jax.apps.predictions import write_predictions
+from pi0_jax.apps.sections import OF_CHECKPOINT, OF_DEMONSTRATIONS
 from pi0_jax.apps.stages import export
 from pi0_jax.apps.start import fingerprint
 from pi0_jax.apps.supervise import imitation, supervise
@@ -44,6 +45,9 @@ def main(arguments: cli.Arguments) -> None:
     start = find_start(settings)
     # Stored with the config, so that --resume refuses other data or weights in the same place.
     stored = {"demonstrations_digest": start.everything.digest}
+    if settings.init.statistics not in (OF_CHECKPOINT, OF_DEMONSTRATIONS):
+        # A file, which may be made anew in the same place.
+        stored["statistics_digest"] = start.stats.digest
     if settings.init.checkpoint:
         stored["init_digest"] = fingerprint(Path(settings.init.checkpoint).expanduser())
     stored |= arguments.config.to_dict()

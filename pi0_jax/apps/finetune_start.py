@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pi0_jax.apps.finetune_settings import FineTuneSettings
 from pi0_jax.apps.sections import OF_CHECKPOINT, OF_DEMONSTRATIONS
+from pi0_jax.apps.start_updates import Planned, check_update
 from pi0_jax.data.branches import EMBEDDING
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.held_out import split
@@ -27,8 +29,10 @@ from pi0_jax.policy.folder import PolicyFolder, PolicySpec, load_policy, open_po
 from pi0_jax.robot import VIEWS, Robot
 from pi0_jax.robots import AS_THE_FOLDER_SAYS, Defaults, RobotFile, load_robot_file
 from pi0_jax.run import seeds
+from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.training.optimizer import multiplier
 from pi0_jax.training.sharding import check_devices
+from pi0_jax.training.supervised import flow_matching_loss
 
 _SPLIT = 4  # stream of the episodes that are held out
 
@@ -81,7 +85,20 @@ def find_start(settings: FineTuneSettings) -> FineTuneStart:
         policy.transforms.check_prompt(prompt)
     rng = seeds.rng(settings.seed, _SPLIT)
     learnt, held = split(mixture, settings.held_out.share, rng)
+    # The only success of all may be among those that are held out.
+    learnt.worths()
+    check_update(_update(settings, spec), spec, settings.hardware)
     return FineTuneStart(spec, stats, mixture, learnt, held, findings)
+
+
+def _update(settings: FineTuneSettings, spec: PolicySpec) -> Planned:
+    """What one update of the fine-tuning computes."""
+    sft = settings.sft
+    loss = partial(flow_matching_loss, time_samples=sft.time_samples)
+    if has_outcomes(settings):
+        mode = spec.branch_mode
+        loss = partial(settings.cfg.loss, time_samples=sft.time_samples, branch_mode=mode)
+    return Planned("sft", sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
 
 
 def start_policy(settings: FineTuneSettings, start: FineTuneStart) -> PolicyFolder | None:
@@ -118,11 +135,12 @@ def _folders(
     folders, notes = [], []
     for name, _ in config.shares:
         path = Path(name).expanduser()
-        folder = read_lerobot(path, config.cameras or (robot.cameras if robot else None))
+        # Of several folders without a named robot, the first says which it is, and in what order
+        # its cameras are.
+        expected = robot or (folders[0].robot if folders else None)
+        folder = read_lerobot(path, config.cameras or (expected.cameras if expected else None))
         recordings = tuple(_instructed(one, defaults.prompt) for one in folder.recordings)
         folder = dataclasses.replace(folder, recordings=recordings)
-        # Of several folders without a named robot, the first says which it is.
-        expected = robot or (folders[0].robot if folders else None)
         findings = check_folder(folder, expected)
         refuse(findings, path, config.allow)
         folders.append(config.kept(folder))

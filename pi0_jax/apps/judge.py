@@ -65,8 +65,8 @@ class HeldOutJudge:
         if judged and step not in {line["step"] for line in self._lines()}:
             self.judge(state)
 
-    def judge(self, state: TrainState) -> Collection[int]:
-        """Judges a policy, writes a line of metrics, and returns the step of the best so far."""
+    def judge(self, state: TrainState) -> None:
+        """Judges a policy, and writes a line of metrics."""
         params = final_params(state)
         predicted = predict(self._policy.with_params(params), self._steps)
         found = open_loop(predicted, self._steps, self._scale)
@@ -79,11 +79,10 @@ class HeldOutJudge:
             f"held out, step {int(state.step)}: loss {values['loss']:.4f}, action error "
             f"{found.relative:.3f} standard deviations"
         )
-        return self.best()
 
-    def best(self) -> Collection[int]:
-        """The step of the best policy; what training started from has no checkpoint."""
-        lines = [x for x in self._lines() if x["step"] and x.get("error") is not None]
+    def best(self, stored: Collection[int]) -> Collection[int]:
+        """The step of the best policy of those with a checkpoint."""
+        lines = [x for x in self._lines() if x["step"] in stored and x.get("error") is not None]
         return {min(lines, key=lambda line: line["error"])["step"]} if lines else ()
 
     def _lines(self) -> list[Mapping[str, Any]]:

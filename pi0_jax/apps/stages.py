@@ -84,11 +84,13 @@ def base_policy(session: Session, settings: TrainSettings, demos: Demonstrations
     # The only place where the weights of a given checkpoint are read.
     start = initial_policy(settings, session.suite, demos)
     session.run.message(f"policy: {param_count(start.params):,} parameters")
-    if start.path and not sft.steps and settings.init.statistics == OF_CHECKPOINT:
+    pointed = start.path and not sft.steps and settings.init.statistics == OF_CHECKPOINT
+    if start.path and pointed:
         talk.first(partial(point_at, path.with_suffix(".json"), start.path))
-        return kept_start(session.run, start, _rl_optimizers(settings))
+    start = kept_start(session.run, start, _first_optimizers(settings))
+    if pointed:
+        return start
     if sft.steps:
-        start = kept_start(session.run, start, [sft.optimizer])
         keep = settings.checkpoints.keep
         start = supervise(session, BASE, start, demos, sft, settings.hardware, keep)
     talk.first(partial(_write_policy, path, start))
@@ -109,8 +111,10 @@ def _write_policy(path: Path, policy: PolicyFolder) -> None:
     save_policy(path, policy, {"made_by": "train.py", "versions": versions()})
 
 
-def _rl_optimizers(settings: TrainSettings) -> list[OptimizerConfig]:
-    """Of all methods of RL."""
+def _first_optimizers(settings: TrainSettings) -> list[OptimizerConfig]:
+    """Of the trainings that start from what is given: the first one, or all methods of RL."""
+    if settings.sft.steps:
+        return [settings.sft.optimizer]
     methods = (*settings.baselines.values(), settings.rl)
     return [method.optimizer for method in methods if settings.rl.iterations]
 

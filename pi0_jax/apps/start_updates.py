@@ -12,6 +12,7 @@ from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicySpec
 from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.run.folder import RIPT
+from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import Job, check, limit_of
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.training.step import Loss
@@ -19,7 +20,7 @@ from pi0_jax.training.supervised import flow_matching_loss
 from pi0_jax.types import Batch
 
 
-class _Planned(NamedTuple):
+class Planned(NamedTuple):
     """One kind of update: its section of the config, and what `memory.Job` needs."""
 
     section: str
@@ -31,44 +32,48 @@ class _Planned(NamedTuple):
 def check_updates(
     settings: TrainSettings, spec: PolicySpec, methods: Mapping[str, RiptSettings]
 ) -> None:
-    """Checks the optimizer rules of every update, and its memory where the device's is known.
+    """Checks every update of a training, as `check_update`."""
+    for planned in _planned(settings, spec, methods):
+        check_update(planned, spec, settings.hardware)
+
+
+def check_update(planned: Planned, spec: PolicySpec, hardware: Hardware) -> None:
+    """Checks the optimizer rules of an update, and its memory where the device's is known.
 
     Raises:
-        InputError: a rule matches no parameter, everything is frozen, or an update cannot fit; the
+        InputError: a rule matches no parameter, everything is frozen, or the update cannot fit; the
             message names the section.
     """
+
+    def loss_of(remat: str) -> Loss:
+        """The loss of a network with this `remat`."""
+        return planned.loss(replace(hardware, remat=remat).network(spec.model))
+
     params = Pi0(spec.model).shapes()
-    hardware = settings.hardware
-    for section, optimizer, batch, loss in _planned(settings, spec, methods):
-
-        def loss_of(remat: str, loss: Callable[[Pi0], Loss] = loss) -> Loss:
-            """The loss of a network with this `remat`."""
-            return loss(replace(hardware, remat=remat).network(spec.model))
-
-        job = Job(params, loss_of, optimizer, batch, hardware)
-        try:
-            # The rules alone: the count of memory traces the whole loss.
-            job.parts() if limit_of(hardware) is None else check(job)
-        except InputError as error:
-            raise InputError(f"config.{section}: {error}") from error
+    job = Job(params, loss_of, planned.optimizer, planned.batch, hardware)
+    try:
+        # The rules alone: the count of memory traces the whole loss.
+        job.parts() if limit_of(hardware) is None else check(job)
+    except InputError as error:
+        raise InputError(f"config.{planned.section}: {error}") from error
 
 
 def _planned(
     settings: TrainSettings, spec: PolicySpec, methods: Mapping[str, RiptSettings]
-) -> Iterator[_Planned]:
+) -> Iterator[Planned]:
     sft = settings.sft
     if sft.steps:
         loss = partial(flow_matching_loss, time_samples=sft.time_samples)
-        yield _Planned("sft", sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
+        yield Planned("sft", sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
     for name, ript in methods.items() if settings.rl.iterations else ():
         section = "rl" if name == RIPT else f"baselines.{name}"
         if ript.groups.groups_per_iteration:
-            yield _Planned(section, ript.optimizer, *_update_of(ript, spec))
+            yield Planned(section, ript.optimizer, *_update_of(ript, spec))
         else:
             instead = without_rollouts(sft, ript)
             loss = partial(flow_matching_loss, time_samples=instead.time_samples)
             batch = batch_shapes(spec, instead.batch_size)
-            yield _Planned(section, instead.optimizer, batch, loss)
+            yield Planned(section, instead.optimizer, batch, loss)
 
 
 def _update_of(ript: RiptSettings, spec: PolicySpec) -> tuple[Batch, Callable[[Pi0], Loss]]:

@@ -14,6 +14,7 @@ from pi0_jax.data.ahead import Ahead
 from pi0_jax.data.branches import has_two_prompts
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.demonstrations import Demonstrations
+from pi0_jax.hosts import talk
 from pi0_jax.hosts.stopping import asked_anywhere
 from pi0_jax.interruption import deferred
 from pi0_jax.io.metrics_writer import Progress
@@ -55,12 +56,15 @@ class Judge(Protocol):
         """
         ...
 
-    def judge(self, state: TrainState) -> Collection[int]:
-        """Before a checkpoint is stored, but for one that an interruption makes; as `best`."""
+    def judge(self, state: TrainState) -> None:
+        """Before a checkpoint is stored, but for one that an interruption makes."""
         ...
 
-    def best(self) -> Collection[int]:
-        """The optimizer step of the best policy so far; nothing before the first was judged."""
+    def best(self, stored: Collection[int]) -> Collection[int]:
+        """The optimizer step of the best policy of these; nothing where none was judged.
+
+        Where training goes back to an earlier checkpoint, the best before that may be gone.
+        """
         ...
 
 
@@ -97,7 +101,8 @@ def supervise(
     run.message(f"{method}: {budget}")
     frozen = left_out(start.params, config.optimizer.all_rules, start.path, run.path)
     # Before the first update: a full disk must not show after hours.
-    checkpoint.check_room(folder, state, keep + 1, frozen)
+    # The newest, the one that is being written, and where a judge keeps it the best.
+    checkpoint.check_room(folder, state, keep + 1 + (judge is not None), frozen)
 
     def say(line: str) -> None:
         """One line for the person who watches."""
@@ -165,11 +170,13 @@ class _Training:
         return state
 
     def _judged(self, state: TrainState, whole: bool) -> Collection[int]:
-        """The best steps so far, this state's among them where the stretch is whole."""
+        """The best step so far, this state's among them where the stretch is whole."""
         if self.judge is None:
             return ()
         # What an interruption leaves is not judged: an unbroken run would not choose it either.
-        return self.judge.judge(state) if whole else self.judge.best()
+        if whole:
+            self.judge.judge(state)
+        return self.judge.best({*_stored(self.saver), int(state.step)})
 
     def _log(self, progress: Progress) -> Log:
         """Writes the metrics of a step, and shows how far the training is."""
@@ -187,9 +194,14 @@ class _Training:
 
 def _best(state: TrainState, saver: Saver, judge: Judge | None) -> TrainState:
     """The state at the checkpoint that was judged best; without a judge the last one."""
-    if judge and (best := judge.best()) and int(state.step) not in best:
-        return saver.restore(state, min(best))
-    return state
+    best = judge.best(_stored(saver)) if judge else ()
+    return saver.restore(state, min(best)) if best and int(state.step) not in best else state
+
+
+def _stored(saver: Saver) -> Collection[int]:
+    """Optimizer steps of the checkpoints on the disk, on every host."""
+    saver.wait()
+    return talk.first(lambda: checkpoint.steps(saver.folder))
 
 
 def imitation(start: PolicyFolder, time_samples: int, model: Pi0) -> SampledLoss:

@@ -1,5 +1,10 @@
 """LIBERO's own demonstrations, one HDF5 file per task, with the states in which they began.
 
+LIBERO's `scripts/create_dataset.py` executes action t and then stores what is seen as observation
+t, while `states[t]` is the simulator's state before action t. So an episode here begins with
+observation 0 and action 1, and what is seen after the last action is left out. A file's own
+`init_state` lies some steps before its first action.
+
 Files are of strangers: nothing is unpickled, and no link to another file is followed. Needs h5py:
 `pip install -e '.[hdf5]'`.
 
@@ -36,7 +41,7 @@ class Hdf5Demonstration:
         episode: pictures before every step, as policies see LIBERO's: turned by 180 degrees. Its
             seed is the number of the demonstration in its file.
         initial_state: float64[n], MuJoCo's flattened state (time, positions, velocities) in which
-            it began, as `set_init_state` of LIBERO takes it.
+            the episode begins, as `set_init_state` of LIBERO takes it.
     """
 
     episode: Episode
@@ -79,17 +84,20 @@ def _demonstration(path: Path, prompt: str, number: int, demo: Any) -> Hdf5Demon
     # Rows from the bottom up, as OpenGL has them; policies see that turned by 180 degrees.
     views = [_array(obs, name)[:, ::-1, ::-1] for name in _PICTURES]
     images = np.stack(views, 1)  # [t, c, h, w, 3]
-    steps = len(actions)
-    expected = (steps, len(robot.actions)), (steps, len(robot.state)), (steps, len(_PICTURES))
-    found = actions.shape, state.shape, images.shape[:2]
-    if found != expected or images.dtype != np.uint8 or not steps:
+    physics = _array(demo, "states").astype(np.float64)  # [t, n]
+    rows = len(actions)
+    expected = (rows, len(robot.actions)), (rows, len(robot.state)), (rows, len(_PICTURES)), rows
+    found = actions.shape, state.shape, images.shape[:2], len(physics)
+    if found != expected or images.dtype != np.uint8 or rows < 2 or physics.ndim != 2:
         raise InputError(
-            f"{path}: demonstration {number}: expected actions, states and uint8 pictures "
-            f"{expected}, got {found} and {images.dtype}"
+            f"{path}: demonstration {number}: expected actions, states, uint8 pictures and states "
+            f"of the simulator, two or more: {expected}, got {found} and {images.dtype}"
         )
+    # What is seen before an action stands in the row before.
+    actions, state, images, initial = actions[1:], state[:-1], images[:-1], physics[1]
+    steps = rows - 1
     if not (np.isfinite(actions).all() and np.isfinite(state).all()):
         raise InputError(f"{path}: demonstration {number}: a value is not finite")
-    initial = np.asarray(demo.attrs["init_state"], np.float64)
     task = path.stem.removesuffix(_ENDING)
     return Hdf5Demonstration(
         Episode(

@@ -154,7 +154,7 @@ def _compared(base: Row, after: Row) -> str:
     verb = "lifted" if higher else "lowered" if lower else "moved"
     name = _capital(method_name(after.method))
     sentence = f"{name} {verb} success from {rate_text(base)} to {rate_text(after)}"
-    sentence += f" on {after.episodes} unseen initial states"
+    sentence += f" on {after.episodes} initial states"
     sentence += "" if after.guidance is None else f", at guidance {after.guidance:g}"
     doubt = "" if higher or lower else "; the intervals overlap, so this is no clear difference"
     return f"{sentence}{doubt}."

@@ -208,10 +208,14 @@ class LoopStore:
         return replace(state, train_state=train_state, buffer=self._buffer(iteration))
 
     def _best_params(self, fresh: LoopState, outcomes: Sequence[Outcome]) -> Params:
-        """The parameters of the best iteration's rollouts, on the host."""
-        best, like = outcomes[best_iteration(outcomes)].optimizer_step, fresh.train_state
+        """The parameters of the best iteration's rollouts whose policy is there, on the host."""
+        like, first = fresh.train_state, self._setup.first_step
+        stored = talk.first(lambda: checkpoint.steps(self._saver.folder))
+        # Where a run goes back by more than one checkpoint, the best before that may be gone.
         # Before the first update it was the policy that the loop started from.
-        step = self._setup.first_step + best
+        there = [x for x in outcomes if not x.optimizer_step or first + x.optimizer_step in stored]
+        best = there[best_iteration(there)].optimizer_step if there else 0
+        step = first + best
         return gather(final_params(self._saver.restore(like, step) if best else like))
 
     def _buffer(self, iteration: int) -> dict[int, Batch]:

@@ -329,7 +329,9 @@ class _Acting:
                     asked, batch = [], None
                     continue
                 for done in self.pool.gather(_POLL_S if asked else None):
-                    index = running.pop(done.ticket)
+                    # Other tickets are of a collection that was interrupted.
+                    if (index := running.pop(done.ticket, None)) is None:
+                        continue
                     if _goes_on(live[index], done):
                         ready.append(index)
                     else:

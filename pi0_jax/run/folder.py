@@ -266,10 +266,11 @@ def _go_back(path: Path, step: int) -> list[Path]:
     results = path / "results.json"
     rows = _read(results, "rows", list) if results.exists() else []
     done = {row["method"] for row in rows}
+    aside = go_back(path, step, sft_ended=(path / BASE).exists(), rl_ended=RIPT in done)
     # Rollouts that an interruption kept are of parameters that will be others.
     for kept in (path / "episodes").glob("*/[0-9]*.parts"):
         shutil.rmtree(kept)
-    return go_back(path, step, sft_ended=(path / BASE).exists(), rl_ended=RIPT in done)
+    return aside
 
 
 def _change_config(stored: Path, config: dict[str, Any], step: int) -> str:

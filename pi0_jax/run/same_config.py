@@ -29,6 +29,7 @@ _CONTENT = {
     "reference": "reference_digest",
     "init.checkpoint": "init_digest",
     "demonstrations.lerobot": "demonstrations_digest",
+    "init.statistics": "statistics_digest",
 }
 
 

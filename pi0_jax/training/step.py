@@ -136,18 +136,20 @@ def init_state(
 ) -> TrainState:
     """A fresh state at step 0; the parameters are copied, so that updates may donate them.
 
+    Trained leaves become float32 master weights whatever they were: an update of a part in a
+    thousand is lost in bfloat16.
+
     Args:
         params: whole parameter tree.
         optimizer: optimizer of the trained leaves.
         rules: learning-rate rules, which decide the trained leaves.
-        frozen_dtype: dtype of frozen leaves; None keeps every dtype. If set, trained leaves
-            become float32 master weights.
+        frozen_dtype: dtype of frozen leaves; None keeps it.
         ema: keep a moving average.
         acting: keep a copy of the parameters that act.
     """
     trained, frozen = split(jax.tree.map(jnp.array, params), rules)
+    trained = {path: leaf.astype(jnp.float32) for path, leaf in trained.items()}
     if frozen_dtype:
-        trained = {path: leaf.astype(jnp.float32) for path, leaf in trained.items()}
         frozen = {path: leaf.astype(frozen_dtype) for path, leaf in frozen.items()}
     # Copies: two leaves of a donated state must not share a buffer.
     copies = [jax.tree.map(jnp.array, trained) if kept else None for kept in (ema, acting)]

@@ -138,7 +138,8 @@ class LeRobotFolder:
         episodes = [(recording.number, len(recording)) for recording in self.recordings]
         files = [
             (str(path.relative_to(self.path)), path.stat().st_size, path.stat().st_mtime_ns)
-            for part in ("data", "videos")
+            # Of meta/, because it says at which second of a video an episode begins.
+            for part in ("data", "videos", "meta")
             for path in sorted((self.path / part).rglob("[!.]*.*"))
         ]
         said = repr((_FRAMES_VERSION, episodes, files, self.robot.cameras))

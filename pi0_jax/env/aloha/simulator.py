@@ -18,6 +18,7 @@ from pi0_jax.env.aloha.pictures import TopPictures
 from pi0_jax.env.aloha.tasks import COARSE, AlohaTask
 from pi0_jax.env.base import ChunkResult, SimState
 from pi0_jax.env.demonstrator import DemonstratorConfig
+from pi0_jax.env.seed_words import seed_words
 from pi0_jax.env.stepping import SteppedSimulator
 
 LEFT, RIGHT = slice(0, 6), slice(7, 13)
@@ -34,7 +35,6 @@ _CLOSED_M, _OPEN_M = 0.01844, 0.05800  # of a finger: gripper values of 0 and 1
 _START = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.02239, -0.02239])
 _CONTROL_S = 0.02
 _JOINT_NOISE_RAD = 0.1  # an action of 1 moves the Panda 5 cm; so does this, at half a metre
-_WORD = 2**32
 
 
 class AlohaSimulator(SteppedSimulator[AlohaTask]):
@@ -68,12 +68,10 @@ class AlohaSimulator(SteppedSimulator[AlohaTask]):
 
     def start(self, seed: int) -> ChunkResult:
         """The initial state of gym-aloha's `reset(seed)`; renders once (t = 0)."""
-        # NumPy's old generator takes 32 bits, or several words of them.
-        words = seed if seed < _WORD else [seed % _WORD, seed // _WORD]
         data = self.data
         mujoco.mj_resetData(self.model, data)
         data.qpos[:_ARMS] = data.ctrl[:] = np.tile(_START, 2)
-        data.qpos[_ARMS:] = self.place(words)
+        data.qpos[_ARMS:] = self.place(seed_words(seed))
         # As dm_control ends a reset: one pass with the motors off.
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
         mujoco.mj_forward(self.model, data)

@@ -143,7 +143,8 @@ def libero_tasks(
 
     Args:
         suite: name in `libero_suites.SUITES`.
-        tasks: indices in the benchmark's order; empty for all.
+        tasks: indices in the benchmark's order; empty for all, but for those that are solved before
+            anything is done.
         assets: folder of meshes and textures; empty for `libero_assets.assets` to find it.
         image_size: height and width [px] of both cameras.
         pictures: as in `LiberoTask`.
@@ -151,15 +152,21 @@ def libero_tasks(
             benchmark's.
 
     Raises:
-        InputError: no such task, not one instruction per task, or LIBERO or its assets are missing.
+        InputError: no such task or one that is solved, not one instruction per task, or LIBERO or
+            its assets are missing.
     """
-    names = task_names(suite)
-    chosen = tuple(tasks) or tuple(range(len(names)))
+    names, solved = task_names(suite), SUITES[suite].solved
+    chosen = tuple(tasks) or tuple(index for index in range(len(names)) if index not in solved)
     wrong = [index for index in chosen if not 0 <= index < len(names)]
     if wrong or len(set(chosen)) < len(chosen):
         raise InputError(
             f"config.task.tasks: {suite} has the tasks 0 to {len(names) - 1}, each at most once; "
             f"got {chosen}"
+        )
+    if nothing := [index for index in chosen if index in solved]:
+        raise InputError(
+            f"config.task.tasks: the goal of {suite} {nothing[0]} is where its objects begin, so "
+            f"every policy solves it: leave out {', '.join(map(str, solved))}"
         )
     said = tuple(instructions) or ("",) * len(chosen)
     if len(said) != len(chosen) or (instructions and not all(said)):

@@ -26,6 +26,7 @@ from pi0_jax.env.robosuite.panda_simulator import (
     without_sensors,
 )
 from pi0_jax.env.robosuite.rendering import ExactPictures, Pictures
+from pi0_jax.env.seed_words import seed_words
 
 # Arrays of the model that change: fixtures are moved at the start of an episode, and burners glow
 # when they are turned on.
@@ -61,7 +62,7 @@ class LiberoSimulator(PandaSimulator[LiberoTask]):
         """
         self.task.check_state(seed)
         # The only generator that robosuite and LIBERO draw from.
-        np.random.seed(seed)
+        np.random.seed(seed_words(seed))
         for _ in range(_DRAWS):
             placed = self._placed(seed)
             if seed < OWN_STATES or not self._solved():

@@ -21,6 +21,7 @@ from pi0_jax.env.robosuite.panda_simulator import (
     without_sensors,
 )
 from pi0_jax.env.robosuite.rendering import Pictures
+from pi0_jax.env.seed_words import seed_words
 
 _DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points straight down
 
@@ -41,7 +42,7 @@ class LiftSimulator(PandaSimulator[LiftTask]):
     def start(self, seed: int) -> ChunkResult:
         """Places the cube from `seed`, lets it settle, and renders once (t = 0)."""
         # robosuite places objects and the arm with NumPy's global generator.
-        np.random.seed(seed)
+        np.random.seed(seed_words(seed))
         self._env.robots[0].gripper.current_action = np.zeros(2)  # soft resets forget it
         self._env.reset()
         return self._settled(SETTLE_STEPS)

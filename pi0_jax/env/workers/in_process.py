@@ -52,8 +52,9 @@ class InProcess:
         """Runs all jobs in their order; `report` is called after each."""
         over: list[Done] = []
         for job in jobs:
-            self.submit(job)
-            over += self.gather()
+            ticket = self.submit(job)
+            # Others are of a caller that has gone.
+            over += [done for done in self.gather() if done.ticket == ticket]
             report(over)
         return over
 

@@ -108,9 +108,15 @@ class WorkerPool:
         """
         tickets = [self.submit(job) for job in jobs]
         over: dict[int, Done] = {}
-        while len(over) < len(tickets):
-            over |= {done.ticket: done for done in self.gather()}
-            report(list(over.values()))
+        try:
+            while len(over) < len(tickets):
+                # Others are of a caller that has gone: an error or an interruption ended it.
+                own = [done for done in self.gather() if done.ticket in tickets]
+                over |= {done.ticket: done for done in own}
+                report(list(over.values()))
+        except BaseException:
+            self._queue = collections.deque(one for one in self._queue if one.ticket not in tickets)
+            raise
         return [over[ticket] for ticket in tickets]
 
     def map(
