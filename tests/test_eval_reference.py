@@ -85,11 +85,15 @@ def test_a_policy_s_own_reference_comes_first(run, policy, base):
 
 
 def test_the_base_acts_in_the_policy_s_branch_mode(policy, params):
-    """It was given that mode when RL began, whatever its embedding holds."""
+    """It was given that mode when RL began, which needs an embedding that was never trained."""
     told = dataclasses.replace(
         policy, spec=dataclasses.replace(policy.spec, branch_mode="text_indicator")
     )
-    assert with_base(told, policy).reference is not None
+    untrained = params | {"cond_embed": np.zeros_like(params["cond_embed"])}
+    base = dataclasses.replace(policy, params=untrained)
+    assert with_base(dataclasses.replace(told, params=untrained), base).reference is not None
+    with pytest.raises(InputError, match="was trained with 'embedding'"):
+        with_base(told, policy)
 
 
 def settings(**changes):
