@@ -115,6 +115,28 @@ def test_an_error_leaves_the_earlier_folder_as_it_was(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["p"]
 
 
+def test_what_somebody_else_made_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "p"
+    for overwrite, message in ((False, "exists already"), (True, "was not written by pi0_jax")):
+        with (
+            pytest.raises(InputError, match=message),
+            new_folder(target, overwrite=overwrite) as folder,
+        ):
+            (folder / "ours").touch()
+            target.mkdir()
+            (target / "thesis.tex").touch()
+        assert names(tmp_path) == ["p"] and names(target) == ["thesis.tex"]
+        shutil.rmtree(target)
+
+
+def test_a_folder_that_came_back_is_not_replaced_unasked(tmp_path: Path) -> None:
+    """Its replacement was interrupted: the earlier one has its name again, and is the user's."""
+    ours(tmp_path / ".p.pi0_jax-old")
+    with pytest.raises(InputError, match="exists already"):
+        new_folder(tmp_path / "p").__enter__()
+    assert names(tmp_path) == ["p"]
+
+
 def ours(path: Path) -> Path:
     """A folder that may be overwritten."""
     path.mkdir()
@@ -184,7 +206,7 @@ def test_what_a_kill_left_is_removed_and_what_was_to_be_replaced_comes_back(tmp_
 
 def test_a_folder_that_was_being_replaced_is_found_by_the_next_write(tmp_path: Path) -> None:
     ours(tmp_path / ".p.pi0_jax-old")
-    with pytest.raises(KeyError), new_folder(tmp_path / "p"):
+    with pytest.raises(KeyError), new_folder(tmp_path / "p", overwrite=True):
         raise KeyError
     assert names(tmp_path) == ["p"]
     assert names(tmp_path / "p") == ["manifest.json"]

@@ -79,6 +79,8 @@ def add_lora(tree: Any, rank: int) -> tuple[Any, Any]:
     for name in ("q_einsum", "kv_einsum_1", "attn_vec_einsum"):
         a, b = factors(layers["attn"][name]["w"].shape)
         layers["attn"][name] |= {"lora_a": a, "lora_b": b}
+        if name == "attn_vec_einsum":
+            b = b.sum(axis=1, keepdims=True)  # [depth, 1, rank, width]
         done["attn"][name]["w"] += a @ b
     for name in ("gating_einsum", "linear"):
         a, b = factors(layers["mlp_1"][name].shape)
@@ -94,6 +96,35 @@ def test_adapters_are_found_and_merged(tmp_path: Path) -> None:
     found = load_params(source, "float32")
     del found["cond_embed"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, merged)
+
+
+# Einsum of a weight, and the two of its adapter, as openpi's `lora.Einsum` makes them of it: the
+# last label of the weight's first axes becomes the rank L.
+EINSUMS = {
+    "q_einsum": ("btd,ndh->btnh", "btd,ndl->btnl", "btnl,nlh->btnh"),
+    "kv_einsum": ("btd,cndh->cbtnh", "btd,cndl->cbtnl", "cbtnl,cnlh->cbtnh"),
+    "attn_vec_einsum": ("btnh,nhd->btd", "btnh,nhl->btl", "btl,nld->btd"),
+}
+
+
+@pytest.mark.parametrize("name", EINSUMS)
+def test_a_merged_adapter_computes_what_openpi_computes_with_it_beside(
+    tmp_path: Path, name: str
+) -> None:
+    rng = np.random.default_rng(4)
+    tree = official()
+    weight = tree["PaliGemma"]["llm"]["layers"]["attn"][name]
+    *lead, fan_in, fan_out = weight["w"].shape
+    weight["lora_a"] = rng.normal(size=(*lead, fan_in, 2)).astype(np.float32)
+    weight["lora_b"] = rng.normal(size=(*lead, 2, fan_out)).astype(np.float32)
+    w, a, b = (weight[key][0] for key in ("w", "lora_a", "lora_b"))
+    plain, first, second = EINSUMS[name]
+    width = lead[-1:] * (name == "attn_vec_einsum")
+    x = rng.normal(size=(2, 3, *width, fan_in))
+    expected = np.einsum(plain, x, w) + np.einsum(second, np.einsum(first, x, a), b)
+    merged = load_params(OrbaxSource(save(tmp_path, tree), 50), "float32")
+    found = merged["PaliGemma"]["llm"]["layers"]["attn"][name]["w"][0]
+    np.testing.assert_allclose(np.einsum(plain, x, found), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_half_an_adapter_is_an_error(tmp_path: Path) -> None:

@@ -63,9 +63,12 @@ def test_what_the_files_do_not_say_is_said_to_be_assumed(
     assert (spec.model.action_horizon, spec.model.prompt_length) == (50, 200)
     summary = capsys.readouterr().out
     assert "horizon 50 is assumed" in summary and "assumed to hold the state" in summary
+    assert "quantiles is assumed" in summary and "5 executed actions of each chunk are" in summary
     flags = ("--action-horizon", 10, "--no-state-in-prompt", "--delta-mask", "none")
+    flags += ("--no-quantile", "--execute-steps", 10)
     spec = converted(ORBAX[0], tmp_path / "q", *flags).spec
     assert (spec.model.action_horizon, spec.state_in_prompt) == (10, False)
+    assert (spec.quantile, spec.execute_steps) == (False, 10)
     summary = capsys.readouterr().out
     assert "assumed" not in summary and "51 official" in summary and "pi0.5" in summary
     # openpi's PyTorch folder has a horizon in its config.json.

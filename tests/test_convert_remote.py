@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import fsspec
 import huggingface_hub
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from pi0_jax.convert.files import remote, web
 from pi0_jax.errors import InputError
@@ -306,6 +307,52 @@ def test_the_hub(
     assert f"{folder}/*.safetensors".lstrip("/") in asked["allow_patterns"]
 
 
+HUB_FILES = [
+    "config.json",
+    "README.md",
+    "run/config.json",
+    "run/model.safetensors",
+    "run/model_ema.safetensors",
+    "run/part-00001-of-00002.safetensors",
+    "run/part-00002-of-00002.safetensors",
+    "run/part.safetensors.index.json",
+    "run/policy_preprocessor.json",
+    "run/policy_preprocessor_step_5_normalizer_processor.safetensors",
+    "run/assets/a/norm_stats.json",
+    "run/paligemma_tokenizer.model",
+    "run/stats.npz",
+    "run/optimizer.pt",
+]
+SMALL = [HUB_FILES[i] for i in (2, 7, 8, 9, 10, 11)]
+
+
+@pytest.mark.parametrize(
+    ("inside", "fetched"),
+    [
+        # A file of statistics that no program reads is an error, so it has to come.
+        ("/run", HUB_FILES[2:13]),
+        ("/run/model.safetensors", [*SMALL, "run/model.safetensors"]),
+        ("/run/part-00001-of-00002.safetensors", [*SMALL, *HUB_FILES[5:7]]),
+        ("/run/part.safetensors.index.json", [*SMALL, *HUB_FILES[5:7]]),
+    ],
+)
+def test_what_is_fetched_of_the_hub(
+    inside: str, fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def snapshot_download(_: str, **options: Any) -> str:
+        keys = ("allow_patterns", "ignore_patterns")
+        chosen = filter_repo_objects(HUB_FILES, **{key: options[key] for key in keys})
+        files(tmp_path / "snapshot", *chosen)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    found = remote.local(f"hf://org/x{inside}")
+    assert found == tmp_path / f"snapshot{inside}"
+    there = [f for f in (tmp_path / "snapshot").rglob("*") if f.is_file()]
+    names = [f.relative_to(tmp_path / "snapshot").as_posix() for f in there]
+    assert sorted(names) == sorted(fetched)
+
+
 def test_an_address_of_this_machine_is_a_path() -> None:
     for source in ("file:///data/my%20run", "file://localhost/data/my%20run"):
         assert remote.local(source) == Path("/data/my run")
@@ -320,9 +367,14 @@ def test_a_folder_that_the_hub_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         remote.local("hf://org/x/none")
 
 
-def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+class ReadTimedOutError(Exception):
+    """As httpx's: neither an OSError nor one of the hub's own."""
+
+
+@pytest.mark.parametrize("error", [OSError, ReadTimedOutError])
+def test_the_hub_out_of_reach(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(name: str, **options: list[str]) -> str:
-        raise OSError(f"no route to host for {name} {len(options)}")
+        raise error(f"no route to host for {name} {len(options)}")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     with pytest.raises(InputError, match="hf://lerobot/pi0: cannot fetch: no route"):

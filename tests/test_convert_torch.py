@@ -153,6 +153,27 @@ def test_flags_are_recorded(tmp_path: Path, openpi: Path) -> None:
     assert (spec.model.action_horizon, spec.model.compute_dtype) == (9, "bfloat16")
 
 
+def test_what_an_openpi_folder_does_not_say_is_assumed_or_told(
+    tmp_path: Path, openpi: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How it normalises, and how many actions of a chunk are executed."""
+    assert convert(openpi, tmp_path / "p") == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert "normalisation mean and deviation" in rows
+    assert "executed      5 actions of each chunk" in rows
+    said = "\n".join(rows)
+    assert "mean and deviation is assumed, as openpi does for a pi0; for the other" in said
+    assert "5 executed actions of each chunk are assumed" in said
+    assert convert(openpi, tmp_path / "q", "--quantile", "--execute-steps", 3) == 0
+    said = capsys.readouterr().out
+    assert "normalisation 1 % and 99 % quantiles" in said and " is assumed, as openpi" not in said
+    assert "3 actions of each chunk" in said and "executed actions of each chunk are" not in said
+    spec = load_policy(tmp_path / "q").spec
+    assert (spec.quantile, spec.execute_steps) == (True, 3)
+    assert convert(openpi, tmp_path / "r", "--execute-steps", 60) == 2
+    assert "between 1 and the action horizon" in capsys.readouterr().err
+
+
 def test_overwrite_replaces_an_earlier_policy_and_nothing_else(
     tmp_path: Path, openpi: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +188,10 @@ def test_overwrite_replaces_an_earlier_policy_and_nothing_else(
     (tmp_path / "mine/thesis.tex").touch()
     assert convert(openpi, tmp_path / "mine", "--overwrite") == 2
     assert "was not written by pi0_jax" in capsys.readouterr().err
-    assert convert(openpi, openpi, "--overwrite") == 2
-    assert "DST must not be SRC" in capsys.readouterr().err
+    for source in (openpi, f"file://{openpi}"):
+        assert convert(source, openpi, "--overwrite") == 2
+        assert "DST must not be SRC" in capsys.readouterr().err
+    for base in (tmp_path / "p", f"file://{tmp_path}/p/params"):
+        assert convert(openpi, tmp_path / "p", "--overwrite", "--base", base) == 2
+        assert "DST must not be --base or hold it" in capsys.readouterr().err
     assert {child.name for child in tmp_path.iterdir()} == {"p", "mine"}

@@ -7,6 +7,7 @@ import pytest
 
 from pi0_jax.convert.files.weight_files import (
     WeightSet,
+    beside_pattern,
     check_listed,
     is_checkpoint,
     weight_set,
@@ -121,3 +122,15 @@ def test_hidden_files_are_of_desktops_and_copying_programs(tmp_path: Path) -> No
     beside = ("._model.safetensors", ".model.safetensors", "._model.safetensors.index.json")
     made = folder(tmp_path / "c", "model.safetensors", *beside)
     assert names(weight_set(made)) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("model.safetensors", "model.safetensors"),
+        ("model-00002-of-00003.safetensors", "model-*-of-00003.safetensors"),
+        ("model.safetensors.index.json", "model-*.safetensors"),
+    ],
+)
+def test_the_files_that_belong_to_one(name: str, pattern: str) -> None:
+    assert beside_pattern(name) == pattern

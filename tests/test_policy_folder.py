@@ -233,6 +233,35 @@ def test_a_folder_of_version_2_counted_its_relative_actions(tmp_path: Path) -> N
     assert load_spec(tmp_path / "p").robot == policy.spec.robot
 
 
+@pytest.mark.parametrize(
+    ("version", "key", "value", "message"),
+    [
+        (2, "delta_dims", "6", "key delta_dims must be a whole number from 0 to 1000, got '6'"),
+        (2, "delta_dims", None, "delta_dims must be a whole number from 0 to 1000, got None"),
+        (2, "delta_dims", -3, "delta_dims must be a whole number from 0 to 1000, got -3"),
+        (2, "delta_dims", 10**12, "delta_dims must be a whole number from 0 to 1000, got 1000000"),
+        (1, "delta_dims", True, "delta_dims must be a whole number from 0 to 1000, got True"),
+        (1, "action_dim", "7", "key action_dim must be a whole number from 0 to 1000, got '7'"),
+        (1, "cameras", 5, "key cameras must be a list of words, got 5"),
+        (1, "cameras", ["front", 3], r"key cameras must be a list of words, got \['front', 3\]"),
+        (1, "asset_id", 5, "asset_id must be a name such as org/robot, got 5"),
+        (1, "asset_id", "../x", "asset_id must be a name such as org/robot, got '../x'"),
+    ],
+)
+def test_a_value_of_another_kind_in_an_older_folder(
+    tmp_path: Path, version: int, key: str, value: object, message: str
+) -> None:
+    config = folder_to_edit(tmp_path)
+    values = json.loads(config.read_text())
+    del values["action_space"]
+    if version == 1:
+        del values["robot"]
+        values |= {"cameras": ["front"], "action_dim": 3}
+    config.write_text(json.dumps(values | {"format_version": version, key: value}))
+    with pytest.raises(InputError, match=f"config.json: .*{message}"):
+        load_spec(tmp_path)
+
+
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one of 'bytes', 'paligemma', got 'words'"):
         make_policy(tmp_path / "p", tokenizer="words")

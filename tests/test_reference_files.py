@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from pi0_jax.io.digests import DIGESTS
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.tree_check import leaves_by_path
 from pi0_jax.policy.folder import PolicyFolder, load_policy, open_policy, save_policy
+from pi0_jax.policy.reference_files import read_reference
 from pi0_jax.policy.reference_fit import with_reference
 
 BYTES = dataclasses.replace(TINY, vocab_size=258)
@@ -117,6 +119,25 @@ def test_a_leaf_of_another_kind(carried: Path, bias: np.ndarray, message: str) -
     rewrite(carried, action_out_proj__bias=bias, state_proj__kernel=np.ones((5, 8), np.float32))
     with pytest.raises(InputError, match=f"p/reference: 1 problem: {message}"):
         load_policy(carried)
+
+
+def test_no_value_is_read_before_its_shape_has_been_checked(carried: Path) -> None:
+    """An array of zeros takes few bytes on the disk, whatever shape it declares."""
+    policy = load_policy(carried)
+    rewrite(
+        carried,
+        action_out_proj__bias=np.ones(6, np.float32),
+        state_proj__kernel=np.ones((5, 8), np.float32),
+    )
+    read: list[Path] = []
+
+    def load(path: Path) -> Any:
+        read.append(path)
+        return load_tree(path)
+
+    with pytest.raises(InputError, match=r"bias: expected shape \[5\], got shape \[6\]"):
+        read_reference(carried, policy.params, load)
+    assert read == []
 
 
 @pytest.mark.parametrize(

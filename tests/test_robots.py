@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pi0_jax.data.action_space import ActionSpace, parse_mask
@@ -17,7 +18,8 @@ def test_the_robots_of_the_package() -> None:
     }
     arms = dict.fromkeys(("so100", "so101", "so101_degrees"), (6, 6))
     two_arms = dict.fromkeys(("aloha", "aloha_sim"), (14, 14))
-    assert widths == {"droid": (8, 8), "libero_panda": (8, 7), **arms, **two_arms}
+    droids = dict.fromkeys(("droid", "droid_joint_position"), (8, 8))
+    assert widths == {**droids, "libero_panda": (8, 7), **arms, **two_arms}
     assert all(load_robot(name).name == name for name in robot_names())
     # The network sees the order of the cameras alone, so each file says which is which.
     assert all(load_robot(name).views[0] == "base_0_rgb" for name in robot_names())
@@ -35,6 +37,16 @@ def test_what_a_new_fine_tuning_begins_with() -> None:
         ActionSpace(parse_mask(mask) if mask else (), file.fine_tuning.adapt_to_pi).check_robot(
             file.robot
         )
+
+
+def test_two_kinds_of_droid_differ_in_their_actions() -> None:
+    """Velocities are sent between -1 and 1; a joint's position in rad has no such limits."""
+    velocities, positions = load_robot("droid"), load_robot("droid_joint_position")
+    assert (velocities.state, velocities.cameras) == (positions.state, positions.cameras)
+    seven = np.full((1, 8), 2.5)
+    assert velocities.clip(seven).tolist() == [[1.0] * 8]
+    assert positions.clip(seven).tolist() == [[2.5] * 7 + [1.0]]
+    assert load_robot_file("droid_joint_position").fine_tuning == Defaults("7,-1")
 
 
 def test_a_file_of_the_users_own(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ a file system does in one step. All code that writes what another process may re
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pi0_jax.io.digests import write_digests
@@ -66,11 +66,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A folder beside `path` that takes its name when the block ends without an error.
 
     Args:
         path: folder to make, with its parents, or to replace with all that it holds.
+        check: raises if `path` may not be replaced; called before the block and at its end, right
+            before the folder takes its name.
 
     Yields:
         The folder to fill. After an error nothing of it is left, and `path` is as it was.
@@ -82,11 +84,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     # What a killed process left.
     shutil.rmtree(partial, ignore_errors=True)
     _give_back(old, path)
+    check()
     try:
         # In the block: whoever stops the work here must find nothing either.
         make_folder(partial)
         yield partial
         sync_tree(partial)
+        check()
         _replace(path, partial, old)
     finally:
         if partial.exists():
@@ -109,10 +113,17 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         The folder to fill.
 
     Raises:
-        InputError: `path` exists and may not be replaced, or nothing may be made there.
+        InputError: `path` exists and may not be replaced, or nothing may be made there; also where
+            somebody else made it while the block ran.
     """
-    check_free(path, overwrite=overwrite)
-    with atomic_folder(path) as folder:
+
+    def check() -> None:
+        """What is there by now may be replaced, or nothing is there."""
+        check_free(path, overwrite=overwrite)
+
+    # Also before what a killed process left is looked at.
+    check()
+    with atomic_folder(path, check) as folder:
         with settling(folder) as settled:
             yield folder
         write_digests(folder, lambda file: digest(file, settled))

@@ -2,8 +2,8 @@
 
 Every matrix W [..., m, o] of both experts' attention and MLP gets a [..., m, rank] and
 b [..., rank, o]; the network reads W + a b. `b` starts at zero, so a fresh adapter changes nothing.
-Every index of a leading axis (layer, head, gate) has an adapter of its own, as in openpi. The
-scale alpha / rank is 1.
+Every index of a leading axis (layer, head, gate) has an adapter of its own. openpi's are the same
+but for `attn_vec_einsum`, where both factors sum over the heads. The scale alpha / rank is 1.
 
 The tree is stored in the parameters under `lora` and mirrors `PaliGemma/llm`:
 `lora/layers/attn/q_einsum_1/w/{a,b}`. A layer is adapted inside the loop over depth, so adapted

@@ -44,6 +44,7 @@ _LATER = ("branch_mode", "padded_state_text")
 TOKENIZER_FILE = "paligemma_tokenizer.model"
 PARAMS = "params"
 
+_MOST_ACTIONS = 1000  # in a folder of before; no robot has more
 _READ_ALWAYS = 2**20  # bytes of a file whose digest is checked also where no weights are read
 
 
@@ -356,10 +357,19 @@ def _check_complete(values: dict[str, Any]) -> None:
 
 
 def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Turns the entries of version 1 (cameras and a number of actions) into those of version 2."""
+    """Turns the entries of version 1 (cameras and a number of actions) into those of version 2.
+
+    Raises:
+        KeyError, InputError: an entry is missing, or of another kind.
+    """
     rest = dict(values)
-    cameras, actions = rest.pop("cameras"), rest.pop("action_dim")
-    stats = load_norm_stats(folder / "assets" / rest.get("asset_id", "default") / "norm_stats.json")
+    cameras, actions = rest.pop("cameras"), _count("action_dim", rest.pop("action_dim"))
+    asset_id = rest.get("asset_id", "default")
+    if not (isinstance(cameras, list) and all(isinstance(name, str) for name in cameras)):
+        raise InputError(f"config key cameras must be a list of words, got {cameras!r:.80}")
+    if not (isinstance(asset_id, str) and is_asset_id(asset_id)):
+        raise InputError(f"asset_id must be a name such as org/robot, got {asset_id!r}")
+    stats = load_norm_stats(folder / "assets" / asset_id / "norm_stats.json")
     # The number of state values is not in config.json, but the statistics have one per value.
     # openpi's third camera was listed although the robots of 0.1 did not have it.
     absent = [name for name in cameras if name == "right_wrist_0_rgb"]
@@ -376,7 +386,24 @@ def _from_version_1(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
-    """Turns the number of relative actions of version 2 into a mask."""
+    """Turns the number of relative actions of version 2 into a mask.
+
+    Raises:
+        InputError: it is no such number.
+    """
     rest = dict(values)
-    mask = (True,) * rest.pop("delta_dims", 0)
+    mask = (True,) * _count("delta_dims", rest.pop("delta_dims", 0))
     return rest | {"action_space": dataclasses.asdict(ActionSpace(mask))}
+
+
+def _count(key: str, value: object) -> int:
+    """A number of actions that a config.json of before says.
+
+    Raises:
+        InputError: it is none, or more than any robot has.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_ACTIONS:
+        raise InputError(
+            f"config key {key} must be a whole number from 0 to {_MOST_ACTIONS}, got {value!r:.80}"
+        )
+    return value

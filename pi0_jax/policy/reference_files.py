@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pi0_jax.errors import InputError
-from pi0_jax.io.orbax_tree import nest, save_tree
+from pi0_jax.io.orbax_tree import load_shapes, nest, save_tree
 from pi0_jax.io.tree_check import (
     compare,
     dtypes,
@@ -67,17 +67,27 @@ def read_reference(
     if not path.exists():
         return None
     listed, ours = _listed(path / LEAVES), leaves_by_path(params)
-    stored = load(path / PARAMS) if (path / PARAMS).exists() else {}
-    own = leaves_by_path(stored.get("params", stored))
+    # Before any value is read: a few bytes can declare more than the memory holds.
+    shapes = _stored(path, load_shapes)
     problems = [f"{name}: the policy has no such leaf" for name in listed if name not in ours]
     expected = {name: tuple(ours[name].shape) for name in listed if name in ours}
-    problems += compare(expected, shapes_by_path(own))
-    problems += dtypes({name: leaf.dtype.name for name, leaf in own.items()})
-    values = ((name, leaf) for name, leaf in own.items() if isinstance(leaf, np.ndarray))
-    problems += [] if problems else not_finite(values)
+    problems += compare(expected, shapes_by_path(shapes))
+    problems += dtypes({name: leaf.dtype.name for name, leaf in shapes.items()})
     if problems:
         fail(path, problems)
+    own = _stored(path, load)
+    values = ((name, leaf) for name, leaf in own.items() if isinstance(leaf, np.ndarray))
+    if problems := not_finite(values):
+        fail(path, problems)
     return nest(ours | own)
+
+
+def _stored(path: Path, load: Callable[[Path], Any]) -> dict[str, Any]:
+    """Path -> leaf of what a reference's own params/ holds; empty if there is none."""
+    if not (path / PARAMS).exists():
+        return {}
+    tree = load(path / PARAMS)
+    return leaves_by_path(tree.get("params", tree))
 
 
 def _listed(path: Path) -> list[str]:

@@ -85,7 +85,7 @@ def as_policy(source: Source, path: Path, arguments: argparse.Namespace) -> AsPo
     dtype = write_params.lossless(source.info.dtypes)
     spec = policy_choice.policy_spec(source, found, declared, request, dtype)
     found, changed = policy_choice.usable(found, spec, request)
-    notes = source.info.notes + changed + policy_choice.assumed(source, declared, request)
+    notes = source.info.notes + changed + policy_choice.assumed(found, declared, request, spec)
     return AsPolicy(source, spec, found, notes)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pi0_jax.convert.files.remote import local
+from pi0_jax.convert.files.remote import local, on_this_machine
 from pi0_jax.convert.into.policy_choice import ConvertRequest
 from pi0_jax.convert.into.robot_choice import RobotWishes
 from pi0_jax.convert.keys.heads import DeclaredHeads
@@ -158,6 +158,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="whether that text is zero-padded (lerobot 0.4); default: what SRC says, or no",
     )
+    parser.add_argument(
+        "--quantile",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="normalise by quantiles, not mean and deviation; default: what SRC says, or pi0.5 yes",
+    )
+    parser.add_argument(
+        "--execute-steps",
+        type=_positive,
+        metavar="N",
+        help="actions of a chunk that are executed; default: what SRC says, or 5",
+    )
 
 
 def request(arguments: argparse.Namespace, path: Path, source: Source) -> ConvertRequest:
@@ -184,6 +196,8 @@ def request(arguments: argparse.Namespace, path: Path, source: Source) -> Conver
         wishes=_wishes(arguments),
         state_in_prompt=arguments.state_in_prompt,
         padded_state_text=arguments.padded_state_text,
+        quantile=arguments.quantile,
+        execute_steps=arguments.execute_steps,
         std_floor=arguments.std_floor,
         overwrite=arguments.overwrite,
         beside=tuple(beside),
@@ -209,20 +223,33 @@ def fetched(source: str) -> Path:
     return found
 
 
-def check_destination(source: str, destination: Path, *, overwrite: bool) -> None:
+def check_destination(
+    source: str, destination: Path, *, overwrite: bool, base: str | None = None
+) -> None:
     """Checks that DST may be written, before anything is fetched or read.
 
+    Args:
+        source: SRC as typed.
+        destination: DST.
+        overwrite: whether a DST that pi0_jax wrote may be replaced.
+        base: what `--base` says.
+
     Raises:
-        InputError: DST exists, holds SRC, or lies inside a checkpoint.
+        InputError: DST exists, holds SRC or the base, or lies inside a checkpoint.
     """
     if destination.exists() and not overwrite:
         raise InputError(f"{destination}: exists already; choose another DST or pass --overwrite")
     check_free(destination, overwrite=overwrite)
-    # Replacing DST would delete SRC with it.
     # Not `Path.resolve`, for which a link to itself is no wrong input.
-    here, there = (Path(os.path.realpath(p)) for p in (destination, Path(source).expanduser()))
-    if here == there or here in there.parents:
-        raise InputError(f"{destination}: DST must not be SRC or hold it")
+    here = Path(os.path.realpath(destination))
+    # Replacing DST would delete them with it.
+    for name, kept in (("SRC", source), ("--base", base)):
+        there = on_this_machine(kept) if kept else None
+        if there is None:
+            continue
+        there = Path(os.path.realpath(there))
+        if here == there or here in there.parents:
+            raise InputError(f"{destination}: DST must not be {name} or hold it")
     # A folder inside a checkpoint would look like a part of it.
     inside = next((p for p in here.parents for mark in _MARKS if (p / mark).is_file()), None)
     if inside is not None:

@@ -18,7 +18,7 @@ from pi0_jax.convert.commands import command
 from pi0_jax.convert.commands.as_policy import AsPolicy, add_flags, as_policy, check_flags
 from pi0_jax.convert.compare import value_table
 from pi0_jax.convert.files.remote import local
-from pi0_jax.convert.into.to_policy import action_text, camera_text
+from pi0_jax.convert.into.to_policy import action_text, camera_text, normalisation_text
 from pi0_jax.convert.sources.open_checkpoint import open_any
 from pi0_jax.convert.sources.orbax_source import OrbaxSource
 from pi0_jax.convert.sources.source import CheckpointInfo, Source, parameters
@@ -139,7 +139,7 @@ def _robot(spec: PolicySpec) -> Rows:
         ("actions", action_text(spec)),
         *rows,
         ("executed", f"{spec.execute_steps} actions of each chunk"),
-        ("normalisation", "1 % and 99 % quantiles" if spec.quantile else "mean and deviation"),
+        ("normalisation", normalisation_text(spec)),
     ]
 
 

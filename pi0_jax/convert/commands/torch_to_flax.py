@@ -25,7 +25,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--layout", choices=("auto", *FAMILIES, "rlinf"), default="auto")
     arguments = parser.parse_args(argv)
     command.check_destination(
-        arguments.source, arguments.destination, overwrite=arguments.overwrite
+        arguments.source,
+        arguments.destination,
+        overwrite=arguments.overwrite,
+        base=arguments.base,
     )
     path = command.fetched(arguments.source)
     source = TorchSource(

@@ -11,6 +11,9 @@ HIDDEN = "."
 """How names begin that editors, copying programs and desktops give: no library reads such files."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
+"""Endings of files that may hold weights, statistics or settings."""
+
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
 

@@ -10,12 +10,14 @@
 import importlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote
 
 from pi0_jax.convert.files import web
+from pi0_jax.convert.files.known_files import ADAPTER_FILES, MATTERS, STATISTICS
+from pi0_jax.convert.files.weight_files import beside_pattern
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.inside import file_inside
 from pi0_jax.io.atomic import atomic_file, atomic_folder
@@ -26,11 +28,11 @@ CACHE = Path.home() / ".cache" / "pi0_jax"
 TOKENIZER = ("big_vision", TOKENIZER_FILE)
 """Bucket and name of PaliGemma's tokenizer, which no checkpoint of openpi has."""
 
-# What a policy needs. Optimizer state, most of a training checkpoint, is not fetched.
-_WEIGHTS = (
-    *("*.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.model"),
-    *("params/*", "assets/*"),
-)
+# What a policy needs, and what could change it: a file that is not fetched is overlooked. Optimizer
+# state, most of a training checkpoint, is not fetched.
+_WEIGHTS = (*(f"*{suffix}" for suffix in MATTERS), "*.model", "params/*", "assets/*")
+# What is read beside a file of weights that is SRC itself, and what is said of it.
+_BESIDE = ("*.json", "*.model", "assets/*", *STATISTICS, *ADAPTER_FILES)
 _STATES = ("optimizer", "train_state/", "training_state/")
 # The package that fsspec needs per scheme; each installs fsspec too.
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
@@ -50,19 +52,32 @@ def local(source: str) -> Path:
         source = _hub_address(source.removeprefix(_HUB))
     if source.startswith(f"{web.STORAGE}/"):
         source = "gs://" + source.removeprefix(f"{web.STORAGE}/")
-    scheme, slashes, path = source.partition("://")
-    if scheme == "file" and slashes:
-        return _from_file(source, path)
-    if not slashes:
-        if not source:
-            raise InputError("SRC is empty; expected a path, gs://... or hf://org/name")
-        return Path(source).expanduser()
+    here = on_this_machine(source)
+    if here is not None:
+        return here
+    scheme, _, path = source.partition("://")
     if scheme == "hf":
         return _from_hub(source, path)
     if scheme in ("gs", "gcs"):
         return _from_google(source, path)
     fetch = _from_web if scheme in ("http", "https") else _from_fsspec
     return _file_or_folder(_cached(source, lambda folder: fetch(source, folder)), path)
+
+
+def on_this_machine(source: str) -> Path | None:
+    """The path of a source that lies on this machine; None for one that has to be fetched.
+
+    Raises:
+        InputError: it is empty, or a file:// address that is none of this machine.
+    """
+    scheme, slashes, path = source.partition("://")
+    if scheme == "file" and slashes:
+        return _from_file(source, path)
+    if slashes:
+        return None
+    if not source:
+        raise InputError("SRC is empty; expected a path, gs://... or hf://org/name")
+    return Path(source).expanduser()
 
 
 def _from_file(source: str, path: str) -> Path:
@@ -102,19 +117,32 @@ def _from_hub(source: str, path: str) -> Path:
     # The hub's own library keeps the files in its own cache, which other programs share.
     hub = _library("huggingface_hub", source, "huggingface_hub")
     _message(f"fetching {source}")
-    inside = [f"{folder}/{pattern}" for pattern in _WEIGHTS] if folder else [*_WEIGHTS]
     try:
         found = hub.snapshot_download(
             f"{org}/{name}",
             revision=unquote(revision) or None,
-            allow_patterns=[*inside, *[folder] * bool(folder)],
+            allow_patterns=_wanted(folder),
             ignore_patterns=[f"{start}{state}*" for state in _STATES for start in ("", "*/")],
         )
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    # Its HTTP client has exceptions of its own, which differ between versions.
+    except Exception as error:
         raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
     if not (Path(found) / folder).exists():
         raise InputError(f"{source}: nothing with weights in {folder!r} there")
     return Path(found) / folder
+
+
+def _wanted(inside: str) -> list[str]:
+    """Patterns of the files that are fetched for a folder of the hub, or for one file."""
+    path = PurePosixPath(inside)
+    if path.suffix not in MATTERS:
+        prefix = f"{inside}/" if inside else ""
+        # The name itself as well: a file of another kind has an error of its own later.
+        return [*(prefix + pattern for pattern in _WEIGHTS), *[inside] * bool(inside)]
+    # A local file of weights has its settings, statistics and other shards beside it, too.
+    prefix = inside.removesuffix(path.name)
+    patterns = (path.name, beside_pattern(path.name), *_BESIDE)
+    return [prefix + pattern for pattern in patterns]
 
 
 def _from_google(source: str, path: str) -> Path:

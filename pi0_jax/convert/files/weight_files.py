@@ -60,6 +60,16 @@ def weight_set(path: Path) -> WeightSet:
     return WeightSet(path, [path], [])
 
 
+def beside_pattern(name: str) -> str:
+    """Pattern for the names of all shards that a shard or an index belongs to; else the name."""
+    if name.endswith(_INDEX):
+        stem, dot, suffix = name.removesuffix(_INDEX).rpartition(".")
+        return f"{stem}-*{dot}{suffix}"
+    if match := _SHARD.fullmatch(name):
+        return f"{match['stem']}-*-of-{match['count']}{match['suffix']}"
+    return name
+
+
 def check_listed(weights: WeightSet, tensors: Container[str]) -> None:
     """Checks that every tensor that an index lists is there, such as those of a last layer.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pi0_jax.convert.into.robot_choice import RobotWishes, choose_robot
+from pi0_jax.convert.into.robot_notes import robot_notes
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.into.usable_stats import divisible, of_robot
 from pi0_jax.convert.settings.declared import TorchConfig
@@ -39,6 +40,8 @@ class ConvertRequest:
         wishes: what is said about the robot.
         state_in_prompt: whether a pi0.5 reads its state as text; None for what the source says.
         padded_state_text: whether that text is padded to the model's width; None as above.
+        quantile: whether to normalise by quantiles; None for what the source says.
+        execute_steps: actions of a chunk that are executed; None as above.
         std_floor: what smaller deviations of the statistics are raised to; None to refuse them.
         overwrite: whether to replace an earlier policy folder.
         beside: files of the source that are not read, because they change nothing.
@@ -53,6 +56,8 @@ class ConvertRequest:
     wishes: RobotWishes
     state_in_prompt: bool | None
     padded_state_text: bool | None
+    quantile: bool | None
+    execute_steps: int | None
     std_floor: float | None
     overwrite: bool
     beside: tuple[str, ...] = ()
@@ -85,16 +90,22 @@ def policy_spec(
         raise InputError(
             "--padded-state-text: this policy has no state in its prompt; leave it out"
         )
+    space, asked = _action_space(declared, request), request.quantile
     return PolicySpec(
         model=model,
-        robot=choose_robot(found, declared, request.wishes, model.action_dim),
-        execute_steps=min(declared.execute_steps or _EXECUTE_STEPS, model.action_horizon),
-        action_space=_action_space(declared, request),
+        robot=choose_robot(found, declared, request.wishes, model.action_dim, space),
+        execute_steps=_execute_steps(declared, request, model.action_horizon),
+        action_space=space,
         asset_id=found.asset_id,
-        quantile=found.by_quantiles(pi05=model.pi05),
+        quantile=found.by_quantiles(pi05=model.pi05) if asked is None else asked,
         state_in_prompt=state_in_prompt,
         padded_state_text=state_in_prompt and _padded_state_text(declared, request),
     )
+
+
+def _execute_steps(declared: TorchConfig, request: ConvertRequest, horizon: int) -> int:
+    # What the user asks for is not cut: if a chunk has fewer, the policy's spec refuses it.
+    return request.execute_steps or min(declared.execute_steps or _EXECUTE_STEPS, horizon)
 
 
 def _state_in_prompt(pi05: bool, declared: TorchConfig, request: ConvertRequest) -> bool:
@@ -120,21 +131,56 @@ def _action_space(declared: TorchConfig, request: ConvertRequest) -> ActionSpace
     )
 
 
-def assumed(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
-    """What is assumed because no file of the source says it."""
+def assumed(
+    found: FoundStats, declared: TorchConfig, request: ConvertRequest, spec: PolicySpec
+) -> list[str]:
+    """What is assumed because no file of the source says it.
+
+    Args:
+        found: the statistics.
+        declared: what the checkpoint's config.json declares.
+        request: what the command line asks for.
+        spec: the policy that was made of them.
+    """
     said = declared.action_space or request.delta_mask is not None or request.adapt_to_pi
     padded = declared.padded_state_text and request.padded_state_text is None
     return [
         *declared.notes,
-        *_state_note(source, declared, request),
+        *robot_notes(found, declared, request.wishes, spec.action_space, spec.robot),
+        *_state_note(spec.model.pi05, declared, request),
+        *_normalisation_note(found, request, spec),
+        *_executed_note(declared, request, spec),
         *[_ASSUMED_PADDED] * bool(padded),
         *[_ASSUMED_ABSOLUTE] * (not said),
     ]
 
 
-def _state_note(source: Source, declared: TorchConfig, request: ConvertRequest) -> list[str]:
+def _normalisation_note(found: FoundStats, request: ConvertRequest, spec: PolicySpec) -> list[str]:
+    if found.quantile is not None or request.quantile is not None:
+        return []
+    model, mode, other = (
+        ("pi0.5", "1 % and 99 % quantiles", "--no-quantile")
+        if spec.quantile
+        else ("pi0", "mean and deviation", "--quantile")
+    )
+    return [
+        f"normalisation by {mode} is assumed, as openpi does for a {model}; for the other give "
+        f"{other}"
+    ]
+
+
+def _executed_note(declared: TorchConfig, request: ConvertRequest, spec: PolicySpec) -> list[str]:
+    if declared.execute_steps or request.execute_steps:
+        return []
+    return [
+        f"{spec.execute_steps} executed actions of each chunk are assumed, as openpi's LIBERO "
+        "client does; for another number give --execute-steps N"
+    ]
+
+
+def _state_note(pi05: bool, declared: TorchConfig, request: ConvertRequest) -> list[str]:
     said = request.state_in_prompt is not None or declared.state_in_prompt is not None
-    if said or not source.info.config.pi05:
+    if said or not pi05:
         return []
     return [
         "the prompt is assumed to hold the state as text; for a policy without that, as "

@@ -7,20 +7,26 @@ import numpy as np
 
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.settings.declared import TorchConfig
+from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
+from pi0_jax.data.cameras import views_of
 from pi0_jax.data.normalize import Stats
 from pi0_jax.errors import InputError
-from pi0_jax.robot import Robot, numbered
+from pi0_jax.robot import VIEWS, Robot, numbered
 from pi0_jax.robots import load_robot, robot_names
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 """openpi names these three for every robot, and masks those that it lacks."""
 
-# openpi's asset ids that belong to one robot (`src/openpi/training/config.py`).
-_ROBOT_OF_ASSET = {
+ROBOT_OF_ASSET = {
     "physical-intelligence/libero": "libero_panda",
     "droid": "droid",
     "trossen": "aloha",
 }
+"""openpi's asset ids that belong to one robot (`src/openpi/training/config.py`)."""
+
+VELOCITIES = "droid"
+"""A robot whose actions are velocities, which nobody stores relative to the state."""
+
 _TWO_ARMS = 14  # actions of ALOHA, the robot with two arms that openpi knows
 
 
@@ -42,7 +48,11 @@ class RobotWishes:
 
 
 def choose_robot(
-    found: FoundStats, declared: TorchConfig, wishes: RobotWishes, padded: int
+    found: FoundStats,
+    declared: TorchConfig,
+    wishes: RobotWishes,
+    padded: int,
+    space: ActionSpace = AS_THE_ROBOT,
 ) -> Robot:
     """The robot of a converted policy.
 
@@ -51,11 +61,12 @@ def choose_robot(
         declared: what the checkpoint's config.json declares.
         wishes: what the command line says.
         padded: the network's state and action dimension.
+        space: which actions are relative to the state.
 
     Raises:
-        InputError: the widths are not known, or contradict each other.
+        InputError: the widths are not known, or widths or cameras contradict each other.
     """
-    known = wishes.robot or _of_asset(found, declared, wishes, padded)
+    known = wishes.robot or _of_asset(found, declared, wishes, padded, space)
     if known is not None:
         state, actions = known.state, known.actions
         _check_width(found, declared, known)
@@ -70,12 +81,24 @@ def choose_robot(
     return replace(robot, cameras=cameras, masked_cameras=masked)
 
 
+def camera_views(known: Robot, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """Per camera of a checkpoint, the view that its name says to a robot; its name if none."""
+    own = dict(zip(known.cameras, views_of(known), strict=True))
+    said = views_of(replace(known, cameras=cameras, masked_cameras=(), views=()))
+    return tuple(own.get(name, view) for name, view in zip(cameras, said, strict=True))
+
+
 def _of_asset(
-    found: FoundStats, declared: TorchConfig, wishes: RobotWishes, padded: int
+    found: FoundStats,
+    declared: TorchConfig,
+    wishes: RobotWishes,
+    padded: int,
+    space: ActionSpace,
 ) -> Robot | None:
     """The robot of openpi's asset id, if every width that is known is that robot's."""
-    name = _ROBOT_OF_ASSET.get(found.asset_id)
-    if name is None:
+    name = ROBOT_OF_ASSET.get(found.asset_id)
+    # openpi has joint positions under this id, too (`pi05_full_droid_finetune`, mask 7,-1).
+    if name is None or (name == VELOCITIES and any(space.delta_mask)):
         return None
     robot = load_robot(name)
     for given, told, stats, dimensions in (
@@ -133,7 +156,7 @@ def _cameras(
     wanted = len(known.cameras) if known else None
     if named == OPENPI_CAMERAS and not wishes.cameras:
         # openpi's `policies/libero_policy.py` and `droid_policy.py` mask the right wrist.
-        count = wanted or (2 if actions < _TWO_ARMS else 3)
+        count = wanted or _guessed_count(actions)
         return OPENPI_CAMERAS[:count], OPENPI_CAMERAS[count:]
     if named:
         if known and len(named) != wanted:
@@ -141,11 +164,33 @@ def _cameras(
                 f"robot {known.name!r} has the cameras {_list(known.cameras)}, the checkpoint "
                 f"{_list(named)}; choose another --robot, or name them: --cameras A,B"
             )
+        if known:
+            _check_views(known, named)
         return named, ()
     if known:
         return known.cameras, OPENPI_CAMERAS[len(known.cameras) :]
-    count = 2 if actions < _TWO_ARMS else 3
+    count = _guessed_count(actions)
     return OPENPI_CAMERAS[:count], OPENPI_CAMERAS[count:]
+
+
+def _guessed_count(actions: int) -> int:
+    """Cameras of a robot of which nobody says how many it has: one per arm, and the scene."""
+    return 2 if actions < _TWO_ARMS else 3
+
+
+def _check_views(known: Robot, named: tuple[str, ...]) -> None:
+    """Checks that no camera of the checkpoint stands where the robot has another view.
+
+    Raises:
+        InputError: its name says another view than the robot's at this place.
+    """
+    for name, ours, theirs in zip(named, views_of(known), camera_views(known, named), strict=True):
+        if ours != theirs and ours in VIEWS and theirs in VIEWS:
+            raise InputError(
+                f"camera {name!r} of {_list(named)} is {theirs} by its name, robot "
+                f"{known.name!r} has {ours} at this place; give a --robot FILE.json with these "
+                "cameras in this order and without views"
+            )
 
 
 def _list(names: Sequence[str]) -> str:

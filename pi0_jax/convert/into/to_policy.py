@@ -28,6 +28,7 @@ from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
 from pi0_jax.robot import Robot
 from pi0_jax.versions import versions
 
+_NAMES = 14  # width of the summary's column of names
 _MOST_NAMED = 8  # files in a note
 
 
@@ -61,12 +62,12 @@ def convert(
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
             write_params(folder / PARAMS, source, dtype, str(request.source))
-        notes = source.info.notes + changed + assumed(source, declared, request)
+        notes = source.info.notes + changed + assumed(found, declared, request, spec)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
     notes += _beside_note(request) + _tokenizer_note(request)
     return _summary(source, found, notes, spec, dtype, time.monotonic() - start) + (
-        f"\n{'written':<12}{request.destination}"
+        f"\n{'written':<{_NAMES}}{request.destination}"
     )
 
 
@@ -142,11 +143,18 @@ def _summary(
         ("robot", f"{spec.robot.name}, {len(spec.robot.state)} values of state"),
         ("cameras", camera_text(spec.robot)),
         ("actions", action_text(spec)),
+        ("executed", f"{spec.execute_steps} actions of each chunk"),
         ("statistics", f"{found.where} (asset id {found.asset_id})"),
+        ("normalisation", normalisation_text(spec)),
         ("time", duration(seconds)),
         *(("note", note) for note in notes),
     )
-    return "\n".join(f"{name:<12}{text}" for name, text in rows)
+    return "\n".join(f"{name:<{_NAMES}}{text}" for name, text in rows)
+
+
+def normalisation_text(spec: PolicySpec) -> str:
+    """Which statistics states and actions are normalised by."""
+    return "1 % and 99 % quantiles" if spec.quantile else "mean and deviation"
 
 
 def camera_text(robot: Robot) -> str:

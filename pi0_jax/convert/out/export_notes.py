@@ -23,6 +23,7 @@ def notes(family: str, spec: PolicySpec) -> list[str]:
         *_guidance(spec),
         *_actions(family, spec),
         *_prompt(family, spec),
+        *_executed(family, spec),
         *(_settings_of_openpi(spec) if family in _OPENPIS else []),
     ]
     if family == "transformers" and spec.quantile:
@@ -100,6 +101,18 @@ def _prompt(family: str, spec: PolicySpec) -> list[str]:
             )
         )
     return found
+
+
+def _executed(family: str, spec: PolicySpec) -> list[str]:
+    # lerobot has `n_action_steps`; with openpi and RLinf it is the client's choice.
+    if family == "lerobot":
+        return []
+    steps = spec.execute_steps
+    return [
+        f"{family}'s files do not say that {steps} of {spec.model.action_horizon} actions of a "
+        f"chunk are executed: say so where the policy runs; back to pi0_jax with --execute-steps "
+        f"{steps}"
+    ]
 
 
 def _settings_of_openpi(spec: PolicySpec) -> list[str]:

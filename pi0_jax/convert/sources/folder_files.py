@@ -10,9 +10,9 @@ from pathlib import Path
 from pi0_jax.convert.files.known_files import (
     ADAPTER_CONFIG,
     HIDDEN,
+    MATTERS,
     STATISTICS,
     TRAINING,
-    WEIGHT_SUFFIXES,
     reason,
 )
 from pi0_jax.convert.files.weight_files import is_checkpoint
@@ -23,7 +23,6 @@ from pi0_jax.errors import InputError, some
 from pi0_jax.plain_file import read_bytes
 from pi0_jax.policy.folder import TOKENIZER_FILE
 
-_MATTERS = (*WEIGHT_SUFFIXES, ".json", ".npz", ".npy", ".pkl", ".pickle", ".msgpack", ".h5")
 READ = {
     "config.json": "what the checkpoint declares",
     TOKENIZER_FILE: "copied into the policy folder",
@@ -112,7 +111,7 @@ def account(folder: Path, weights: Iterable[Path], ignored: Sequence[str] = ()) 
             others.append(f"{name}/")
         elif path.resolve() in read or _is_read(path, name):
             continue
-        elif path.suffix not in _MATTERS or reason(name, HARMLESS | TRAINING) or name in ignored:
+        elif path.suffix not in MATTERS or reason(name, HARMLESS | TRAINING) or name in ignored:
             others.append(name)
         else:
             unknown.append(name)
@@ -146,7 +145,7 @@ def _check_dead(link: Path, ignored: bool) -> None:
         InputError: its file could matter.
     """
     ignored = ignored or link.name.startswith(HIDDEN)  # such as an editor's lock
-    if link.suffix in (*_MATTERS, Path(TOKENIZER_FILE).suffix) and not ignored:
+    if link.suffix in (*MATTERS, Path(TOKENIZER_FILE).suffix) and not ignored:
         raise InputError(
             f"{link}: a link to {link.readlink()}, which is not there; fetch the checkpoint again, "
             "or remove the link"

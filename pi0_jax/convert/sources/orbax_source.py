@@ -30,6 +30,8 @@ _TRAIN_STATE_ROOTS = ("ema_params", "params")
 _NO_WEIGHTS = ("step", "opt_state", "model_def", "tx", "ema_decay")
 # Orbax folders of a checkpoint that hold weights; the first that is there is taken.
 _STORES = (PARAMS, "train_state")
+# The projection whose einsum sums over the heads.
+_HEADS_SUMMED = "/attn_vec_einsum/"
 # The file that Orbax writes into every folder of arrays.
 _METADATA = "_METADATA"
 
@@ -102,10 +104,8 @@ class OrbaxSource:
                 self._tree.read(self._keys[key], layer).astype(np.float32)
                 for key in self._lora[stored.path]
             )
-            # a [heads, fan_in, rank] @ b [heads, rank, fan_out], or without the axis of heads.
-            # delta = a b alpha / rank, and openpi sets alpha = rank. In float32, because a small
-            # delta would be rounded away in bfloat16.
-            values = values.astype(np.float32) + a @ b
+            # In float32, because a small delta would be rounded away in bfloat16.
+            values = values.astype(np.float32) + _delta(stored.path, a, b)
         return values if stored.part is None else values[stored.part]
 
     def _account(self, path: Path) -> dict[str, int]:
@@ -235,6 +235,23 @@ def _stored(leaf: Leaf, keys: dict[str, str]) -> StoredLeaf:
             axes = leaf.layer_axes.removeprefix("2 ")
             return StoredLeaf(fused, f"depth 3 {axes}", part)
     return StoredLeaf(leaf.path, leaf.axes)
+
+
+def _delta(path: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What an adapter adds to one layer of a weight, float32[heads, fan_in, fan_out].
+
+    delta = a b alpha / rank, and openpi sets alpha = rank.
+
+    Args:
+        path: of the weight.
+        a: float32[heads, fan_in, rank], or without the axis of heads.
+        b: float32[heads, rank, fan_out], likewise.
+    """
+    if _HEADS_SUMMED in path:
+        # openpi's `lora.Einsum` applies BTNH,NHL->BTL and then BTL,NLD->BTD: the heads are gone
+        # after the first, so that every head's part passes through every head's b.
+        b = b.sum(-3, keepdims=True)
+    return a @ b
 
 
 def _adapters(path: str) -> tuple[str, str]:
