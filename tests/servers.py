@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from pi0_jax.serve import wire
 from pi0_jax.serve.describe import metadata
 from pi0_jax.serve.layouts import layouts_of
 from pi0_jax.serve.request import Rules, Sampling
-from pi0_jax.serve.server import PolicyServer, Service
+from pi0_jax.serve.server import Log, PolicyServer, Service
 from pi0_jax.serve.settings import Listening
 from pi0_jax.testing import tiny_policy
 
@@ -79,10 +82,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(service: Service) -> Iterator[Running]:
+def running(service: Service, log: Log | None = None) -> Iterator[Running]:
     """Runs a service until the block ends, and waits until it has drained."""
     lines: list[Mapping[str, Any]] = []
-    server, up, found = PolicyServer(service, lines.append), threading.Event(), []
+    server, up, found = PolicyServer(service, log or lines.append), threading.Event(), []
 
     async def serve() -> None:
         stop = asyncio.Event()
@@ -148,3 +151,39 @@ def observation(seed: int = 0, side: int = 16) -> dict[str, Any]:
         "observation/state": rng.uniform(-1, 1, 8),
         "prompt": "lift it",
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Slow:
+    """A policy whose calls end when the test says so."""
+
+    policy: Any
+    gate: Any
+    guidance: float = 1.0
+    num_flow_steps: int = 2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.policy, name)
+
+    def act_seeded(self, observations: Any, seeds: Any, ongoing: Any) -> np.ndarray:
+        """As the policy's, later."""
+        assert self.gate.wait(90)
+        return self.policy.act_seeded(observations, seeds, ongoing)
+
+
+def get(uri: str, **headers: str) -> tuple[int, bytes]:
+    """Status and body of a page."""
+    asked = urllib.request.Request(uri.replace("ws://", "http://"), headers=headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=20) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Waits until something is true."""
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert true()

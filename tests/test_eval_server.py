@@ -1,6 +1,8 @@
 """eval.py --server: the results and the bits of an evaluation in this process."""
 
+import contextlib
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 from servers import ROWS, STEPS, running, service
 from tiny import policy_folder
+from websockets.sync.client import connect
+from websockets.sync.server import serve
 
 from pi0_jax.apps import evaluate
 from pi0_jax.apps.cli import Arguments, parse
@@ -16,6 +20,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.episodes import load_episodes
 from pi0_jax.policy.folder import save_policy
 from pi0_jax.policy.policy import Policy
+from pi0_jax.serve import client
 from pi0_jax.serve.client import open_policy_at
 from pi0_jax.serve.settings import KEY_VARIABLE, Listening
 from pi0_jax.testing import raw_obs
@@ -107,6 +112,30 @@ def test_a_server_that_ends_is_one_line(folder, config):
         with pytest.raises(ConnectionError, match=r"the connection has ended"):
             for _ in range(1000):
                 served.act_seeded([raw_obs(served.robot)], [(0,)])
+
+
+def test_servers_that_differ_behind_one_address(folder, up, monkeypatch):
+    """As a balancer does it: the second connection leads to another server."""
+    policy = Policy.from_folder(folder, num_flow_steps=STEPS, rows=ROWS)
+    with running(service(policy, folder, guidance=(0.0, 2.0), horizon=4)) as other:
+        uris = iter([up.uri, other.uri])
+        monkeypatch.setattr(client, "connect", lambda uri, **rest: connect(next(uris), **rest))
+        differ = pytest.raises(InputError, match=r"differ in guidance_limits, real_time; give")
+        with differ, open_policy_at("ws://balancer:8000", 2):
+            pass
+
+
+def test_a_server_that_ends_before_it_says_what_it_is_is_one_line():
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serve(lambda ws: ws.close(1001, "ends"), "127.0.0.1", 0))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(server.shutdown)  # before the thread is waited for
+        uri = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        ended = pytest.raises(ConnectionError, match=r"the connection has ended .*1001.* ends")
+        with ended, open_policy_at(uri, 1):
+            pass
 
 
 def test_what_is_refused_is_one_line(up):

@@ -88,6 +88,8 @@ def test_it_serves_until_sigterm_and_exits_0(folder):
         (["--layout", "aloha"], "has 3 cameras"),
         (["--max-clients", "0"], "limits.clients must be a whole number in [1, 1e5]"),
         (["--wait-ms", "-1"], "expected 0 to 1000 milliseconds"),
+        (["--seed", str(2**64)], "expected a whole number from 0 to 2**64 - 1"),
+        (["--seed", "9" * 5000], "expected a whole number from 0 to 2**64 - 1"),
         (["--chekpoint", "x"], "unrecognized arguments"),
     ],
 )
@@ -114,6 +116,18 @@ def test_a_port_that_is_taken_shows_before_the_weights_are_read(folder, capsys, 
         assert status([f"--checkpoint={folder}", f"--port={port}"]) == 1
     said = capsys.readouterr().err
     assert re.fullmatch(rf"error: cannot listen on 127.0.0.1:{port}: .*; choose another.*\n", said)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_log_that_cannot_be_written_is_an_os_error(monkeypatch, there):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full if there else None)
+        with pytest.raises(OSError, match="No space left" if there else "no standard output"):
+            serve._log({"event": "connected"})
+        monkeypatch.undo()
+        if there:
+            # Python tries again when it closes the file.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
 def test_no_policy_folder(tmp_path, capsys):

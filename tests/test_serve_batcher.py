@@ -155,6 +155,31 @@ def test_who_has_gone_is_not_computed():
     assert policy.calls == [(1.0, [0]), (1.0, [2])]
 
 
+def test_who_has_gone_leaves_its_place_to_others():
+    policy = Diary()
+    with batcher(policy, clients=1, most=2) as batch:
+        batch.submit(request(), (0,))
+        until(lambda: policy.calls)
+        for n in range(1, 6):
+            batch.submit(request(), (n,)).cancel()
+        assert len(batch) == 0
+        there = [batch.submit(request(), (n,)) for n in (6, 7)]
+        policy.gate.set()
+        assert [one.result(10).batch for one in there] == [2, 2]
+    assert policy.calls == [(1.0, [0]), (1.0, [6, 7])]
+
+
+def test_the_thread_goes_on_when_all_leave_while_it_waits_for_others():
+    policy = Diary()
+    policy.gate.set()
+    with batcher(policy, clients=2, wait_s=0.1) as batch:
+        batch.submit(request(), (0,)).cancel()
+        assert batch.submit(request(), (1,)).result(10).batch == 1
+        time.sleep(0.2)  # the thread finds an empty queue, and waits
+        assert batch.submit(request(), (2,)).result(10).batch == 1
+    assert policy.calls == [(1.0, [1]), (1.0, [2])]
+
+
 def test_what_waits_at_the_end_is_answered():
     policy = Diary()
     policy.gate.set()

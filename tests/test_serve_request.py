@@ -4,15 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
+from servers import panda_folder
 
 from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.errors import InputError
 from pi0_jax.robots import load_robot
 from pi0_jax.serve.layouts import ALOHA, LIBERO, flattened, layouts_of, plain_layout
-from pi0_jax.serve.request import Request, Rules, Sampling, read_request
+from pi0_jax.serve.request import MOST_SEED, Request, Rules, Sampling, check_fits, read_request
 
 SIDE = 4
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def transforms():
+    return panda_folder().transforms
 
 
 def rules(robot: str = "libero_panda", **changes) -> Rules:
@@ -33,6 +39,11 @@ def libero(**changes) -> dict:
         "observation/state": np.linspace(0, 0.7, 8),
         "prompt": "lift the cube",
     } | {key.replace("__", "/"): value for key, value in changes.items()}
+
+
+def nested(depth: int) -> list:
+    """A list in a list in a list..."""
+    return [nested(depth - 1)] if depth else []
 
 
 def test_libero():
@@ -128,14 +139,19 @@ def test_what_a_request_may_choose():
         ({"guidance": 3.5}, "'guidance': expected 0 to 3, as this server allows, got 3.5"),
         ({"guidance": float("nan")}, "'guidance': expected 0 to 3"),
         ({"guidance": True}, "'guidance': expected 0 to 3"),
+        ({"guidance": nested(900)}, r"'guidance': expected 0 to 3, .* got \[\["),
         ({"num_flow_steps": 21}, "expected 1 to 20"),
         ({"num_flow_steps": 2.0}, "expected a whole number"),
         ({"seed": -1}, "expected a whole number from 0"),
+        ({"seed": MOST_SEED + 1}, r"from 0 to 2\*\*64 - 1"),
+        ({"seed": nested(900)}, r"expected a whole number from 0 .* got \[\["),
         ({"seed": "7"}, "expected a whole number from 0"),
         ({"seed": []}, "expected a whole number from 0"),
         ({"seed": [1] * 9}, "at most 8"),
         ({"observation/imag": 1}, "unknown key 'observation/imag'; the nearest .*image'"),
         ({"prompt": 3}, "'prompt': expected a text, got 3"),
+        ({"prompt": "\ud800"}, r"'prompt': expected a text of Unicode, got '\\ud800'"),
+        ({"prompt": nested(900)}, r"'prompt': expected a text, got \[\["),
         ({"prompt": None}, "'prompt' is missing, and the server has no --default-prompt"),
         ({"observation/image": None}, "expected an image .* got None"),
         ({"observation/image": np.zeros((4, 4), np.uint8)}, r"got uint8\[4, 4\]"),
@@ -145,6 +161,7 @@ def test_what_a_request_may_choose():
             {"observation/image": np.zeros((0, 4, 3), np.uint8)},
             "1 to 2048 pixels a side and no thin strip",
         ),
+        ({"observation/image": np.zeros((0, 0, 3), np.uint8)}, "got 0 x 0"),
         (
             {"observation/image": np.zeros((1, 9, 3), np.uint8)},
             "1 to 2048 pixels a side and no thin strip",
@@ -218,6 +235,39 @@ def test_what_is_no_map():
 
 def test_maps_in_maps_are_longer_keys():
     assert flattened({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a/b": 1, "a/c/d": 2, "e": 3}
+
+
+def test_maps_in_maps_without_end():
+    deep: dict = {"x": 1}
+    for _ in range(7):
+        deep = {"a": deep}
+    assert flattened(deep) == {"a/a/a/a/a/a/a/x": 1}
+    for _ in range(988):  # as many as Python would follow, and more
+        deep = {"a": deep}
+    with pytest.raises(InputError, match="at most 8 maps in one another"):
+        flattened(deep)
+
+
+def test_numbers_that_overflow_the_network(transforms):
+    asked = read_request(libero(observation__state=np.full(8, 1e6)), rules())
+    check_fits(asked, transforms)
+    state = np.zeros(8)
+    state[2] = 3e38  # finite, and no longer when it is normalised
+    with pytest.raises(InputError, match=r"the state: .* at most 1e\+12 .* in \['z'\];"):
+        check_fits(read_request(libero(observation__state=state), rules()), transforms)
+
+
+def test_a_chunk_that_overflows_the_network(transforms):
+    chunk = {"previous_actions": np.ones((3, 7)), "frozen_actions": 2}
+    check_fits(read_request(libero() | chunk, rules(horizon=4)), transforms)
+    chunk["previous_actions"][1, 0] = 1e20
+    with pytest.raises(InputError, match=r"'previous_actions': expected .* in \['x'\]"):
+        check_fits(read_request(libero() | chunk, rules(horizon=4)), transforms)
+
+
+def test_a_prompt_that_is_too_long(transforms):
+    with pytest.raises(InputError, match="prompt"):
+        check_fits(read_request(libero(prompt="x" * 99), rules()), transforms)
 
 
 def test_a_default_outside_of_its_limits():

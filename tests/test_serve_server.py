@@ -1,4 +1,4 @@
-"""The server over real sockets: the policy's bits, errors that hurt their sender alone, the end."""
+"""The server over real sockets: the policy's bits, pages, keys, the end."""
 
 import json
 import socket
@@ -6,18 +6,25 @@ import ssl
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from servers import PANDA, ROWS, Client, observation, panda_policy, running, service
+from servers import (
+    PANDA,
+    ROWS,
+    Client,
+    Slow,
+    get,
+    observation,
+    panda_policy,
+    running,
+    service,
+    until,
+)
 from skips import slow
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from pi0_jax import testing
 from pi0_jax.episode import RawObs
@@ -38,49 +45,13 @@ def policy():
 
 @pytest.fixture(scope="module")
 def up(policy):
-    """A server with the limits that the tests reach."""
-    limits = Limits(message_bytes=200_000, clients=12, ping_s=0.5)
-    with running(service(policy, limits=limits)) as found:
+    with running(service(policy)) as found:
         yield found
-
-
-@dataclass(frozen=True)
-class Slow:
-    """A policy whose calls end when the test says so."""
-
-    policy: Any
-    gate: Any
-    guidance: float = 1.0
-    num_flow_steps: int = 2
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.policy, name)
-
-    def act_seeded(self, observations, seeds, ongoing):
-        assert self.gate.wait(90)
-        return self.policy.act_seeded(observations, seeds, ongoing)
 
 
 def raw(sent: dict) -> RawObs:
     images = np.stack([sent["observation/image"], sent["observation/wrist_image"]])
     return RawObs(images, sent["observation/state"].astype(np.float32), sent["prompt"])
-
-
-def get(uri: str, **headers: str) -> tuple[int, bytes]:
-    """Status and body of a page."""
-    asked = urllib.request.Request(uri.replace("ws://", "http://"), headers=headers)
-    try:
-        with urllib.request.urlopen(asked, timeout=20) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-
-
-def until(true) -> None:
-    deadline = time.monotonic() + 10
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert true()
 
 
 def test_actions_are_those_of_the_policy(up, policy):
@@ -217,132 +188,6 @@ def test_health_and_pings_answer_during_a_long_call(policy, seconds, limits):
         assert wire.unpack(client.received())["actions"].shape == (4, 7)
 
 
-# What a client may do wrong -> what it is told.
-FAULTS = {
-    "a text frame": ("hello", "expected a binary frame"),
-    "garbage": (b"\xc1\xc1", "expected one msgpack message"),
-    "no map": (wire.pack([1]), "expected a map of an observation"),
-    "a wrong key": (wire.pack(observation() | {"observation/imag": 0}), "unknown key"),
-    "no image": (wire.pack({"prompt": "x"}), "is missing"),
-    "a wrong dtype": (
-        wire.pack(observation() | {"observation/image": np.zeros((9, 9, 3), np.int32)}),
-        "expected an image",
-    ),
-    "a wrong shape": (
-        wire.pack(observation() | {"observation/state": np.zeros(9)}),
-        "expected a state of 8",
-    ),
-    "NaN": (wire.pack(observation() | {"observation/state": np.full(8, np.nan)}), "NaN"),
-    "a prompt that is too long": (wire.pack(observation() | {"prompt": "x" * 99}), "prompt"),
-    # Finite, and no longer when it is normalised: the policy's actions would be NaN.
-    "numbers that overflow": (
-        wire.pack(observation() | {"observation/state": np.full(8, 3e38)}),
-        "finite",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def healthy(up):
-    """Two clients that go on asking; at the end, every request has its answer and the bits."""
-    stop, counts = threading.Event(), []
-
-    def ask(seed: int) -> None:
-        sent = observation(seed) | {"seed": seed}
-        with Client(up.uri) as client:
-            first, count = client.infer(sent)["actions"], 1
-            while not stop.is_set():
-                np.testing.assert_array_equal(client.infer(sent)["actions"], first)
-                count += 1
-                time.sleep(0.01)
-        counts.append(count)
-
-    with ThreadPoolExecutor(2) as threads:
-        asked = [threads.submit(ask, seed) for seed in (1, 2)]
-        yield asked
-        stop.set()
-        for one in asked:
-            one.result(20)
-    assert len(counts) == 2
-    assert min(counts) >= 1
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_one_clear_error_to_its_sender(up, healthy, name):
-    message, match = FAULTS[name]
-    with connect(up.uri, compression=None) as ws:
-        ws.recv(timeout=20)
-        ws.send(message)
-        told = ws.recv(timeout=20)
-        assert isinstance(told, str)
-        assert match in told
-        assert "\n" not in told
-        with pytest.raises(ConnectionClosed, match="1011"):
-            ws.recv(timeout=20)
-    assert not any(one.done() for one in healthy)
-
-
-def test_a_huge_message_is_refused(up, healthy):
-    with connect(up.uri, compression=None) as ws:
-        ws.recv(timeout=20)
-        with pytest.raises(ConnectionClosed, match="1009"):
-            ws.send(bytes(300_000))
-            ws.recv(timeout=20)
-    assert not any(one.done() for one in healthy)
-
-
-def test_who_stalls_in_the_middle_of_a_message_is_closed(up, healthy):
-    with connect(up.uri, compression=None, ping_interval=None) as ws:
-        ws.recv(timeout=20)
-        # The head of a masked binary frame of 1000 bytes, and nothing after it.
-        ws.socket.sendall(bytes([0x82, 0xFE, 1000 >> 8, 1000 & 255, 1, 2, 3, 4]))
-        with pytest.raises(ConnectionClosed, match="keepalive ping timeout"):
-            ws.recv(timeout=20)
-    assert not any(one.done() for one in healthy)
-
-
-def test_two_hundred_connections_at_once(up, healthy):
-    """Ten more than the two that are there find room; the others are told so."""
-
-    def enter(_: int) -> tuple[str, Any]:
-        try:
-            return "in", Client(up.uri, open_timeout=30)
-        except InvalidStatus as error:
-            assert error.response.status_code == 503
-            return error.response.body.decode(), None
-
-    with ThreadPoolExecutor(200) as threads:
-        found = list(threads.map(enter, range(200)))
-    inside = [client for text, client in found if client]
-    assert len(inside) == 10
-    assert {text for text, client in found if not client} == {
-        "this server takes 12 clients at a time, and has them; try again later\n"
-    }
-    for client in inside:
-        assert client.infer(observation())["actions"].shape == (4, 7)
-        client.close()
-    assert not any(one.done() for one in healthy)
-
-
-def test_who_leaves_before_its_answer_hurts_nobody(policy):
-    gate = threading.Event()
-    with running(service(Slow(policy, gate))) as up, Client(up.uri) as there:
-        gone = Client(up.uri)
-        gone.ws.send(wire.pack(observation()))
-        until(up.busy)
-        gone.ws.socket.close()
-        gate.set()
-        assert there.infer(observation())["actions"].shape == (4, 7)
-
-
-def test_who_does_not_speak_http_leaves_no_traceback(up, healthy, caplog):
-    with socket.create_connection(("127.0.0.1", up.port)) as stranger:
-        stranger.sendall(b"\x16\x03\x01garbage\r\n\r\n")
-        assert stranger.recv(1000) == b""
-    assert caplog.text == ""
-    assert not any(one.done() for one in healthy)
-
-
 def test_a_web_page_of_another_origin_gets_nothing(up):
     with pytest.raises(InvalidStatus, match="403"):
         Client(up.uri, origin="https://somewhere.example")
@@ -375,6 +220,12 @@ def test_a_key_is_asked_for(policy):
         assert get(up.uri + "/healthz")[0] == 200
         assert [get(up.uri + path)[0] for path in ("/", "/live.json", "/metrics")] == [401] * 3
         assert get(up.uri + "/metrics", Authorization=f"Bearer {KEY}")[0] == 200
+        for odd in ("Basic \xe9", "Basic YQ", "Api-Key \xe9"):
+            assert get(up.uri + "/metrics", Authorization=odd)[0] == 401
+        with socket.create_connection(("127.0.0.1", up.port)) as stranger:
+            twice = b"Authorization: Api-Key x\r\n" * 2
+            stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + twice + b"\r\n")
+            assert stranger.recv(12) == b"HTTP/1.1 401"
 
 
 def test_tls(policy, tmp_path):

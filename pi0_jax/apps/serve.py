@@ -160,6 +160,12 @@ def _say(text: str) -> None:
 
 
 def _log(line: Mapping[str, Any]) -> None:
-    """A line for a machine: JSON, with the time in Unix seconds."""
+    """A line for a machine: JSON, with the time in Unix seconds.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if sys.stdout is None:  # as Python has it where a program is started without one
+        raise OSError("there is no standard output")
     sys.stdout.write(json.dumps({"time": round(time.time(), 3), **line}) + "\n")
     sys.stdout.flush()

@@ -7,7 +7,7 @@ from pi0_jax.convert.commands.command import Parser, path
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import KINDS, Reference
 from pi0_jax.serve.layouts import LAYOUTS
-from pi0_jax.serve.request import Rules
+from pi0_jax.serve.request import MOST_SEED, Rules
 from pi0_jax.serve.settings import Limits, Listening
 
 _MIB = 2**20
@@ -26,7 +26,7 @@ def parser(description: str) -> Parser:
     )
     add("--rows", type=int, default=Policy.rows, help="requests that share a call of the policy")
     add("--wait-ms", type=_duration, default=3.0, help="how long a request waits for others")
-    add("--seed", type=_whole, default=0, help="of the noise of requests without a seed")
+    add("--seed", type=_seed, default=0, help="of the noise of requests without a seed")
     add("--default-prompt", default="", metavar="TEXT", help="instruction of requests without one")
     add("--layout", choices=tuple(LAYOUTS), default="", help="keys; default: those of the robot")
     _add_sampling(found.add_argument_group("sampling, and what a request may ask for"))
@@ -82,9 +82,12 @@ def _wholes(text: str) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+def _seed(text: str) -> int:
+    """A seed, as large as those of requests."""
+    if not text.isdecimal() or len(text) > len(str(MOST_SEED)) or int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to 2**64 - 1, got {text!r}"
+        )
     return int(text)
 
 

@@ -112,10 +112,14 @@ class Batcher:
             request: was checked.
             seed: of its noise.
 
+        Returns:
+            Its answer. Who cancels it before its call leaves the queue at once.
+
         Raises:
             BusyError: too many wait.
         """
         waiting = _Waiting(request, seed)
+        waiting.answer.add_done_callback(lambda _: self._leave(waiting))
         with self._changed:
             if len(self._queue) >= self._most:
                 raise BusyError(
@@ -125,28 +129,40 @@ class Batcher:
             self._changed.notify()
         return waiting.answer
 
+    def _leave(self, waiting: _Waiting) -> None:
+        with self._changed:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+
     def _work(self) -> None:
         while batch := self._next_batch():
-            # A client that has gone needs no answer.
+            # A client may have gone since they were taken from the queue.
             if asked := [one for one in batch if one.answer.set_running_or_notify_cancel()]:
                 self._answer(asked)
 
     def _next_batch(self) -> list[_Waiting]:
         """The oldest request and those that can share its call; empty at the end."""
         with self._changed:
-            while not self._queue and not self._closing:
-                self._changed.wait()
+            # Asked anew each time, because the oldest may leave.
+            while (left := self._due_in()) is None or left > 0:
+                self._changed.wait(left)
             if not self._queue:
                 return []
             oldest = self._queue[0]
-            while (left := oldest.arrived + self._wait_s - time.monotonic()) > 0:
-                if self._closing or len(self._queue) >= min(self._policy.rows, self.clients):
-                    break
-                self._changed.wait(left)
             same = [w for w in self._queue if w.request.program == oldest.request.program]
             batch = same[: self._policy.rows]
             self._queue = [w for w in self._queue if w not in batch]
             return batch
+
+    def _due_in(self) -> float | None:
+        """Seconds until the next call, or the end, is due; None while there is no request."""
+        if self._closing:
+            return 0
+        if not self._queue:
+            return None
+        if len(self._queue) >= min(self._policy.rows, self.clients):
+            return 0
+        return self._queue[0].arrived + self._wait_s - time.monotonic()
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         try:

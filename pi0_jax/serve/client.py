@@ -91,7 +91,7 @@ class ServedPolicy:
         for first in range(0, len(observations), count):
             part = slice(first, first + count)
             asked = zip(self._connections, observations[part], seeds[part], strict=False)
-            with self._told_in_one_line():
+            with _told_in_one_line(self.uri):
                 waiting = [self._ask(*one) for one in asked]
                 chunks += [self._chunk(ws) for ws in waiting]
         return np.stack(chunks)
@@ -109,13 +109,6 @@ class ServedPolicy:
             raise ConnectionError(f"{self.uri}: {frame}")
         return wire.unpack(frame)["actions"]
 
-    @contextlib.contextmanager
-    def _told_in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except ConnectionClosed as error:
-            raise ConnectionError(f"{self.uri}: the connection has ended ({error})") from error
-
 
 @contextlib.contextmanager
 def open_policy_at(uri: str, connections: int, api_key: str = "") -> Iterator[ServedPolicy]:
@@ -127,7 +120,8 @@ def open_policy_at(uri: str, connections: int, api_key: str = "") -> Iterator[Se
         api_key: of the server; "" for none.
 
     Raises:
-        InputError: it is no address, no server of ours is there, or it lets nobody in.
+        InputError: it is no address, no server of ours is there, or it lets nobody in; or the
+            connections lead to servers that differ.
         OSError: nothing answers there.
     """
     headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
@@ -144,18 +138,50 @@ def open_policy_at(uri: str, connections: int, api_key: str = "") -> Iterator[Se
                 raise InputError(
                     f"{uri}: expected a policy server such as ws://HOST:PORT"
                 ) from error
-        # Each connection is told, and of the same policy.
-        told = {ws.recv() for ws in opened}
-        yield _policy(uri, told.pop(), opened)
+        with _told_in_one_line(uri):
+            told = [ws.recv() for ws in opened]
+        yield _policy(uri, _agreed(uri, told), opened)
 
 
-def _policy(uri: str, told: str | bytes, connections: Sequence[ClientConnection]) -> ServedPolicy:
-    facts = wire.unpack(told).get(OWN) if isinstance(told, bytes) else None
+@contextlib.contextmanager
+def _told_in_one_line(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ConnectionClosed as error:
+        raise ConnectionError(f"{uri}: the connection has ended ({error})") from error
+
+
+def _agreed(uri: str, told: Sequence[str | bytes]) -> dict[str, Any]:
+    """What all connections were told: behind one address there may be several servers.
+
+    Raises:
+        InputError: a server is none of ours, or they differ.
+    """
+    first, *others = [_facts(uri, one) for one in told]
+    for facts in others:
+        names = sorted(first.keys() | facts.keys())
+        if differ := [name for name in names if first.get(name) != facts.get(name)]:
+            raise InputError(
+                f"{uri}: its connections lead to servers that differ in {', '.join(differ)}; give "
+                "the address of one server, or start all of them alike"
+            )
+    return first
+
+
+def _facts(uri: str, told: str | bytes) -> dict[str, Any]:
+    message = wire.unpack(told) if isinstance(told, bytes) else None
+    facts = message.get(OWN) if isinstance(message, dict) else None
     if not isinstance(facts, dict) or not all(name in facts for name in _NEEDED):
         raise InputError(
             f"{uri}: expected a server of this version of pi0_jax: others take no seeds, and their "
             "chunks could not be repeated"
         )
+    return facts
+
+
+def _policy(
+    uri: str, facts: dict[str, Any], connections: Sequence[ClientConnection]
+) -> ServedPolicy:
     if not facts["seeds"]:
         raise InputError(
             f"{uri}: its requests may not choose their seed, so chunks could not be repeated; "

@@ -1,7 +1,6 @@
 """Plain HTTP on the server's port: health, metrics and the live page; and who may come in."""
 
 import base64
-import binascii
 import hmac
 import json
 from collections.abc import Callable
@@ -24,7 +23,7 @@ _POLICY = (
 
 def wants_websocket(request: Request) -> bool:
     """Whether a request asks for the protocol, and not for a page."""
-    return "websocket" in request.headers.get("Upgrade", "").lower()
+    return "websocket" in _header(request, "Upgrade").lower()
 
 
 def may_enter(request: Request, api_key: str) -> bool:
@@ -35,7 +34,7 @@ def may_enter(request: Request, api_key: str) -> bool:
     """
     if not api_key:
         return True
-    kind, _, shown = request.headers.get("Authorization", "").partition(" ")
+    kind, _, shown = _header(request, "Authorization").partition(" ")
     if kind.lower() == "basic":
         shown = _password(shown)
     elif kind.lower() not in ("api-key", "bearer"):
@@ -84,8 +83,13 @@ def page(path: str, metrics: Metrics, snapshot: Callable[[], dict[str, Any]]) ->
     return None
 
 
+def _header(request: Request, name: str) -> str:
+    """A header's value; one that comes twice is a list, and one that is not there is ""."""
+    return ", ".join(request.headers.get_all(name))
+
+
 def _password(shown: str) -> str:
     try:
         return base64.b64decode(shown, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not of base64's letters, not of any ASCII, or no UTF-8
         return ""

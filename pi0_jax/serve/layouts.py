@@ -12,6 +12,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.robot import Robot
 
 PROMPT = "prompt"
+_DEEPEST = 8  # maps in one another; openpi's clients send two
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,26 @@ def layouts_of(robot: Robot, name: str = "") -> tuple[Layout, ...]:
     return (own, plain)
 
 
-def flattened(message: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(message: Mapping[str, Any], prefix: str = "", depth: int = 1) -> dict[str, Any]:
     """A message without maps in maps: their keys are joined by "/".
 
+    Args:
+        message: as it came.
+        prefix: of all keys.
+        depth: of this map, counted from 1 for a whole message.
+
     Raises:
-        InputError: a key is no text, or comes twice.
+        InputError: a key is no text, or comes twice, or there are maps in maps in maps without end.
     """
+    if depth > _DEEPEST:
+        raise InputError(f"expected at most {_DEEPEST} maps in one another, got more")
     found: dict[str, Any] = {}
     for key, value in message.items():
         if not isinstance(key, str):
             raise InputError(f"expected keys that are texts, got {key!r}")
-        deeper = isinstance(value, Mapping)
-        part = flattened(value, f"{prefix}{key}/") if deeper else {f"{prefix}{key}": value}
+        part = {f"{prefix}{key}": value}
+        if isinstance(value, Mapping):
+            part = flattened(value, f"{prefix}{key}/", depth + 1)
         if twice := found.keys() & part.keys():
             raise InputError(f"expected every key once, got {min(twice)!r} twice")
         found |= part

@@ -1,21 +1,23 @@
 """One request: an observation as a client sends it -> RawObs and how to sample, or one clear error.
 
-Axis letters: c camera, h height, w width, s state dimension.
+Axis letters: c camera, h height, w width, s state dimension, n row, d padded dimension.
 """
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pi0_jax.data.transforms import Transforms
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
 from pi0_jax.pictures import resize_with_pad
 from pi0_jax.plain_values import nearest
 from pi0_jax.policy.inputs import check_observations
 from pi0_jax.policy.ongoing import Ongoing
-from pi0_jax.robot import Robot
+from pi0_jax.robot import Dimension, Robot
 from pi0_jax.serve.layouts import PROMPT, Layout, flattened
 
 GUIDANCE, FLOW_STEPS, SEED = "guidance", "num_flow_steps", "seed"
@@ -23,6 +25,12 @@ PREVIOUS, FROZEN = "previous_actions", "frozen_actions"
 _OPTIONS = (GUIDANCE, FLOW_STEPS, SEED, PREVIOUS, FROZEN)
 _LONGEST_SEED = 8
 _LONGEST_VALUE = 60  # letters of a value in a message
+# Normalised, where data of the robot are around 1. Squares of larger numbers, and sums of them,
+# come near the end of float32: the actions would be NaN.
+_LARGEST = 1e12
+
+MOST_SEED = 2**64 - 1
+"""Largest number of a seed: the protocol carries no larger one."""
 
 Seed = tuple[int, ...]
 """What the noise of a chunk is drawn from, by `numpy.random.default_rng`."""
@@ -119,6 +127,39 @@ def read_request(message: Any, rules: Rules) -> Request:
     return Request(obs, _sampling(options, rules), seed, ongoing)
 
 
+def check_fits(request: Request, transforms: Transforms) -> None:
+    """Checks what only a policy's tokenizer and statistics tell.
+
+    Here, because in a call of the policy it would cost the others of the call their time.
+
+    Args:
+        request: as `read_request` returns it.
+        transforms: of the policy.
+
+    Raises:
+        InputError: the prompt is too long, or numbers are so large that the network overflows.
+    """
+    obs, robot = request.obs, transforms.robot
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not within the limit
+        _check_size("the state", transforms.state(obs.state[None]), robot.state)
+        if request.ongoing is not None:
+            actions = transforms.actions(request.ongoing.actions, obs.state)
+            _check_size(repr(PREVIOUS), actions, robot.actions)
+    transforms.prompts([obs])
+
+
+def _check_size(what: str, normalized: np.ndarray, dimensions: Sequence[Dimension]) -> None:
+    """Checks numbers float32[n, d]; the first of each row are of these dimensions, then zeros."""
+    good = np.abs(normalized) <= _LARGEST  # bool[n, d]; False for NaN
+    if not good.all():
+        # Of the d columns, those of the robot.
+        bad = [d.name for d, fits in zip(dimensions, good.T, strict=False) if not fits.all()]
+        raise InputError(
+            f"{what}: expected numbers that are at most {_LARGEST:g} when they are normalised, got "
+            f"more in {bad}; send them in the robot's units"
+        )
+
+
 def _observation(values: dict[str, Any], rules: Rules) -> RawObs:
     layout = max(rules.layouts, key=lambda one: len(values.keys() & {*one.keys}))
     if unknown := sorted(values.keys() - {*layout.keys}):
@@ -148,7 +189,7 @@ def _image(key: str, value: Any, rules: Rules) -> np.ndarray:
     image = value if last else np.moveaxis(value, 0, -1)
     height, width = image.shape[:2]
     # The long side becomes the network's; of the short one must be left a pixel.
-    strip = min(height, width) * rules.network_side < max(height, width)
+    strip = min(height, width) < 1 or min(height, width) * rules.network_side < max(height, width)
     if strip or max(height, width) > rules.image_side:
         raise InputError(
             f"{key!r}: expected 1 to {rules.image_side} pixels a side and no thin strip, got "
@@ -189,6 +230,12 @@ def _prompt(value: Any, rules: Rules) -> str:
         return rules.default_prompt
     if not isinstance(value, str):
         raise InputError(f"{PROMPT!r}: expected a text, got {_described(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half of a pair of UTF-16; an array of text can hold one
+        raise InputError(
+            f"{PROMPT!r}: expected a text of Unicode, got {_described(value)}"
+        ) from error
     return value
 
 
@@ -223,7 +270,8 @@ def _ongoing(options: Mapping[str, Any], rules: Rules) -> Ongoing | None:
 def _within(name: str, value: Any, limits: tuple[float, float]) -> None:
     if type(value) not in (int, float) or not limits[0] <= value <= limits[1]:
         allowed = f"{limits[0]:g}" if limits[0] == limits[1] else f"{limits[0]:g} to {limits[1]:g}"
-        raise InputError(f"{name!r}: expected {allowed}, as this server allows, got {value!r}")
+        got = _described(value)
+        raise InputError(f"{name!r}: expected {allowed}, as this server allows, got {got}")
 
 
 def _seed(value: Any) -> Seed | None:
@@ -232,7 +280,7 @@ def _seed(value: Any) -> Seed | None:
         return None
     numbers = value.tolist() if isinstance(value, np.ndarray) else value
     numbers = numbers if isinstance(numbers, list) else [numbers]
-    good = all(type(n) is int and 0 <= n < 2**64 for n in numbers)
+    good = all(type(n) is int and 0 <= n <= MOST_SEED for n in numbers)
     if not good or not 1 <= len(numbers) <= _LONGEST_SEED:
         raise InputError(
             f"{SEED!r}: expected a whole number from 0 to 2**64 - 1, or at most {_LONGEST_SEED} of "
@@ -242,9 +290,9 @@ def _seed(value: Any) -> Seed | None:
 
 
 def _described(value: Any) -> str:
-    """A value for a message, in few letters whatever its size."""
+    """A value for a message, in few letters whatever its size and however deep it is."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
-    text = repr(value)
+    text = reprlib.repr(value)
     short = len(text) <= _LONGEST_VALUE
     return text if short else f"{type(value).__name__} {text[:_LONGEST_VALUE]}..."

@@ -29,7 +29,7 @@ from pi0_jax.serve import http, wire
 from pi0_jax.serve.batcher import Answer, Batcher, BusyError
 from pi0_jax.serve.live import Client, snapshot
 from pi0_jax.serve.metrics import Metrics
-from pi0_jax.serve.request import Request, Rules, read_request
+from pi0_jax.serve.request import Request, Rules, Seed, check_fits, read_request
 from pi0_jax.serve.settings import Limits, Listening
 
 Log = Callable[[Mapping[str, Any]], None]
@@ -71,9 +71,10 @@ class PolicyServer:
 
         Args:
             service: what is served.
-            log: called once per request, connection and disconnection.
+            log: called once per request, connection and disconnection. When it raises an OSError,
+                its line is lost, and the server goes on.
         """
-        self._service, self._log = service, log
+        self._service, self._log, self._log_works = service, log, True
         self._clients: dict[ServerConnection, Client] = {}
         self._admitted: set[ServerConnection] = set()
         self._connections, self._draining = 0, False
@@ -150,10 +151,10 @@ class PolicyServer:
         host, port = (*ws.remote_address[:2],)
         client = Client(self._connections, f"{host}:{port}")
         self._connections += 1
-        self._clients[ws] = client
-        self._batcher.clients = len(self._clients)
-        self._log({"event": "connected", "client": client.number, "peer": client.peer})
         try:
+            self._clients[ws] = client
+            self._batcher.clients = len(self._clients)
+            self._tell({"event": "connected", "client": client.number, "peer": client.peer})
             await ws.send(self._metadata)
             if self._draining:  # it came in while the door was closing
                 await self._close([ws])
@@ -166,7 +167,7 @@ class PolicyServer:
         finally:
             del self._clients[ws]
             self._batcher.clients = max(1, len(self._clients))
-            self._log({"event": "disconnected", "client": client.number, **_closing(ws)})
+            self._tell({"event": "disconnected", "client": client.number, **_closing(ws)})
 
     async def _turn(self, ws: ServerConnection, client: Client, message: str | bytes) -> bool:
         """Answers one message; returns whether the client may send another."""
@@ -175,7 +176,12 @@ class PolicyServer:
         line: dict[str, Any] = {"event": "request", "client": client.number, "request": number}
         line["bytes"], outcome = len(message), "gone"
         try:
-            reply, client.answer = await self._reply(client, number, message, received)
+            request = await asyncio.to_thread(self._read, message)
+            client.obs = request.obs
+            # Counted per request, so that a client's actions depend on no other client.
+            seed = request.seed or (self._service.seed, client.number, number)
+            client.answer = await self._answer(ws, request, seed)
+            reply = _reply(client.answer, client, received)
             await ws.send(reply)
             line |= _timing(client.answer)
             outcome = "ok"
@@ -194,35 +200,28 @@ class PolicyServer:
             await self._close([ws])
         return outcome == "ok" and not self._draining
 
-    async def _reply(
-        self, client: Client, number: int, message: str | bytes, received: float
-    ) -> tuple[bytes, Answer]:
-        request = await asyncio.to_thread(self._read, message)
-        client.obs = request.obs
-        # Counted per request, so that a client's actions depend on no other client.
-        seed = request.seed or (self._service.seed, client.number, number)
-        answer = await asyncio.wrap_future(self._batcher.submit(request, seed))
-        server: dict[str, Any] = {
-            "infer_ms": 1e3 * (time.monotonic() - received),
-            "queue_ms": answer.queue_ms,
-            "batch": answer.batch,
-        }
-        if client.total_ms:
-            server["prev_total_ms"] = client.total_ms[-1]
-        result = {
-            "actions": answer.actions,
-            "policy_timing": {"infer_ms": answer.infer_ms},
-            "server_timing": server,
-            "seed": list(answer.seed),
-        }
-        return wire.pack(result), answer
+    async def _answer(self, ws: ServerConnection, request: Request, seed: Seed) -> Answer:
+        """The policy's answer; a client that leaves before it gives up its place in the queue.
+
+        Raises:
+            ConnectionClosed: the client has left.
+        """
+        answer = asyncio.wrap_future(self._batcher.submit(request, seed))
+        left = asyncio.ensure_future(ws.wait_closed())
+        try:
+            await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ws.protocol.close_exc
+            return answer.result()
+        finally:
+            left.cancel()
+            answer.cancel()
 
     def _read(self, message: str | bytes) -> Request:
         if isinstance(message, str):
             raise InputError("expected a binary frame with msgpack, got a text frame")
         request = read_request(wire.unpack(message), self._service.rules)
-        # Here, because in a call of the policy a prompt that is too long would hold up others.
-        self._service.policy.transforms.prompts([request.obs])
+        check_fits(request, self._service.policy.transforms)
         return request
 
     def _count(self, line: Mapping[str, Any], client: Client, received: float) -> None:
@@ -231,7 +230,16 @@ class PolicyServer:
         if line["outcome"] == "ok":
             client.total_ms.append(1e3 * seconds)
             self.metrics.seconds.observe(seconds)
-        self._log({**line, "total_ms": round(1e3 * seconds, 3)})
+        self._tell({**line, "total_ms": round(1e3 * seconds, 3)})
+
+    def _tell(self, line: Mapping[str, Any]) -> None:
+        """Logs a line. A disk that is full, or a reader that has gone, stops no robot."""
+        try:
+            self._log(line)
+        except OSError as error:
+            if self._log_works:  # said once: the operator's screen is no place for every request
+                _LOG.error("the log cannot be written, its lines are lost: %s", first_line(error))
+            self._log_works = False
 
     async def _drain(self, server: Server) -> None:
         """Lets nobody in, answers requests in progress, and closes all connections."""
@@ -257,6 +265,24 @@ def _fault(error: Exception) -> tuple[str, str]:
     # Ours: the client gets the kind of error, the operator the traceback.
     _LOG.error("a request failed", exc_info=error)
     return "failed", f"the server failed: {type(error).__name__}: {first_line(error)}"
+
+
+def _reply(answer: Answer, client: Client, received: float) -> bytes:
+    """What a client gets for a request that was received at this time [s]."""
+    server: dict[str, Any] = {
+        "infer_ms": 1e3 * (time.monotonic() - received),
+        "queue_ms": answer.queue_ms,
+        "batch": answer.batch,
+    }
+    if client.total_ms:
+        server["prev_total_ms"] = client.total_ms[-1]
+    result = {
+        "actions": answer.actions,
+        "policy_timing": {"infer_ms": answer.infer_ms},
+        "server_timing": server,
+        "seed": list(answer.seed),
+    }
+    return wire.pack(result)
 
 
 def _timing(answer: Answer) -> dict[str, Any]:
