@@ -47,14 +47,14 @@ def test_what_was_bound_to_no_device_is_not_bound_when_it_comes_back(tmp_path):
 
 
 def test_there_must_be_room_for_those_that_are_kept_and_the_new_one(tmp_path, monkeypatch):
-    """A state of 80 bytes: three of them are 240."""
+    """A state of 92 bytes: three of them are 276."""
     free = shutil.disk_usage(tmp_path)
     checkpoint.check_room(tmp_path / "not" / "there", state())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=100))
-    with pytest.raises(InputError, match="240 bytes of free disk for 3 checkpoints of 80 bytes"):
+    with pytest.raises(InputError, match="276 bytes of free disk for 3 checkpoints of 92 bytes"):
         checkpoint.check_room(tmp_path / "not" / "there", state())
     (tmp_path / "9").mkdir()
-    (tmp_path / "9" / "leaf").write_bytes(bytes(150))  # an old one that will go
+    (tmp_path / "9" / "leaf").write_bytes(bytes(180))  # an old one that will go
     checkpoint.check_room(tmp_path, state())
 
 
@@ -209,8 +209,8 @@ def frozen(value: float = 1.0) -> Frozen:
 def test_frozen_leaves_are_left_out_and_come_from_the_base(tmp_path):
     """Head, moments and counts are stored; the tower of 24 bytes is not."""
     saved, base = state(seed=1), frozen()
-    assert checkpoint.size_of(checkpoint.leaves_of(saved)) == 80
-    assert checkpoint.size_of(checkpoint.leaves_of(saved, base)) == 56
+    assert checkpoint.size_of(checkpoint.leaves_of(saved)) == 92
+    assert checkpoint.size_of(checkpoint.leaves_of(saved, base)) == 68
     checkpoint.save(tmp_path, 7, saved, HOST, frozen=base)
     assert len(load_shapes(tmp_path / "7" / "state")) == len(jax.tree.leaves(saved)) - 1
     chex.assert_trees_all_equal(checkpoint.restore(tmp_path, state(), frozen=base), saved)
