@@ -9,7 +9,7 @@ from typing import Any
 
 from pi0_jax.apps.finetune_settings import FineTuneSettings
 from pi0_jax.apps.sections import OF_CHECKPOINT, OF_DEMONSTRATIONS
-from pi0_jax.apps.start_updates import Planned, check_update
+from pi0_jax.apps.start_updates import Planned, check_update, supervised_update
 from pi0_jax.data.branches import EMBEDDING
 from pi0_jax.data.cameras import views_of
 from pi0_jax.data.held_out import split
@@ -29,10 +29,8 @@ from pi0_jax.policy.folder import PolicyFolder, PolicySpec, load_policy, open_po
 from pi0_jax.robot import VIEWS, Robot
 from pi0_jax.robots import AS_THE_FOLDER_SAYS, Defaults, RobotFile, load_robot_file
 from pi0_jax.run import seeds
-from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.training.optimizer import multiplier
 from pi0_jax.training.sharding import check_devices
-from pi0_jax.training.supervised import flow_matching_loss
 
 _SPLIT = 4  # stream of the episodes that are held out
 
@@ -93,12 +91,12 @@ def find_start(settings: FineTuneSettings) -> FineTuneStart:
 
 def _update(settings: FineTuneSettings, spec: PolicySpec) -> Planned:
     """What one update of the fine-tuning computes."""
-    sft = settings.sft
-    loss = partial(flow_matching_loss, time_samples=sft.time_samples)
-    if has_outcomes(settings):
-        mode = spec.branch_mode
-        loss = partial(settings.cfg.loss, time_samples=sft.time_samples, branch_mode=mode)
-    return Planned("sft", sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
+    sft, mode = settings.sft, spec.branch_mode
+    plain = supervised_update("sft", sft, spec)
+    if not has_outcomes(settings):
+        return plain
+    loss = partial(settings.cfg.loss, time_samples=sft.time_samples, branch_mode=mode)
+    return plain._replace(loss=loss)
 
 
 def start_policy(settings: FineTuneSettings, start: FineTuneStart) -> PolicyFolder | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from pi0_jax.apps.sections import RiptSettings, without_rollouts
+from pi0_jax.apps.sections import RiptSettings, SupervisedSettings, without_rollouts
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import Pi0
@@ -63,17 +63,19 @@ def _planned(
 ) -> Iterator[Planned]:
     sft = settings.sft
     if sft.steps:
-        loss = partial(flow_matching_loss, time_samples=sft.time_samples)
-        yield Planned("sft", sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
+        yield supervised_update("sft", sft, spec)
     for name, ript in methods.items() if settings.rl.iterations else ():
         section = "rl" if name == RIPT else f"baselines.{name}"
         if ript.groups.groups_per_iteration:
             yield Planned(section, ript.optimizer, *_update_of(ript, spec))
         else:
-            instead = without_rollouts(sft, ript)
-            loss = partial(flow_matching_loss, time_samples=instead.time_samples)
-            batch = batch_shapes(spec, instead.batch_size)
-            yield Planned(section, instead.optimizer, batch, loss)
+            yield supervised_update(section, without_rollouts(sft, ript), spec)
+
+
+def supervised_update(section: str, sft: SupervisedSettings, spec: PolicySpec) -> Planned:
+    """An update of plain imitation."""
+    loss = partial(flow_matching_loss, time_samples=sft.time_samples)
+    return Planned(section, sft.optimizer, batch_shapes(spec, sft.batch_size), loss)
 
 
 def _update_of(ript: RiptSettings, spec: PolicySpec) -> tuple[Batch, Callable[[Pi0], Loss]]:

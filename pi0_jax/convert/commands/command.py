@@ -99,6 +99,15 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
+_YES_OR_NO = {
+    "--state-in-prompt": "whether a pi0.5 reads its state as text (pi05_libero: no); default: yes",
+    "--padded-state-text": "whether that text is zero-padded (lerobot 0.4); default: what SRC "
+    "says, or no",
+    "--quantile": "normalise by quantiles, not mean and deviation; default: what SRC says, or "
+    "pi0.5 yes",
+}
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the flags for what the files of a checkpoint may not say."""
     parser.add_argument("--norm-stats", type=path, metavar="FILE", help="a norm_stats.json")
@@ -146,24 +155,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         choices=ADAPTATIONS,
         help="whose conversion of ALOHA's joints surrounds the network; default: what SRC says",
     )
-    parser.add_argument(
-        "--state-in-prompt",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether a pi0.5 reads its state as text (pi05_libero: no); default: yes",
-    )
-    parser.add_argument(
-        "--padded-state-text",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether that text is zero-padded (lerobot 0.4); default: what SRC says, or no",
-    )
-    parser.add_argument(
-        "--quantile",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="normalise by quantiles, not mean and deviation; default: what SRC says, or pi0.5 yes",
-    )
+    for flag, help_text in _YES_OR_NO.items():
+        yes_or_no = argparse.BooleanOptionalAction
+        parser.add_argument(flag, action=yes_or_no, default=None, help=help_text)
     parser.add_argument(
         "--execute-steps",
         type=_positive,

@@ -107,15 +107,15 @@ class WorkerPool:
             report: called with the jobs that have ended so far, in the order in which they ended.
         """
         tickets = [self.submit(job) for job in jobs]
-        over: dict[int, Done] = {}
+        wanted, over = set(tickets), dict[int, Done]()
         try:
             while len(over) < len(tickets):
                 # Others are of a caller that has gone: an error or an interruption ended it.
-                own = [done for done in self.gather() if done.ticket in tickets]
+                own = [done for done in self.gather() if done.ticket in wanted]
                 over |= {done.ticket: done for done in own}
                 report(list(over.values()))
         except BaseException:
-            self._queue = collections.deque(one for one in self._queue if one.ticket not in tickets)
+            self._queue = collections.deque(one for one in self._queue if one.ticket not in wanted)
             raise
         return [over[ticket] for ticket in tickets]
 
