@@ -37,7 +37,7 @@ def test_an_impossible_setting(make, message):
 def test_ray_that_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setattr(connection.importlib, "import_module", missing)
     with (
-        pytest.raises(InputError, match=r"needs ray: run `pip install 'pi0_jax\[ray\]'`"),
+        pytest.raises(InputError, match=r"needs ray: run `pip install -e '.\[ray\]'`"),
         engines.reached(PoolConfig(engine="ray")),
     ):
         pytest.fail("reached")
