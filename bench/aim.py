@@ -1,4 +1,4 @@
-"""Where the hand comes down, in stored evaluations of one task: does guidance carry the aim too far?
+"""Where the hand comes down in stored evaluations: does guidance carry the aim too far?
 
 python bench/aim.py RUN [--compared-with ript_1]
 
@@ -35,7 +35,7 @@ def main() -> None:
     solved = [one for one in runs[args.compared_with] if one.success]
     height = closing_height(solved) + _ABOVE
     aims = places(solved, height)
-    print(f"to {args.compared_with} on the {len(aims)} states that it solves, {height:.3f} m high\n")
+    print(f"to {args.compared_with} on the {len(aims)} states it solves, {height:.3f} m high\n")
     print("| evaluation | outcome | states | x [cm], mean and deviation | y [cm] |")
     print("|---|---|---:|---:|---:|")
     for name, episodes in runs.items():
