@@ -22,7 +22,7 @@ from pi0_jax.io.shared_episodes import of_all_hosts
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.advantage import episode_weights
 from pi0_jax.rl.config import RiptConfig
-from pi0_jax.rl.init_states import InitStateSchedule, informative_groups
+from pi0_jax.rl.init_states import GroupConfig, InitStateSchedule, informative_groups
 from pi0_jax.rollout.collect import Ended, Plan, Report, collect, groups_of, plan_groups
 from pi0_jax.rollout.policy_use import PolicyUse
 from pi0_jax.types import Batch
@@ -129,14 +129,8 @@ def collect_groups(
             ended=ended,
             use=found.use,
         )
-        # Episodes in the order of their plans: a table [group, rollout], read row by row.
-        size = sampling.group_size
-        own = informative_groups(groups_of(fresh, size), sampling.dynamic_sampling)
-        # A group with an error may become another one, when an interrupted iteration goes on.
-        own += [one for one in groups_of(fresh, size) if len(one.episodes) < size]
-        fresh = _with_images_of(own, plans, fresh, {} if ended is None else ended)
-        fresh = of_all_hosts(fresh, size)
-        groups = groups_of(fresh, size)
+        fresh = _exchanged(fresh, plans, sampling, ended)
+        groups = groups_of(fresh, sampling.group_size)
         kept = informative_groups(groups, sampling.dynamic_sampling)
         # Rejected groups too: a group that always succeeds is how a state counts as solved.
         init_states = init_states.record(groups, len(kept), sampling)
@@ -243,21 +237,26 @@ def _draw_by_task(rollouts: Sequence[Batch], size: int, rng: np.random.Generator
     )
 
 
-def _with_images_of(
-    kept: Sequence[Group], plans: Sequence[Plan], episodes: Sequence[Episode], ended: Ended
+def _exchanged(
+    own: Sequence[Episode], plans: Sequence[Plan], sampling: GroupConfig, ended: Ended | None
 ) -> list[Episode]:
-    """The episodes, without images where no window will be cut: gigabytes per round.
+    """The episodes of all hosts, without images where no window will be cut: gigabytes per round.
 
     Args:
-        kept: groups of which windows are or may be cut.
-        plans: plans of all episodes.
-        episodes: n episodes, in the order of their plans.
+        own: of this host, in the order of their plans: a table [group, rollout], row by row.
+        plans: of its own episodes.
+        sampling: which groups are accepted.
         ended: the same episodes by their keys; it is changed.
     """
+    groups = groups_of(own, sampling.group_size)
+    kept = informative_groups(groups, sampling.dynamic_sampling)
+    # A group with an error may become another one, when an interrupted iteration goes on.
+    kept += [one for one in groups if len(one.episodes) < sampling.group_size]
     needed = {id(episode) for group in kept for episode in group.episodes}
-    found = [e if id(e) in needed else without_images(e) for e in episodes]
-    ended.update({plan.key: episode for plan, episode in zip(plans, found, strict=True)})
-    return found
+    found = [e if id(e) in needed else without_images(e) for e in own]
+    if ended is not None:
+        ended.update({plan.key: episode for plan, episode in zip(plans, found, strict=True)})
+    return of_all_hosts(found, sampling.group_size)
 
 
 def _report_all(report: Report, before: Sequence[Episode], fresh: Sequence[Episode]) -> None:
