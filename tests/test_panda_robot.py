@@ -2,12 +2,19 @@
 
 import numpy as np
 
-from pi0_jax.env.robosuite.panda_robot import CLOSE, OPEN, PANDA, move_action
+from pi0_jax.env.robosuite.panda_robot import CLOSE, LIFT_PANDA, OPEN, PANDA, move_action
 
 
 def test_panda_has_eight_values_of_state_and_seven_limited_actions():
     assert len(PANDA.state) == 8
     assert [(d.low, d.high) for d in PANDA.actions] == [(-1, 1)] * 7
+
+
+def test_lifts_robot_is_another_one_for_its_rotation_is_seen_from_a_hand_that_points_down():
+    names = [d.name for d in LIFT_PANDA.state]
+    assert names[3:6] == ["from_down_x", "from_down_y", "from_down_z"]
+    assert names[:3] + names[6:] == [d.name for d in PANDA.state[:3] + PANDA.state[6:]]
+    assert LIFT_PANDA.actions == PANDA.actions
 
 
 def test_move_action_goes_three_times_a_short_way_without_turning():

@@ -27,6 +27,7 @@ from pi0_jax.policy.folder import (
     save_policy,
 )
 from pi0_jax.robot import Robot, numbered
+from pi0_jax.robots import load_robot
 
 BYTES = dataclasses.replace(TINY, vocab_size=258)
 """Room for every byte."""
@@ -203,6 +204,8 @@ def test_a_task_with_another_robot_is_refused() -> None:
         check_robot(robot(), robot(7))
     with pytest.raises(InputError, match="gripper is 'high_opens' for the policy and"):
         check_robot(robot(gripper="high_opens"), robot(gripper="high_closes"))
+    with pytest.raises(InputError, match=r"of robot 'libero_panda', .* the task's 'lift_panda'"):
+        check_robot(load_robot("libero_panda"), load_robot("lift_panda"))
 
 
 def test_a_folder_of_version_1_is_read(tmp_path: Path) -> None:

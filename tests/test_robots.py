@@ -19,7 +19,8 @@ def test_the_robots_of_the_package() -> None:
     arms = dict.fromkeys(("so100", "so101", "so101_degrees"), (6, 6))
     two_arms = dict.fromkeys(("aloha", "aloha_sim"), (14, 14))
     droids = dict.fromkeys(("droid", "droid_joint_position"), (8, 8))
-    assert widths == {**droids, "libero_panda": (8, 7), **arms, **two_arms}
+    pandas = dict.fromkeys(("libero_panda", "lift_panda"), (8, 7))
+    assert widths == {**droids, **pandas, **arms, **two_arms}
     assert all(load_robot(name).name == name for name in robot_names())
     # The network sees the order of the cameras alone, so each file says which is which.
     assert all(load_robot(name).views[0] == "base_0_rgb" for name in robot_names())

@@ -5,7 +5,7 @@ python train.py --config configs/finetune.py:robot=so101,preset=gpu16 --workdir 
 python train.py --config configs/finetune.py:robot=mine.json,preset=gpu8 --workdir RUN --config.init.checkpoint=POLICY --config.demonstrations.mixture='(("A",2.0),("B",1.0))'
 python train.py --config configs/finetune.py:robot=lerobot,preset=debug --workdir RUN --config.demonstrations.lerobot=FOLDER
 
-Robots: aloha, aloha_sim, droid, droid_joint_position, libero_panda, so100, so101, so101_degrees, a
+Robots: aloha, aloha_sim, droid, droid_joint_position, libero_panda, lift_panda, so100, so101, so101_degrees, a
 .json file of your own with the same entries (pi0_jax/robots/), or lerobot: as the folder says.
 
 Presets: gpu16 (one GPU of 16 GB: the action expert alone), gpu24 (LoRA), gpu80 (one of 80 GB:

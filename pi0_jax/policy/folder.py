@@ -35,6 +35,7 @@ from pi0_jax.model.pi0 import COND_EMBED, Pi0
 from pi0_jax.plain_values import build
 from pi0_jax.policy.reference_files import read_reference, write_reference
 from pi0_jax.robot import Robot, numbered
+from pi0_jax.robots import robot_names
 
 # Version 1 (pi0_jax 0.1) had cameras and a number of actions instead of a robot, and with version 2
 # a number of relative actions (`delta_dims`) instead of a mask.
@@ -249,8 +250,15 @@ def check_robot(policy: Robot, task: Robot) -> None:
 
     Raises:
         InputError: the number of actions or of state values, or the cameras differ, or the gripper
-            convention or the control rate, if both robots have one.
+            convention or the control rate, if both robots have one; or both are robots that come
+            with the package, and not the same.
     """
+    # Such as LIBERO's Panda and that of Lift: as many numbers, of another meaning.
+    if policy.name != task.name and {policy.name, task.name} <= set(robot_names()):
+        raise InputError(
+            f"the policy is of robot {policy.name!r}, whose numbers have another meaning than "
+            f"those of the task's {task.name!r}; choose a policy of this robot"
+        )
     for kind in ("actions", "state"):
         ours, theirs = len(getattr(policy, kind)), len(getattr(task, kind))
         if ours != theirs:

@@ -6,7 +6,7 @@ Importing this is cheap: robosuite and MuJoCo are imported where the simulator i
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from pi0_jax.env.robosuite.panda_robot import PANDA
+from pi0_jax.env.robosuite.panda_robot import LIFT_PANDA
 from pi0_jax.ranges import check_ranges
 from pi0_jax.robot import Robot
 
@@ -57,7 +57,7 @@ class LiftTask:
     @property
     def robot(self) -> Robot:
         """A Panda with a fixed camera in front of it and one at its hand."""
-        return PANDA
+        return LIFT_PANDA
 
     def build(self) -> "LiftSimulator":
         """Builds the simulator: 2 s, and 4 s more the first time on a machine (compilation)."""

@@ -1,4 +1,7 @@
-"""LIBERO's robot: one Panda under OSC_POSE, as robosuite 1.4 drives it. Cheap to import."""
+"""The robot of LIBERO and of Lift: one Panda under OSC_POSE, as robosuite 1.4 drives it.
+
+Cheap to import.
+"""
 
 import numpy as np
 
@@ -8,6 +11,9 @@ from pi0_jax.robots import load_robot
 # control step.
 PANDA = load_robot("libero_panda")
 """State: end effector and fingers. Actions: relative motions and the gripper, which -1 opens."""
+
+LIFT_PANDA = load_robot("lift_panda")
+"""The same, but its rotation is seen from a hand that points straight down."""
 
 OPEN, CLOSE = -1.0, 1.0
 """Values of the gripper's action."""
