@@ -207,6 +207,14 @@ def test_micro_batches_give_the_gradient_of_the_whole(params, objective, branch_
     chex.assert_trees_all_close(summed, expected, rtol=1e-3, atol=2e-5)
 
 
+def test_filtered_bc_adds_up_the_weighted_errors_of_the_conditional_branch(params):
+    """By one whole pass per draw: mean of w |v - u|^2 over windows, draws and real steps."""
+    (value, _), grads = gradient(FilteredBc(), params, windows())
+    expected, expected_grads = naive_loss(params, windows(), 0.0, SAMPLES)
+    assert float(value) == pytest.approx(float(expected), rel=1e-5)
+    chex.assert_trees_all_close(grads, expected_grads, rtol=1e-3, atol=2e-5)
+
+
 @slow
 def test_filtered_bc_is_cfg_at_alpha_0(params):
     (one, _), whole = gradient(FilteredBc(), params, windows())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pi0_jax.errors import InputError
 from pi0_jax.testing import batch
 from pi0_jax.training.optimizer import multiplier
 from pi0_jax.training.step import (
@@ -149,6 +150,11 @@ def test_a_state_without_acting_parameters_stays_without():
 def test_acting_parameters_lie_over_the_newest_ones():
     params = parameters() | {"acting": {"head": {"w": 5}}}
     chex.assert_trees_all_equal(acting_params(params), parameters() | {"head": {"w": 5}})
+
+
+def test_a_loss_that_reads_acting_parameters_says_that_there_are_none():
+    with pytest.raises(InputError, match=r"params\['acting'\] is missing: make the state with"):
+        acting_params(parameters())
 
 
 def test_frozen_leaves_may_be_held_in_bfloat16():

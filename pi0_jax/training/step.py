@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import COND_EMBED
 from pi0_jax.training.optimizer import Row, Rules, multiplier
 from pi0_jax.types import Batch
@@ -119,7 +120,16 @@ def without_own(params: Params) -> Params:
 
 
 def acting_params(params: Params) -> Params:
-    """The whole tree that acted, from the parameters that a loss with `reads_acting` gets."""
+    """The whole tree that acted, from the parameters that a loss with `reads_acting` gets.
+
+    Raises:
+        InputError: there are none.
+    """
+    if ACTING not in params:
+        raise InputError(
+            "this loss compares with the parameters that acted, and params['acting'] is missing: "
+            "make the state with training/fit.py, or put a flat copy of the trained leaves there"
+        )
     newest = {name: part for name, part in params.items() if name != ACTING}
     flat, acting = (flax.traverse_util.flatten_dict(x, sep="/") for x in (newest, params[ACTING]))
     # Frozen leaves acted as they are, so there is no copy of them.

@@ -6,6 +6,9 @@ sg stops the gradient, and the row of e_uncond is clipped apart from all other p
 guidance 1 the policy is that of `filtered_bc` with the same weights, whatever alpha; what guidance
 adds comes on top.
 
+Source: our own. Classifier-free guidance is arXiv 2207.12598; its two branches in RL are those of
+`cfg.py`, whose gradients meet in one network (docs/results.md: what that costs).
+
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 

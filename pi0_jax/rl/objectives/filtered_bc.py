@@ -5,6 +5,9 @@
 With `rl.advantage.success_weight` and without dynamic sampling (every success counts 1, every
 failure 0) this is filtered behaviour cloning; with advantages as weights it is `cfg` at alpha 0.
 
+Sources: self-imitation (arXiv 1806.05635) and advantage-weighted regression (arXiv 1910.00177);
+filtering by success alone is common practice, as in the percentile BC of arXiv 2106.01345.
+
 Axis letters: b batch, r suffix row, H action horizon, d action dimension.
 """
 
