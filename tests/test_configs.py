@@ -223,14 +223,15 @@ def test_small_tasks_of_perturbed_suites():
     object_swap = of("suite=libero_object_swap,preset=tiny").task.demonstrator
     assert object_swap == of("suite=libero_object,preset=tiny").task.demonstrator
     # The last has tasks of its own.
-    others = (
-        "libero_10_swap",
-        "libero_goal_swap+libero_object",
-        "libero_object_two_normal_episodes",
-    )
-    for none in others:
+    for none in ("libero_10_swap", "libero_goal+libero_10", "libero_object_two_normal_episodes"):
         with pytest.raises(ValueError, match="preset=tiny has no task of"):
             of(f"suite={none},preset=tiny")
+
+
+def test_small_tasks_of_several_suites():
+    both = load(Path("libero.py")).get_config("suite=libero_goal+libero_object,preset=tiny").task
+    assert both.tasks == ((8,), (0,))
+    assert both.demonstrator.offset_sigma == 0.018  # soup asks for more care than bowls
 
 
 @pytest.mark.parametrize("name", ["aloha", "demo", "libero"])

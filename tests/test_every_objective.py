@@ -1,4 +1,4 @@
-"""Every objective trains with every preset: traced only, so shapes, and that no value is missing."""
+"""Every objective trains with every preset: traced only, so shapes, and that nothing is missing."""
 
 import jax
 import pytest

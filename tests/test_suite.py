@@ -1,9 +1,11 @@
 """Suites by name, and who demonstrates them."""
 
 import dataclasses
+import functools
 
 import pytest
 
+from pi0_jax.env import suite
 from pi0_jax.env.demonstrator import DemonstratorConfig
 from pi0_jax.env.robosuite.lift import LiftTask
 from pi0_jax.env.scripted import ScriptedTask
@@ -13,10 +15,10 @@ from pi0_jax.errors import InputError
 
 def test_options_reach_task_and_expert():
     options = {"max_steps": 9, "demonstrator": {"offset_sigma": 0.5}}
-    suite = make_suite("scripted", options)
-    assert suite.name == "scripted"
-    assert suite.tasks == (ScriptedTask(max_steps=9),)
-    assert suite.style.offset_sigma == 0.5
+    made = make_suite("scripted", options)
+    assert made.name == "scripted"
+    assert made.tasks == (ScriptedTask(max_steps=9),)
+    assert made.style.offset_sigma == 0.5
     assert options == {"max_steps": 9, "demonstrator": {"offset_sigma": 0.5}}  # left as given
     assert isinstance(make_suite("lift", {}).tasks[0], LiftTask)
 
@@ -49,6 +51,22 @@ def test_the_options_of_a_suite_are_the_fields_of_its_task_and_of_its_demonstrat
     names = {"tasks", "assets", "image_size", "pictures", "instructions", "demonstrator"}
     assert task_options("libero_10+libero_goal").keys() == names
     assert task_options("scripted+lift").keys() == {"image_size", "max_steps", "demonstrator"}
+
+
+def test_each_of_several_suites_has_tasks_of_its_own(monkeypatch):
+    found = []
+
+    def tasks_of(name: str, tasks=(), instructions=(), speed=0):
+        found.append((name, tasks, instructions, speed))
+        return (ScriptedTask(name=name),)
+
+    for name in ("lift", "scripted"):
+        monkeypatch.setitem(suite._SUITES, name, functools.partial(tasks_of, name))
+    make_suite("lift+scripted", {"tasks": [[0, 3], [8]], "instructions": ("go",), "speed": 2})
+    assert found == [("lift", [0, 3], ("go",), 2), ("scripted", [8], ("go",), 2)]
+    for wrong in ([[0, 3]], [[0], 8]):
+        with pytest.raises(InputError, match=r"tasks: expected one tuple per suite of lift"):
+            make_suite("lift+scripted", {"tasks": wrong})
 
 
 def test_tasks_take_turns_in_demonstrations():

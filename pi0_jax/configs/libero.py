@@ -12,8 +12,8 @@ python train.py --config configs/libero.py:suite=libero_goal,preset=gpu80,stage=
 Suites: libero_spatial, libero_object, libero_goal, libero_10, libero_90, those of LIBERO-PRO that
 docs/libero.md lists (libero_goal_swap, ...), or several with a plus between them.
 
---config.task.tasks='(0,3)' picks tasks, --config.task.assets=FOLDER (or LIBERO_ASSETS) names the
-meshes and textures.
+--config.task.tasks='(0,3)' picks tasks (with several suites '((0,3),(8,))' those of each),
+--config.task.assets=FOLDER (or LIBERO_ASSETS) names the meshes and textures.
 
 After RIPT, --config.eval.guidance='(1.0,1.5)' --config.eval.reference=base adds guidance away from
 the policy that RIPT started from (docs/results.md).
@@ -92,8 +92,10 @@ def _parse(arg: str) -> tuple[str, str, str]:
             f"{tuple(name for name in SUITES if not SUITES[name].pro)} or of LIBERO-PRO "
             f"(docs/libero.md), a preset of {PRESETS} and a stage of {STAGES}, got {arg!r}"
         )
-    if preset == "tiny" and not tiny_tasks(suite):
-        raise ValueError(f"preset=tiny has no task of {suite!r}: choose one of {tuple(TINY_TASKS)}")
+    without = [name for name in suite.split("+") if not tiny_tasks(name)]
+    if preset == "tiny" and without:
+        known = tuple(TINY_TASKS)
+        raise ValueError(f"preset=tiny has no task of {without[0]!r}: choose one of {known}")
     return suite, preset, stage
 
 
@@ -143,10 +145,12 @@ def _improve(rl: Any, preset: str) -> None:
 
 def _make_tiny(config: Any) -> None:
     """A small policy from demonstrations of mixed quality, as in configs/demo.py."""
-    tasks = tiny_tasks(config.suite)
+    suites = config.suite.split("+")
+    each = tuple(tiny_tasks(suite) for suite in suites)
+    tasks = each if len(suites) > 1 else each[0]
     config.task.update({"tasks": tasks, "image_size": 64, "pictures": "coarse"})
     # This demonstrator picks the soup in half of its episodes, and bowls in two thirds.
-    sigma = 0.018 if _unchanged(config.suite) == "libero_object" else 0.03
+    sigma = 0.018 if any(_unchanged(suite) == "libero_object" for suite in suites) else 0.03
     config.task.demonstrator.offset_sigma = sigma
     config.model = "tiny"
     config.execute_steps = 16

@@ -41,6 +41,10 @@ _SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
 }
 
 
+_LISTS = {"tasks", "instructions"}
+"""Options that several suites may have each their own of."""
+
+
 @dataclass(frozen=True)
 class Suite:
     """Some tasks that are trained and evaluated together.
@@ -121,7 +125,8 @@ def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
     Args:
         name: name of the suite, or of several with a plus between them.
         options: fields of its task, or arguments of `libero.libero_tasks` for the suites of LIBERO;
-            those of its demonstrator are under "demonstrator".
+            those of its demonstrator are under "demonstrator". Of several suites each has the same
+            `tasks` and `instructions`, or its own where these are tuples of tuples.
 
     Raises:
         InputError: unknown name, field or task, or files or a package that are missing.
@@ -134,12 +139,35 @@ def make_suite(name: str, options: Mapping[str, Any]) -> Suite:
         )
     style = build("task.demonstrator", DemonstratorConfig, options.pop("demonstrator", {}))
     try:
-        tasks = [task for one in names for task in _SUITES[one](**options)]
+        each = zip(names, _options_of_each(names, options), strict=True)
+        tasks = [task for one, own in each for task in _SUITES[one](**own)]
         if any(isinstance(task, AlohaTask) for task in tasks):
             aloha_assets()
         return _checked(Suite(name, tuple(tasks), style))
     except TypeError as error:
         raise InputError(f"config.task of suite {name!r}: {error}") from error
+
+
+def _options_of_each(names: Sequence[str], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The options of each suite: lists of lists are dealt out, all else is the same for all.
+
+    Raises:
+        InputError: a list of lists does not have one per suite.
+    """
+    each: list[dict[str, Any]] = [dict(options) for _ in names]
+    for key in sorted(_LISTS & options.keys()):
+        parts = options[key]
+        nested = isinstance(parts, tuple | list) and [isinstance(p, tuple | list) for p in parts]
+        if not nested or not any(nested):
+            continue
+        if len(parts) != len(names) or not all(nested):
+            raise InputError(
+                f"config.task.{key}: expected one tuple per suite of {'+'.join(names)}, or one for "
+                f"all of them, got {parts!r}"
+            )
+        for own, part in zip(each, parts, strict=True):
+            own[key] = part
+    return each
 
 
 def _names(name: str) -> list[str]:
