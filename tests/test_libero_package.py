@@ -28,6 +28,13 @@ def test_both_packages_together_are_one_line(monkeypatch):
     assert "\n" not in str(raised.value)
 
 
+def test_another_version_is_one_line(monkeypatch):
+    pro = {libero_package.PRO: "0.2.0"}
+    monkeypatch.setattr(libero_package, "version", lambda name: pro.get(name, ""))
+    with pytest.raises(InputError, match=r"0\.2\.0 is installed; .* pip install .*==0\.1\.1"):
+        libero_package.package()
+
+
 def test_the_version_of_a_package_that_is_not_there_is_empty():
     assert libero_package.version("no-such-package-of-libero") == ""
     assert libero_package.version("numpy")[0].isdigit()

