@@ -61,6 +61,20 @@ def test_it_comes_back_with_the_condition_in_the_bias(
         assert all(jax.tree.leaves(same))
 
 
+def test_what_guidance_leads_away_from_is_said_to_be_left_out(
+    trained: tuple[PolicyFolder, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, _ = trained
+    base = policy.params | {"cond_embed": np.zeros((2, 8), np.float32)}
+    save_policy(tmp_path / "guided", dataclasses.replace(policy, reference=base), {})
+    assert status(flax_to_jax.main, [str(tmp_path / "guided"), str(tmp_path / "x")]) == 0
+    message = "reference/ is left out"
+    assert message in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "x/manifest.json").read_text())
+    assert any(message in note for note in manifest["notes"])
+    assert not list((tmp_path / "x").rglob("reference"))
+
+
 def test_the_export_acts_as_the_policy_at_guidance_1(trained: tuple[PolicyFolder, Path]) -> None:
     """Openpi would take the policy folder too, and act as without a condition: 0.1 off here."""
     policy, folder = trained

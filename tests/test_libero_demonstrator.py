@@ -8,7 +8,7 @@ from skips import needs_assets, needs_libero, slow
 from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.robosuite.gl import choose_renderer
-from pi0_jax.env.robosuite.libero import LiberoTask, libero_tasks
+from pi0_jax.env.robosuite.libero import DEMONSTRATED, LiberoTask, libero_tasks
 from pi0_jax.env.robosuite.skills.drawer import close_drawer
 from pi0_jax.env.robosuite.skills.manner import Manner
 from pi0_jax.env.robosuite.skills.scene import Scene
@@ -78,6 +78,19 @@ def test_a_clean_expert_does_two_things_in_a_row(pool, index):
     assert episode.success
     # Taken, released, and taken again or pushed with closed fingers.
     assert np.count_nonzero(np.diff(episode.actions[:, 6]) > 0) >= 2
+
+
+@needs_assets
+@slow
+@pytest.mark.parametrize(
+    ("suite", "index"),
+    [(suite, index) for suite in ("libero_goal", "libero_10") for index in DEMONSTRATED[suite]],
+)
+def test_every_task_that_can_be_demonstrated_is_solved(pool, suite, index):
+    """One of the benchmark's own states each; bench/demonstrators.py counts over more."""
+    (task,) = libero_tasks(suite, (index,), image_size=16, pictures="coarse")
+    (episode,) = demonstrations(pool, task, EXACT, [OWN_STATE])
+    assert episode.success
 
 
 @needs_assets
