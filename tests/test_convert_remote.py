@@ -57,6 +57,14 @@ def test_a_bucket_is_fetched_once_without_the_optimizer(bucket: Path, cache: Pat
     assert remote.local("s3://bucket/pi0") == found
 
 
+def test_a_file_of_weights_brings_its_settings(bucket: Path) -> None:
+    files(bucket / "lerobot", "model.safetensors", "config.json", "sub/policy_preprocessor.json")
+    files(bucket / "lerobot", "optimizer.pt", "readme.md")
+    found = remote.local("s3://bucket/lerobot/model.safetensors")
+    names = {file.name for file in found.parent.rglob("*") if file.is_file()}
+    assert names == {"model.safetensors", "config.json", "policy_preprocessor.json"}
+
+
 @pytest.mark.usefixtures("bucket")
 def test_a_part_fetched_before_does_not_pass_for_the_whole() -> None:
     remote.local("s3://bucket/pi0/params")
@@ -217,9 +225,18 @@ def test_a_tokenizer_out_of_reach_is_no_error(
 
 
 def test_one_file_of_a_bucket(google: Path) -> None:
-    files(google / "bucket/x", "model.safetensors", "config.json")
+    """With its settings, and without what belongs to other weights."""
+    files(google / "bucket/x", "model.safetensors", "config.json", "other.safetensors")
     found = remote.local("gs://bucket/x/model.safetensors")
     assert (found.name, found.read_text()) == ("model.safetensors", "model.safetensors")
+    assert sorted(file.name for file in found.parent.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    files(google / "bucket", "root.safetensors")
+    assert remote.local("gs://bucket/root.safetensors").read_text() == "root.safetensors"
+    with pytest.raises(InputError, match=r"x/none\.safetensors: nothing there"):
+        remote.local("gs://bucket/x/none.safetensors")
     with pytest.raises(InputError, match="gs://bucket/y: nothing there"):
         remote.local("gs://bucket/y")
 
@@ -246,6 +263,7 @@ def test_a_web_server_that_lists_its_folders(tmp_path: Path, cache: Path) -> Non
         assert inside == ["assets/a/norm_stats.json", "model.safetensors"]
         file = remote.local(f"{address}/run/7/model.safetensors")
         assert file.read_text() == "model.safetensors"
+        assert (file.parent / "assets/a/norm_stats.json").is_file()
         with pytest.raises(InputError, match="/none: cannot fetch: HTTP Error 404"):
             remote.local(f"{address}/none")
     assert not list(cache.rglob("*none*"))

@@ -2,14 +2,17 @@
 
 * hf://org/name, hf://org/name@revision/sub/folder, and addresses of the hub's pages
 * gs://bucket/path, over https where the bucket is public, as openpi's is; else by gcsfs
-* https://host/path, a file or a folder that the server lists
+* https://host/path, a folder that the server lists, or a file
 * file:///path, which is a path on this machine
 * s3://bucket/path, and whatever else fsspec understands
+
+A file of weights brings what lies beside it, as a local one does: settings, statistics, shards.
 """
 
 import importlib
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
@@ -141,12 +144,32 @@ def _wanted(inside: str) -> list[str]:
         return [*(prefix + pattern for pattern in _WEIGHTS), *[inside] * bool(inside)]
     # A local file of weights has its settings, statistics and other shards beside it, too.
     prefix = inside.removesuffix(path.name)
-    patterns = (path.name, beside_pattern(path.name), *_BESIDE)
-    return [prefix + pattern for pattern in patterns]
+    return [prefix + pattern for pattern in _with_what_is_beside(path.name)]
+
+
+def _with_what_is_beside(name: str) -> tuple[str, ...]:
+    """Patterns of a file of weights and of all that is read with it."""
+    return (name, beside_pattern(name), *_BESIDE)
+
+
+def _folder_of(source: str) -> tuple[str, str]:
+    """The folder of a file of weights, and its name; a source of another kind, and ""."""
+    folder, _, name = source.rstrip("/").rpartition("/")
+    return (folder, name) if PurePosixPath(name).suffix in MATTERS else (source, "")
+
+
+def _of_weights(files: dict[str, str], name: str) -> dict[str, str]:
+    """Of a folder's files those of one file of weights, all if `name` is ""; none if it lacks."""
+    if not name:
+        return files
+    patterns = _with_what_is_beside(unquote(name))
+    wanted = {file: at for file, at in files.items() if any(fnmatch(file, p) for p in patterns)}
+    return wanted if unquote(name) in files else {}
 
 
 def _from_google(source: str, path: str) -> Path:
-    bucket, _, prefix = path.strip("/").partition("/")
+    whole, name = _folder_of(path.strip("/"))
+    bucket, _, prefix = whole.partition("/")
 
     def fetch(folder: Path) -> None:
         """Public files come without a library; for others there is Google's."""
@@ -156,7 +179,7 @@ def _from_google(source: str, path: str) -> Path:
             if error.code not in (401, 403):
                 raise
             return _from_fsspec(source, folder)
-        return _download(source, files, folder)
+        return _download(source, _of_weights(files, name), folder)
 
     found = _cached(source, fetch)
     _add_tokenizer(found)
@@ -164,7 +187,12 @@ def _from_google(source: str, path: str) -> Path:
 
 
 def _from_web(source: str, folder: Path) -> None:
-    _download(source, web.listed_files(source), folder)
+    whole, name = _folder_of(source)
+    files = _of_weights(web.listed_files(whole), name) if name else web.listed_files(source)
+    if name and not files:
+        _message(f"{whole} is not listed: settings and statistics beside {name} are not known")
+        files = {unquote(name): source}
+    _download(source, files, folder)
 
 
 def _download(source: str, files: dict[str, str], folder: Path) -> None:
@@ -192,12 +220,13 @@ def _from_fsspec(source: str, folder: Path) -> None:
     package = _PACKAGES.get(source.partition(":")[0], "fsspec")
     fsspec = _library("fsspec", source, package)
     try:
-        files, root = fsspec.core.url_to_fs(source)
+        whole, name = _folder_of(source)
+        files, root = fsspec.core.url_to_fs(whole)
     except ImportError as error:
         # fsspec's own, which names no module.
         raise InputError(f"{source}: it needs {package}: run `pip install {package}`") from error
-    found = {file: file.removeprefix(root).strip("/") for file in files.find(root)}
-    found = {file: inside for file, inside in found.items() if not _is_state(inside)}
+    inside = {file.removeprefix(root).strip("/"): file for file in files.find(root)}
+    found = {file: at for at, file in _of_weights(inside, name).items() if not _is_state(at)}
     if not found:
         raise InputError(f"{source}: nothing there")
     for i, (file, inside) in enumerate(found.items(), 1):

@@ -47,6 +47,7 @@ def bucket_files(bucket: str, prefix: str) -> dict[str, str]:
         OSError: no such bucket, one that is not public, or no connection.
     """
     found, page = {}, ""
+    below = f"{prefix}/" if prefix else ""
     while True:
         query = urlencode(
             {"prefix": prefix, "pageToken": page, "fields": "items/name,nextPageToken"}
@@ -56,7 +57,7 @@ def bucket_files(bucket: str, prefix: str) -> dict[str, str]:
         for item in listed.get("items", []):
             name = item["name"]
             # `pi0` is a prefix of `pi0_base` too; a name that ends in a slash marks a folder.
-            if name == prefix or (name.startswith(f"{prefix}/") and not name.endswith("/")):
+            if name == prefix or (name.startswith(below) and not name.endswith("/")):
                 inside = name.removeprefix(prefix).lstrip("/") or Path(name).name
                 found[inside] = f"{STORAGE}/{bucket}/{quote(name)}"
         page = listed.get("nextPageToken", "")
