@@ -136,7 +136,9 @@ class Google(SimpleHTTPRequestHandler):
         parts = unquote(url.path).strip("/").split("/")
         if parts[:3] == ["storage", "v1", "b"]:
             query = parse_qs(url.query)
-            return self.reply(self.listed(parts[3], query.get("prefix", [""])[0], query.get("pageToken")))
+            return self.reply(
+                self.listed(parts[3], query.get("prefix", [""])[0], query.get("pageToken"))
+            )
         file = self.root.joinpath(*parts)
         if not file.is_file():
             return self.send_error(404)
