@@ -33,6 +33,8 @@ def main() -> None:
     if args.compared_with not in runs:
         parser.error(f"{args.compared_with} is not one of {', '.join(runs)}")
     solved = [one for one in runs[args.compared_with] if one.success]
+    if len({one.task for one in solved}) != 1:
+        parser.error(f"{args.compared_with} has to solve states of one task, the same in all")
     height = closing_height(solved) + _ABOVE
     aims = places(solved, height)
     print(f"to {args.compared_with} on the {len(aims)} states it solves, {height:.3f} m high\n")

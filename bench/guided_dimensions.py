@@ -2,9 +2,9 @@
 
 python bench/guided_dimensions.py DIMENSIONS ARGUMENTS OF EVAL.PY
 
-DIMENSIONS: numbers of the guided ones, such as 2,3,4,5,6; the others act as at scale 1, and
-"" is none. Within a flow step the velocities are mixed per dimension; what one dimension does later
-still depends on all others through the network.
+DIMENSIONS: numbers of the guided ones, such as 2,3,4,5,6; the others act as at scale 1, and - is
+none. Name OUT by them: its rows do not say them. Within a flow step velocities are mixed per
+dimension; what one dimension does later still depends on all others through the network.
 """
 
 import sys
@@ -18,7 +18,10 @@ from pi0_jax.model import flow
 
 def main() -> None:
     """Replaces the mixing of velocities, then evaluates."""
-    guided = [int(number) for number in sys.argv.pop(1).split(",") if number]
+    given = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if given != "-" and not all(number.isdigit() for number in given.split(",")):
+        sys.exit(__doc__)
+    guided = [int(number) for number in given.split(",") if number != "-"]
 
     def guide(uncond: jax.Array, cond: jax.Array, scale: jax.Array | float) -> jax.Array:
         """As `flow.guide` in the guided dimensions d of [..., d], `cond` in the others."""

@@ -3,8 +3,8 @@
 python bench/scale_choice.py RUN ... [--method ript]
 
 RUN is a folder of train.py or eval.py that was evaluated at scale 1 and others. In each run the
-scale that solves most of the 50 states is taken (the smallest of equals), and compared with scale 1
-on the run's other states. Each block of 50 states chooses in turn: a line each.
+scale that solves most of the 50 states is taken (of equals 1, then the smallest), and compared with
+scale 1 on the run's other states. Each block of 50 states chooses in turn: a line each.
 """
 
 import argparse
@@ -30,19 +30,32 @@ def main() -> None:
     parser.add_argument("--method", default="ript")
     args = parser.parse_args()
     found = [scales(run, args.method) for run in args.runs]
+    if short := [str(run) for run, one in zip(args.runs, found, strict=True) if not usable(one)]:
+        parser.error(f"{short[0]} has not scale 1, another scale and more than {_BLOCK} states")
     print("| chosen on | scales | states | at 1 | at the chosen | won : lost | p |")
     print("|---|---|---:|---:|---:|---|---:|")
-    for at in range(0, min(len(one["1"]) for one in found), _BLOCK):
+    shortest = min(len(one["1"]) for one in found)
+    for at in range(0, shortest - shortest % _BLOCK, _BLOCK):
         print(line(found, at))
 
 
 def scales(run: Path, method: str) -> dict[str, Outcomes]:
-    """Outcomes by scale and reference, such as "1.5_base"; "1" is scale 1, and stands first."""
+    """Outcomes by scale and reference, such as "1.5_base"; "1" is scale 1, and stands first.
+
+    Of states that every scale has: one in which a simulator failed is left out.
+    """
     named = {
         name.removeprefix(f"{method}_"): {(one.task, one.seed): one.success for one in episodes}
         for name, episodes in evaluations(run, f"{method}_*").items()
     }
-    return {name: named[name] for name in sorted(named, key=lambda name: (name != "1", name))}
+    common = set.intersection(*map(set, named.values())) if named else set()
+    names = sorted(named, key=lambda name: (name != "1", float(name.partition("_")[0]), name))
+    return {name: {state: named[name][state] for state in common} for name in names}
+
+
+def usable(by_scale: Mapping[str, Outcomes]) -> bool:
+    """Whether there is something to choose, and a state left to judge it on."""
+    return "1" in by_scale and len(by_scale) > 1 and len(by_scale["1"]) > _BLOCK
 
 
 def line(runs: Sequence[Mapping[str, Outcomes]], at: int) -> str:

@@ -9,8 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from aim import closing_height, places, row, shifts
-
-from tests.tiny import episode
+from tiny import episode
 
 
 def descent(seed: int, x: float, closes: float = 0.0, success: bool = True):

@@ -58,11 +58,25 @@ def test_a_bucket_is_fetched_once_without_the_optimizer(bucket: Path, cache: Pat
 
 
 def test_a_file_of_weights_brings_its_settings(bucket: Path) -> None:
-    files(bucket / "lerobot", "model.safetensors", "config.json", "sub/policy_preprocessor.json")
-    files(bucket / "lerobot", "optimizer.pt", "readme.md")
-    found = remote.local("s3://bucket/lerobot/model.safetensors")
-    names = {file.name for file in found.parent.rglob("*") if file.is_file()}
-    assert names == {"model.safetensors", "config.json", "policy_preprocessor.json"}
+    """Of the folders beside it statistics alone."""
+    wanted = {
+        "m[1] a%20b.safetensors",
+        "config.json",
+        "assets/a/norm_stats.json",
+        "a/norm_stats.json",
+    }
+    files(bucket / "lerobot", *wanted, "optimizer.pt", "readme.md", "runs/7/log.json")
+    found = remote.local("s3://bucket/lerobot/m[1] a%20b.safetensors")
+    inside = {f.relative_to(found.parent).as_posix() for f in found.parent.rglob("*.*")}
+    assert inside == wanted
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_folder_with_a_name_of_weights(bucket: Path) -> None:
+    files(bucket / "x/pytorch_model.bin", "config.json", "part.safetensors")
+    for source in ("s3://bucket/x/pytorch_model.bin", "s3://bucket/x/pytorch_model.bin/"):
+        found = remote.local(source)
+        assert sorted(file.name for file in found.iterdir()) == ["config.json", "part.safetensors"]
 
 
 @pytest.mark.usefixtures("bucket")
@@ -255,7 +269,9 @@ def test_a_private_bucket_needs_googles_library(
         remote.local("gs://b/x")
 
 
-def test_a_web_server_that_lists_its_folders(tmp_path: Path, cache: Path) -> None:
+def test_a_web_server_that_lists_its_folders(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files(tmp_path / "www/run/7", "model.safetensors", "assets/a/norm_stats.json", "optimizer.pt")
     files(tmp_path / "www", "elsewhere.bin")
     handler = functools.partial(Pages, directory=str(tmp_path / "www"))
@@ -266,9 +282,32 @@ def test_a_web_server_that_lists_its_folders(tmp_path: Path, cache: Path) -> Non
         file = remote.local(f"{address}/run/7/model.safetensors")
         assert file.read_text() == "model.safetensors"
         assert (file.parent / "assets/a/norm_stats.json").is_file()
+        assert capsys.readouterr().err.count("nothing is known to lie beside it") == 0
+        # An address of one's own says nothing of others.
+        file = remote.local(f"{address}/run/7/model.safetensors?download=true")
+        assert [other.name for other in file.parent.iterdir()] == ["model.safetensors"]
+        assert "?download=true: nothing is known to lie beside it" in capsys.readouterr().err
         with pytest.raises(InputError, match="/none: cannot fetch: HTTP Error 404"):
             remote.local(f"{address}/none")
     assert not list(cache.rglob("*none*"))
+
+
+@pytest.mark.usefixtures("cache")
+def test_folders_beside_a_file_of_weights_may_be_closed(tmp_path: Path) -> None:
+    class Closed(Pages):
+        def do_GET(self) -> None:
+            if "private" in self.path:
+                self.send_error(403)
+            else:
+                super().do_GET()
+
+    files(tmp_path, "model.safetensors", "config.json", "private/assets/x.json")
+    with serve(functools.partial(Closed, directory=str(tmp_path))) as address:
+        file = remote.local(f"{address}/model.safetensors")
+        assert (file.parent / "config.json").is_file()
+        # Of a folder that is asked for itself everything is wanted.
+        with pytest.raises(InputError, match="cannot fetch: HTTP Error 403"):
+            remote.local(address)
 
 
 def test_a_connection_that_breaks_is_tried_again(

@@ -1,5 +1,7 @@
 """Which package is LIBERO here: one of two, and never both."""
 
+from pathlib import Path
+
 import pytest
 
 from pi0_jax.env.robosuite import libero_package
@@ -33,6 +35,11 @@ def test_another_version_is_one_line(monkeypatch):
     monkeypatch.setattr(libero_package, "version", lambda name: pro.get(name, ""))
     with pytest.raises(InputError, match=r"0\.2\.0 is installed; .* pip install .*==0\.1\.1"):
         libero_package.package()
+
+
+def test_the_version_is_the_one_that_is_installed():
+    settings = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert f'libero = ["{libero_package.PRO}=={libero_package.PRO_VERSION}"]' in settings
 
 
 def test_the_version_of_a_package_that_is_not_there_is_empty():

@@ -1,4 +1,4 @@
-"""LIBERO's robot: its dimensions, and actions along a way."""
+"""The Pandas of LIBERO and Lift: their dimensions, and actions along a way."""
 
 import numpy as np
 

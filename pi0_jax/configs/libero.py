@@ -94,8 +94,8 @@ def _parse(arg: str) -> tuple[str, str, str]:
         )
     without = [name for name in suite.split("+") if not tiny_tasks(name)]
     if preset == "tiny" and without:
-        known = tuple(TINY_TASKS)
-        raise ValueError(f"preset=tiny has no task of {without[0]!r}: choose one of {known}")
+        able = tuple(TINY_TASKS)
+        raise ValueError(f"preset=tiny has no task of {without[0]!r}: choose one of {able}")
     return suite, preset, stage
 
 

@@ -42,7 +42,7 @@ _SUITES: dict[str, Callable[..., tuple[Task, ...]]] = {
 
 
 _LISTS = {"tasks", "instructions"}
-"""Options that several suites may have each their own of."""
+"""Options of which each of several suites may have its own."""
 
 
 @dataclass(frozen=True)

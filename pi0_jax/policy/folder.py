@@ -250,15 +250,9 @@ def check_robot(policy: Robot, task: Robot) -> None:
 
     Raises:
         InputError: the number of actions or of state values, or the cameras differ, or the gripper
-            convention or the control rate, if both robots have one; or both are robots that come
-            with the package, and not the same.
+            convention or the control rate, if both robots have one; or both come with the package,
+            and their numbers mean something else.
     """
-    # Such as LIBERO's Panda and that of Lift: as many numbers, of another meaning.
-    if policy.name != task.name and {policy.name, task.name} <= set(robot_names()):
-        raise InputError(
-            f"the policy is of robot {policy.name!r}, whose numbers have another meaning than "
-            f"those of the task's {task.name!r}; choose a policy of this robot"
-        )
     for kind in ("actions", "state"):
         ours, theirs = len(getattr(policy, kind)), len(getattr(task, kind))
         if ours != theirs:
@@ -272,6 +266,26 @@ def check_robot(policy: Robot, task: Robot) -> None:
         if ours != theirs and unknown not in (ours, theirs):
             raise InputError(f"{kind} is {ours!r} for the policy and {theirs!r} for the task")
     check_cameras(policy, task)
+    if {policy.name, task.name} <= set(robot_names()):
+        _check_meaning(policy, task)
+
+
+def _check_meaning(policy: Robot, task: Robot) -> None:
+    """Checks that as many numbers mean the same, as those of LIBERO's and Lift's Pandas do not.
+
+    Names of one's own mean nothing here, so it is for robots that come with the package.
+
+    Raises:
+        InputError: a dimension has another name or unit.
+    """
+    for kind in ("actions", "state"):
+        for ours, theirs in zip(getattr(policy, kind), getattr(task, kind), strict=True):
+            if (ours.name, ours.unit) != (theirs.name, theirs.unit):
+                raise InputError(
+                    f"{kind} of the policy's robot {policy.name!r} have {ours.name!r} where those "
+                    f"of the task's {task.name!r} have {theirs.name!r}; choose a policy of this "
+                    "robot"
+                )
 
 
 def check_params(params: dict[str, Any], config: Pi0Config, where: Path) -> None:

@@ -64,7 +64,7 @@ ALOHA = Layout(
 )
 LAYOUTS = {layout.name: layout for layout in (LIBERO, DROID, ALOHA)}
 # Names of `robots/*.json`.
-_OF_ROBOT = {"libero_panda": LIBERO, "lift_panda": LIBERO, "droid": DROID, "aloha": ALOHA}
+_OF_ROBOT = {"libero_panda": LIBERO, "droid": DROID, "aloha": ALOHA}
 
 
 def plain_layout(robot: Robot) -> Layout:

@@ -9,10 +9,11 @@
 A file of weights brings what lies beside it, as a local one does: settings, statistics, shards.
 """
 
+import glob
 import importlib
 import sys
 from collections.abc import Callable
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
@@ -62,9 +63,9 @@ def local(source: str) -> Path:
     if scheme == "hf":
         return _from_hub(source, path)
     if scheme in ("gs", "gcs"):
-        return _from_google(source, path)
+        return _from_google(source)
     fetch = _from_web if scheme in ("http", "https") else _from_fsspec
-    return _file_or_folder(_cached(source, lambda folder: fetch(source, folder)), path)
+    return _file_or_folder(_cached(source, lambda folder: fetch(source, folder)), source)
 
 
 def on_this_machine(source: str) -> Path | None:
@@ -95,10 +96,25 @@ def _from_file(source: str, path: str) -> Path:
     return Path(f"/{unquote(rest)}")
 
 
-def _file_or_folder(found: Path, path: str) -> Path:
+def _file_or_folder(found: Path, source: str) -> Path:
     """The file in a fetched folder, if the address was that of one file."""
-    inside = found / unquote(path.rstrip("/").rpartition("/")[2])
-    return inside if inside.is_file() else found
+    name = _address(source).rstrip("/").rpartition("/")[2]
+    inside = found / (unquote(name) if _is_web(source) else name)
+    if not inside.is_file():
+        return found
+    if inside.suffix in MATTERS and len(list(found.iterdir())) == 1:
+        _message(f"{source}: nothing is known to lie beside it: no settings, no statistics")
+    return inside
+
+
+def _is_web(source: str) -> bool:
+    """Whether names in an address are quoted, and a query may follow them."""
+    return source.startswith(("http://", "https://"))
+
+
+def _address(source: str) -> str:
+    """An address without a web server's query, such as ?download=true."""
+    return source.partition("?")[0] if _is_web(source) else source
 
 
 def _hub_address(path: str) -> str:
@@ -149,27 +165,44 @@ def _wanted(inside: str) -> list[str]:
 
 def _with_what_is_beside(name: str) -> tuple[str, ...]:
     """Patterns of a file of weights and of all that is read with it."""
-    return (name, beside_pattern(name), *_BESIDE)
+    literal = glob.escape(name)
+    return (literal, beside_pattern(literal), *_BESIDE)
 
 
 def _folder_of(source: str) -> tuple[str, str]:
     """The folder of a file of weights, and its name; a source of another kind, and ""."""
-    folder, _, name = source.rstrip("/").rpartition("/")
-    return (folder, name) if PurePosixPath(name).suffix in MATTERS else (source, "")
+    scheme, slashes, path = _address(source).partition("://")
+    folder, slash, name = path.rpartition("/")
+    if not slash or PurePosixPath(name).suffix not in MATTERS:
+        return source, ""
+    return f"{scheme}{slashes}{folder}", name
 
 
 def _of_weights(files: dict[str, str], name: str) -> dict[str, str]:
-    """Of a folder's files those of one file of weights, all if `name` is ""; none if it lacks."""
-    if not name:
-        return files
-    patterns = _with_what_is_beside(unquote(name))
-    wanted = {file: at for file, at in files.items() if any(fnmatch(file, p) for p in patterns)}
-    return wanted if unquote(name) in files else {}
+    """Of a folder's files those that are read with one of weights, itself included.
+
+    Args:
+        files: path inside the folder -> address.
+        name: of the file of weights. Where a folder has this name its files are returned, by their
+            paths inside it; where nothing has, none.
+    """
+    if name not in files:
+        below = f"{name}/"
+        return {k.removeprefix(below): at for k, at in files.items() if k.startswith(below)}
+    patterns = _with_what_is_beside(name)
+    return {file: at for file, at in files.items() if _is_beside(file, patterns)}
 
 
-def _from_google(source: str, path: str) -> Path:
-    whole, name = _folder_of(path.strip("/"))
-    bucket, _, prefix = whole.partition("/")
+def _is_beside(file: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a pattern fits; one without a slash fits in the folder itself alone."""
+    if file.endswith("/norm_stats.json"):
+        return True
+    return any(fnmatchcase(file, p) and ("/" in p or "/" not in file) for p in patterns)
+
+
+def _from_google(source: str) -> Path:
+    whole, name = _folder_of(source)
+    bucket, _, prefix = whole.partition("://")[2].strip("/").partition("/")
 
     def fetch(folder: Path) -> None:
         """Public files come without a library; for others there is Google's."""
@@ -179,20 +212,21 @@ def _from_google(source: str, path: str) -> Path:
             if error.code not in (401, 403):
                 raise
             return _from_fsspec(source, folder)
-        return _download(source, _of_weights(files, name), folder)
+        return _download(source, _of_weights(files, name) if name else files, folder)
 
     found = _cached(source, fetch)
     _add_tokenizer(found)
-    return _file_or_folder(found, path)
+    return _file_or_folder(found, source)
 
 
 def _from_web(source: str, folder: Path) -> None:
     whole, name = _folder_of(source)
-    files = _of_weights(web.listed_files(whole), name) if name else web.listed_files(source)
-    if name and not files:
-        _message(f"{whole} is not listed: settings and statistics beside {name} are not known")
-        files = {unquote(name): source}
-    _download(source, files, folder)
+    if not name:
+        return _download(source, web.listed_files(source), folder)
+    # An address with a query is one's own, such as a signed one: none for the files beside it.
+    listed = web.files_near(whole) if _address(source) == source else {}
+    alone = {unquote(name): source}
+    return _download(source, _of_weights(listed, unquote(name)) or alone, folder)
 
 
 def _download(source: str, files: dict[str, str], folder: Path) -> None:
@@ -225,8 +259,9 @@ def _from_fsspec(source: str, folder: Path) -> None:
     except ImportError as error:
         # fsspec's own, which names no module.
         raise InputError(f"{source}: it needs {package}: run `pip install {package}`") from error
-    inside = {file.removeprefix(root).strip("/"): file for file in files.find(root)}
-    found = {file: at for at, file in _of_weights(inside, name).items() if not _is_state(at)}
+    by_path = {file.removeprefix(root).strip("/"): file for file in files.find(root)}
+    wanted = _of_weights(by_path, name) if name else by_path
+    found = {file: at for at, file in wanted.items() if not _is_state(at)}
     if not found:
         raise InputError(f"{source}: nothing there")
     for i, (file, inside) in enumerate(found.items(), 1):
@@ -241,7 +276,9 @@ def _cached(source: str, fetch: Callable[[Path], None]) -> Path:
     scheme, _, path = source.partition("://")
     # One flat name per URL. With nested folders, a part that was fetched before would be taken
     # for the whole.
-    target = CACHE / scheme / quote(path.strip("/"), safe="")
+    # Before what lies beside a file of weights was fetched too, its cache had the plain name.
+    beside = "+beside" if _folder_of(source)[1] else ""
+    target = CACHE / scheme / (quote(path.strip("/"), safe="") + beside)
     if target.exists():
         return target
     try:

