@@ -9,19 +9,17 @@
 A file of weights brings what lies beside it, as a local one does: settings, statistics, shards.
 """
 
-import glob
 import importlib
 import sys
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote
 
 from pi0_jax.convert.files import web
-from pi0_jax.convert.files.known_files import ADAPTER_FILES, MATTERS, STATISTICS
-from pi0_jax.convert.files.weight_files import beside_pattern
+from pi0_jax.convert.files.known_files import MATTERS
+from pi0_jax.convert.files.wanted_files import STATE_PATTERNS, is_state, of_the_hub, of_weights
 from pi0_jax.errors import InputError, first_line
 from pi0_jax.inside import file_inside
 from pi0_jax.io.atomic import atomic_file, atomic_folder
@@ -32,12 +30,6 @@ CACHE = Path.home() / ".cache" / "pi0_jax"
 TOKENIZER = ("big_vision", TOKENIZER_FILE)
 """Bucket and name of PaliGemma's tokenizer, which no checkpoint of openpi has."""
 
-# What a policy needs, and what could change it: a file that is not fetched is overlooked. Optimizer
-# state, most of a training checkpoint, is not fetched.
-_WEIGHTS = (*(f"*{suffix}" for suffix in MATTERS), "*.model", "params/*", "assets/*")
-# What is read beside a file of weights that is SRC itself, and what is said of it.
-_BESIDE = ("*.json", "*.model", "assets/*", *STATISTICS, *ADAPTER_FILES)
-_STATES = ("optimizer", "train_state/", "training_state/")
 # The package that fsspec needs per scheme; each installs fsspec too.
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 _HUB = "https://huggingface.co/"
@@ -140,8 +132,8 @@ def _from_hub(source: str, path: str) -> Path:
         found = hub.snapshot_download(
             f"{org}/{name}",
             revision=unquote(revision) or None,
-            allow_patterns=_wanted(folder),
-            ignore_patterns=[f"{start}{state}*" for state in _STATES for start in ("", "*/")],
+            allow_patterns=of_the_hub(folder),
+            ignore_patterns=STATE_PATTERNS,
         )
     # Its HTTP client has exceptions of its own, which differ between versions.
     except Exception as error:
@@ -151,24 +143,6 @@ def _from_hub(source: str, path: str) -> Path:
     return Path(found) / folder
 
 
-def _wanted(inside: str) -> list[str]:
-    """Patterns of the files that are fetched for a folder of the hub, or for one file."""
-    path = PurePosixPath(inside)
-    if path.suffix not in MATTERS:
-        prefix = f"{inside}/" if inside else ""
-        # The name itself as well: a file of another kind has an error of its own later.
-        return [*(prefix + pattern for pattern in _WEIGHTS), *[inside] * bool(inside)]
-    # A local file of weights has its settings, statistics and other shards beside it, too.
-    prefix = inside.removesuffix(path.name)
-    return [prefix + pattern for pattern in _with_what_is_beside(path.name)]
-
-
-def _with_what_is_beside(name: str) -> tuple[str, ...]:
-    """Patterns of a file of weights and of all that is read with it."""
-    literal = glob.escape(name)
-    return (literal, beside_pattern(literal), *_BESIDE)
-
-
 def _folder_of(source: str) -> tuple[str, str]:
     """The folder of a file of weights, and its name; a source of another kind, and ""."""
     scheme, slashes, path = _address(source).partition("://")
@@ -176,28 +150,6 @@ def _folder_of(source: str) -> tuple[str, str]:
     if not slash or PurePosixPath(name).suffix not in MATTERS:
         return source, ""
     return f"{scheme}{slashes}{folder}", name
-
-
-def _of_weights(files: dict[str, str], name: str) -> dict[str, str]:
-    """Of a folder's files those that are read with one of weights, itself included.
-
-    Args:
-        files: path inside the folder -> address.
-        name: of the file of weights. Where a folder has this name its files are returned, by their
-            paths inside it; where nothing has, none.
-    """
-    if name not in files:
-        below = f"{name}/"
-        return {k.removeprefix(below): at for k, at in files.items() if k.startswith(below)}
-    patterns = _with_what_is_beside(name)
-    return {file: at for file, at in files.items() if _is_beside(file, patterns)}
-
-
-def _is_beside(file: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a pattern fits; one without a slash fits in the folder itself alone."""
-    if file.endswith("/norm_stats.json"):
-        return True
-    return any(fnmatchcase(file, p) and ("/" in p or "/" not in file) for p in patterns)
 
 
 def _from_google(source: str) -> Path:
@@ -212,7 +164,7 @@ def _from_google(source: str) -> Path:
             if error.code not in (401, 403):
                 raise
             return _from_fsspec(source, folder)
-        return _download(source, _of_weights(files, name) if name else files, folder)
+        return _download(source, of_weights(files, name) if name else files, folder)
 
     found = _cached(source, fetch)
     _add_tokenizer(found)
@@ -226,7 +178,7 @@ def _from_web(source: str, folder: Path) -> None:
     # An address with a query is one's own, such as a signed one: none for the files beside it.
     listed = web.files_near(whole) if _address(source) == source else {}
     alone = {unquote(name): source}
-    return _download(source, _of_weights(listed, unquote(name)) or alone, folder)
+    return _download(source, of_weights(listed, unquote(name)) or alone, folder)
 
 
 def _download(source: str, files: dict[str, str], folder: Path) -> None:
@@ -235,7 +187,7 @@ def _download(source: str, files: dict[str, str], folder: Path) -> None:
     Raises:
         InputError: there are none, or one would lie outside of the folder.
     """
-    wanted = {name: url for name, url in files.items() if not _is_state(name)}
+    wanted = {name: url for name, url in files.items() if not is_state(name)}
     if not wanted:
         raise InputError(f"{source}: nothing there")
     for i, (name, url) in enumerate(wanted.items(), 1):
@@ -260,8 +212,8 @@ def _from_fsspec(source: str, folder: Path) -> None:
         # fsspec's own, which names no module.
         raise InputError(f"{source}: it needs {package}: run `pip install {package}`") from error
     by_path = {file.removeprefix(root).strip("/"): file for file in files.find(root)}
-    wanted = _of_weights(by_path, name) if name else by_path
-    found = {file: at for at, file in wanted.items() if not _is_state(at)}
+    wanted = of_weights(by_path, name) if name else by_path
+    found = {file: at for at, file in wanted.items() if not is_state(at)}
     if not found:
         raise InputError(f"{source}: nothing there")
     for i, (file, inside) in enumerate(found.items(), 1):
@@ -304,10 +256,6 @@ def _add_tokenizer(folder: Path) -> None:
             web.download(f"{web.STORAGE}/{bucket}/{name}", partial)
     except OSError as error:
         _message(f"{name} could not be fetched: {first_line(error)}")
-
-
-def _is_state(name: str) -> bool:
-    return any(f"/{state}" in f"/{name}" for state in _STATES)
 
 
 def _library(name: str, source: str, package: str) -> Any:
