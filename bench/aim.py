@@ -17,10 +17,9 @@ import numpy as np
 from stored_runs import evaluations
 
 from pi0_jax.episode import Episode
+from pi0_jax.rollout.episode_log import Key, key
 
 _ABOVE = 0.03  # m
-
-_State = tuple[str, int]
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
     runs = evaluations(args.run)
     if args.compared_with not in runs:
         parser.error(f"{args.compared_with} is not one of {', '.join(runs)}")
-    solved = [one for one in runs[args.compared_with] if one.success]
+    solved = [one for one in runs.pop(args.compared_with) if one.success]
     if len({one.task for one in solved}) != 1:
         parser.error(f"{args.compared_with} has to solve states of one task, the same in all")
     height = closing_height(solved) + _ABOVE
@@ -43,8 +42,7 @@ def main() -> None:
     for name, episodes in runs.items():
         for outcome in (True, False):
             some = places([one for one in episodes if one.success == outcome], height)
-            if name != args.compared_with:
-                print(row(name, "solved" if outcome else "failed", shifts(some, aims)))
+            print(row(name, "solved" if outcome else "failed", shifts(some, aims)))
 
 
 def closing_height(episodes: Iterable[Episode]) -> float:
@@ -53,11 +51,9 @@ def closing_height(episodes: Iterable[Episode]) -> float:
     return float(np.median([one for one in found if one is not None]))
 
 
-def places(episodes: Iterable[Episode], height: float) -> dict[_State, np.ndarray]:
+def places(episodes: Iterable[Episode], height: float) -> dict[Key, np.ndarray]:
     """float[2], m, horizontal place of the hand when it first is below a height, by state."""
-    found = {
-        (one.task, one.seed): first(one.state[:, 2] < height, one.state[:, :2]) for one in episodes
-    }
+    found = {key(one): first(one.state[:, 2] < height, one.state[:, :2]) for one in episodes}
     return {state: place for state, place in found.items() if place is not None}
 
 
@@ -66,7 +62,7 @@ def first(when: np.ndarray, values: np.ndarray) -> np.ndarray | None:
     return values[int(when.argmax())] if when.any() else None
 
 
-def shifts(some: Mapping[_State, np.ndarray], aims: Mapping[_State, np.ndarray]) -> np.ndarray:
+def shifts(some: Mapping[Key, np.ndarray], aims: Mapping[Key, np.ndarray]) -> np.ndarray:
     """float[n, 2], cm, from the place that is compared with, over the states of both."""
     both = [100 * (place - aims[state]) for state, place in some.items() if state in aims]
     return np.array(both).reshape(-1, 2)

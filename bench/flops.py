@@ -37,6 +37,8 @@ CONFIG = pi0()
 PRESETS = ("full", "expert_only", "lora")
 OBJECTIVES = (FilteredBc(), CfgDropout(), Cfg(), CfgDetached(), Nft(), FlowPg())
 TERA = 1e12
+CHAIN = (10, 7)
+"""Flow steps of a chain, and actions of its robot: only a policy gradient reads chains."""
 
 
 def traced(function: Callable[..., Any], *arguments: Any) -> float:
@@ -84,17 +86,16 @@ def update_flops(
     model = Pi0(config, remat)
     params = model.shapes()
     optimizer = OptimizerConfig(1e-4, 10, preset=preset)
-    # Chains of ten steps of a robot with seven actions, which only a policy gradient reads.
-    batch = abstract_batch(config, cameras, 1, chain=(10, 7))
+    batch = abstract_batch(config, cameras, 1, chain=CHAIN)
     job = Job(params, lambda _: loss(model), optimizer, batch, ONE_DEVICE)
     return traced(
         make_init_and_update(params, loss(model), optimizer, 1, ONE_DEVICE)[1], *job.shapes()
     )
 
 
-def objective_flops(objective: Objective, preset: str) -> float:
+def objective_flops(objective: Objective, preset: str, config: Pi0Config = CONFIG) -> float:
     """FLOPs of one update for one window, one noise/time sample, two cameras."""
-    return update_flops(lambda model: objective.loss(model, 1, "embedding"), preset)
+    return update_flops(lambda model: objective.loss(model, 1, "embedding"), preset, config=config)
 
 
 def sample_flops(guidance: float, cameras: int = 2, config: Pi0Config = CONFIG) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from flops import OBJECTIVES, update_flops
+from flops import CHAIN, OBJECTIVES, objective_flops
 from measure import device, side_by_side, small, windows
 from step import Bench
 
@@ -22,8 +22,6 @@ from pi0_jax.rl.objectives.base import Objective
 from pi0_jax.training.fit import ONE_DEVICE
 from pi0_jax.training.optimizer import PRESETS, OptimizerConfig
 from pi0_jax.types import Batch
-
-_STEPS, _ACTIONS = 10, 7
 
 
 def main() -> None:
@@ -37,7 +35,7 @@ def main() -> None:
     batch = with_chains(windows(small(), args.batch))
     updates = {str(one): update(one, args.preset, batch) for one in OBJECTIVES}
     seconds = side_by_side(updates, args.rounds)
-    flops = [counted(one, args.preset) for one in OBJECTIVES]
+    flops = [objective_flops(one, args.preset, small()) for one in OBJECTIVES]
     first = next(iter(seconds.values()))
     print("| objective | CPU ms | ratio | FLOPs, ratio |\n|---|---:|---:|---:|")
     for (name, at), count in zip(seconds.items(), flops, strict=True):
@@ -46,12 +44,13 @@ def main() -> None:
 
 
 def with_chains(batch: Batch) -> Batch:
-    """The windows with chains of a robot with seven actions, which only `flow_pg` reads."""
+    """The windows with chains, which only `flow_pg` reads."""
     rng, (size, horizon, width) = np.random.default_rng(1), np.shape(batch.actions)
+    steps, actions = CHAIN
     return replace(
         batch,
-        chain=rng.standard_normal((size, _STEPS + 1, horizon, width), np.float32),
-        chain_log_prob=rng.standard_normal((size, _STEPS, horizon, _ACTIONS), np.float32),
+        chain=rng.standard_normal((size, steps + 1, horizon, width), np.float32),
+        chain_log_prob=rng.standard_normal((size, steps, horizon, actions), np.float32),
     )
 
 
@@ -61,11 +60,6 @@ def update(objective: Objective, preset: str, batch: Batch) -> Callable[[], Any]
     params = jax.jit(model.init)(jax.random.key(0))
     bench = Bench(params, OptimizerConfig(1e-4, 10, preset=preset), ONE_DEVICE)
     return bench.step(objective.loss(model, 1, "embedding"), batch)
-
-
-def counted(objective: Objective, preset: str) -> float:
-    """FLOPs of one update for one window of the same size."""
-    return update_flops(lambda model: objective.loss(model, 1, "embedding"), preset, config=small())
 
 
 if __name__ == "__main__":

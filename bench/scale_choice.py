@@ -13,13 +13,13 @@ from pathlib import Path
 
 from stored_runs import evaluations
 
+from pi0_jax.rollout.episode_log import Key, key
 from pi0_jax.run.paired import p_text, sign_test, won_lost
 from pi0_jax.run.success import wilson
 
 _BLOCK = 50
 
-_State = tuple[str, int]
-Outcomes = Mapping[_State, bool]
+Outcomes = Mapping[Key, bool]
 """Success by task and seed of the initial state."""
 
 
@@ -45,7 +45,7 @@ def scales(run: Path, method: str) -> dict[str, Outcomes]:
     Of states that every scale has: one in which a simulator failed is left out.
     """
     named = {
-        name.removeprefix(f"{method}_"): {(one.task, one.seed): one.success for one in episodes}
+        name.removeprefix(f"{method}_"): {key(one): one.success for one in episodes}
         for name, episodes in evaluations(run, f"{method}_*").items()
     }
     common = set.intersection(*map(set, named.values())) if named else set()
@@ -60,8 +60,8 @@ def usable(by_scale: Mapping[str, Outcomes]) -> bool:
 
 def line(runs: Sequence[Mapping[str, Outcomes]], at: int) -> str:
     """The line of the block of states that begins at position `at`."""
-    here: dict[tuple[int, _State], bool] = {}
-    there: dict[tuple[int, _State], bool] = {}
+    here: dict[tuple[int, Key], bool] = {}
+    there: dict[tuple[int, Key], bool] = {}
     taken = []
     for number, by_scale in enumerate(runs):
         states = sorted(by_scale["1"], key=lambda state: state[::-1])
@@ -83,7 +83,7 @@ def line(runs: Sequence[Mapping[str, Outcomes]], at: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def chosen(by_scale: Mapping[str, Outcomes], states: Sequence[_State]) -> str:
+def chosen(by_scale: Mapping[str, Outcomes], states: Sequence[Key]) -> str:
     """The scale that solves most of some states; the first of equals."""
     return max(by_scale, key=lambda scale: sum(by_scale[scale][state] for state in states))
 

@@ -164,7 +164,7 @@ def _from_google(source: str) -> Path:
             if error.code not in (401, 403):
                 raise
             return _from_fsspec(source, folder)
-        return _download(source, of_weights(files, name) if name else files, folder)
+        return _download(source, of_weights(files, name), folder)
 
     found = _cached(source, fetch)
     _add_tokenizer(found)
@@ -212,8 +212,7 @@ def _from_fsspec(source: str, folder: Path) -> None:
         # fsspec's own, which names no module.
         raise InputError(f"{source}: it needs {package}: run `pip install {package}`") from error
     by_path = {file.removeprefix(root).strip("/"): file for file in files.find(root)}
-    wanted = of_weights(by_path, name) if name else by_path
-    found = {file: at for at, file in wanted.items() if not is_state(at)}
+    found = {file: at for at, file in of_weights(by_path, name).items() if not is_state(at)}
     if not found:
         raise InputError(f"{source}: nothing there")
     for i, (file, inside) in enumerate(found.items(), 1):

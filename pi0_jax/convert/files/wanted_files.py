@@ -40,9 +40,11 @@ def of_weights(files: dict[str, str], name: str) -> dict[str, str]:
 
     Args:
         files: path inside the folder -> address.
-        name: of the file of weights. Where a folder has this name its files are returned, by their
-            paths inside it; where nothing has, none.
+        name: of the file of weights; "" for all files. Where a folder has this name its files are
+            returned, by their paths inside it; where nothing has, none.
     """
+    if not name:
+        return files
     if name not in files:
         below = f"{name}/"
         return {k.removeprefix(below): at for k, at in files.items() if k.startswith(below)}

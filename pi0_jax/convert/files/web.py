@@ -75,9 +75,7 @@ def listed_files(url: str) -> dict[str, str]:
     Raises:
         OSError: no such address, or no connection.
     """
-    base = url if url.endswith("/") else f"{url}/"
-    found = {unquote(link.removeprefix(base)): link for link in _links(base, _DEEPEST)}
-    return found or {unquote(url.partition("?")[0].rpartition("/")[2]): url}
+    return _below(url, _DEEPEST) or {unquote(url.partition("?")[0].rpartition("/")[2]): url}
 
 
 def files_near(url: str) -> dict[str, str]:
@@ -86,11 +84,16 @@ def files_near(url: str) -> dict[str, str]:
     Far enough for assets/org/robot/norm_stats.json. A folder that may not be read is left out, and
     where nothing is listed there are none.
     """
-    base = url if url.endswith("/") else f"{url}/"
     try:
-        links = list(_links(base, _NEAR, lenient=True))
+        return _below(url, _NEAR, lenient=True)
     except OSError:
         return {}
+
+
+def _below(url: str, levels: int, *, lenient: bool = False) -> dict[str, str]:
+    """Path inside a folder -> address of each file; arguments as `_links`."""
+    base = url if url.endswith("/") else f"{url}/"
+    links = _links(base, levels, lenient=lenient)
     return {unquote(link.removeprefix(base)): link for link in links}
 
 
