@@ -24,9 +24,10 @@ from pi0_jax.env.suite import make_suite
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.model.config import Pi0Config
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import PolicySpec, init_policy, save_policy
+from pi0_jax.policy.folder import init_policy, save_policy
 from pi0_jax.policy.policy import Policy, branches, sample
 from pi0_jax.policy.replicas import Replicas, Weights
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.rl.objectives.cfg import Cfg
 from pi0_jax.testing import plain_stats, raw_obs
 from pi0_jax.training.fit import create_training

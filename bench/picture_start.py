@@ -28,7 +28,8 @@ from pi0_jax.data.lerobot.folder import read_lerobot
 from pi0_jax.data.lerobot.recording import Recording
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec, open_policy, save_policy
+from pi0_jax.policy.folder import PolicyFolder, open_policy, save_policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.testing import plain_stats
 
 ROBOTS = Path(__file__).parent.parent / "pi0_jax" / "robots"

@@ -15,7 +15,8 @@ import numpy as np
 from websockets.sync.client import connect
 
 from pi0_jax.model.config import Pi0Config
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec, save_policy
+from pi0_jax.policy.folder import PolicyFolder, save_policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robots import load_robot
 from pi0_jax.serve import wire
 from pi0_jax.testing import plain_stats, random_params

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from pi0_jax.model.config import Pi0Config as Pi0Config
     from pi0_jax.model.pi0 import Pi0 as Pi0
     from pi0_jax.policy.folder import PolicyFolder as PolicyFolder
-    from pi0_jax.policy.folder import PolicySpec as PolicySpec
     from pi0_jax.policy.folder import load_policy as load_policy
     from pi0_jax.policy.folder import save_policy as save_policy
     from pi0_jax.policy.ongoing import Ongoing as Ongoing
     from pi0_jax.policy.policy import Policy as Policy
     from pi0_jax.policy.reference_fit import with_reference as with_reference
+    from pi0_jax.policy.spec import PolicySpec as PolicySpec
     from pi0_jax.rl.config import RiptConfig as RiptConfig
     from pi0_jax.rl.init_states import GroupConfig as GroupConfig
     from pi0_jax.rl.loop import improved_policy as improved_policy
@@ -59,7 +59,7 @@ _WHERE = {
     "Policy": "policy.policy",
     "Ongoing": "policy.ongoing",
     "PolicyFolder": "policy.folder",
-    "PolicySpec": "policy.folder",
+    "PolicySpec": "policy.spec",
     "load_policy": "policy.folder",
     "save_policy": "policy.folder",
     "with_reference": "policy.reference_fit",

@@ -16,7 +16,8 @@ from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.episode import RawObs
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import Robot
 from pi0_jax.types import Batch, Observation
 

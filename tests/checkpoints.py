@@ -17,7 +17,8 @@ from pi0_jax.data.normalize import NormStats, compute_stats
 from pi0_jax.io.digests import DIGESTS
 from pi0_jax.io.orbax_tree import nest
 from pi0_jax.model.config import ExpertConfig, Pi0Config, VisionConfig
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec, save_policy
+from pi0_jax.policy.folder import PolicyFolder, save_policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import Robot, numbered
 
 GOLDENS = Path(__file__).resolve().parent / "goldens"

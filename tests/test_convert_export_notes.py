@@ -10,7 +10,7 @@ from checkpoints import ROBOT, TINY
 from pi0_jax.convert.out.export_notes import notes, reference_note
 from pi0_jax.data.action_space import ActionSpace
 from pi0_jax.model.config import pi0, pi05
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import numbered
 
 LAYOUTS = ("openpi", "rlinf", "lerobot", "transformers")

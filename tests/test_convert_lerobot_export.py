@@ -15,7 +15,7 @@ from pi0_jax.convert.settings.torch_config import read_config
 from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 
 PI0 = PolicySpec(TINY, ROBOT, execute_steps=4)
 PI05 = dataclasses.replace(

@@ -18,8 +18,10 @@ from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.errors import InputError
 from pi0_jax.io.episodes import load_episodes, save_episodes
-from pi0_jax.policy.folder import PolicySpec, check_robot, init_policy, load_policy, save_policy
+from pi0_jax.policy.folder import init_policy, load_policy, save_policy
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.robot_fit import check_robot
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.robot import Robot, numbered
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy

@@ -10,8 +10,9 @@ from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.episode import RawObs
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.policy import Policy, branches, sample
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.testing import random_params, raw_obs
 
 ROWS = 4  # of every call of the network, in all tests: other numbers would be other programs

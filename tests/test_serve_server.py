@@ -28,9 +28,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pi0_jax import testing
 from pi0_jax.episode import RawObs
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.ongoing import Ongoing
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robots import load_robot
 from pi0_jax.serve import wire
 from pi0_jax.serve.settings import Limits, Listening

@@ -11,7 +11,8 @@ from pi0_jax.env.scripted import SCRIPTED_ROBOT
 from pi0_jax.episode import Episode
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.plain_values import replaced
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.rl.config import RiptConfig, ript_config
 from pi0_jax.rl.init_states import GroupConfig
 from pi0_jax.testing import CONFIG, plain_stats

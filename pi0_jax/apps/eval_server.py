@@ -14,7 +14,8 @@ from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
 from pi0_jax.optional import needed
 from pi0_jax.plain_values import defaults
-from pi0_jax.policy.folder import check_execute_steps, check_robot
+from pi0_jax.policy.robot_fit import check_robot
+from pi0_jax.policy.spec import check_execute_steps
 from pi0_jax.rollout.evaluate import evaluate_points
 from pi0_jax.rollout.guidance import Guidance
 from pi0_jax.rollout.record_videos import Acting, record_videos

@@ -18,7 +18,8 @@ from pi0_jax.apps.start import fingerprint
 from pi0_jax.env.suite import make_suite
 from pi0_jax.hosts import talk
 from pi0_jax.plain_values import defaults
-from pi0_jax.policy.folder import check_robot, load_policy
+from pi0_jax.policy.folder import load_policy
+from pi0_jax.policy.robot_fit import check_robot
 from pi0_jax.rollout.evaluate import evaluate_policy
 from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import RunFolder

@@ -25,7 +25,8 @@ from pi0_jax.data.tokenizer import ByteTokenizer, longest_state
 from pi0_jax.errors import InputError
 from pi0_jax.model.config import preset
 from pi0_jax.model.pi0 import COND_EMBED
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec, load_policy, open_policy
+from pi0_jax.policy.folder import PolicyFolder, load_policy, open_policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import VIEWS, Robot
 from pi0_jax.robots import AS_THE_FOLDER_SAYS, Defaults, RobotFile, load_robot_file
 from pi0_jax.run import seeds

@@ -25,14 +25,8 @@ from pi0_jax.hosts import talk
 from pi0_jax.io.atomic import remove
 from pi0_jax.io.shared_episodes import of_all_hosts, of_first_host
 from pi0_jax.policy.compare import same_policy
-from pi0_jax.policy.folder import (
-    PolicyFolder,
-    PolicySpec,
-    init_policy,
-    load_policy,
-    param_count,
-    save_policy,
-)
+from pi0_jax.policy.folder import PolicyFolder, init_policy, load_policy, param_count, save_policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.rollout.episode_log import EpisodeLog, Key
 from pi0_jax.run.folder import BASE, RunFolder, success_text

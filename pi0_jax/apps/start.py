@@ -21,7 +21,9 @@ from pi0_jax.io.digests import DIGESTS
 from pi0_jax.json_file import read_object
 from pi0_jax.model.config import preset
 from pi0_jax.plain_file import read_bytes
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_robot, load_policy, open_policy
+from pi0_jax.policy.folder import PolicyFolder, load_policy, open_policy
+from pi0_jax.policy.robot_fit import check_robot
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.training.sharding import check_devices
 
 

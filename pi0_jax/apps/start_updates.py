@@ -9,7 +9,7 @@ from pi0_jax.apps.sections import RiptSettings, SupervisedSettings, without_roll
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.run.batch_shapes import batch_shapes
 from pi0_jax.run.folder import RIPT
 from pi0_jax.training.hardware import Hardware

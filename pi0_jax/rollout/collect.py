@@ -22,9 +22,10 @@ from pi0_jax.env.base import ChunkResult, Done, Engine, Job, Task, run, start
 from pi0_jax.env.seen import run_seen, seen
 from pi0_jax.episode import Episode, Group, RawObs
 from pi0_jax.policy.chains import act_in_chains, chain_shape
-from pi0_jax.policy.folder import check_execute_steps, check_robot
 from pi0_jax.policy.policy import Policy, chunk_noise
 from pi0_jax.policy.remote import RemotePolicy
+from pi0_jax.policy.robot_fit import check_robot
+from pi0_jax.policy.spec import check_execute_steps
 from pi0_jax.rollout.policy_use import PolicyUse
 
 Report = Callable[[Sequence[Episode]], None]

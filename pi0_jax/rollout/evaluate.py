@@ -11,7 +11,7 @@ from pi0_jax.episode import Episode
 from pi0_jax.errors import InputError
 from pi0_jax.hosts import talk
 from pi0_jax.io.shared_episodes import of_all_hosts
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec, check_execute_steps
+from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.policy import Policy
 from pi0_jax.policy.reference import (
     BASE,
@@ -22,6 +22,7 @@ from pi0_jax.policy.reference import (
     kinds_of,
 )
 from pi0_jax.policy.remote import RemotePolicy
+from pi0_jax.policy.spec import PolicySpec, check_execute_steps
 from pi0_jax.ranges import check_ranges
 from pi0_jax.rollout.collect import Report, collect, plan_states
 from pi0_jax.rollout.episode_log import EpisodeLog, Key, evaluation_log, key

@@ -1,8 +1,8 @@
 """The shapes of a training batch of a policy: what its memory is counted for."""
 
 from pi0_jax.data.branches import has_two_prompts
-from pi0_jax.policy.folder import PolicySpec
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.training.memory import abstract_batch
 from pi0_jax.types import Batch
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from pi0_jax import __version__
-from pi0_jax.policy.folder import PolicySpec
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import Dimension
 from pi0_jax.serve.request import Rules
 

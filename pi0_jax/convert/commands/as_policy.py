@@ -14,7 +14,8 @@ from pi0_jax.convert.sources.orbax_source import OrbaxSource, spec_of
 from pi0_jax.convert.sources.source import Source
 from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import PolicyFolder
+from pi0_jax.policy.spec import PolicySpec
 
 
 @dataclass(frozen=True)

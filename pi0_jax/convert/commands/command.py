@@ -25,7 +25,7 @@ from pi0_jax.errors import InputError, exit_status
 from pi0_jax.io.digests import DIGESTS, check_digests
 from pi0_jax.io.place import check_free
 from pi0_jax.model.config import DTYPES
-from pi0_jax.policy.folder import is_asset_id
+from pi0_jax.policy.spec import is_asset_id
 from pi0_jax.robot import Robot
 from pi0_jax.robots import load_robot, robot_names
 

@@ -18,8 +18,9 @@ from pi0_jax.data import normalize
 from pi0_jax.data.tokenizer import ByteTokenizer, Tokenizer
 from pi0_jax.episode import RawObs
 from pi0_jax.model.pi0 import Pi0
-from pi0_jax.policy.folder import TOKENIZER_FILE, PolicyFolder, PolicySpec
+from pi0_jax.policy.folder import TOKENIZER_FILE, PolicyFolder
 from pi0_jax.policy.policy import Policy
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import Robot
 
 INSTRUCTION = "pick up the red cube"

@@ -39,7 +39,7 @@ from pi0_jax.io import tree_check
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.io.place import check_space
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.versions import versions
 
 # RLinf has openpi's weights, and its statistics elsewhere.

@@ -26,7 +26,8 @@ from pi0_jax.convert.sources.torch_source import TorchSource
 from pi0_jax.data.sentencepiece_file import load_pieces
 from pi0_jax.errors import InputError, some
 from pi0_jax.model.config import Pi0Config
-from pi0_jax.policy.folder import TOKENIZER_FILE, PolicySpec
+from pi0_jax.policy.folder import TOKENIZER_FILE
+from pi0_jax.policy.spec import PolicySpec
 
 Rows = list[tuple[str, str]]
 # Other files that are named; a cache may have hundreds.

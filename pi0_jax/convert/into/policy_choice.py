@@ -11,7 +11,7 @@ from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.sources.source import Source
 from pi0_jax.data.action_space import AS_THE_ROBOT, ActionSpace
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 
 # openpi's LIBERO client executes five actions of a chunk, then calls the policy again.
 _EXECUTE_STEPS = 5

@@ -24,7 +24,8 @@ from pi0_jax.errors import some
 from pi0_jax.io.atomic import new_folder
 from pi0_jax.io.metrics_writer import duration
 from pi0_jax.io.place import check_space
-from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, PolicySpec, describe
+from pi0_jax.policy.folder import PARAMS, TOKENIZER_FILE, describe
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.robot import Robot
 from pi0_jax.versions import versions
 

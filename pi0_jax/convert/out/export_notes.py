@@ -5,8 +5,8 @@ from pathlib import Path
 from pi0_jax.convert.keys.architecture import published_sizes
 from pi0_jax.data.action_space import NONE, mask_text
 from pi0_jax.data.branches import EMBEDDING, INDICATOR, PROMPT_DROPOUT
-from pi0_jax.policy.folder import PolicySpec
 from pi0_jax.policy.reference_files import REFERENCE
+from pi0_jax.policy.spec import PolicySpec
 
 # RLinf runs openpi's model with configs of the same names.
 _OPENPIS = ("openpi", "rlinf")

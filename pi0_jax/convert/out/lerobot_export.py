@@ -13,7 +13,7 @@ from pi0_jax.convert.settings.lerobot_features import ACTION, STATE, is_placehol
 from pi0_jax.convert.settings.lerobot_relative import Relative, settings_for
 from pi0_jax.data.normalize import NormStats, Stats
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.types import FLOW_STEPS
 
 Json = dict[str, Any]

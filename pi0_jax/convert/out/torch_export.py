@@ -8,7 +8,7 @@ from pi0_jax.convert.out import lerobot_export
 from pi0_jax.convert.settings.flow_constants import NETWORK, VARIANTS
 from pi0_jax.data.normalize import NormStats, save_norm_stats
 from pi0_jax.errors import InputError
-from pi0_jax.policy.folder import PolicySpec
+from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.types import FLOW_STEPS
 
 Json = dict[str, Any]

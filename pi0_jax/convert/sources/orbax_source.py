@@ -20,7 +20,8 @@ from pi0_jax.errors import InputError
 from pi0_jax.io import tree_check
 from pi0_jax.io.orbax_tree import TreeReader
 from pi0_jax.model.config import Pi0Config
-from pi0_jax.policy.folder import PARAMS, PolicySpec, load_spec
+from pi0_jax.policy.folder import PARAMS
+from pi0_jax.policy.spec import PolicySpec, load_spec
 
 COND_EMBED = "cond_embed"
 # Where train_state/ keeps weights. The moving average comes first, because openpi evaluates and
