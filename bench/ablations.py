@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rates import rate_text
+
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.report.cost import costs
 from pi0_jax.rollout.guidance import PLAIN, Guidance
 from pi0_jax.run.paired import p_text, sign_test, won_lost
-from pi0_jax.run.success import Row, guidance_text, pool_tasks, row_from_dict, wilson
+from pi0_jax.run.success import Row, guidance_text, pool_tasks, row_from_dict
 
 REFERENCE = "filtered_bc"
 
@@ -205,7 +207,6 @@ def table(lines: Sequence[Line]) -> str:
 
 def _cells(line: Line, reference: float) -> str:
     row = line.pooled
-    low, high = wilson(row.successes, row.episodes)
     each = " ".join(f"{100 * one.rate:.0f}" for one in line.rows)
     guidance = guidance_text(line.guidance.scale, line.guidance.reference)
     numbers = [f"{x:{form}}" if math.isfinite(x) else "-" for x, form in
@@ -214,7 +215,7 @@ def _cells(line: Line, reference: float) -> str:
     itself = line.method == REFERENCE and line.guidance == PLAIN
     return (
         f"| {line.method} | {guidance} | "
-        f"{100 * row.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] | "
+        f"{rate_text(row.successes, row.episodes)} | "
         f"{100 * (row.rate - reference):+.1f} | "
         f"{'-' if itself else flips_text(*line.to_reference)} | {against} | {each} | "
         f"{' | '.join(numbers)} |"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from rates import rate_text
 from stored_runs import evaluations, run_jobs
 
 from pi0_jax.env.base import Job, Task
@@ -19,7 +20,6 @@ from pi0_jax.env.demonstrator import demonstrate
 from pi0_jax.env.suite import Suite
 from pi0_jax.rollout.episode_log import Key, key
 from pi0_jax.run.paired import p_text, sign_test, won_lost
-from pi0_jax.run.success import wilson
 
 
 def main() -> None:
@@ -52,10 +52,8 @@ def demonstrator(run: Path, states: list[Key]) -> dict[Key, bool]:
 
 
 def rate(outcomes: dict[Key, bool]) -> str:
-    """Successes of episodes, with the Wilson interval."""
-    won, count = sum(outcomes.values()), len(outcomes)
-    low, high = wilson(won, count)
-    return f"{won} of {count} [{low:.0%}, {high:.0%}]"
+    """Success in per cent, with the number of episodes."""
+    return f"{rate_text(sum(outcomes.values()), len(outcomes))} of {len(outcomes)}"
 
 
 def difference(here: dict[Key, bool], there: dict[Key, bool]) -> str:

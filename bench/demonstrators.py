@@ -8,6 +8,7 @@ Initial states: the benchmark's own, from number 0 on. Assets: LIBERO_ASSETS, or
 import argparse
 
 import numpy as np
+from rates import rate_text
 
 from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
@@ -16,7 +17,6 @@ from pi0_jax.env.robosuite.libero import DEMONSTRATED, LiberoTask, libero_tasks
 from pi0_jax.env.workers.cores import cores
 from pi0_jax.env.workers.pool import SimulatorPool
 from pi0_jax.episode import Episode
-from pi0_jax.run.success import wilson
 
 # No pictures are needed, and they would cost more than the rest.
 STYLE = DemonstratorConfig(0.0, 0.0, 0.0, 0.0, speed=(1.0, 1.0), render_every=1000)
@@ -36,9 +36,7 @@ def main() -> None:
     ]
     with SimulatorPool(cores(), TIMEOUT_S, renderer=choose_renderer()) as pool:
         done = [over.result for over in pool.run_all(jobs)]
-    print(
-        "| task | instruction | solved | 95 % interval | steps, median |\n|---|---|---:|---|---:|"
-    )
+    print("| task | instruction | solved | per cent | steps, median |\n|---|---|---:|---:|---:|")
     for at, task in enumerate(tasks):
         print(line(task, done[at * args.episodes : (at + 1) * args.episodes]))
 
@@ -55,11 +53,10 @@ def line(task: LiberoTask, results: list[Episode | None]) -> str:
     """The line of one task; episodes in which the simulator failed (None) are not counted."""
     valid = [episode for episode in results if episode is not None]
     solved = sum(episode.success for episode in valid)
-    low, high = wilson(solved, len(valid))
     steps = np.median([len(episode) for episode in valid])
     return (
         f"| {task.name} | {task.instruction} | {solved} / {len(valid)} | "
-        f"[{low:.0%}, {high:.0%}] | {steps:.0f} |"
+        f"{rate_text(solved, len(valid))} | {steps:.0f} |"
     )
 
 

@@ -11,11 +11,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rates import rate_text
 from stored_runs import evaluations
 
 from pi0_jax.rollout.episode_log import Key, key
 from pi0_jax.run.paired import p_text, sign_test, won_lost
-from pi0_jax.run.success import wilson
 
 _BLOCK = 50
 
@@ -76,7 +76,7 @@ def line(runs: Sequence[Mapping[str, Outcomes]], at: int) -> str:
         f"{at} to {at + _BLOCK - 1}",
         ", ".join(taken),
         str(len(here)),
-        *(rate(list(outcomes.values())) for outcomes in (there, here)),
+        *(rate_text(sum(one.values()), len(one)) for one in (there, here)),
         f"{won} : {lost}",
         p_text(sign_test(won, lost)),
     )
@@ -86,12 +86,6 @@ def line(runs: Sequence[Mapping[str, Outcomes]], at: int) -> str:
 def chosen(by_scale: Mapping[str, Outcomes], states: Sequence[Key]) -> str:
     """The scale that solves most of some states; the first of equals."""
     return max(by_scale, key=lambda scale: sum(by_scale[scale][state] for state in states))
-
-
-def rate(outcomes: Sequence[bool]) -> str:
-    """Success in per cent with its 95 % Wilson interval."""
-    low, high = wilson(sum(outcomes), len(outcomes))
-    return f"{100 * sum(outcomes) / len(outcomes):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rates import rate_text
 from stored_runs import evaluations, run_jobs
 
 from pi0_jax.env.base import Job, Task
@@ -23,7 +24,6 @@ from pi0_jax.env.robosuite.libero_import import libero_with
 from pi0_jax.env.robosuite.skills.scene import Scene
 from pi0_jax.env.suite import Suite
 from pi0_jax.episode import Episode
-from pi0_jax.run.success import wilson
 
 
 def main() -> None:
@@ -37,10 +37,12 @@ def main() -> None:
         for one, did in zip(episodes, done, strict=True):
             if did is not None:
                 told.setdefault((one.task, one.prompt), []).append((one.success, did))
-        print(f"\n{name}\n\n| task | told | its own goal | the told goal |\n|---|---|---:|---:|")
+        print(
+            f"\n{name}\n\n| task | told | episodes | its own goal | the told goal |\n|---|---|---:|---:|---:|"
+        )
         for (task, words), outcomes in told.items():
-            own, other = (share(list(column)) for column in zip(*outcomes, strict=True))
-            print(f"| {task} | {words} | {own} | {other} |")
+            own, other = (rate_text(sum(x), len(x)) for x in zip(*outcomes, strict=True))
+            print(f"| {task} | {words} | {len(outcomes)} | {own} | {other} |")
 
 
 def told_jobs(episodes: Sequence[Episode], suite: Suite, tasks: Mapping[str, Task]) -> list[Job]:
@@ -70,12 +72,6 @@ def goal_of(task: LiberoTask) -> list[list[str]]:
     with libero_with(task.assets) as envs:
         path = str(libero_files.goal_file(task.suite, task.file_name))
         return envs.bddl_utils.robosuite_parse_problem(path)["goal_state"]
-
-
-def share(outcomes: list[bool]) -> str:
-    """Successes of episodes with the Wilson interval in per cent."""
-    low, high = wilson(sum(outcomes), len(outcomes))
-    return f"{sum(outcomes)} of {len(outcomes)} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
-from scale_choice import chosen, line, rate
+from scale_choice import chosen, line
 
 STATES = [("soup", seed) for seed in range(100)]
 
@@ -38,7 +38,3 @@ def test_a_choice_is_judged_on_the_other_states():
 
 def test_states_of_two_runs_are_counted_apart():
     assert line([RUN, RUN], 0).split(" | ")[1:3] == ["2_base, 2_base", "100"]
-
-
-def test_a_rate():
-    assert rate([True, False]) == "50.0 [9.5, 90.5]"
