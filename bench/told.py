@@ -37,9 +37,8 @@ def main() -> None:
         for one, did in zip(episodes, done, strict=True):
             if did is not None:
                 told.setdefault((one.task, one.prompt), []).append((one.success, did))
-        print(
-            f"\n{name}\n\n| task | told | episodes | its own goal | the told goal |\n|---|---|---:|---:|---:|"
-        )
+        print(f"\n{name}\n\n| task | told | episodes | its own goal | the told goal |")
+        print("|---|---|---:|---:|---:|")
         for (task, words), outcomes in told.items():
             own, other = (rate_text(sum(x), len(x)) for x in zip(*outcomes, strict=True))
             print(f"| {task} | {words} | {len(outcomes)} | {own} | {other} |")
