@@ -1,7 +1,7 @@
-# docker build -t pi0_jax .                                     CPU
-# docker build -t pi0_jax --build-arg ACCELERATOR=cuda12 .      NVIDIA GPUs (run with --gpus all)
-# docker run pi0_jax                                            make demo
-# docker build -t pi0_serve --target serve [--build-arg ...] .
+# docker build -t pi0_jax --target demo .                                       CPU
+# docker build -t pi0_jax --target demo --build-arg ACCELERATOR=cuda12 .        NVIDIA GPUs (run with --gpus all)
+# docker run pi0_jax                                                            make demo
+# docker build -t pi0_serve --target serve [--build-arg ...] .                  a policy server
 # docker run -p 8000:8000 -v POLICY:/policy:ro -e PI0_JAX_API_KEY=... pi0_serve
 FROM debian:bookworm-slim AS demo
 RUN apt-get update && apt-get install -y --no-install-recommends \

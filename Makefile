@@ -18,7 +18,7 @@ PYTHON := .venv/bin/python
 RUN := runs/demo
 LIBERO_RUN := runs/libero
 PARTS :=
-BENCHES := flops step sample memory conversion rollout rollout
+BENCHES := flops step sample memory conversion rollout
 
 .PHONY: demo demo-full libero test lint bench torture api constraints
 

@@ -15,7 +15,7 @@ Array = jax.Array | np.ndarray
 """Host array before `device_put`, device array after."""
 
 FLOW_STEPS = 10
-"""Euler steps that every published policy is sampled with."""
+"""flow steps that every published policy is sampled with."""
 
 
 @flax.struct.dataclass

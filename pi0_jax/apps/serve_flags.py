@@ -38,7 +38,7 @@ def parser(description: str) -> Parser:
 def _add_sampling(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--guidance", type=float, default=Policy.guidance, help="guidance scale")
-    add("--num-flow-steps", type=int, default=Policy.num_flow_steps, help="Euler steps per chunk")
+    add("--num-flow-steps", type=int, default=Policy.num_flow_steps, help="flow steps per chunk")
     add("--guidance-range", type=_numbers, metavar="LOW,HIGH", help="default: no other scale")
     add("--num-flow-steps-range", type=_wholes, metavar="LOW,HIGH", help="default: no other number")
     add("--no-request-seeds", action="store_true", help="requests may not choose their seed")

@@ -25,7 +25,7 @@ class HeldOutConfig:
     Attributes:
         share: of the episodes of each folder that are held out, at least one.
         windows: steps of them at which chunks are predicted and compared, evenly spread.
-        num_flow_steps: Euler steps per chunk.
+        num_flow_steps: flow steps per chunk.
         shown: episodes of which the report shows pictures and curves.
     """
 

@@ -63,12 +63,12 @@ def sample(
     Args:
         model: the network.
         branch_ids: the branches to run; with both, in the order (UNCONDITIONAL, POSITIVE), they
-            are mixed in every Euler step.
+            are mixed in every flow step.
         params: parameter tree.
         obs: observations with leading axis b. With `two_prompts` each branch has its own, one
             branch after the other: leading axis branches * b.
         noise: float32[b, H, d], x at t = 1.
-        num_flow_steps: Euler steps.
+        num_flow_steps: flow steps.
         guidance: scale s of v_uncond + s (v_cond - v_uncond); used only with both branches.
         old: what the chunks continue; None for nothing.
         two_prompts: the branches differ by their prompt. Without it they differ by the condition
@@ -148,7 +148,7 @@ class Policy:
         params: parameter tree, on the host or where training holds it.
         transforms: conversion of inputs and outputs.
         guidance: scale s of v_ref + s (v - v_ref).
-        num_flow_steps: Euler steps per action chunk.
+        num_flow_steps: flow steps per action chunk.
         rows: observations per call of the network; 1 for a single robot. Smaller batches are
             padded to this size, so that only one program is compiled and the bits of an action do
             not depend on the batch it was in. Programs for other numbers of rows round
@@ -197,7 +197,7 @@ class Policy:
         Args:
             path: the folder, as the converters or train.py wrote it.
             guidance: scale s of v_ref + s (v - v_ref).
-            num_flow_steps: Euler steps per action chunk.
+            num_flow_steps: flow steps per action chunk.
             rows: observations per call of the network.
             reference: what v_ref is: "unconditional", the policy's other branch; "base", the
                 reference that the folder carries; a path, the policy in that folder (Path("base")

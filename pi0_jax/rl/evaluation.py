@@ -33,7 +33,7 @@ def evaluate_every(
     policy. Episodes are not kept.
 
     Args:
-        config: states, Euler steps, and how often: `every` is at least 1.
+        config: states, flow steps, and how often: `every` is at least 1.
         base: the policy that the loop started from.
         tasks: what the policy is evaluated on.
         engine: runs the simulators; nothing else is under way between two iterations.

@@ -50,7 +50,7 @@ class EvalConfig:
         episodes: number of initial states per task.
         first_seed: seed of the first of them.
         guidance: guidance scales to evaluate.
-        num_flow_steps: Euler steps per action chunk.
+        num_flow_steps: flow steps per action chunk.
         videos: number of videos per task and kind (`record_videos.record_videos`).
         execute_steps: actions executed of each chunk; 0 for the policy folder's own number.
         every: also evaluate during RL, after every n-th iteration, at guidance 1; 0 for never.

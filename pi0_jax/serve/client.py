@@ -36,7 +36,7 @@ class ServedPolicy:
         robot: of the policy's observations and actions.
         facts: what the server says of its policy (`describe.metadata`).
         guidance: guidance scale of the next chunks.
-        num_flow_steps: Euler steps of the next chunks.
+        num_flow_steps: flow steps of the next chunks.
     """
 
     uri: str
@@ -56,7 +56,7 @@ class ServedPolicy:
 
         Args:
             guidance: guidance scale.
-            num_flow_steps: Euler steps per chunk.
+            num_flow_steps: flow steps per chunk.
             reference: kind of what guidance leads away from; "" where none is run.
 
         Raises:

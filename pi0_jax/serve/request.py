@@ -42,7 +42,7 @@ class Sampling:
 
     Attributes:
         guidance: guidance scale.
-        num_flow_steps: Euler steps.
+        num_flow_steps: flow steps.
     """
 
     guidance: float

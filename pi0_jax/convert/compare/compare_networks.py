@@ -164,7 +164,7 @@ def _guided(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_stages(inputs: Inputs, params: Any) -> Arrays:
-    """Every intermediate value of `stages.forward`, and an action chunk of ten Euler steps."""
+    """Every intermediate value of `stages.forward`, and an action chunk of ten flow steps."""
     config, obs, flow_in = inputs
     config = replace(config, compute_dtype="float32")
     with jax.default_matmul_precision("highest"):
@@ -247,5 +247,5 @@ def _fit(config: Pi0Config, obs: Observation, flow_in: Arrays) -> Pi0Config:
 
 
 def sample_tolerance(a: Source, b: Source) -> float:
-    """Of an action chunk of ten Euler steps, normalised."""
+    """Of an action chunk of ten flow steps, normalised."""
     return _BFLOAT16_TOLERANCE if rounded(a, b) else TOLERANCES["sample_actions_10"]

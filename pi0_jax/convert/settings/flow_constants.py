@@ -19,7 +19,7 @@ VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300
 
 
 def steps_note(library: str, steps: Any) -> tuple[str, ...]:
-    """Says it when a file asks for another number of Euler steps, which a policy does not hold."""
+    """Says it when a file asks for another number of flow steps, which a policy does not hold."""
     if steps == FLOW_STEPS:
         return ()
     return (f"{library} samples with {steps} flow steps; ask for as many when it acts",)
