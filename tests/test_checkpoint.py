@@ -12,7 +12,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.training import checkpoint
 from pi0_jax.training.frozen import Frozen
-from pi0_jax.training.recovery import go_back, recover
+from pi0_jax.training.recovery import recover
 from pi0_jax.training.step import init_state
 
 HOST = {"phase": "rl", "iteration": 3, "sampler": {"drawn": 5}}
@@ -243,18 +243,3 @@ def test_another_model_is_refused(tmp_path, other):
     like = state(width=4) if other == "width" else state(optimizer=optax.sgd(0.1))
     with pytest.raises(InputError, match="5: belongs to another model or optimizer"):
         checkpoint.restore(tmp_path, like)
-
-
-def test_going_back_sets_what_came_later_aside(tmp_path):
-    for folder, steps in (("baselines/x", (5, 50)), (".", (5, 6, 6, 7))):
-        for step in steps:
-            checkpoint.save(tmp_path / folder / "checkpoints", step, state(), {"at": step}, keep=9)
-    newest = tmp_path / "checkpoints"
-    with pytest.raises(InputError, match=r"--from 50: .*has checkpoints of the steps \[5, 6, 7\]"):
-        go_back(tmp_path, 50)
-    assert go_back(tmp_path, 6) == [newest / "7.aside"]
-    assert [path.name for path in checkpoint.saved(newest)] == ["5", "6", "6.1"]
-    assert [path.name for path in go_back(tmp_path, 5)] == ["6.aside", "6.1.aside"]
-    assert checkpoint.latest(newest) == {"at": 5}
-    with pytest.raises(InputError, match="has no checkpoint"):
-        go_back(tmp_path / "nowhere", 5)

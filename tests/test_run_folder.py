@@ -325,13 +325,3 @@ def test_going_back_to_a_checkpoint_with_other_rates(tmp_path, capsys):
     run.put_rows([Row("rl", "ript", "lift", 1.0, 1, 2)])
     with pytest.raises(InputError, match="training from there has ended"):
         RunFolder(tmp_path, config(0.5), resume=True, from_step=44)
-
-
-def test_supervised_training_that_has_ended_is_not_gone_back_to(tmp_path):
-    RunFolder(tmp_path, CONFIG, resume=False)
-    (tmp_path / "checkpoints/40").mkdir(parents=True)
-    (tmp_path / "checkpoints/40/host.json").write_text('{"phase": "sft"}')
-    RunFolder(tmp_path, CONFIG, resume=True, from_step=40)
-    (tmp_path / "base").mkdir()
-    with pytest.raises(InputError, match="training from there has ended"):
-        RunFolder(tmp_path, CONFIG, resume=True, from_step=40)

@@ -4,7 +4,7 @@ import pytest
 
 from pi0_jax.apps.settings import TrainSettings
 from pi0_jax.plain_values import defaults, dotted_values
-from pi0_jax.run.same_config import FREE, RATES, changes
+from pi0_jax.run.same_config import FREE, changes
 
 STORED = {"seed": 0, "pool": {"workers": 2}, "rl": {"optimizer": {"learning_rate": 1.0}}}
 
@@ -14,7 +14,7 @@ def test_what_results_depend_on_must_be_the_same():
     refused, allowed = changes(STORED, now, {})
     assert refused == {"seed": "0 -> 1", "rl.optimizer.learning_rate": "1.0 -> 0.5"}
     assert allowed == {"pool.workers": "2 -> 16"}
-    refused, allowed = changes(STORED, now, {}, RATES)
+    refused, allowed = changes(STORED, now, {}, ("rl.optimizer.learning_rate",))
     assert list(refused) == ["seed"]
     assert list(allowed) == ["pool.workers", "rl.optimizer.learning_rate"]
 

@@ -10,8 +10,8 @@ from pi0_jax.policy.folder import PolicyFolder, load_policy
 from pi0_jax.policy.reference import BASE, KINDS, kinds_of
 from pi0_jax.policy.reference_fit import with_reference
 from pi0_jax.rollout.evaluate import EvalConfig
-from pi0_jax.run.folder import BASE as RUN_BASE
 from pi0_jax.run.folder import START
+from pi0_jax.run.methods import BASE as RUN_BASE
 
 _POLICY = "policy"  # of a run folder
 

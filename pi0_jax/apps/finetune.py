@@ -31,8 +31,9 @@ from pi0_jax.policy.folder import PolicyFolder, init_policy, param_count
 from pi0_jax.policy.open_loop import scale_of
 from pi0_jax.policy.policy import Policy
 from pi0_jax.report.page import write_report
-from pi0_jax.run.folder import BASE, RESULTS, RunFolder
+from pi0_jax.run.folder import RESULTS, RunFolder
 from pi0_jax.run.followed import open_run
+from pi0_jax.run.methods import BASE
 from pi0_jax.run.session import Work
 from pi0_jax.training.hardware import cache_programs
 from pi0_jax.training.step import SampledLoss

@@ -17,7 +17,8 @@ from pi0_jax.hosts import talk
 from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.policy.open_loop import open_loop, predict
 from pi0_jax.policy.policy import Policy
-from pi0_jax.run.folder import BASE, RunFolder
+from pi0_jax.run.folder import RunFolder
+from pi0_jax.run.methods import BASE
 from pi0_jax.training.fit import final_params
 from pi0_jax.training.step import SampledLoss, TrainState
 from pi0_jax.types import Batch

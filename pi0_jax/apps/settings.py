@@ -26,7 +26,7 @@ from pi0_jax.rl.config import check_unused_objectives
 from pi0_jax.rl.init_states import FRESH, VALIDATION
 from pi0_jax.rl.loop_store import LoopCheckpointsConfig
 from pi0_jax.rollout.evaluate import EvalConfig
-from pi0_jax.run.folder import BASE, RIPT
+from pi0_jax.run.methods import BASE, RIPT
 from pi0_jax.run.session import SimulatedSettings
 from pi0_jax.training.hardware import Hardware
 

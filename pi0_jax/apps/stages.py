@@ -29,7 +29,8 @@ from pi0_jax.policy.folder import PolicyFolder, init_policy, load_policy, param_
 from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.rl.stored_loop import run_stored_ript
 from pi0_jax.rollout.episode_log import EpisodeLog, Key
-from pi0_jax.run.folder import BASE, RunFolder, success_text
+from pi0_jax.run.folder import RunFolder, success_text
+from pi0_jax.run.methods import BASE
 from pi0_jax.run.session import Session
 from pi0_jax.training.optimizer import OptimizerConfig
 from pi0_jax.versions import versions

@@ -11,7 +11,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.spec import PolicySpec
 from pi0_jax.run.batch_shapes import batch_shapes
-from pi0_jax.run.folder import RIPT
+from pi0_jax.run.methods import RIPT
 from pi0_jax.training.hardware import Hardware
 from pi0_jax.training.memory import Job, check, limit_of
 from pi0_jax.training.optimizer import OptimizerConfig

@@ -29,7 +29,8 @@ from pi0_jax.policy.reference import BASE as BASE_REFERENCE
 from pi0_jax.rollout.evaluate import EvalConfig, evaluate_policy
 from pi0_jax.rollout.guidance import PLAIN, Guidance, strongest, sweep
 from pi0_jax.rollout.record_videos import Acting, record_videos
-from pi0_jax.run.folder import BASE, RESULTS, RIPT, RunFolder
+from pi0_jax.run.folder import RESULTS, RunFolder
+from pi0_jax.run.methods import BASE, RIPT
 from pi0_jax.run.session import Session, open_session
 from pi0_jax.training.hardware import cache_programs
 

@@ -7,7 +7,6 @@ checkpoints/<method>/<step>/   episodes/   videos/   frames/   policy/
 import fcntl
 import io
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,21 +23,19 @@ from pi0_jax.io.metrics_writer import MetricsWriter, Progress, import_wandb
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.json_file import read_object
 from pi0_jax.plain_file import check_file
+from pi0_jax.run.going_back import Point, find_point, free_keys, go_back
 from pi0_jax.run.identity import check_own, new_identity
+from pi0_jax.run.methods import checkpoints_of
 from pi0_jax.run.paired import Paired, paired_from_dict
-from pi0_jax.run.same_config import RATES, changes
+from pi0_jax.run.same_config import changes
 from pi0_jax.run.success import Row, pool_tasks, row_from_dict
 from pi0_jax.training.checkpoint import RUN
-from pi0_jax.training.recovery import go_back
 from pi0_jax.versions import MISSING, SIMULATOR, versions
 
 T = TypeVar("T")
 
 START = "start"
 """Folder of the given checkpoint, where a run keeps it (`apps/own_start.py`)."""
-
-BASE, RIPT = "base", "ript"
-"""Methods that share `checkpoints/`: RIPT continues from base. A baseline has its own folder."""
 
 RESULTS, MESSAGES, PROGRESS = 0, 1, 2
 """Levels of `config.verbosity`: each writes more than the level before it."""
@@ -97,7 +94,8 @@ class RunFolder:
         left = clean(path)
         # Written once: every later part of the run is compared with the first.
         if from_step is not None:
-            said += [f"set aside: {name}" for name in _go_back(path, from_step)]
+            aside = go_back(path, _point(path, from_step))
+            said += [f"set aside: {name}" for name in aside]
             said += [_change_config(stored, config, from_step)]
         if not stored.exists():
             _write(stored, {"command": sys.argv, "config": config, RUN: new_identity()})
@@ -137,9 +135,8 @@ class RunFolder:
         self.put_rows([])
 
     def checkpoints(self, method: str) -> Path:
-        """Folder of a method's checkpoints: `checkpoints/`, or one of its own for a baseline."""
-        own = method in (BASE, RIPT)
-        return self.path / ("." if own else f"baselines/{method}") / "checkpoints"
+        """Folder of a method's checkpoints."""
+        return checkpoints_of(self.path, method)
 
     def episodes(self, name: str) -> Path:
         """File of some episodes, such as "demonstrations" or "ript/003"."""
@@ -246,7 +243,10 @@ def _check(
     check_own(path, _read(stored, RUN, str, ""))
     # Through JSON, as the stored one went: tuples become lists and keys text.
     after, known = (json.loads(json.dumps(dict(values))) for values in (config, defaults))
-    free = RATES if from_step is not None else ()
+    free: tuple[str, ...] = ()
+    if from_step is not None:
+        point = _point(path, from_step)
+        free = free_keys(point, _done(path), before.get("baselines", {}))
     refused, allowed = changes(before, after, known, free)
     if refused:
         what = "; ".join(f"{key}: {change}" for key, change in refused.items())
@@ -257,20 +257,16 @@ def _check(
     return [f"config.{key}: {change}" for key, change in allowed.items()]
 
 
-def _go_back(path: Path, step: int) -> list[Path]:
-    """Sets later checkpoints aside, of a method that has no result yet.
+def _point(path: Path, step: int) -> Point:
+    """Where --from leads; errors as `find_point`."""
+    return find_point(path, step, _done(path))
 
-    Raises:
-        InputError: there is no such checkpoint, or training from it has ended.
-    """
+
+def _done(path: Path) -> set[str]:
+    """Methods that have results."""
     results = path / "results.json"
     rows = _read(results, "rows", list) if results.exists() else []
-    done = {row["method"] for row in rows}
-    aside = go_back(path, step, sft_ended=(path / BASE).exists(), rl_ended=RIPT in done)
-    # Rollouts that an interruption kept are of parameters that will be others.
-    for kept in (path / "episodes").glob("*/[0-9]*.parts"):
-        shutil.rmtree(kept)
-    return aside
+    return {row["method"] for row in rows}
 
 
 def _change_config(stored: Path, config: dict[str, Any], step: int) -> str:

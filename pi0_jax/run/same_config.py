@@ -5,7 +5,6 @@ lie whose content is known, and what is logged.
 """
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pi0_jax.plain_values import dotted_values
@@ -19,9 +18,6 @@ FREE = (
     *("demonstrations.allow", "demonstrations.cache", "demonstrations.cache_gb"),
 )
 """Keys that change no result. All are checked like others."""
-
-RATES = ("sft.optimizer.*", "rl.optimizer.*", "baselines.*.optimizer.*")
-"""Keys that may change too where training goes back to an earlier checkpoint (--from)."""
 
 # Path -> digest of what lies there; with the same digest the path may be another.
 _CONTENT = {
@@ -45,7 +41,7 @@ def changes(
         before: plain values by section, as they were stored.
         after: plain values now, as JSON has them.
         defaults: plain values that a key has which an earlier version did not know.
-        also_free: patterns of keys that may change here besides `FREE`.
+        also_free: keys that may change here besides `FREE`; of rules, the rates alone.
 
     Returns:
         What must not change, and what may: key -> "before -> now" for a message.
@@ -60,7 +56,7 @@ def changes(
         now = new.get(key)
         if was == now:
             continue
-        free = any(fnmatchcase(key, pattern) for pattern in (*FREE, *also_free))
+        free = key in FREE or (key in also_free and _same_frozen(key, was, now))
         kind = allowed if free or _same_content(key, old, new) else refused
         kind[key] = f"{was!r} -> {now!r}"
     return refused, allowed
@@ -71,6 +67,14 @@ def without_places(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dotted_values(values)
     known = {place for place, digest in _CONTENT.items() if found.get(digest) is not None}
     return {key: value for key, value in found.items() if key not in known}
+
+
+def _same_frozen(key: str, was: Any, now: Any) -> bool:
+    """Whether the rules of an optimizer freeze the same: a checkpoint has what is trained."""
+    if not key.endswith(".rules"):
+        return True
+    old, new = ([(regex, rate == 0) for regex, rate in rules or ()] for rules in (was, now))
+    return old == new
 
 
 def _same_content(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -21,8 +21,9 @@ from pi0_jax.io.metrics_writer import duration
 from pi0_jax.ranges import check_ranges
 from pi0_jax.run import engines, seeds
 from pi0_jax.run.engines import PoolConfig
-from pi0_jax.run.folder import BASE, PROGRESS, RunFolder, protocol
+from pi0_jax.run.folder import PROGRESS, RunFolder, protocol
 from pi0_jax.run.followed import open_run
+from pi0_jax.run.methods import BASE
 
 
 @dataclass(frozen=True)
