@@ -1,6 +1,7 @@
 """PyTorch layouts in: every golden bit by bit, every way the tensors may be stored."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from checkpoints import GOLDENS, NORM_STATS, TINY, TorchGolden, make_torch
+from checkpoints import GOLDENS, NORM_STATS, TINY, TorchGolden, make_torch, random_stats
 from safetensors.torch import load_file, save_file
 
 from pi0_jax.convert.commands import torch_to_flax
@@ -16,7 +17,7 @@ from pi0_jax.convert.commands.command import status
 from pi0_jax.convert.sources.orbax_source import OrbaxSource
 from pi0_jax.convert.sources.source import load_params
 from pi0_jax.convert.sources.torch_source import TorchSource
-from pi0_jax.data.normalize import load_norm_stats
+from pi0_jax.data.normalize import load_norm_stats, save_norm_stats
 from pi0_jax.errors import InputError
 from pi0_jax.policy.folder import load_policy
 
@@ -56,6 +57,25 @@ def test_every_golden_layout_converts_bit_by_bit(
     np.testing.assert_allclose(policy.stats.actions.mean, wanted.actions.mean, rtol=1e-6)
     np.testing.assert_allclose(policy.stats.state.std, wanted.state.std, rtol=1e-6)
     assert (len(policy.spec.robot.actions), policy.spec.model.action_horizon) == (7, 50)
+
+
+def test_statistics_of_transformers_processor(
+    torch_golden: TorchGolden, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lie in processor_config.json; with those of another place they must agree."""
+    golden = torch_golden("tiny_pi0_torch_transformers_native")
+    source = Path(shutil.copytree(golden, tmp_path / "source", copy_function=shutil.copy))
+    values = {"state_mean": [5.0] * 8, "state_std": [2.0] * 8, "max_state_dim": 32}
+    values |= {"actions_mean": [1.0] * 7, "actions_std": [3.0] * 7}
+    (source / "processor_config.json").write_text(json.dumps(values))
+    assert convert(source, tmp_path / "p", "--robot", "libero_panda") == 0
+    stats = load_policy(tmp_path / "p").stats
+    assert set(stats.state.mean) == {5.0} and set(stats.actions.std) == {3.0}
+    save_norm_stats(source / "assets/default/norm_stats.json", random_stats(8, 7))
+    capsys.readouterr()
+    assert convert(source, tmp_path / "q", "--robot", "libero_panda") == 2
+    said = capsys.readouterr().err
+    assert "different statistics in" in said and "processor_config.json" in said
 
 
 def test_the_manifest_names_every_key_and_file(torch_golden: TorchGolden, tmp_path: Path) -> None:

@@ -148,8 +148,8 @@ def only(sources: list[Callable[[], FoundStats | None]], where: Path) -> FoundSt
     places = [found for found in (source() for source in sources) if found is not None]
     if not places:
         raise InputError(
-            f"{where}: no normalisation statistics found (assets/*/norm_stats.json, processors "
-            "with a state_file, tensors in the weights); a policy needs them: give --norm-stats "
+            f"{where}: no normalisation statistics found (assets/*/norm_stats.json, a "
+            "processor's files, tensors in the weights); a policy needs them: give --norm-stats "
             "FILE"
         )
     chosen = places[0]

@@ -32,7 +32,8 @@ def write_rlinf(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) ->
 def write_transformers(folder: Path, spec: PolicySpec, stats: NormStats, dtype: str) -> None:
     """Writes config.json of PI0ForConditionalGeneration, and statistics as in openpi.
 
-    The library itself has no file for statistics.
+    The library's processor takes them as arguments (`state_mean` and so on) and needs a tokenizer
+    of its own beside them, which is not ours to write.
     """
     lerobot_export.write_json(folder / "config.json", _transformers_config(spec, dtype))
     save_norm_stats(folder / "assets" / spec.asset_id / "norm_stats.json", stats)

@@ -3,6 +3,7 @@
 Every key is read, has a known value, is known to be harmless, or is an error.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from pi0_jax.convert.settings import lerobot_config, transformers_config
 from pi0_jax.convert.settings.declared import TorchConfig
 from pi0_jax.convert.settings.kinds import BOOL, WHOLE
 from pi0_jax.convert.settings.known_settings import Known, fail, problems
-from pi0_jax.convert.settings.transformers_pictures import check_pictures
+from pi0_jax.convert.settings.transformers_processor import (
+    PROCESSOR,
+    check_pictures,
+    read_processor,
+    refuse_statistics,
+)
 from pi0_jax.errors import InputError
 from pi0_jax.json_file import read_object
 from pi0_jax.model.config import Pi0Config
@@ -44,15 +50,23 @@ def read_config(folder: Path) -> TorchConfig:
             implement, or files that contradict each other.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        return TorchConfig()
-    values = read_object(path)
-    if _is_transformers(values):
-        check_pictures(folder)
-        return transformers_config.read(values, path)
-    if _is_lerobot(values):
-        return lerobot_config.read(values, path)
-    return _openpi(values, path)
+    values = read_object(path) if path.is_file() else {}
+    # Whoever wrote the other files: these settings are of this network's pictures.
+    check_pictures(folder)
+    if not values or _is_transformers(values):
+        found = transformers_config.read(values, path) if values else TorchConfig()
+        return _with_processor(found, folder)
+    refuse_statistics(folder)
+    read = lerobot_config.read if _is_lerobot(values) else _openpi
+    return read(values, path)
+
+
+def _with_processor(config: TorchConfig, folder: Path) -> TorchConfig:
+    """Adds what transformers' processor declares; it is read beside its config.json, or alone."""
+    processor = read_processor(folder)
+    width = processor.padded_dim
+    sizes = {} if width is None else {f"{PROCESSOR} max_state_dim": ("action_dim", width)}
+    return replace(config, statistics=processor.statistics, sizes={**config.sizes, **sizes})
 
 
 def is_lerobot(folder: Path) -> bool:

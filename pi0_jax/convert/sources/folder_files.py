@@ -18,6 +18,7 @@ from pi0_jax.convert.files.known_files import (
 from pi0_jax.convert.files.weight_files import is_checkpoint
 from pi0_jax.convert.settings.lerobot_processors import POSTPROCESSOR, PREPROCESSOR
 from pi0_jax.convert.settings.torch_config import is_lerobot
+from pi0_jax.convert.settings.transformers_processor import PICTURES, PROCESSOR
 from pi0_jax.convert.sources.orbax_source import is_orbax
 from pi0_jax.errors import InputError, some
 from pi0_jax.plain_file import read_bytes
@@ -26,8 +27,8 @@ from pi0_jax.policy.folder import TOKENIZER_FILE
 READ = {
     "config.json": "what the checkpoint declares",
     TOKENIZER_FILE: "copied into the policy folder",
-    "preprocessor_config.json": "how transformers turns pictures into numbers",
-    "processor_config.json": "how transformers turns pictures into numbers",
+    PICTURES: "how transformers turns pictures into numbers",
+    PROCESSOR: "how transformers normalises, and turns pictures into numbers",
     "*.index.json": "which shard holds a tensor",
     ADAPTER_CONFIG: "how strongly an adapter counts",
 }
