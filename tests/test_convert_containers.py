@@ -45,6 +45,12 @@ def test_numbers_may_be_statistics() -> None:
         flatten({"model": STATE, "stats": stats}, FILE)
 
 
+def test_a_scaler_of_actions_is_none_of_a_loss() -> None:
+    scalers = {"grad_scaler": {"scale": [1.0]}, "action_scaler": {"mean": [0.5, 1.5]}}
+    with pytest.raises(InputError, match="holds action_scaler/mean beside the weights"):
+        flatten({"model": STATE} | scalers, FILE)
+
+
 def test_tensors_of_another_container_keep_its_name() -> None:
     found = flatten({"model": STATE, "ema": {"shadow": [torch.zeros(1)]}}, FILE)
     assert list(found.tensors)[-1] == "ema/shadow/0"

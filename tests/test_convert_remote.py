@@ -287,6 +287,10 @@ def test_a_web_server_that_lists_its_folders(
         file = remote.local(f"{address}/run/7/model.safetensors?download=true")
         assert [other.name for other in file.parent.iterdir()] == ["model.safetensors"]
         assert "?download=true: nothing is known to lie beside it" in capsys.readouterr().err
+        # A signature is long, and nobody else's business.
+        file = remote.local(f"{address}/run/7/model.safetensors?Signature={'secret' * 60}")
+        assert file.read_text() == "model.safetensors"
+        assert not list(cache.rglob("*secret*"))
         with pytest.raises(InputError, match="/none: cannot fetch: HTTP Error 404"):
             remote.local(f"{address}/none")
     assert not list(cache.rglob("*none*"))

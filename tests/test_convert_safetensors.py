@@ -125,6 +125,12 @@ def test_contiguous_copies_any_order_of_axes(
             "is there twice",
         ),
         ('{"__metadata__": [1]}', "damaged safetensors header"),
+        ('{"__metadata__": {"num_heads": 8}}', "__metadata__ num_heads is no text"),
+        # 2^64 elements: none, if 64 bits count them.
+        (
+            '{"a": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 0]}}',
+            "0 bytes do not hold F32",
+        ),
         ('{"a": ' + "[" * 100000, "damaged safetensors header"),
     ],
 )

@@ -143,6 +143,9 @@ def test_what_is_refused_is_one_line(up):
         short = replace(raw_obs(served.robot), state=np.zeros(3, np.float32))
         with pytest.raises(ConnectionError, match="expected a state of 8 numbers"):
             served.act_seeded([short], [(0,)])
+        hidden = replace(raw_obs(served.robot), camera_mask=np.arange(2) > 0)
+        with pytest.raises(InputError, match="camera_mask that hides a camera"):
+            served.act_seeded([hidden], [(0,)])
 
 
 def test_a_key(folder, config, monkeypatch, tmp_path):

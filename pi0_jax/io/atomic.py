@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pi0_jax.io.alone import alone_in
 from pi0_jax.io.digests import write_digests
 from pi0_jax.io.durable import make_folder, remove_folder, rename, sync_file, sync_tree
 from pi0_jax.io.place import check_free
@@ -76,22 +77,28 @@ def atomic_folder(path: Path, check: Callable[[], None] = lambda: None) -> Itera
 
     Yields:
         The folder to fill. After an error nothing of it is left, and `path` is as it was.
+
+    Raises:
+        InputError: another process is making it.
     """
     # A link stays a link, and its target is replaced. "." and ".." get a name that way too.
     path = path.resolve()
     made = [parent for parent in path.parents if not parent.exists()]
     partial, old = (path.with_name(f".{path.name}{ending}") for ending in (_PARTIAL, _OLD))
-    # What a killed process left.
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():
+        with alone_in(partial, path):
+            # What a killed process left.
+            shutil.rmtree(partial, ignore_errors=True)
     _give_back(old, path)
     check()
     try:
         # In the block: whoever stops the work here must find nothing either.
         make_folder(partial)
-        yield partial
-        sync_tree(partial)
-        check()
-        _replace(path, partial, old)
+        with alone_in(partial, path):
+            yield partial
+            sync_tree(partial)
+            check()
+            _replace(path, partial, old)
     finally:
         if partial.exists():
             _remove(partial)

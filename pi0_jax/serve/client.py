@@ -85,6 +85,7 @@ class ServedPolicy:
 
         Raises:
             ConnectionError: the server has gone, or refused a request.
+            InputError: an observation hides a camera, which a request cannot say.
         """
         chunks, count = [], len(self._connections)
         # A connection has one request at a time; the server puts those of all in one call.
@@ -97,6 +98,11 @@ class ServedPolicy:
         return np.stack(chunks)
 
     def _ask(self, ws: ClientConnection, obs: RawObs, seed: tuple[int, ...]) -> ClientConnection:
+        if obs.camera_mask is not None and not np.all(obs.camera_mask):
+            raise InputError(
+                f"{self.uri}: an observation has a camera_mask that hides a camera, which a "
+                "request cannot say; act with the policy itself"
+            )
         images = dict(zip(self.robot.cameras, obs.images, strict=True))
         options = {GUIDANCE: self.guidance, FLOW_STEPS: self.num_flow_steps, SEED: list(seed)}
         sent = {"images": images, "state": obs.state, "prompt": obs.prompt}

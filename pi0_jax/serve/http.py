@@ -69,11 +69,11 @@ def page(path: str, metrics: Metrics, snapshot: Callable[[], dict[str, Any]]) ->
     """What is at a path; None where nothing is.
 
     Args:
-        path: of the request.
+        path: of the request, without its query.
         metrics: for /metrics.
         snapshot: data of the live page.
     """
-    match path.partition("?")[0]:
+    match path:
         case "/metrics":
             return answer(HTTPStatus.OK, metrics.text(), "text/plain; version=0.0.4")
         case "/":

@@ -24,8 +24,9 @@ class Metrics:
     """The numbers of one server, in a registry of its own.
 
     Attributes:
-        requests: by outcome: "ok", "refused" (the client's fault), "busy", "failed" (ours).
-        refused_connections: by reason: "full", "key", "draining".
+        requests: by outcome: "ok", "refused" (the client's fault), "busy", "failed" (ours),
+            "gone" (nobody waits for the answer any more).
+        refused_connections: by reason: "full", "key".
         seconds: a request from its last byte received to its answer sent.
         infer_seconds: a call of the policy.
         batch: requests in a call.

@@ -14,7 +14,10 @@ from pi0_jax.errors import InputError
 HARMLESS = {
     "*optim*": "state of the optimizer",
     "*sched*": "state of the learning rate",
-    "*scaler*": "state of the loss scale",
+    "scaler": "state of the loss scale",
+    "grad_scaler": "state of the loss scale",
+    "loss_scaler": "state of the loss scale",
+    "amp_scaler": "state of the loss scale",
     "*rng*": "state of random generators",
     "*random*": "state of random generators",
     "*sampler*": "state of the data loader",

@@ -9,6 +9,7 @@
 A file of weights brings what lies beside it, as a local one does: settings, statistics, shards.
 """
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ TOKENIZER = ("big_vision", TOKENIZER_FILE)
 # The package that fsspec needs per scheme; each installs fsspec too.
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 _HUB = "https://huggingface.co/"
+_LONGEST = 150  # of a name in the cache; file systems have room for 255
 
 
 def local(source: str) -> Path:
@@ -46,8 +48,9 @@ def local(source: str) -> Path:
     """
     if source.startswith(_HUB) and "/resolve/" not in source:
         source = _hub_address(source.removeprefix(_HUB))
-    if source.startswith(f"{web.STORAGE}/"):
-        source = "gs://" + source.removeprefix(f"{web.STORAGE}/")
+    # With a query it is an address of one's own, such as a signed one.
+    if source.startswith(f"{web.STORAGE}/") and _address(source) == source:
+        source = "gs://" + unquote(source.removeprefix(f"{web.STORAGE}/"))
     here = on_this_machine(source)
     if here is not None:
         return here
@@ -225,11 +228,7 @@ def _from_fsspec(source: str, folder: Path) -> None:
 def _cached(source: str, fetch: Callable[[Path], None]) -> Path:
     """The folder with a source's files, which `fetch` fills if it is not there yet."""
     scheme, _, path = source.partition("://")
-    # One flat name per URL. With nested folders, a part that was fetched before would be taken
-    # for the whole.
-    # Before what lies beside a file of weights was fetched too, its cache had the plain name.
-    beside = "+beside" if _folder_of(source)[1] else ""
-    target = CACHE / scheme / (quote(path.strip("/"), safe="") + beside)
+    target = CACHE / scheme / _cache_name(source, path.strip("/"))
     if target.exists():
         return target
     try:
@@ -242,6 +241,18 @@ def _cached(source: str, fetch: Callable[[Path], None]) -> Path:
     except Exception as error:
         raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
     return target
+
+
+def _cache_name(source: str, path: str) -> str:
+    """One flat name per address: of nested folders, a part would be taken for the whole."""
+    # Before what lies beside a file of weights was fetched too, its cache had the plain name.
+    beside = "+beside" if _folder_of(source)[1] else ""
+    name = quote(path, safe="")
+    if _address(source) == source and len(name) <= _LONGEST:
+        return name + beside
+    # A signature is nobody's business, and a file system has an end to its names.
+    name = quote(_address(source).partition("://")[2], safe="")[:_LONGEST]
+    return f"{name}+{hashlib.sha256(source.encode()).hexdigest()[:16]}{beside}"
 
 
 def _add_tokenizer(folder: Path) -> None:

@@ -5,6 +5,7 @@ memory, so a checkpoint may be larger than it.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ class SafetensorsFile:
             raw = file.read(length)
         try:
             header = parse(raw)
-            self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
+            self.metadata: dict[str, str] = _texts(header.pop("__metadata__", {}))
             self.entries = {key: _entry(path, 8 + length, value) for key, value in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged safetensors header: {error}") from error
@@ -214,5 +215,13 @@ def _entry(path: Path, base: int, value: dict[str, Any]) -> Entry:
     return entry
 
 
+def _texts(metadata: dict[str, Any]) -> dict[str, str]:
+    wrong = [key for key, value in metadata.items() if not isinstance(value, str)]
+    if wrong:
+        raise ValueError(f"__metadata__ {wrong[0]} is no text")
+    return dict(metadata)
+
+
 def _nbytes(entry: Entry) -> int:
-    return int(np.prod(entry.shape, dtype=np.int64)) * entry.dtype.itemsize
+    # In whole numbers of any size: a header may declare more than 64 bits count.
+    return math.prod(entry.shape) * entry.dtype.itemsize
