@@ -148,10 +148,19 @@ def _value(key: str, kind: Any, value: Any) -> Any:
         check_section(key, value)
     if plain in _WANTED and not _is(plain, value):
         raise InputError(f"config key {key} must be {_WANTED[plain]}, got {value!r}")
-    if plain is tuple and get_args(kind)[1:] == (Ellipsis,):
-        of = get_args(kind)[0]
-        return tuple(_value(f"{key}.{i}", of, part) for i, part in enumerate(value))
-    return value
+    return _tuple(key, get_args(kind), value) if plain is tuple else value
+
+
+def _tuple(key: str, kinds: tuple[Any, ...], value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A tuple of any length of one kind, or of a kind per part."""
+    if kinds[1:] == (Ellipsis,):
+        kinds = kinds[:1] * len(value)
+    elif kinds and len(kinds) != len(value):
+        raise InputError(f"config key {key} must be {len(kinds)} values, got {value!r}")
+    if not kinds:
+        return value
+    pairs = enumerate(zip(kinds, value, strict=True))
+    return tuple(_value(f"{key}.{i}", kind, part) for i, (kind, part) in pairs)
 
 
 def _is(plain: type, value: Any) -> bool:

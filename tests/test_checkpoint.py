@@ -56,6 +56,9 @@ def test_there_must_be_room_for_those_that_are_kept_and_the_new_one(tmp_path, mo
     (tmp_path / "9").mkdir()
     (tmp_path / "9" / "leaf").write_bytes(bytes(180))  # an old one that will go
     checkpoint.check_room(tmp_path, state())
+    (tmp_path / "9").rename(tmp_path / "9.aside")  # one that stays
+    with pytest.raises(InputError, match="276 bytes of free disk for 3"):
+        checkpoint.check_room(tmp_path, state())
 
 
 def test_an_empty_folder(tmp_path):

@@ -32,7 +32,8 @@ def test_a_file_of_python(tmp_path):
 
 
 def test_the_config_json_of_a_run_gives_the_same_settings(tmp_path):
-    stored = {"checkpoint": "/p", "demonstrations_digest": "x", **DEMO.to_dict()}
+    beside = {"checkpoint": "/p", "demonstrations_digest": "x", "served_policy": {"rows": 8}}
+    stored = beside | DEMO.to_dict()
     (tmp_path / "config.json").write_text(json.dumps({"command": ["x"], "config": stored}))
     found = load_config(str(tmp_path / "config.json"))
     assert found.to_dict() == DEMO.to_dict()

@@ -97,6 +97,18 @@ def test_with_full_pictures_the_simulator_shows_every_step(tmp_path, run, episod
             simulator.step(episode.actions[step])
 
 
+def test_an_iteration_that_was_interrupted_is_left_out(run, episodes):
+    save_episodes(run / "episodes" / "later" / "001.parts" / "0_0.npz", episodes[:1])
+    names = [path.relative_to(run / "episodes").as_posix() for path in export._files(run, None)]
+    assert names == ["demonstrations.npz", "ript/001.npz"]
+
+
+def test_every_hdf5_file_of_a_folder(tmp_path):
+    for name in ("b.h5", "a.hdf5", "._a.hdf5", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in export._hdf5(tmp_path)] == ["a.hdf5", "b.h5"]
+
+
 def test_columns_beside(episodes):
     made = rows(episodes[0], 0.25).beside
     length = len(episodes[0])
@@ -126,6 +138,10 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, run, episodes):
         with pytest.raises(InputError, match=message):
             export.main([str(argument) for argument in arguments])
         assert not out.exists()
+    hdf5 = tmp_path / "x.h5"
+    for flag in ("--full-pictures", "--episodes=ript"):
+        with pytest.raises(InputError, match=f"{flag.partition('=')[0]} is for a run folder"):
+            export.main([str(hdf5), str(out), flag])
     changed = replace(episodes[0], init_hash="0")
     save_episodes(run / "episodes" / "demonstrations.npz", [changed])
     with pytest.raises(InputError, match="begins elsewhere: expected the simulator of the record"):

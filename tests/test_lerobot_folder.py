@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -283,6 +284,11 @@ def test_other_data_are_known_by_their_digest(tmp_path):
     again = open_lerobot(written(tmp_path / "again", "v3.0"), CAMERAS, ["lift", "stack"])
     assert folder.digest == again.digest
     assert folder.digest != open_lerobot(tmp_path / "data", CAMERAS, ["lift"]).digest
+    assert folder.labels_digest == again.labels_digest
+    first, *rest = folder.recordings
+    for label in ({"advantage": 0.5}, {"success": 0.0}, {"prompts": ("x",) * len(first)}):
+        other = replace(folder, recordings=(replace(first, **label), *rest))
+        assert (other.digest, other.labels_digest != folder.labels_digest) == (folder.digest, True)
 
 
 @pytest.mark.parametrize(

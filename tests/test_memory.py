@@ -159,6 +159,15 @@ def test_what_cannot_fit_is_refused_with_the_smallest_change():
     assert refused(100).startswith("no change of layout fits")
 
 
+def test_advice_is_of_what_can_be_trained():
+    """A rule for adapters fits no preset without them, which is then no way out."""
+    lora = dataclasses.replace(job(size=1), loss=keeping)
+    rules = OptimizerConfig(1e-3, 0, preset="lora", rules=(("lora/.*", 2.0),))
+    lora = dataclasses.replace(lora, optimizer=rules, hardware=hardware(lora, memory_gb=1e-7))
+    with pytest.raises(InputError, match="no change of layout fits"):
+        check(lora)
+
+
 def test_what_must_divide_what():
     with pytest.raises(InputError, match="batch_size must be a multiple"):
         check(job(micro_batches=3))

@@ -151,7 +151,8 @@ def test_every_pair_of_branches_is_two_passes(params, branch_mode, shared):
     assert float(metrics["loss_cond"]) == pytest.approx(cond, rel=1e-5)
     assert float(metrics["loss_uncond"]) == pytest.approx(uncond, rel=1e-5)
     assert float(value) == pytest.approx(cond + CFG.alpha * uncond, rel=1e-5)
-    assert float(metrics["guidance_gap"]) > 1e-3
+    # Of other noise the velocities of the branches say nothing of each other.
+    assert ("guidance_gap" in metrics) == shared
 
 
 @pytest.mark.parametrize("branch_mode", ["prompt_dropout", "text_indicator"])

@@ -16,6 +16,7 @@ class Inner:
     rate: float
     steps: int = 3
     words: tuple[str, ...] = ("a",)
+    pair: tuple[float, int] = (1.0, 2)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Outer:
 
 def test_defaults_are_those_of_the_fields_and_what_has_none_is_left_out():
     assert defaults(Outer) == {
-        "inner": {"steps": 3, "words": ("a",)},
+        "inner": {"steps": 3, "words": ("a",), "pair": (1.0, 2)},
         "on": False,
         "name": "x",
         "stride": "last",
@@ -70,6 +71,8 @@ def test_parts_of_a_list_and_values_that_may_be_none_are_built_too():
         ({"inner": {"rate": 1.0, "steps": True}}, "rl.inner.steps must be a whole number, got T"),
         ({"inner": {"rate": 1.0, "words": "a"}}, "rl.inner.words must be a list, got 'a'"),
         ({"inner": {"rate": 1.0, "words": ["a", 1]}}, "rl.inner.words.1 must be a word, got 1"),
+        ({"inner": {"rate": 1.0, "pair": [1, 2, 3]}}, "rl.inner.pair must be 2 values, got"),
+        ({"inner": {"rate": 1.0, "pair": ["x", 2]}}, "rl.inner.pair.0 must be a number, got 'x'"),
         ({"inner": {"rate": 1.0}, "parts": [3]}, "rl.parts.0 is a section of several keys, got 3"),
         ({"inner": {"rate": 1.0}, "parts": [{}]}, "rl.parts.0.rate is missing"),
         ({"inner": {"rate": 1.0}, "limit": "x"}, "rl.limit must be a number, got 'x'"),

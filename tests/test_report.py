@@ -195,6 +195,14 @@ def test_outcome_of_an_evaluation_alone():
     assert text == "Policy succeeds in 82 % [69, 90] of 50 episodes of lift, at guidance 1."
 
 
+def test_outcome_names_the_reference():
+    """Without scale 1, of several references the first that was measured."""
+    rows = [Row("eval", "policy", "lift", 1.5, 10, 50, "unconditional")]
+    rows.append(Row("eval", "policy", "lift", 1.5, 40, 50, "base"))
+    assert outcome(rows).endswith("of 50 episodes of lift, at guidance 1.5 from unconditional.")
+    assert outcome(rows[1:]).endswith("at guidance 1.5 from base.")
+
+
 def test_a_state_is_shown_side_by_side(tmp_path: Path):
     run = write_run(tmp_path / "demo", ROWS)
     entries = []

@@ -31,6 +31,10 @@ def test_plain_values_give_the_config():
             r"rl.demo_fraction 0.01 of rl.batch_size 8 is less than one window",
         ),
         (
+            {"demo_fraction": 0.95, "batch_size": 8},
+            r"rl.demo_fraction 0.95 of rl.batch_size 8 leaves no window of rollouts",
+        ),
+        (
             {"demo_fraction": 0.5, "demo_weight": 0.0, "objective": "filtered_bc"},
             "'filtered_bc' trains no unconditional branch, so demonstrations would do nothing",
         ),
@@ -52,7 +56,7 @@ def test_plain_values_give_the_config():
         ({"log_every": 0}, "rl.log_every must be a"),
         ({"time_samples": 0}, "rl.time_samples must be a"),
         ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
-        ({"cfg": {"alpha": -1.0}}, "rl.cfg.alpha must be a"),
+        ({"cfg": {"alpha": -1.0}}, "cfg.alpha must be a"),
         ({"cfg_detached": {"alpha": -1.0}}, "rl.cfg_detached.alpha must be a"),
         ({"nft": {"negative_weight": -0.1}}, "rl.nft.negative_weight must be a"),
         ({"nft": {"max_drift": -1.0}}, "rl.nft.max_drift must be a"),

@@ -1,5 +1,7 @@
 """What a loop starts from, and what is refused before anything is compiled or run."""
 
+from dataclasses import replace
+
 import chex
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ def thrift():
         yield
 
 
-def create(params, config=RIPT, tasks=(MIXED,), demonstrations=DEMOS, **options):
+def create(
+    params, config=RIPT, tasks=(MIXED,), demonstrations=DEMOS, optimizer=OPTIMIZER, **options
+):
     folder = policy_folder(params)
     return create_loop(
-        folder, tasks, None, config, OPTIMIZER, demonstrations=demonstrations, **options
+        folder, tasks, None, config, optimizer, demonstrations=demonstrations, **options
     )
 
 
@@ -60,6 +64,14 @@ def test_without_a_share_no_demonstrations_are_needed(blind_params):
         ({"tasks": ()}, "tasks: expected at least one task to train on, got none"),
         ({"demonstrations": None}, "rl.demo_fraction is 0.25, but no demonstrations were given"),
         ({"config": ript(rollout_params="ema")}, "no moving average is kept"),
+        (
+            {"config": ript(max_drop=2.0), "optimizer": replace(OPTIMIZER, ema_decay=0.9)},
+            "the policy is an average that makes none: set rl.rollout_params to 'ema'",
+        ),
+        (
+            {"config": ript(groups={"states": "validation"})},
+            "rl.groups.states is 'validation': give their rl.groups.first_seed and",
+        ),
         (
             {"config": ript(branch_mode="text_indicator")},
             "rl.branch_mode is 'text_indicator', but the policy has 'embedding'",

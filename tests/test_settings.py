@@ -45,6 +45,12 @@ def test_a_method_is_rl_with_some_keys_replaced():
     [
         ("baselines", {"odd": {"cfg": {"alhpa": 1.0}}}, "rl.cfg.alhpa; .* is rl.cfg.alpha"),
         ("baselines", {"odd": {"condition": "x"}}, "rl.condition is now rl.branch_mode"),
+        ("baselines", {"eval": {}}, "and none of base, ript, demonstrations, eval, which are"),
+        (
+            "baselines",
+            {"continued_sft": {"groups": {"groups_per_iteration": 0}, "optimizer": {"rules": ()}}},
+            "continued_sft.optimizer.rules is set, but a baseline without rollouts has those of",
+        ),
         ("rl", {"groups": {"groups_per_iteration": 0}}, "so RL would have no rollouts: set it, or"),
         ("rl", {"rollout_params": "ema"}, "no moving average is kept"),
         ("rl", {"sampling": {"group_size": 4}}, "rl.sampling.group_size is now rl.groups.group_s"),
@@ -101,6 +107,11 @@ def test_initial_states_by_what_they_are():
     assert states("fresh") == (200_000, 0)
     assert states("demonstrations") == (30, 2)
     assert states("validation") == (70, 9)
+    start.rl.groups.mix_states = True
+    start.eval.episodes = 4
+    with pytest.raises(InputError, match=r"is 'validation', and config.eval.episodes gives 4 per"):
+        states("validation")
+    start.rl.groups.mix_states = False
     start.demonstrations.episodes = 0
     with pytest.raises(InputError, match="there are no scripted ones"):
         states("demonstrations")

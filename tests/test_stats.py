@@ -50,9 +50,17 @@ def test_the_file_has_the_statistics_of_all_chunks(folder, tmp_path, capsys, fla
     assert found.origin and (found.origin.episodes, found.origin.frames) == (3, 17)
     assert found.origin.data == read_lerobot(folder, ()).digest
     said = capsys.readouterr().out
+    assert "hardly moves" not in said
     assert "state left_finger [m]" in said and "3 episodes, 17 steps" in said
     with pytest.raises(InputError, match="exists; remove it or add --overwrite"):
         main([str(folder), "--robot", "libero_panda", "--out", str(out)])
+
+
+def test_an_action_at_the_floor_hardly_moves(folder, tmp_path, capsys):
+    out = str(tmp_path / "x.json")
+    main([str(folder), "--robot", "libero_panda", "--out", out, "--std-floor", "9"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("action")]
+    assert len(lines) == 7 and all(line.endswith("hardly moves") for line in lines)
 
 
 def test_several_folders_and_the_robot_that_the_folder_describes(folder, tmp_path):

@@ -34,7 +34,8 @@ from pi0_jax.plain_values import replaced, tuples
 
 # Entries of a run's config.json that are no keys: they record what else the run depended on.
 BESIDE = ("checkpoint", "checkpoint_digest", "reference", "reference_digest")
-BESIDE += ("demonstrations_digest", "init_digest", "statistics_digest")
+BESIDE += ("demonstrations_digest", "labels_digest", "init_digest", "statistics_digest")
+BESIDE += ("served_policy",)
 # Their words alone say what is wrong.
 _SAID = (AttributeError, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError)
 _SAID += (yaml.YAMLError,)

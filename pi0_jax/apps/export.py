@@ -53,8 +53,9 @@ def main(arguments: Sequence[str]) -> None:
     given = _parser().parse_args(arguments)
     source = Path(given.source).expanduser()
     with new_folder(Path(given.folder).expanduser()) as folder:
-        if source.suffix in _HDF5 or sorted(source.glob("*.hdf5")):
-            count = _write(folder, given, _from_hdf5(source, folder))
+        if files := _hdf5(source):
+            _check_flags(given)
+            count = _write(folder, given, _from_hdf5(files, folder))
         else:
             count = _write(folder, given, _from_run(source, given))
     sys.stdout.write(f"{given.folder}: {count} episodes\n")
@@ -106,9 +107,29 @@ def _write(folder: Path, given: argparse.Namespace, episodes: _Weighed) -> int:
         return writer.episodes
 
 
-def _from_hdf5(source: Path, folder: Path) -> _Weighed:
+def _hdf5(source: Path) -> list[Path]:
+    """The HDF5 file that is meant, or all in a folder."""
+    if source.suffix in _HDF5:
+        return [source]
+    return [path for path in entries(source, "[!.]*") if path.suffix in _HDF5]
+
+
+def _check_flags(given: argparse.Namespace) -> None:
+    """Checks that nothing was asked for that HDF5 demonstrations do not have.
+
+    Raises:
+        InputError: a flag that is for run folders.
+    """
+    for flag in ("episodes", "full_pictures"):
+        if getattr(given, flag):
+            raise InputError(
+                f"--{flag.replace('_', '-')} is for a run folder; {given.source} has HDF5 "
+                "demonstrations, whose episodes are all exported, with all pictures"
+            )
+
+
+def _from_hdf5(files: Sequence[Path], folder: Path) -> _Weighed:
     """LIBERO's demonstrations; their initial states go into a file beside lerobot's."""
-    files = [source] if source.is_file() else sorted(source.glob("*.hdf5"))
     states: dict[str, np.ndarray] = {}
     for file in files:
         for demonstration in read_libero_hdf5(file):
@@ -161,7 +182,9 @@ def _files(run: Path, names: Sequence[str] | None) -> list[Path]:
     """
     root = run / "episodes"
     if names is None:
-        every = [path.relative_to(root).parts[0] for path in below(root, VISIBLE)]
+        inside = [path.relative_to(root) for path in below(root, VISIBLE)]
+        # Not what an interruption left of an iteration: its episodes are not all there.
+        every = [path.parts[0] for path in inside if not any(".parts" in x for x in path.parts)]
         kinds = {Path(name).stem for name in every} - {_EVALUATIONS}
         names = sorted(kinds, key=lambda name: (name != _DEMONSTRATIONS, name))
     found = []

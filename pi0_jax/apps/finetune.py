@@ -34,6 +34,7 @@ from pi0_jax.report.page import write_report
 from pi0_jax.run.folder import RESULTS, RunFolder
 from pi0_jax.run.followed import open_run
 from pi0_jax.run.methods import BASE
+from pi0_jax.run.same_config import LABELS
 from pi0_jax.run.session import Work
 from pi0_jax.training.hardware import cache_programs
 from pi0_jax.training.step import SampledLoss
@@ -46,6 +47,7 @@ def main(arguments: cli.Arguments) -> None:
     start = find_start(settings)
     # Stored with the config, so that --resume refuses other data or weights in the same place.
     stored = {"demonstrations_digest": start.everything.digest}
+    stored |= {LABELS: start.everything.labels_digest}
     if settings.init.statistics not in (OF_CHECKPOINT, OF_DEMONSTRATIONS):
         # A file, which may be made anew in the same place.
         stored["statistics_digest"] = start.stats.digest

@@ -146,14 +146,19 @@ class FineTuneSettings(RunSettings):
     compilation_cache: str = ""
 
     def __post_init__(self) -> None:
-        """Checks that something is trained.
+        """Checks that something is trained, and with what is set.
 
         Raises:
-            InputError: no optimizer step.
+            InputError: no optimizer step, or settings of a loss that is not used.
         """
         super().__post_init__()
         if not self.sft.steps:
             raise InputError("config.sft.steps must be at least 1 in a fine-tuning, got 0")
+        if self.cfg != Cfg() and self.demonstrations.weights == ALIKE:
+            raise InputError(
+                f"config.cfg is set ({self.cfg}), but with config.demonstrations.weights {ALIKE!r} "
+                "one branch is trained: set the weights, or leave config.cfg at its default"
+            )
 
 
 def fine_tune_config(robot: str) -> ConfigDict:

@@ -113,8 +113,8 @@ def without_rollouts(sft: SupervisedSettings, ript: RiptSettings) -> SupervisedS
     """The supervised training of a baseline without rollouts: as many windows, steps and draws.
 
     Args:
-        sft: what it imitates with, as to augmentation, logging and frozen leaves.
-        ript: the baseline; its updates go to the demonstrations, at its rate and schedule.
+        sft: what it imitates with, as to augmentation, logging and rules of the optimizer.
+        ript: the baseline; its updates go to the demonstrations, at its rate, schedule and preset.
     """
     return replace(
         sft,

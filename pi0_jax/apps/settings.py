@@ -30,6 +30,9 @@ from pi0_jax.run.methods import BASE, RIPT
 from pi0_jax.run.session import SimulatedSettings
 from pi0_jax.training.hardware import Hardware
 
+# What lies in episodes/ and below checkpoints/ beside the baselines.
+_PARTS = (BASE, RIPT, "demonstrations", "eval")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSettings(SimulatedSettings):
@@ -95,11 +98,26 @@ class TrainSettings(EvalSettings):
                 "config.baselines"
             )
         for name in self.baselines:
-            if name in (BASE, RIPT) or not re.fullmatch(r"\w[\w-]{0,99}", name):
+            if name in _PARTS or not re.fullmatch(r"\w[\w-]{0,99}", name):
                 raise InputError(
                     f"config.baselines.{name}: a baseline's name is of letters, digits, '_' and "
-                    f"'-', and is not {BASE!r} or {RIPT!r}, which are parts of every run"
+                    f"'-', and none of {', '.join(_PARTS)}, which are parts of every run"
                 )
+            self._check_rules(name)
+
+    def _check_rules(self, name: str) -> None:
+        """Checks that a baseline has no rules of its own that nothing reads.
+
+        Raises:
+            InputError: it has no rollouts, and so the rules of `sft`.
+        """
+        baseline = self.baselines[name]
+        rules, common = baseline.optimizer.rules, self.rl.optimizer.rules
+        if not baseline.groups.groups_per_iteration and rules != common:
+            raise InputError(
+                f"config.baselines.{name}.optimizer.rules is set, but a baseline without rollouts "
+                "has those of config.sft.optimizer.rules: leave it out"
+            )
 
     def methods(self, tasks: int) -> dict[str, RiptSettings]:
         """The baselines and then RIPT, by name, with the seed and number of their initial states.
@@ -129,7 +147,14 @@ class TrainSettings(EvalSettings):
                 "config.rl.groups.states is 'demonstrations', but there are no scripted ones: a "
                 "LeRobot folder holds no simulator states; use 'fresh'"
             )
-        groups = dataclasses.replace(groups, first_seed=first, num_states=number)
+        try:
+            groups = dataclasses.replace(groups, first_seed=first, num_states=number)
+        except InputError as error:
+            source = "eval" if groups.states == VALIDATION else "demonstrations"
+            raise InputError(
+                f"config.rl.groups.states is {groups.states!r}, and config.{source}.episodes gives "
+                f"{number} per task: {error}"
+            ) from error
         return dataclasses.replace(method, groups=groups)
 
 

@@ -8,7 +8,7 @@ finetune:robot=NAME[,preset=NAME] (LeRobot folders of any robot, no simulator); 
 """
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pi0_jax.apps import cli, finetune
 from pi0_jax.apps.conclude import conclude
@@ -31,6 +31,7 @@ from pi0_jax.rollout.guidance import PLAIN, Guidance, strongest, sweep
 from pi0_jax.rollout.record_videos import Acting, record_videos
 from pi0_jax.run.folder import RESULTS, RunFolder
 from pi0_jax.run.methods import BASE, RIPT
+from pi0_jax.run.same_config import LABELS
 from pi0_jax.run.session import Session, open_session
 from pi0_jax.training.hardware import cache_programs
 
@@ -54,7 +55,9 @@ def main(arguments: cli.Arguments) -> None:
     recorded = recorded_demonstrations(settings, suite)
     check_updates(settings, check_start(settings, suite, methods), methods)
     # Stored with the config, so that --resume refuses other demonstrations in the same place.
-    stored = {"demonstrations_digest": recorded.digest} if recorded else {}
+    stored: dict[str, Any] = {}
+    if recorded:
+        stored |= {"demonstrations_digest": recorded.digest, LABELS: recorded.labels_digest}
     if settings.init.checkpoint:
         stored["init_digest"] = fingerprint(Path(settings.init.checkpoint).expanduser())
     stored |= arguments.config.to_dict()

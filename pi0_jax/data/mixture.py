@@ -61,6 +61,11 @@ class Mixture:
         """Digest of all states and actions."""
         return "+".join(folder.digest for folder in self.folders)
 
+    @property
+    def labels_digest(self) -> str:
+        """Digest of words and outcomes, as of one folder."""
+        return "+".join(folder.labels_digest for folder in self.folders)
+
     def windows(
         self, transforms: Transforms, horizon: int, weight: float = 0.0, skip_short: bool = False
     ) -> "MixedWindows":

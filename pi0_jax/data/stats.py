@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
         folder.check_robot(robot)
     stats = folder_stats(folders, space, given.horizon, given.std_floor)
     save_norm_stats(out, stats)
-    sys.stdout.write(_table(stats, robot))
+    sys.stdout.write(_table(stats, robot, given.std_floor))
     assert stats.origin is not None
     sys.stdout.write(
         f"{out}: {stats.origin.episodes} episodes, {stats.origin.frames} steps in "
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _table(stats: NormStats, robot: Robot) -> str:
+def _table(stats: NormStats, robot: Robot, std_floor: float) -> str:
     """A line per dimension, with a remark where it hardly moves."""
     lines = [f"{'':26}{'mean':>12}{'std':>12}{'q01':>12}{'q99':>12}"]
     for kind, dimensions, part in (
@@ -104,7 +104,7 @@ def _table(stats: NormStats, robot: Robot) -> str:
     ):
         assert part.q01 is not None and part.q99 is not None
         rows = zip(dimensions, part.mean, part.std, part.q01, part.q99, strict=True)
-        floor = STATE_FLOOR if kind == "state" else STD_FLOOR
+        floor = STATE_FLOOR if kind == "state" else std_floor
         lines += [_line(f"{kind} {one.name}", one, numbers, floor) for one, *numbers in rows]
     return "\n".join(lines) + "\n"
 

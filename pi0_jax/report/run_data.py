@@ -10,7 +10,7 @@ from pi0_jax.io.metrics_writer import read_metrics
 from pi0_jax.json_file import read_value
 from pi0_jax.report.held_out import HELD_OUT_FOLDER, held_out_lines
 from pi0_jax.run.paired import Paired, paired_from_dict
-from pi0_jax.run.success import Row, pool_tasks, row_from_dict
+from pi0_jax.run.success import Row, guidance_text, pool_tasks, row_from_dict
 
 _NAMES = {"base": "base", "sft": "SFT", "ript": "RIPT", "continued_sft": "continued SFT"}
 _NAMES |= {"filtered_bc": "filtered BC", "": "run"}
@@ -110,12 +110,17 @@ def main_method(methods: Sequence[str]) -> str | None:
 def at_one_scale(rows: Sequence[Row]) -> list[Row]:
     """One row for each (phase, method), tasks added up, all at one guidance scale.
 
-    The scale is 1, the plain conditional policy, if it was measured, else the smallest. Choosing
-    each method's best scale afterwards would favour the methods that have several.
+    The scale is 1, the plain conditional policy, if it was measured, else the smallest, from the
+    reference that was measured first. Choosing each method's best afterwards would favour the
+    methods that have several.
     """
     scales = sorted({row.guidance for row in rows if row.guidance is not None})
     scale = 1.0 if 1.0 in scales else (scales[0] if scales else None)
-    return [row for row in pool_tasks(rows) if row.guidance in (None, scale)]
+    found: dict[tuple[str, str], Row] = {}
+    for row in pool_tasks(rows):
+        if row.guidance in (None, scale):
+            found.setdefault((row.phase, row.method), row)
+    return list(found.values())
 
 
 def outcome(rows: Sequence[Row]) -> str:
@@ -155,14 +160,18 @@ def _compared(base: Row, after: Row) -> str:
     name = _capital(method_name(after.method))
     sentence = f"{name} {verb} success from {rate_text(base)} to {rate_text(after)}"
     sentence += f" on {after.episodes} initial states"
-    sentence += "" if after.guidance is None else f", at guidance {after.guidance:g}"
+    sentence += _at(after)
     doubt = "" if higher or lower else "; the intervals overlap, so this is no clear difference"
     return f"{sentence}{doubt}."
 
 
 def _amount(row: Row) -> str:
-    scale = "" if row.guidance is None else f", at guidance {row.guidance:g}"
-    return f"{row.episodes} episodes of {row.task}{scale}"
+    return f"{row.episodes} episodes of {row.task}{_at(row)}"
+
+
+def _at(row: Row) -> str:
+    told = guidance_text(row.guidance, row.reference)
+    return f", at guidance {told}" if told else ""
 
 
 def _capital(text: str) -> str:

@@ -97,7 +97,6 @@ class RiptConfig:
         Raises:
             InputError: named field.
         """
-        # Of demo_fraction too: a batch without rollouts would be supervised training.
         check_ranges("rl", self)
         choices = {"rollout_params": ("last", "ema"), "branch_mode": BRANCH_MODES}
         choices |= {"objective": OBJECTIVES}
@@ -120,12 +119,18 @@ class RiptConfig:
         self._check_demonstrations()
 
     def _check_demonstrations(self) -> None:
-        """Checks that demonstrations in a batch change something."""
+        """Checks that demonstrations in a batch change something, and are not all of it."""
         share, size = self.demo_fraction, self.batch_size
-        if share and not round(size * share):
+        demos = round(size * share)
+        if share and not demos:
             raise InputError(
                 f"rl.demo_fraction {share:g} of rl.batch_size {size} is less than one window: "
                 "raise one of them, or set rl.demo_fraction to 0"
+            )
+        if demos == size:
+            raise InputError(
+                f"rl.demo_fraction {share:g} of rl.batch_size {size} leaves no window of rollouts: "
+                "lower it, or raise rl.batch_size"
             )
         if share and not self.demo_weight and not self.chosen.has_guidance:
             raise InputError(
@@ -166,8 +171,15 @@ class RiptConfig:
         """Checks that the optimizer keeps the parameters that act in the rollouts.
 
         Raises:
-            InputError: rollouts need a moving average that is not kept.
+            InputError: rollouts need a moving average that is not kept, or the policy that
+                `max_drop` would keep is one that never acted.
         """
+        if self.max_drop and optimizer.ema_decay and self.rollout_params != "ema":
+            raise InputError(
+                "rl.max_drop keeps the policy of the best rollouts, but with "
+                f"rl.optimizer.ema_decay {optimizer.ema_decay:g} the policy is an average that "
+                "makes none: set rl.rollout_params to 'ema', or one of the other two to 0"
+            )
         if self.rollout_params == "ema" and not optimizer.ema_decay:
             raise InputError(
                 "rl.rollout_params is 'ema', but rl.optimizer.ema_decay is 0 and no moving "

@@ -216,7 +216,7 @@ def draw_batch(
     parts = [replace(take_across(rollouts, draw(rollouts, from_rollouts, rng)), task=None)]
     if demos is not None and from_demos:
         # Actions [from_demos, H, d], of which `demo_weight` is the weight.
-        parts.append(demos.take(rng.integers(len(demos), size=from_demos)))
+        parts.append(demos.take(demos.draw(rng, from_demos)))
     return concatenate(parts)  # [b, H, d]
 
 

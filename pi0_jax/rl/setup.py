@@ -14,7 +14,7 @@ from pi0_jax.model.pi0 import Pi0
 from pi0_jax.policy.folder import PolicyFolder
 from pi0_jax.policy.policy import Policy
 from pi0_jax.rl.config import RiptConfig
-from pi0_jax.rl.init_states import DEMONSTRATIONS, InitStateSchedule
+from pi0_jax.rl.init_states import DEMONSTRATIONS, FRESH, InitStateSchedule
 from pi0_jax.rl.iteration import demo_windows
 from pi0_jax.rl.stop import Outcome
 from pi0_jax.run.batch_shapes import batch_shapes
@@ -175,6 +175,11 @@ def _check(
     config.check_optimizer(optimizer)
     if not tasks:
         raise InputError("tasks: expected at least one task to train on, got none")
+    if config.groups.states != FRESH and not config.groups.num_states:
+        raise InputError(
+            f"rl.groups.states is {config.groups.states!r}: give their rl.groups.first_seed and "
+            "rl.groups.num_states, or use 'fresh'"
+        )
     if config.demo_fraction and demonstrations is None:
         raise InputError(
             f"rl.demo_fraction is {config.demo_fraction}, but no demonstrations were given: pass "

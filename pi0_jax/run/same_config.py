@@ -19,6 +19,9 @@ FREE = (
 )
 """Keys that change no result. All are checked like others."""
 
+LABELS = "labels_digest"
+"""Of demonstrations: their words and outcomes (`data/lerobot/folder.py`)."""
+
 # Path -> digest of what lies there; with the same digest the path may be another.
 _CONTENT = {
     "checkpoint": "checkpoint_digest",
@@ -48,7 +51,7 @@ def changes(
     """
     old, new, known = (dotted_values(values) for values in (before, after, defaults))
     # Digests that an earlier version did not store say nothing.
-    known |= {key: new.get(key) for key in _CONTENT.values()}
+    known |= {key: new.get(key) for key in (*_CONTENT.values(), LABELS)}
     refused: dict[str, str] = {}
     allowed: dict[str, str] = {}
     for key in [*new, *(key for key in old if key not in new)]:

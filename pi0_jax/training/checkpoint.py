@@ -35,7 +35,7 @@ from pi0_jax.io.digests import write_digests
 from pi0_jax.io.orbax_tree import load_tree, save_tree
 from pi0_jax.io.place import check_space, size_text
 from pi0_jax.json_file import read_object
-from pi0_jax.listing import entries
+from pi0_jax.listing import below, entries
 from pi0_jax.ranges import check_ranges
 from pi0_jax.training.frozen import NOTHING, Frozen
 from pi0_jax.training.sharding import place
@@ -93,8 +93,9 @@ def check_room(
 
 
 def _check_room(folder: Path, size: int, count: int) -> None:
-    # What lies there already is part of them.
-    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    # What lies there already is part of them; what was set aside stays besides.
+    files = [file for path in saved(folder) for file in below(path) if file.is_file()]
+    held = sum(file.stat().st_size for file in files)
     check_space(
         folder,
         count * size - held,

@@ -213,10 +213,18 @@ def _advice(job: Job, limit: int) -> str:
     for name, change in _changes(job):
         alone, tried = change(job), change(tried)
         for candidate, text in ((alone, f"set {name}"), (tried, f"set {name} and all before it")):
-            need = count(candidate).total
-            if need <= limit:
+            need = _need(candidate)
+            if need is not None and need <= limit:
                 return f"{text} ({need / GB:.2f} GB)"
     return "no change of layout fits: use more devices (hardware.fsdp) or a smaller model"
+
+
+def _need(job: Job) -> int | None:
+    """Bytes that a job needs; None where its parts do not fit, such as a rule that nothing has."""
+    try:
+        return count(job).total
+    except InputError:
+        return None
 
 
 def _changes(job: Job) -> list[tuple[str, Callable[[Job], Job]]]:

@@ -71,7 +71,7 @@ def flow_matching_loss(model: Pi0, time_samples: int, positive: bool = False) ->
         model: the network.
         time_samples: noise/time draws r per observation; they share one prefix pass.
         positive: v has the positive condition, which is how a policy acts whose embedding RL has
-            trained; the other branch is left where it is.
+            trained; the row of the other branch has no gradient (only weight decay moves it).
     """
 
     def loss(params: Params, batch: Batch, drawn: NoiseAndTime) -> LossAndMetrics:

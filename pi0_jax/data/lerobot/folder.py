@@ -150,6 +150,15 @@ class LeRobotFolder:
         """Digest of all states and actions: a run that is resumed must find the same data."""
         return digest([x for r in self.recordings for x in (r.state, r.actions)])
 
+    @property
+    def labels_digest(self) -> str:
+        """Digest of words, outcomes and which pictures are new; pictures may be many GB."""
+        of_episodes = [
+            (r.prompts, r.success, r.advantage, r.starts(1, skip_short=False).tolist())
+            for r in self.recordings
+        ]
+        return hashlib.sha256(repr(of_episodes).encode()).hexdigest()
+
 
 def _observation(recording: Recording, step: int, size: int, seen: bool) -> RawObs:
     """What the robot saw; black pictures where only the rest is needed."""

@@ -118,3 +118,14 @@ def prompts_where(uncond: jax.Array, batch: Batch) -> Observation:
         prompt=jnp.where(uncond[:, None], batch.uncond_prompt, obs.prompt),
         prompt_mask=jnp.where(uncond[:, None], batch.uncond_prompt_mask, obs.prompt_mask),
     )
+
+
+def guidance_gap(v_cond: jax.Array, v_uncond: jax.Array) -> dict[str, jax.Array]:
+    """Metrics of how far apart the branches are: without a gap, guidance changes no action.
+
+    Args:
+        v_cond: velocities of the conditional branch, [b, r, H, d].
+        v_uncond: of the other, of the same x_t and time.
+    """
+    gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
+    return {"guidance_gap": gap, "guidance_gap_relative": gap / size}

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import Pi0
 from pi0_jax.ranges import check_ranges
-from pi0_jax.rl.objectives.base import Objective, both_velocities
+from pi0_jax.rl.objectives.base import Objective, both_velocities, guidance_gap
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
@@ -45,7 +45,8 @@ class Cfg(Objective):
         Raises:
             InputError: named field.
         """
-        check_ranges("rl.cfg", self)
+        # Not rl.cfg: a fine-tuning has it too, outside of rl.
+        check_ranges("cfg", self)
 
     def __str__(self) -> str:
         """For the log."""
@@ -80,10 +81,9 @@ class Cfg(Objective):
             cond = flow.masked_mean(error, mask, weight)
             error = flow.matching_error(v_uncond, actions[last], noise[last])  # [b, r, H]
             uncond = flow.masked_mean(error, mask)
-            # How far apart the branches are: without a gap, guidance changes no action.
-            gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
-            metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
-            metrics["guidance_gap_relative"] = gap / size
+            metrics = {"loss_cond": cond, "loss_uncond": uncond}
+            if self.shared_noise:  # of other noise, velocities say nothing of each other
+                metrics |= guidance_gap(v_cond, v_uncond)
             return cond + self.alpha * uncond, metrics
 
         return SampledLoss(

@@ -24,7 +24,7 @@ from pi0_jax.errors import InputError
 from pi0_jax.model import flow
 from pi0_jax.model.pi0 import COND_EMBED, POSITIVE, UNCONDITIONAL, Pi0
 from pi0_jax.ranges import check_ranges
-from pi0_jax.rl.objectives.base import Objective
+from pi0_jax.rl.objectives.base import Objective, guidance_gap
 from pi0_jax.training.step import LossAndMetrics, Params, SampledLoss
 from pi0_jax.training.supervised import NoiseAndTime, noise_and_time_sampler
 from pi0_jax.types import Batch
@@ -95,10 +95,8 @@ class CfgDetached(Objective):
             # Errors [b, r, H]; the mask is [b, H]: steps after the end of an episode do not count.
             cond = flow.masked_mean(flow.matching_error(v_cond, actions, noise), mask, weight)
             uncond = flow.masked_mean(flow.matching_error(v_uncond, actions, noise), mask)
-            # How far apart the branches are: without a gap, guidance changes no action.
-            gap, size = (jnp.sqrt(jnp.mean(jnp.square(v))) for v in (v_cond - v_uncond, v_uncond))
-            metrics = {"loss_cond": cond, "loss_uncond": uncond, "guidance_gap": gap}
-            metrics["guidance_gap_relative"] = gap / size
+            metrics = {"loss_cond": cond, "loss_uncond": uncond}
+            metrics |= guidance_gap(v_cond, v_uncond)
             return cond + self.alpha * uncond, metrics
 
         # Clipped with the rest, a long gradient of the row would shorten the step of the network.
