@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 from tiny import episode
+from videos import read_video
 
 from pi0_jax.env.base import Job
 from pi0_jax.env.demonstrator import DemonstratorConfig, demonstrate
 from pi0_jax.env.scripted import ScriptedTask
 from pi0_jax.env.suite import Suite
 from pi0_jax.io.episodes import save_episodes
-from pi0_jax.io.video import read_video
 from pi0_jax.rollout import record_videos as film_module
 from pi0_jax.rollout.collect import replay
 from pi0_jax.rollout.guidance import PLAIN, Guidance

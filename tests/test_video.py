@@ -5,8 +5,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from videos import read_video
 
-from pi0_jax.io.video import _lines, read_video, write_video
+from pi0_jax.io.video import _lines, write_video
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

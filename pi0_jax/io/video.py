@@ -62,11 +62,6 @@ def write_video(
         file.write(frames, codec="libx264", fps=fps, out_pixel_format="yuv420p")
 
 
-def read_video(path: Path) -> np.ndarray:
-    """All frames of a video, uint8[t, h, w, 3] RGB."""
-    return iio.imread(path, plugin="pyav")
-
-
 def _even(frames: np.ndarray) -> np.ndarray:
     """uint8[t, h, w, 3] -> the same with its last row and column repeated up to an even size."""
     _, height, width, _ = frames.shape
