@@ -15,7 +15,7 @@ Array = jax.Array | np.ndarray
 """Host array before `device_put`, device array after."""
 
 FLOW_STEPS = 10
-"""flow steps that every published policy is sampled with."""
+"""Flow steps that every published policy is sampled with."""
 
 
 @flax.struct.dataclass

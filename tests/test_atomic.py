@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pi0_jax.errors import InputError
-from pi0_jax.io import atomic
+from pi0_jax.io import alone
 from pi0_jax.io.atomic import atomic_file, atomic_folder, clean, new_folder, remove, write_text
 
 
@@ -227,10 +227,10 @@ def test_a_stop_in_the_first_moment_leaves_nothing(
     """A signal is handled as soon as the folder has been made."""
 
     def stopped(path: Path) -> None:
-        path.mkdir()
+        assert list(path.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atomic, "make_folder", stopped)
+    monkeypatch.setattr(alone, "sync_folder", stopped)
     with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "p"):
         raise AssertionError
     assert names(tmp_path) == []

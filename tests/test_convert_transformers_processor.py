@@ -90,8 +90,11 @@ def test_its_statistics_are_read(tmp_path: Path, processor: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state_std": None}, "statistics of state without mean and std"),
-        ({"state_mean": None, "state_std": None}, "statistics of actions alone"),
+        ({"state_std": None}, "statistics without state_std; a policy needs all four"),
+        (
+            {"state_mean": None, "state_std": None},
+            "statistics without state_mean, state_std;",
+        ),
         ({"state_mean": [1.0]}, "of different widths"),
         ({"actions_std": [-1.0]}, "statistics of action: "),
         ({"actions_std": "1.0"}, "actions_std is '1.0', expected a list of finite numbers"),
@@ -111,7 +114,7 @@ def test_its_statistics_beside_another_librarys_config(
     tmp_path: Path, processor: dict[str, Any]
 ) -> None:
     (tmp_path / "config.json").write_text('{"action_dim": 8}')
-    with pytest.raises(InputError, match=r"state_mean, .* beside a config.json of another library"):
+    with pytest.raises(InputError, match=r"state_mean, .* its own config.json, and nobody here"):
         read_config(tmp_path)
     without = {key: value for key, value in processor.items() if "_mean" not in key}
     without = {key: value for key, value in without.items() if "_std" not in key}

@@ -131,6 +131,7 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, run, episodes):
     out = tmp_path / "out"
     for arguments, message in (
         ([tmp_path / "no", out], "expected the episodes of a run, found none"),
+        ([run / "config.json", out], "expected the episodes of a run, found none"),
         ([run, out, "--episodes=ripped"], "expected episodes 'ripped', found none"),
         ([run, out], "control rate of robot 'scripted' is unknown; give --fps"),
         ([run, out, "--fps=20", "--pictures=png"], "has no pictures; add --full-pictures"),

@@ -235,6 +235,8 @@ def test_the_update_is_checked_before_anything_is_read_or_written(given):
 def test_settings_of_a_loss_that_is_not_used(given):
     with pytest.raises(InputError, match=r"config\.cfg is set .*alpha 0\.3.* one branch"):
         start_of(given, lambda c: c.cfg.update({"alpha": 0.3}))
+    with pytest.raises(InputError, match=r"^config\.cfg\.alpha must be a number"):
+        start_of(given, lambda c: c.cfg.update({"alpha": -0.3}))
 
 
 def test_outcomes_are_told_and_need_a_branch_to_train(given, tmp_path):

@@ -52,3 +52,6 @@ def test_the_message_names_the_last_good_checkpoint(tmp_path):
     assert said.startswith("training diverged: loss is nan at step 48; go on from the last good")
     assert f"{tmp_path}/44, at a lower rate: add --resume --from 44 " in said
     assert "\n" not in said
+    before = told_where_to_go_back(tmp_path / "nothing yet", tmp_path)
+    with pytest.raises(DivergedError, match="--resume --from 44 "), before:
+        raise DivergedError("loss is nan at step 48")

@@ -39,12 +39,14 @@ def test_episodes_of_the_policy_that_was_are_set_aside(run):
     for name in ("filtered_bc_1.parts", "filtered_bc_1.5_base.parts", "base_1.parts"):
         (judged / name).mkdir(parents=True)
     (judged / "filtered_bc_1.npz").touch()
-    (judged / "filtered_bc_alone_1.npz").touch()  # of another method
+    for other in ("filtered_bc_alone_1.npz", "filtered_bc_2_1.npz", "filtered_bc_2_1.5_base.npz"):
+        (judged / other).touch()  # of other methods
     (run / "episodes/filtered_bc/004.parts").mkdir(parents=True)
     go_back(run, find_point(run, 48, done=["base"]))
     assert sorted(path.name for path in judged.iterdir()) == [
         *("base_1.parts", "filtered_bc_1.5_base.parts.aside", "filtered_bc_1.npz.aside"),
-        *("filtered_bc_1.parts.aside", "filtered_bc_alone_1.npz"),
+        *("filtered_bc_1.parts.aside", "filtered_bc_2_1.5_base.npz", "filtered_bc_2_1.npz"),
+        "filtered_bc_alone_1.npz",
     ]
     assert not (run / "episodes/filtered_bc/004.parts").exists()
     assert go_back(run, find_point(run, 48, done=["base"])) == []
@@ -66,6 +68,18 @@ def test_rl_that_has_no_checkpoint_begins_anew_from_the_base(run):
     assert point.method == "ript" and go_back(run, point) == []
     with pytest.raises(InputError, match="training from there has ended"):
         find_point(run, 30, ["base", "filtered_bc"])
+
+
+def test_rl_of_a_given_checkpoint_has_no_base_of_its_own(tmp_path):
+    """Nothing was trained before it; what it is to the base's evaluation is nothing too."""
+    for step in (44, 48):
+        checkpoint(tmp_path, step)
+    for name in ("base_1.npz", "ript_1.parts"):
+        (tmp_path / "episodes/eval" / name).mkdir(parents=True)
+    point = find_point(tmp_path, 44, ["base"])
+    assert point.method == "ript" and "sft" not in " ".join(free_keys(point, ["base"], ()))
+    names = [path.name for path in go_back(tmp_path, point)]
+    assert names == ["48.aside", "ript_1.parts.aside"]
 
 
 def test_nothing_to_go_back_to(tmp_path):

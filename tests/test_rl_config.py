@@ -56,7 +56,7 @@ def test_plain_values_give_the_config():
         ({"log_every": 0}, "rl.log_every must be a"),
         ({"time_samples": 0}, "rl.time_samples must be a"),
         ({"objective": "ppo"}, "rl.objective must be one of 'cfg', 'cfg_detached'"),
-        ({"cfg": {"alpha": -1.0}}, "cfg.alpha must be a"),
+        ({"cfg": {"alpha": -1.0}}, "rl.cfg.alpha must be a"),
         ({"cfg_detached": {"alpha": -1.0}}, "rl.cfg_detached.alpha must be a"),
         ({"nft": {"negative_weight": -0.1}}, "rl.nft.negative_weight must be a"),
         ({"nft": {"max_drift": -1.0}}, "rl.nft.max_drift must be a"),

@@ -111,7 +111,8 @@ def _hdf5(source: Path) -> list[Path]:
     """The HDF5 file that is meant, or all in a folder."""
     if source.suffix in _HDF5:
         return [source]
-    return [path for path in entries(source, "[!.]*") if path.suffix in _HDF5]
+    inside = entries(source, "[!.]*") if source.is_dir() else []
+    return [path for path in inside if path.suffix in _HDF5]
 
 
 def _check_flags(given: argparse.Namespace) -> None:

@@ -179,4 +179,8 @@ def fine_tune_settings(config: ConfigDict) -> FineTuneSettings:
     """
     values = config.to_dict()
     check_old_keys(values)
-    return build("", FineTuneSettings, values)
+    try:
+        return build("", FineTuneSettings, values)
+    except InputError as error:
+        # RL has this section too, and it names itself as there.
+        raise InputError(str(error).replace("rl.cfg.", "config.cfg.")) from error

@@ -30,7 +30,7 @@ from pi0_jax.run.methods import BASE, RIPT
 from pi0_jax.run.session import SimulatedSettings
 from pi0_jax.training.hardware import Hardware
 
-# What lies in episodes/ and below checkpoints/ beside the baselines.
+# What lies beside the baselines in episodes/, and their checkpoints.
 _PARTS = (BASE, RIPT, "demonstrations", "eval")
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pi0_jax.io.alone import alone_in
+from pi0_jax.io.alone import TakenError, alone_in, alone_in_new
 from pi0_jax.io.digests import write_digests
 from pi0_jax.io.durable import make_folder, remove_folder, rename, sync_file, sync_tree
 from pi0_jax.io.place import check_free
@@ -79,7 +79,7 @@ def atomic_folder(path: Path, check: Callable[[], None] = lambda: None) -> Itera
         The folder to fill. After an error nothing of it is left, and `path` is as it was.
 
     Raises:
-        InputError: another process is making it.
+        TakenError: another process is making it.
     """
     # A link stays a link, and its target is replaced. "." and ".." get a name that way too.
     path = path.resolve()
@@ -91,21 +91,27 @@ def atomic_folder(path: Path, check: Callable[[], None] = lambda: None) -> Itera
             shutil.rmtree(partial, ignore_errors=True)
     _give_back(old, path)
     check()
-    try:
-        # In the block: whoever stops the work here must find nothing either.
-        make_folder(partial)
-        with alone_in(partial, path):
+    ours = True
+    with contextlib.ExitStack() as held:
+        try:
+            try:
+                # In the block: whoever stops the work here must find nothing either.
+                held.enter_context(alone_in_new(partial, path))
+            except TakenError:
+                ours = False
+                raise
             yield partial
             sync_tree(partial)
             check()
             _replace(path, partial, old)
-    finally:
-        if partial.exists():
-            _remove(partial)
-            # Another process may have put something into a parent in the meantime.
-            with contextlib.suppress(OSError):
-                for parent in made:
-                    parent.rmdir()
+            ours = False  # what has this name from here on is another process's
+        finally:
+            if ours and partial.exists():
+                _remove(partial)
+                # Another process may have put something into a parent in the meantime.
+                with contextlib.suppress(OSError):
+                    for parent in made:
+                        parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def integrate(
     Args:
         velocity: of the policy.
         noise: float32[b, H, d], x at t = 1.
-        num_flow_steps: flow steps.
+        num_flow_steps: steps from noise to actions.
         old: what is continued; None for nothing.
 
     Returns:

@@ -68,7 +68,7 @@ def sample(
         obs: observations with leading axis b. With `two_prompts` each branch has its own, one
             branch after the other: leading axis branches * b.
         noise: float32[b, H, d], x at t = 1.
-        num_flow_steps: flow steps.
+        num_flow_steps: steps from noise to actions.
         guidance: scale s of v_uncond + s (v_cond - v_uncond); used only with both branches.
         old: what the chunks continue; None for nothing.
         two_prompts: the branches differ by their prompt. Without it they differ by the condition

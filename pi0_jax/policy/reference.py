@@ -121,7 +121,7 @@ def sample_from_base(
         base: parameter tree of the base.
         obs: observations with leading axis b and, with `two_prompts`, the positive prompts.
         noise: float32[b, H, d], x at t = 1.
-        num_flow_steps: flow steps.
+        num_flow_steps: steps from noise to actions.
         guidance: scale s of v_base + s (v - v_base).
         old: what the chunks continue; None for nothing.
         shared_prefix: both have the same prefix cache, which is then computed once.

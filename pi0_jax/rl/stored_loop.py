@@ -41,6 +41,7 @@ from pi0_jax.rollout.collect import Ended
 from pi0_jax.rollout.evaluate import EvalConfig
 from pi0_jax.run.folder import success_text
 from pi0_jax.run.memory_used import memory_used
+from pi0_jax.run.methods import BASE
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
 from pi0_jax.training.finite import check_finite, told_where_to_go_back
@@ -140,7 +141,8 @@ def run_stored_ript(
     count = checkpoints.keep + (3 if evaluate else 2)
     checkpoint.check_room(folder, fresh.train_state, count, frozen)
     saving = Saver(folder, checkpoints.keep, frozen, say, session.run.identity)
-    with told_where_to_go_back(folder), saving as saver:
+    before = session.run.checkpoints(BASE)
+    with told_where_to_go_back(folder, before), saving as saver:
         store = LoopStore(session.run, name, setup, saver, say)
         # From here on the state is that of an unbroken run: randomness depends on positions alone.
         state = store.resumed(fresh)

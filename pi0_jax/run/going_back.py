@@ -3,6 +3,7 @@
 What has ended stays as it is: a finished base policy, and every method that has results.
 """
 
+import re
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from pi0_jax.errors import InputError
 from pi0_jax.listing import below, entries
 from pi0_jax.run.methods import BASE, CHECKPOINTS, RIPT, method_of
 from pi0_jax.training.checkpoint import host_of, saved, step_of, steps
-from pi0_jax.training.recovery import ASIDE, set_aside
+from pi0_jax.training.recovery import set_aside
 
 # Other keys of an optimizer say what a checkpoint holds; so do some `rules` (`same_config.py`).
 _RATES = (
     *("learning_rate", "warmup_steps", "final_fraction", "b1", "b2", "weight_decay", "clip_norm"),
     "rules",
 )
+
+# What follows the method in the names of an evaluation: `Guidance.suffix`, and an ending. Not what
+# follows "ript" in those of a method "ript_2".
+_OF_POINT = re.compile(r"_[\d.e+-]+(_[a-z]+)?\.(parts|npz|jsonl)")
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,11 @@ def find_point(run: Path, step: int, done: Collection[str]) -> Point:
         raise InputError(f"--from {step}: {folder} has checkpoints of the steps {steps(folder)}")
     if method_of(run, folder) != RIPT:
         return Point(folder, step, method_of(run, folder))
-    supervised = [step_of(path) for path in saved(folder) if host_of(path).get("phase") == "sft"]
-    if not (run / BASE).exists():
+    phases = [(host_of(path).get("phase"), step_of(path)) for path in saved(folder)]
+    # Of a given checkpoint that nothing was trained of, the run has no base of its own.
+    if not (run / BASE).exists() and all(phase == "sft" for phase, _ in phases):
         return Point(folder, step, BASE)
-    if step < max(supervised, default=0):
+    if any(phase == "sft" and step < later for phase, later in phases):
         raise ended
     return Point(folder, step, RIPT)
 
@@ -93,7 +99,8 @@ def go_back(run: Path, point: Point) -> list[Path]:
     """
     later = [path for path in saved(point.folder) if step_of(path) > point.step]
     # Episodes of an evaluation that was interrupted: those of another policy would be taken for it.
-    judged = entries(run / "episodes" / "eval", f"{point.method}_[0-9]*")
+    found = entries(run / "episodes" / "eval", f"{point.method}_*")
+    judged = [path for path in found if _OF_POINT.fullmatch(path.name, len(point.method))]
     for kept in (run / "episodes").glob("*/[0-9]*.parts"):
         shutil.rmtree(kept)
-    return [set_aside(path) for path in (*later, *judged) if ASIDE not in path.name]
+    return [set_aside(path) for path in (*later, *judged)]

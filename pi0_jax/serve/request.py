@@ -42,7 +42,7 @@ class Sampling:
 
     Attributes:
         guidance: guidance scale.
-        num_flow_steps: flow steps.
+        num_flow_steps: steps from noise to actions.
     """
 
     guidance: float

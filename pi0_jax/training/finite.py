@@ -39,11 +39,12 @@ def check_finite(state: TrainState) -> None:
 
 
 @contextlib.contextmanager
-def told_where_to_go_back(folder: Path) -> Iterator[None]:
+def told_where_to_go_back(folder: Path, before: Path | None = None) -> Iterator[None]:
     """Adds to a `DivergedError` from which checkpoint training can go on, and how.
 
     Args:
         folder: the checkpoints of the method that is trained.
+        before: those of the policy that it starts from, the last of which is a beginning too.
 
     Raises:
         DivergedError: with what to do.
@@ -51,12 +52,18 @@ def told_where_to_go_back(folder: Path) -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        good = talk.first(lambda: checkpoint.steps(folder))
+        good = talk.first(lambda: _newest(folder) or (before and _newest(before)))
         todo = (
-            f"go on from the last good checkpoint, {folder / str(good[-1])}, at a lower rate: "
-            f"add --resume --from {good[-1]} and the keys to change, such as "
+            f"go on from the last good checkpoint, {good}, at a lower rate: "
+            f"add --resume --from {good.name} and the keys to change, such as "
             "--config.rl.optimizer.learning_rate or --config.sft.optimizer.learning_rate"
             if good
             else "there is no checkpoint yet: start a new run at a lower rate"
         )
         raise DivergedError(f"training diverged: {error}; {todo}") from error
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest checkpoint, by its step."""
+    good = checkpoint.steps(folder)
+    return folder / str(good[-1]) if good else None

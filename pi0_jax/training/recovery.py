@@ -11,7 +11,7 @@ from pi0_jax.io.durable import rename
 from pi0_jax.io.orbax_tree import load_shapes
 from pi0_jax.training.checkpoint import host_of, saved
 
-_DAMAGED, ASIDE = ".damaged", ".aside"
+_DAMAGED, _ASIDE = ".damaged", ".aside"
 
 
 def recover(folder: Path, phase: str, say: Callable[[str], None]) -> None:
@@ -43,7 +43,7 @@ def _recover(folder: Path, phase: str, say: Callable[[str], None]) -> None:
             )
 
 
-def set_aside(path: Path, ending: str = ASIDE) -> Path:
+def set_aside(path: Path, ending: str = _ASIDE) -> Path:
     """Gives a checkpoint, or episodes, a name that nothing reads: the first that nothing has."""
     names = (path.with_name(f"{path.name}{ending}.{number}") for number in itertools.count(1))
     first = path.with_name(f"{path.name}{ending}")

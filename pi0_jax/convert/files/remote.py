@@ -49,7 +49,7 @@ def local(source: str) -> Path:
     if source.startswith(_HUB) and "/resolve/" not in source:
         source = _hub_address(source.removeprefix(_HUB))
     # With a query it is an address of one's own, such as a signed one.
-    if source.startswith(f"{web.STORAGE}/") and _address(source) == source:
+    if source.startswith(f"{web.STORAGE}/") and address(source) == source:
         source = "gs://" + unquote(source.removeprefix(f"{web.STORAGE}/"))
     here = on_this_machine(source)
     if here is not None:
@@ -93,12 +93,14 @@ def _from_file(source: str, path: str) -> Path:
 
 def _file_or_folder(found: Path, source: str) -> Path:
     """The file in a fetched folder, if the address was that of one file."""
-    name = _address(source).rstrip("/").rpartition("/")[2]
+    name = address(source).rstrip("/").rpartition("/")[2]
     inside = found / (unquote(name) if _is_web(source) else name)
     if not inside.is_file():
         return found
     if inside.suffix in MATTERS and len(list(found.iterdir())) == 1:
-        _message(f"{source}: nothing is known to lie beside it: no settings, no statistics")
+        _message(
+            f"{address(source)}: nothing is known to lie beside it: no settings, no statistics"
+        )
     return inside
 
 
@@ -107,8 +109,8 @@ def _is_web(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def _address(source: str) -> str:
-    """An address without a web server's query, such as ?download=true."""
+def address(source: str) -> str:
+    """An address without a web server's query, such as ?download=true, or a signature."""
     return source.partition("?")[0] if _is_web(source) else source
 
 
@@ -140,7 +142,7 @@ def _from_hub(source: str, path: str) -> Path:
         )
     # Its HTTP client has exceptions of its own, which differ between versions.
     except Exception as error:
-        raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
+        raise InputError(f"{address(source)}: cannot fetch: {first_line(error)}") from error
     if not (Path(found) / folder).exists():
         raise InputError(f"{source}: nothing with weights in {folder!r} there")
     return Path(found) / folder
@@ -148,7 +150,7 @@ def _from_hub(source: str, path: str) -> Path:
 
 def _folder_of(source: str) -> tuple[str, str]:
     """The folder of a file of weights, and its name; a source of another kind, and ""."""
-    scheme, slashes, path = _address(source).partition("://")
+    scheme, slashes, path = address(source).partition("://")
     folder, slash, name = path.rpartition("/")
     if not slash or PurePosixPath(name).suffix not in MATTERS:
         return source, ""
@@ -179,7 +181,7 @@ def _from_web(source: str, folder: Path) -> None:
     if not name:
         return _download(source, web.listed_files(source), folder)
     # An address with a query is one's own, such as a signed one: none for the files beside it.
-    listed = web.files_near(whole) if _address(source) == source else {}
+    listed = web.files_near(whole) if address(source) == source else {}
     alone = {unquote(name): source}
     return _download(source, of_weights(listed, unquote(name)) or alone, folder)
 
@@ -192,9 +194,9 @@ def _download(source: str, files: dict[str, str], folder: Path) -> None:
     """
     wanted = {name: url for name, url in files.items() if not is_state(name)}
     if not wanted:
-        raise InputError(f"{source}: nothing there")
+        raise InputError(f"{address(source)}: nothing there")
     for i, (name, url) in enumerate(wanted.items(), 1):
-        _message(f"fetching {source}: file {i} of {len(wanted)}")
+        _message(f"fetching {address(source)}: file {i} of {len(wanted)}")
         target = file_inside(folder, name, source)
         target.parent.mkdir(parents=True, exist_ok=True)
         web.download(url, target)
@@ -217,9 +219,9 @@ def _from_fsspec(source: str, folder: Path) -> None:
     by_path = {file.removeprefix(root).strip("/"): file for file in files.find(root)}
     found = {file: at for at, file in of_weights(by_path, name).items() if not is_state(at)}
     if not found:
-        raise InputError(f"{source}: nothing there")
+        raise InputError(f"{address(source)}: nothing there")
     for i, (file, inside) in enumerate(found.items(), 1):
-        _message(f"fetching {source}: file {i} of {len(found)}")
+        _message(f"fetching {address(source)}: file {i} of {len(found)}")
         target = file_inside(folder, inside or Path(file).name, source)
         target.parent.mkdir(parents=True, exist_ok=True)
         files.get_file(file, str(target))
@@ -239,7 +241,7 @@ def _cached(source: str, fetch: Callable[[Path], None]) -> Path:
         raise
     # Backends of fsspec raise whatever their own libraries raise.
     except Exception as error:
-        raise InputError(f"{source}: cannot fetch: {first_line(error)}") from error
+        raise InputError(f"{address(source)}: cannot fetch: {first_line(error)}") from error
     return target
 
 
@@ -248,10 +250,10 @@ def _cache_name(source: str, path: str) -> str:
     # Before what lies beside a file of weights was fetched too, its cache had the plain name.
     beside = "+beside" if _folder_of(source)[1] else ""
     name = quote(path, safe="")
-    if _address(source) == source and len(name) <= _LONGEST:
+    if address(source) == source and len(name) <= _LONGEST:
         return name + beside
     # A signature is nobody's business, and a file system has an end to its names.
-    name = quote(_address(source).partition("://")[2], safe="")[:_LONGEST]
+    name = quote(address(source).partition("://")[2], safe="")[:_LONGEST]
     return f"{name}+{hashlib.sha256(source.encode()).hexdigest()[:16]}{beside}"
 
 

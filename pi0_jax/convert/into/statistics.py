@@ -126,7 +126,7 @@ def from_tensors(tensors: Tensors, config: TorchConfig, asset_id: str | None) ->
 
 
 def from_processors(config: TorchConfig, asset_id: str | None) -> FoundStats | None:
-    """Takes statistics of lerobot's processor files (0.4 and later); None if there are none."""
+    """Takes statistics of a processor (lerobot 0.4 and later, transformers); None without any."""
     stored = config.statistics
     if stored is None:
         return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_jax.convert.files.remote import address
 from pi0_jax.convert.into.policy_choice import ConvertRequest, assumed, policy_spec, usable
 from pi0_jax.convert.into.statistics import FoundStats
 from pi0_jax.convert.into.write_params import lossless, write_params
@@ -62,7 +63,7 @@ def convert(
         # Hashing reads every byte of the source; in a thread it overlaps the conversion.
         with ThreadPoolExecutor(1) as background:
             digests = background.submit(lambda: {_relative(f, request): sha256(f) for f in files})
-            write_params(folder / PARAMS, source, dtype, str(request.source))
+            write_params(folder / PARAMS, source, dtype, address(request.source))
         notes = source.info.notes + changed + assumed(found, declared, request, spec)
         manifest = _manifest(source, found, request, dtype, digests.result()) | {"notes": notes}
         describe(folder, spec, found.stats, manifest, request.folder)
@@ -89,7 +90,7 @@ def _manifest(
     info = source.info
     return {
         "made_by": "convert",
-        "source": request.source,
+        "source": address(request.source),
         "layout": info.layout,
         "files_sha256": digests,
         "files_beside": list(request.beside),

@@ -10,7 +10,7 @@ from pi0_jax.data.normalize import Stats
 
 @dataclass(frozen=True)
 class StoredStats:
-    """Statistics that lie in files of their own beside the weights, as in lerobot from 0.4 on.
+    """Statistics in files of their own beside the weights: lerobot from 0.4 on, transformers.
 
     Attributes:
         where: the file that names them, for messages.

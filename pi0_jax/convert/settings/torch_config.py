@@ -124,7 +124,7 @@ def check_model(config: TorchConfig, model: Pi0Config, path: Path) -> None:
         if size != sizes[name]
     ]
     if wrong:
-        raise InputError(f"{path}: config.json and tensors disagree: {'; '.join(wrong)}")
+        raise InputError(f"{path}: settings and tensors disagree: {'; '.join(wrong)}")
 
 
 def _openpi(values: dict[str, Any], path: Path) -> TorchConfig:

@@ -36,7 +36,8 @@ _QUANTITIES = {"state": "state", "action": "actions"}
 _STATISTICS = [f"{word}_{field}" for word in _QUANTITIES.values() for field in ("mean", "std")]
 _PROCESSOR = Known(
     read={**dict.fromkeys(_STATISTICS, NUMBERS), "max_state_dim": WHOLE, "image_processor": OBJECT},
-    fixed={"processor_class": ("PI0Processor",)},
+    # PaliGemma's has no states, so it says nothing of them.
+    fixed={"processor_class": ("PI0Processor", "PaliGemmaProcessor")},
     harmless={
         "chunk_size": "only training reads it",
         "chat_template": "a prompt for chats",
@@ -81,14 +82,15 @@ def read_processor(folder: Path) -> Processor:
     path = folder / PROCESSOR
     if not path.is_file():
         return Processor()
-    # A file of pictures alone, without the section that holds them here.
-    values = {k: v for k, v in read_object(path).items() if k not in _PICTURES.fixed}
+    values = read_object(path)
     fail(path, problems(values, _PROCESSOR))
     return Processor(_statistics(values, path), values.get("max_state_dim"))
 
 
 def refuse_statistics(folder: Path) -> None:
-    """Checks that there are no statistics of transformers beside another library's config.json.
+    """Checks that there are no statistics of transformers where nobody reads them.
+
+    That is beside another library's config.json, or beside an adapter.
 
     Raises:
         InputError: there are some, or the file cannot be read.
@@ -97,27 +99,27 @@ def refuse_statistics(folder: Path) -> None:
     found = [key for key in _STATISTICS if path.is_file() and read_object(path).get(key)]
     if found:
         raise InputError(
-            f"{path}: {', '.join(found)}, which transformers reads, beside a config.json of "
-            "another library, which does not; say which statistics with --norm-stats FILE, in a "
-            "copy without this file"
+            f"{path}: {', '.join(found)}, which transformers reads beside its own config.json, and "
+            "nobody here; say which statistics with --norm-stats FILE, in a copy without this file"
         )
 
 
 def _statistics(values: Mapping[str, Any], path: Path) -> StoredStats | None:
+    missing = [key for key in _STATISTICS if values.get(key) is None]
+    if len(missing) == len(_STATISTICS):
+        return None
+    if missing:
+        raise InputError(
+            f"{path}: statistics without {', '.join(missing)}; a policy needs all four: add what "
+            "is missing, or take the others out, in a copy"
+        )
     tensors = {
         f"{name}.{field}": np.asarray(values[f"{word}_{field}"], np.float64)
         for name, word in _QUANTITIES.items()
         for field in ("mean", "std")
-        if values.get(f"{word}_{field}") is not None
     }
     state, actions = (stats_from(tensors, name, str(path)) for name in _QUANTITIES)
-    if state is None and actions is None:
-        return None
-    if state is None or actions is None:
-        raise InputError(
-            f"{path}: statistics of {'actions' if state is None else 'the state'} alone; a policy "
-            "needs both: give --norm-stats FILE"
-        )
+    assert state is not None and actions is not None
     return StoredStats(str(path), state, actions)
 
 

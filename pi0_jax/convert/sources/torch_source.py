@@ -17,6 +17,7 @@ from pi0_jax.convert.keys.keymap import (
 )
 from pi0_jax.convert.keys.layout_copy import fill
 from pi0_jax.convert.settings.torch_config import check_model, read_config
+from pi0_jax.convert.settings.transformers_processor import refuse_statistics
 from pi0_jax.convert.sources import other_policies, torch_keys
 from pi0_jax.convert.sources.source import CheckpointInfo
 from pi0_jax.convert.sources.torch_weights import ANY, Choice, Weights, open_weights
@@ -65,6 +66,9 @@ class TorchSource:
         described = _first_with_config(self.folders)
         other_policies.refuse_config(described)
         self.config = read_config(described)
+        for folder in self.folders:
+            if folder != described:  # an adapter's, which has no config.json
+                refuse_statistics(folder)
         # Without heads that RL adds, and statistics, which `statistics.from_tensors` reads.
         self._all_keys = torch_keys.without_optional_level(self.tensors.shapes, path)
         self._heads = other_policies.rl_heads(self._all_keys)

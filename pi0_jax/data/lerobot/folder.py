@@ -13,6 +13,7 @@ import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -153,11 +154,13 @@ class LeRobotFolder:
     @property
     def labels_digest(self) -> str:
         """Digest of words, outcomes and which pictures are new; pictures may be many GB."""
-        of_episodes = [
-            (r.prompts, r.success, r.advantage, r.starts(1, skip_short=False).tolist())
-            for r in self.recordings
-        ]
-        return hashlib.sha256(repr(of_episodes).encode()).hexdigest()
+        hasher = hashlib.sha256()
+        for one in self.recordings:
+            starts = one.starts(1, skip_short=False).tolist()
+            # Nearly every episode has one instruction for all of its steps.
+            words = [(text, len(list(steps))) for text, steps in groupby(one.prompts)]
+            hasher.update(repr((words, one.success, one.advantage, starts)).encode())
+        return hasher.hexdigest()
 
 
 def _observation(recording: Recording, step: int, size: int, seen: bool) -> RawObs:

@@ -45,8 +45,7 @@ class Cfg(Objective):
         Raises:
             InputError: named field.
         """
-        # Not rl.cfg: a fine-tuning has it too, outside of rl.
-        check_ranges("cfg", self)
+        check_ranges("rl.cfg", self)
 
     def __str__(self) -> str:
         """For the log."""
