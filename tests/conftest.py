@@ -13,8 +13,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # workers of pytest-xdist and the programs that tests start take from this folder.
 # Set it to a folder of your own, and the next run has them too.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# A third of the work of compiling is to make programs fast that then run once. See `optimized`.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="pi0_jax_tests_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -43,20 +41,6 @@ def _keep_what_earlier_files_left():
     """
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="module")
-def optimized():
-    """Compiles as users do, for numbers that are compared with those of the official programs."""
-    fast = jax.config.read("jax_disable_most_optimizations")
-    _compile_with(disabled=False)
-    yield
-    _compile_with(disabled=fast)
-
-
-def _compile_with(*, disabled: bool) -> None:
-    jax.config.update("jax_disable_most_optimizations", disabled)
-    jax.clear_caches()  # what was compiled in the other way
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,6 @@ from pi0_jax.convert.sources.source import load_params
 from pi0_jax.model import gemma, mask, siglip
 from pi0_jax.types import path_name
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def highest_precision() -> Iterator[None]:

@@ -22,8 +22,6 @@ from pi0_jax.policy.policy import Policy, branches, sample
 from pi0_jax.policy.replicas import Replicas, Weights
 from pi0_jax.testing import random_params, raw_obs
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 WORKER = Path(__file__).with_name("replicas_worker.py")
 NUMBER, ROWS = 17, 2  # nine calls, the last half padded
 MODEL = Pi0(dataclasses.replace(CONFIG, compute_dtype="bfloat16"))
