@@ -1,10 +1,13 @@
 """Divergence is found in whatever leaf it is, and the message says where to go back to."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from pi0_jax.hosts import talk
 from pi0_jax.training import checkpoint
 from pi0_jax.training.finite import DivergedError, all_finite, check_finite, told_where_to_go_back
 from pi0_jax.training.step import init_state
@@ -42,7 +45,7 @@ def test_large_numbers_are_no_divergence():
     assert all_finite(state(a=jnp.full((2, 3), 3e38, jnp.bfloat16), b=jnp.full(3, 3e38)))
 
 
-def test_the_message_names_the_last_good_checkpoint(tmp_path):
+def test_the_message_names_the_last_good_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(DivergedError, match="no checkpoint yet"), told_where_to_go_back(tmp_path):
         raise DivergedError("loss is nan at step 3")
     checkpoint.save(tmp_path, 44, state(), {})
@@ -52,6 +55,8 @@ def test_the_message_names_the_last_good_checkpoint(tmp_path):
     assert said.startswith("training diverged: loss is nan at step 48; go on from the last good")
     assert f"{tmp_path}/44, at a lower rate: add --resume --from 44 " in said
     assert "\n" not in said
+    # Of several hosts, one tells the others.
+    monkeypatch.setattr(talk, "first", lambda make: json.loads(json.dumps(make())))
     before = told_where_to_go_back(tmp_path / "nothing yet", tmp_path)
     with pytest.raises(DivergedError, match="--resume --from 44 "), before:
         raise DivergedError("loss is nan at step 48")

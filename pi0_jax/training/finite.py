@@ -52,10 +52,10 @@ def told_where_to_go_back(folder: Path, before: Path | None = None) -> Iterator[
     try:
         yield
     except DivergedError as error:
-        good = talk.first(lambda: _newest(folder) or (before and _newest(before)))
+        good = talk.first(lambda: _newest(folder) or (_newest(before) if before else ""))
         todo = (
             f"go on from the last good checkpoint, {good}, at a lower rate: "
-            f"add --resume --from {good.name} and the keys to change, such as "
+            f"add --resume --from {Path(good).name} and the keys to change, such as "
             "--config.rl.optimizer.learning_rate or --config.sft.optimizer.learning_rate"
             if good
             else "there is no checkpoint yet: start a new run at a lower rate"
@@ -63,7 +63,7 @@ def told_where_to_go_back(folder: Path, before: Path | None = None) -> Iterator[
         raise DivergedError(f"training diverged: {error}; {todo}") from error
 
 
-def _newest(folder: Path) -> Path | None:
-    """The newest checkpoint, by its step."""
+def _newest(folder: Path) -> str:
+    """Path of the newest checkpoint, as a text that hosts can tell each other; "" for none."""
     good = checkpoint.steps(folder)
-    return folder / str(good[-1]) if good else None
+    return str(folder / str(good[-1])) if good else ""
