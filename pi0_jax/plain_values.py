@@ -155,10 +155,10 @@ def _tuple(key: str, kinds: tuple[Any, ...], value: tuple[Any, ...]) -> tuple[An
     """A tuple of any length of one kind, or of a kind per part."""
     if kinds[1:] == (Ellipsis,):
         kinds = kinds[:1] * len(value)
-    elif kinds and len(kinds) != len(value):
-        raise InputError(f"config key {key} must be {len(kinds)} values, got {value!r}")
     if not kinds:
         return value
+    if len(kinds) != len(value):
+        raise InputError(f"config key {key} must be {len(kinds)} values, got {value!r}")
     pairs = enumerate(zip(kinds, value, strict=True))
     return tuple(_value(f"{key}.{i}", kind, part) for i, (kind, part) in pairs)
 

@@ -62,6 +62,15 @@ def scripted_pool():
         yield pool
 
 
+@pytest.fixture(scope="module")
+def thrift():
+    """Loops of RL share what they compile."""
+    from loops import compiled_once
+
+    with compiled_once():
+        yield
+
+
 @pytest.fixture(scope="session")
 def hlo():
     """The module bench/hlo.py, which reads compiled programs."""

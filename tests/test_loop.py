@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from loops import DEMOS, EASY, MIXED, OPTIMIZER, compiled_once
+from loops import DEMOS, EASY, MIXED, OPTIMIZER
 from tiny import MODEL, RIPT, policy_folder, ript
 
 from pi0_jax.data.windows import count
@@ -32,11 +32,7 @@ from pi0_jax.training import setup as training_setup
 from pi0_jax.training.fit import ONE_DEVICE
 from pi0_jax.training.supervised import sample_noise_and_time
 
-
-@pytest.fixture(scope="module", autouse=True)
-def thrift():
-    with compiled_once():
-        yield
+pytestmark = pytest.mark.usefixtures("thrift")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 
 import chex
 import pytest
-from loops import DEMOS, MIXED, OPTIMIZER, compiled_once
+from loops import DEMOS, MIXED, OPTIMIZER
 from tiny import policy_folder, ript
 
 from pi0_jax.env.demonstrator import DemonstratorConfig
@@ -23,6 +23,8 @@ from pi0_jax.run.folder import RunFolder
 from pi0_jax.run.session import Session
 from pi0_jax.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("thrift")
+
 FIRST_STEP = 20
 FOUR = ript(iterations=4, updates_per_iteration=1)
 EVALUATION = EvalConfig(
@@ -30,12 +32,6 @@ EVALUATION = EvalConfig(
 )
 # Everything of metrics.jsonl that does not tell the time.
 TOLD = ("step", "iteration", "loss", "rollouts", "updates", "success_drop", "eval_success")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def thrift():
-    with compiled_once():
-        yield
 
 
 def start(pool, path, params, every: int = 2, config=FOUR, evaluation=None):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import chex
 import numpy as np
 import pytest
-from loops import DEMOS, MIXED, OPTIMIZER, compiled_once
+from loops import DEMOS, MIXED, OPTIMIZER
 from tiny import RIPT, policy_folder, ript
 
 from pi0_jax.errors import InputError
@@ -13,11 +13,7 @@ from pi0_jax.rl.init_states import InitStateSchedule
 from pi0_jax.rl.setup import ROWS, create_loop
 from pi0_jax.training.hardware import Hardware
 
-
-@pytest.fixture(autouse=True)
-def thrift():
-    with compiled_once():
-        yield
+pytestmark = pytest.mark.usefixtures("thrift")
 
 
 def create(

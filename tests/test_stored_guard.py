@@ -6,7 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from loops import DEMOS, MIXED, OPTIMIZER, compiled_once
+from loops import DEMOS, MIXED, OPTIMIZER
 from skips import slow
 from stored import FIRST_STEP, interrupt, lines, run, session
 from tiny import policy_folder, ript
@@ -18,11 +18,7 @@ from pi0_jax.rl.stop import Outcome
 from pi0_jax.run.folder import RunFolder
 from pi0_jax.training import checkpoint
 
-
-@pytest.fixture(scope="module", autouse=True)
-def thrift():
-    with compiled_once():
-        yield
+pytestmark = pytest.mark.usefixtures("thrift")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from loops import DEMOS, EASY, HOPELESS, MIXED, OPTIMIZER, compiled_once
+from loops import DEMOS, EASY, HOPELESS, MIXED, OPTIMIZER
 from skips import slow
 from stored import FIRST_STEP, interrupt_second, lines, run, session
 from tiny import RIPT, policy_folder, ript
@@ -26,11 +26,7 @@ from pi0_jax.run.folder import RunFolder
 from pi0_jax.training import checkpoint
 from pi0_jax.training.saver import Saver
 
-
-@pytest.fixture(scope="module", autouse=True)
-def thrift():
-    with compiled_once():
-        yield
+pytestmark = pytest.mark.usefixtures("thrift")
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,11 @@ from pi0_jax.errors import InputError
 from pi0_jax.json_file import read_object
 from pi0_jax.plain_file import read_text
 from pi0_jax.plain_values import replaced, tuples
+from pi0_jax.run.same_config import LABELS
 
 # Entries of a run's config.json that are no keys: they record what else the run depended on.
 BESIDE = ("checkpoint", "checkpoint_digest", "reference", "reference_digest")
-BESIDE += ("demonstrations_digest", "labels_digest", "init_digest", "statistics_digest")
+BESIDE += ("demonstrations_digest", LABELS, "init_digest", "statistics_digest")
 BESIDE += ("served_policy",)
 # Their words alone say what is wrong.
 _SAID = (AttributeError, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError)

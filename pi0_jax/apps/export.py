@@ -33,9 +33,9 @@ from pi0_jax.io.episodes import VISIBLE, load_episodes
 from pi0_jax.listing import below, entries
 from pi0_jax.rollout.looks import replay_looks
 from pi0_jax.run import engines
+from pi0_jax.run.methods import DEMONSTRATIONS, EVALUATIONS
 
 _HDF5 = (".hdf5", ".h5")
-_DEMONSTRATIONS, _EVALUATIONS = "demonstrations", "eval"
 _Weighed = Iterator[tuple[Episode, float]]  # an episode and its advantage
 
 
@@ -186,8 +186,8 @@ def _files(run: Path, names: Sequence[str] | None) -> list[Path]:
         inside = [path.relative_to(root) for path in below(root, VISIBLE)]
         # Not what an interruption left of an iteration: its episodes are not all there.
         every = [path.parts[0] for path in inside if not any(".parts" in x for x in path.parts)]
-        kinds = {Path(name).stem for name in every} - {_EVALUATIONS}
-        names = sorted(kinds, key=lambda name: (name != _DEMONSTRATIONS, name))
+        kinds = {Path(name).stem for name in every} - {EVALUATIONS}
+        names = sorted(kinds, key=lambda name: (name != DEMONSTRATIONS, name))
     found = []
     for name in names:
         there = [root / f"{name}.npz"] * (root / f"{name}.npz").is_file()

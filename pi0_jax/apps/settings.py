@@ -26,12 +26,12 @@ from pi0_jax.rl.config import check_unused_objectives
 from pi0_jax.rl.init_states import FRESH, VALIDATION
 from pi0_jax.rl.loop_store import LoopCheckpointsConfig
 from pi0_jax.rollout.evaluate import EvalConfig
-from pi0_jax.run.methods import BASE, RIPT
+from pi0_jax.run.methods import BASE, DEMONSTRATIONS, EVALUATIONS, RIPT
 from pi0_jax.run.session import SimulatedSettings
 from pi0_jax.training.hardware import Hardware
 
 # What lies beside the baselines in episodes/, and their checkpoints.
-_PARTS = (BASE, RIPT, "demonstrations", "eval")
+_PARTS = (BASE, RIPT, DEMONSTRATIONS, EVALUATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from pi0_jax.io.metrics_writer import MetricsWriter, Progress, import_wandb
 from pi0_jax.io.place import check_space, check_writable
 from pi0_jax.json_file import read_object
 from pi0_jax.plain_file import check_file
-from pi0_jax.run.going_back import Point, find_point, free_keys, go_back
+from pi0_jax.run.going_back import find_point, free_keys, go_back
 from pi0_jax.run.identity import check_own, new_identity
 from pi0_jax.run.methods import checkpoints_of
 from pi0_jax.run.paired import Paired, paired_from_dict
@@ -94,7 +94,7 @@ class RunFolder:
         left = clean(path)
         # Written once: every later part of the run is compared with the first.
         if from_step is not None:
-            aside = go_back(path, _point(path, from_step))
+            aside = go_back(path, find_point(path, from_step, _done(path)))
             said += [f"set aside: {name}" for name in aside]
             said += [_change_config(stored, config, from_step)]
         if not stored.exists():
@@ -245,8 +245,8 @@ def _check(
     after, known = (json.loads(json.dumps(dict(values))) for values in (config, defaults))
     free: tuple[str, ...] = ()
     if from_step is not None:
-        point = _point(path, from_step)
-        free = free_keys(point, _done(path), before.get("baselines", {}))
+        done = _done(path)
+        free = free_keys(find_point(path, from_step, done), done, before.get("baselines", {}))
     refused, allowed = changes(before, after, known, free)
     if refused:
         what = "; ".join(f"{key}: {change}" for key, change in refused.items())
@@ -255,11 +255,6 @@ def _check(
             "one, or choose another folder"
         )
     return [f"config.{key}: {change}" for key, change in allowed.items()]
-
-
-def _point(path: Path, step: int) -> Point:
-    """Where --from leads; errors as `find_point`."""
-    return find_point(path, step, _done(path))
 
 
 def _done(path: Path) -> set[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pi0_jax.errors import InputError
 from pi0_jax.listing import below, entries
-from pi0_jax.run.methods import BASE, CHECKPOINTS, RIPT, method_of
+from pi0_jax.run.methods import BASE, CHECKPOINTS, EVALUATIONS, RIPT, method_of
 from pi0_jax.training.checkpoint import host_of, saved, step_of, steps
 from pi0_jax.training.recovery import set_aside
 
@@ -99,7 +99,7 @@ def go_back(run: Path, point: Point) -> list[Path]:
     """
     later = [path for path in saved(point.folder) if step_of(path) > point.step]
     # Episodes of an evaluation that was interrupted: those of another policy would be taken for it.
-    found = entries(run / "episodes" / "eval", f"{point.method}_*")
+    found = entries(run / "episodes" / EVALUATIONS, f"{point.method}_*")
     judged = [path for path in found if _OF_POINT.fullmatch(path.name, len(point.method))]
     for kept in (run / "episodes").glob("*/[0-9]*.parts"):
         shutil.rmtree(kept)

@@ -1,9 +1,12 @@
-"""The methods of a run by name, and whose checkpoints lie where."""
+"""The methods of a run by name, what has a name beside them, and whose checkpoints lie where."""
 
 from pathlib import Path
 
 BASE, RIPT = "base", "ript"
 """Methods that share `checkpoints/`: RIPT continues from base. A baseline has its own folder."""
+
+DEMONSTRATIONS, EVALUATIONS = "demonstrations", "eval"
+"""What lies in `episodes/` beside the rollouts of each method."""
 
 CHECKPOINTS = "checkpoints"
 

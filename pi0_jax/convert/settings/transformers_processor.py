@@ -96,7 +96,8 @@ def refuse_statistics(folder: Path) -> None:
         InputError: there are some, or the file cannot be read.
     """
     path = folder / PROCESSOR
-    found = [key for key in _STATISTICS if path.is_file() and read_object(path).get(key)]
+    values = read_object(path) if path.is_file() else {}
+    found = [key for key in _STATISTICS if values.get(key)]
     if found:
         raise InputError(
             f"{path}: {', '.join(found)}, which transformers reads beside its own config.json, and "
